@@ -1,0 +1,160 @@
+"""Argument checks, and the one form that messages take: call - rule - what came - cure.
+
+A check raises `Unfit`, which knows the argument and the rule but not the call that was
+being made. The three places that know it (the builder, the initializer's call, a public
+function) turn it into a ValueError or TypeError by `Unfit.at`.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Unfit(Exception):
+    """An argument that breaks a rule."""
+
+    def __init__(self, rule: str, kind: type[Exception] = ValueError, **argument: Any):
+        """Takes the rule, the exception to become, and the one argument by name."""
+        super().__init__(rule)
+        ((name, value),) = argument.items()
+        self.name = name
+        self.value = show(value)
+        self.kind = kind
+
+    def at(self, call: str, *before: str) -> Exception:
+        """Returns the exception that the user sees.
+
+        Args:
+          call: what was called, such as ``he_normal``.
+          before: the positional arguments; those that precede the argument are shown, so
+            that it appears in its place: ``he_normal()(key, shape=(5,))``.
+        """
+        index = before.index(self.name) if self.name in before else 0
+        shown = ", ".join([*before[:index], f"{self.name}={self.value}"])
+        return self.kind(f"{call}({shown}): {self}")
+
+
+def show(value: Any) -> str:
+    """Returns `repr(value)`, short enough for one line."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"<{type(value).__name__} {value.dtype}{list(value.shape)}>"
+    if isinstance(value, type):
+        return value.__name__
+    text = repr(value).splitlines()[0] if repr(value) else ""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest of the words, or nothing."""
+    near = difflib.get_close_matches(word, list(words), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def choice(words: Sequence[str], **argument: Any) -> str:
+    """Returns the argument, one of the words."""
+    ((name, value),) = argument.items()
+    if isinstance(value, str) and value in words:
+        return value
+    near = suggestion(value, words) if isinstance(value, str) else ""
+    rule = f"{name} must be one of {', '.join(map(repr, words))}.{near}"
+    raise Unfit(rule, **argument)
+
+
+def real(**argument: Any) -> float:
+    """Returns the argument as a finite Python float."""
+    ((name, value),) = argument.items()
+    if isinstance(value, jax.core.Tracer):
+        rule = f"{name} must be known when the initializer is built, not traced. "
+        rule += "Multiply the drawn array instead."
+        raise Unfit(rule, TypeError, **argument)
+    numeric = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
+    if (
+        not numeric
+        or isinstance(value, bool)
+        or np.ndim(value)
+        or np.iscomplexobj(value)
+    ):
+        raise Unfit(f"{name} must be a real number.", TypeError, **argument)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Unfit(f"{name} must be finite.", **argument)
+    return number
+
+
+def not_negative(**argument: Any) -> float:
+    """Returns the argument as a finite Python float, 0 or above."""
+    ((name, _),) = argument.items()
+    number = real(**argument)
+    if number < 0:
+        raise Unfit(f"{name} must be 0 or above.", **argument)
+    return number
+
+
+def fraction(**argument: Any) -> float:
+    """Returns the argument as a Python float in [0, 1]."""
+    ((name, _),) = argument.items()
+    number = real(**argument)
+    if not 0 <= number <= 1:
+        raise Unfit(f"{name} must lie between 0 and 1.", **argument)
+    return number
+
+
+def axes(**argument: Any) -> tuple[int, ...]:
+    """Returns an axis or a sequence of axes as a tuple."""
+    ((name, value),) = argument.items()
+    try:
+        many = isinstance(value, (tuple, list))
+        found = tuple(map(operator.index, value if many else (value,)))
+    except TypeError:
+        rule = f"{name} must be an axis or a tuple of axes, as integers."
+        raise Unfit(rule, TypeError, **argument) from None
+    if len(set(found)) < len(found):
+        raise Unfit(f"{name} names an axis twice.", **argument)
+    return found
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    """Returns a shape as a tuple of Python integers."""
+    try:
+        sizes = tuple(map(operator.index, value))
+    except TypeError:
+        rule = "shape must be a tuple of integers, such as (256, 512)."
+        raise Unfit(rule, TypeError, shape=value) from None
+    if any(size < 0 for size in sizes):
+        raise Unfit("sizes must be 0 or above.", shape=sizes)
+    return sizes
+
+
+def key(value: Any) -> jax.Array:
+    """Returns one PRNG key: typed (`jax.random.key`) or legacy (`jax.random.PRNGKey`)."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        typed = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        legacy = value.dtype == np.uint32 and value.shape[-1:] in ((2,), (4,))
+        if value.ndim == (0 if typed else 1) and (typed or legacy):
+            return value if isinstance(value, jax.Array) else jax.numpy.asarray(value)
+        if typed or legacy:
+            rule = "key must be one key, not an array of keys. "
+            rule += "Use jax.vmap(lambda key: init(key, shape))(keys)."
+            raise Unfit(rule, key=value)
+    rule = "key must be a PRNG key. Write jax.random.key(0) for the seed 0."
+    raise Unfit(rule, TypeError, key=value)
+
+
+def at_least(least: int, **argument: Any) -> int:
+    """Returns the argument as an integer of at least this size."""
+    ((name, value),) = argument.items()
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise Unfit(f"{name} must be an integer.", TypeError, **argument) from None
+    if number < least:
+        raise Unfit(f"{name} must be {least} or above.", **argument)
+    return number

@@ -1,0 +1,23 @@
+"""Builders, one file per family."""
+
+from jaxinit.initializers.constant import constant as constant
+from jaxinit.initializers.constant import ones as ones
+from jaxinit.initializers.constant import zeros as zeros
+from jaxinit.initializers.distribution import normal as normal
+from jaxinit.initializers.distribution import truncated_normal as truncated_normal
+from jaxinit.initializers.distribution import uniform as uniform
+from jaxinit.initializers.identity import identity as identity
+from jaxinit.initializers.orthogonal import delta_orthogonal as delta_orthogonal
+from jaxinit.initializers.orthogonal import orthogonal as orthogonal
+from jaxinit.initializers.sparse import sparse as sparse
+from jaxinit.initializers.variance_scaling import glorot_normal as glorot_normal
+from jaxinit.initializers.variance_scaling import glorot_uniform as glorot_uniform
+from jaxinit.initializers.variance_scaling import he_normal as he_normal
+from jaxinit.initializers.variance_scaling import he_uniform as he_uniform
+from jaxinit.initializers.variance_scaling import kaiming_normal as kaiming_normal
+from jaxinit.initializers.variance_scaling import kaiming_uniform as kaiming_uniform
+from jaxinit.initializers.variance_scaling import lecun_normal as lecun_normal
+from jaxinit.initializers.variance_scaling import lecun_uniform as lecun_uniform
+from jaxinit.initializers.variance_scaling import variance_scaling as variance_scaling
+from jaxinit.initializers.variance_scaling import xavier_normal as xavier_normal
+from jaxinit.initializers.variance_scaling import xavier_uniform as xavier_uniform

@@ -1,0 +1,151 @@
+"""Weights with orthonormal rows or columns, for dense layers and convolutions."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from jaxinit import _check as check
+from jaxinit import random
+from jaxinit._axes import positions
+from jaxinit._gain import Activation, squared_gain
+from jaxinit._initializer import Drawn, Moments, initializer
+
+
+def _factor(scale: float, gain: float | str | tuple[str, float] | Activation) -> float:
+    return check.real(scale=scale) * math.sqrt(squared_gain(gain))
+
+
+def _column(shape: tuple[int, ...], column_axis: int) -> int:
+    """Returns the position of the column axis in a shape of two axes or more."""
+    if len(shape) < 2:
+        raise check.Unfit(
+            "needs two axes or more. For a vector use normal().", shape=shape
+        )
+    return positions(shape, column_axis=column_axis)[0]
+
+
+def _orthogonal(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, column_axis: int
+) -> jax.Array:
+    """Draws orthonormal columns or rows, of the column axis against all others."""
+    column = _column(shape, column_axis)
+    others = shape[:column] + shape[column + 1 :]
+    matrix = random.orthonormal(key, math.prod(others), shape[column], dtype)
+    return jnp.moveaxis(matrix.reshape(*others, shape[column]), -1, column)
+
+
+@initializer
+def orthogonal(
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    gain: float | str | tuple[str, float] | Activation = 1.0,
+) -> Drawn:
+    """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
+
+    Law: Haar, W^T W = (scale gain)^2 I for rows >= columns, else W W^T; Var[w] = (scale gain)^2 / max(rows, columns).
+
+    The columns run along ``column_axis``, the rows along all other axes together. Complex
+    weights are unitary. A square layer keeps every length and angle of a linear signal.
+
+    Args:
+      scale: the length of the rows or columns.
+      column_axis: the axis of the columns.
+      dtype: default dtype of the weights, float or complex.
+      gain: a further factor: a number, the name of an activation, (name, parameter) or a
+        function, as in `jaxinit.gain`.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: at the call, if the shape has fewer than two axes.
+
+    Example:
+      >>> w = orthogonal()(jax.random.key(0), (64, 32))
+      >>> bool(abs(w.T @ w - jnp.eye(32)).max() < 1e-5)
+      True
+
+    References:
+      Saxe, McClelland, Ganguli. Exact solutions to the nonlinear dynamics of learning in
+      deep linear neural networks. 2013. https://arxiv.org/abs/1312.6120
+    """
+    factor = _factor(scale, gain)
+    check.axes(column_axis=column_axis)
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        return np.asarray(factor, dtype) * _orthogonal(key, shape, dtype, column_axis)
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        columns = shape[_column(shape, column_axis)]
+        return Moments(0.0, factor**2 / max(columns, math.prod(shape) // columns))
+
+    return draw, moments
+
+
+def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the middle tap of a kernel (3 to 5 axes, inputs and outputs last)."""
+    if len(shape) not in (3, 4, 5):
+        raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+    if shape[-1] < shape[-2]:
+        rule = "needs at least as many outputs as inputs, to keep every direction."
+        raise check.Unfit(rule + " Use orthogonal().", shape=shape)
+    return tuple((size - 1) // 2 for size in shape[:-2])
+
+
+@initializer
+def delta_orthogonal(
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    gain: float | str | tuple[str, float] | Activation = 1.0,
+) -> Drawn:
+    """Builds an initializer of convolutions that are orthogonal in their middle tap only.
+
+    Law: Haar in the middle tap, zero elsewhere; Var[w] = (scale gain)^2 / (taps fan_out).
+
+    The convolution then keeps the norm of every signal under circular padding. Kernels
+    are laid out (*window, inputs, outputs), as in Flax, with outputs >= inputs.
+
+    Args:
+      scale: the factor on the norm of the signal.
+      column_axis: the axis of the columns of the middle matrix, -1 or -2 of its two.
+      dtype: default dtype of the weights, float or complex.
+      gain: a further factor, as in `orthogonal`.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: at the call, if the shape has not 3 to 5 axes, or more inputs than
+        outputs.
+
+    Example:
+      >>> w = delta_orthogonal()(jax.random.key(0), (3, 3, 16, 32))
+      >>> bool(abs(w[1, 1] @ w[1, 1].T - jnp.eye(16)).max() < 1e-5)
+      True
+
+    References:
+      Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington. Dynamical Isometry and a Mean
+      Field Theory of CNNs. 2018. https://arxiv.org/abs/1806.05393
+    """
+    factor = _factor(scale, gain)
+    check.axes(column_axis=column_axis)
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        centre = _centre(shape)
+        middle = _orthogonal(key, shape[-2:], dtype, column_axis)
+        return (
+            jnp.zeros(shape, dtype).at[centre].set(np.asarray(factor, dtype) * middle)
+        )
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        _centre(shape)
+        return Moments(0.0, factor**2 / (math.prod(shape[:-2]) * shape[-1]))
+
+    return draw, moments

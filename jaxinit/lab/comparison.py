@@ -1,0 +1,306 @@
+"""`Comparison`: what a run measured, as rows, as a dictionary and as files."""
+
+import json
+import math
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinit.lab.data import Task
+from jaxinit.lab.grid import Scores, Signals
+
+if TYPE_CHECKING:
+    from jaxinit.lab._compare import Settings
+
+_BINS = 60
+
+
+class Seconds(NamedTuple):
+    """Wall time, compilation included."""
+
+    initialise: float
+    train: float
+    evaluate: float
+
+
+class Row(NamedTuple):
+    """One initializer at its best learning rate, the one of lowest final training loss.
+
+    Attributes:
+      initializer: the spec.
+      learning_rate: the best of those tried; the lowest number of diverged cells first.
+      forward_ratio: standard deviation of the signal at the last layer over that at the
+        first, at initialisation; geometric mean over seeds.
+      gradient_ratio: that of the gradient with respect to a layer's output, first layer
+        over last.
+      steps_to_target: median over seeds of the first step whose loss, averaged over its
+        block, is at the target; None if half the seeds never reach it.
+      final_loss: mean training loss over seeds, on all training rows.
+      test_mean: mean test score over seeds: accuracy, or R^2 for regression.
+      test_stddev: its standard deviation over seeds.
+      diverged: share of diverged cells over all learning rates. A cell has diverged when
+        its loss is not finite, or in the end more than twice that of the best constant
+        prediction.
+    """
+
+    initializer: str
+    learning_rate: float
+    forward_ratio: float
+    gradient_ratio: float
+    steps_to_target: float | None
+    final_loss: float
+    test_mean: float
+    test_stddev: float
+    diverged: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of a run.
+
+    Attributes:
+      task: the data.
+      settings: what was varied and what was fixed.
+      signals: standard deviations at initialisation. # [initializers, seeds, layers]
+      curves: training loss, averaged over each block.
+        # [initializers, seeds, learning rates, blocks]
+      steps: the last step of each block. # [blocks]
+      scores: final training loss and test score. # [initializers, seeds, learning rates]
+      initial: parameters by initializer and seed. # [initializers, seeds, ...] per leaf
+      final: parameters of each cell.
+        # [initializers, seeds, learning rates, ...] per leaf
+      interrupted: whether training ended before its last step.
+      seconds: wall time of the parts of the run.
+    """
+
+    task: Task
+    settings: "Settings"
+    signals: Signals
+    curves: np.ndarray
+    steps: np.ndarray
+    scores: Scores
+    initial: Any
+    final: Any
+    interrupted: bool
+    seconds: Seconds
+
+    @property
+    def steps_done(self) -> int:
+        """The steps that every cell has trained."""
+        return int(self.steps[-1]) if len(self.steps) else 0
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """Whether each cell has diverged. # [initializers, seeds, learning rates]"""
+        finite = np.isfinite(self.scores.loss) & np.isfinite(self.curves).all(axis=-1)
+        with np.errstate(invalid="ignore"):
+            return ~finite | (self.scores.loss > 2 * self.task.chance)
+
+    @property
+    def best(self) -> np.ndarray:
+        """Index of each initializer's best learning rate. # [initializers]"""
+        loss = np.where(np.isfinite(self.scores.loss), self.scores.loss, np.inf).mean(
+            axis=1
+        )
+        count = self.diverged.sum(axis=1)
+        return np.array(
+            [np.lexsort((l, c))[0] for l, c in zip(loss, count, strict=True)]
+        )
+
+    def at_best(self, array: np.ndarray) -> np.ndarray:
+        """Selects the best learning rate. # [initializers, seeds, rates, ...] -> [i, s, ...]"""
+        return np.stack(
+            [cells[:, rate] for cells, rate in zip(array, self.best, strict=True)]
+        )
+
+    def first_steps(self) -> np.ndarray:
+        """Computes the step at which each cell reached the target loss, or infinity.
+
+        # [initializers, seeds, learning rates]
+        """
+        if not len(self.steps):
+            return np.full(self.scores.loss.shape, np.inf)
+        with np.errstate(invalid="ignore"):
+            reached = self.curves <= self.settings.target_loss
+        return np.where(reached.any(-1), self.steps[reached.argmax(-1)], np.inf)
+
+    def rows(self) -> list[Row]:
+        """Returns the table, an initializer a row."""
+        loss, test = self.at_best(self.scores.loss), self.at_best(self.scores.test)
+        first = self.at_best(self.first_steps())
+        forward, gradient = self.signals
+        rows = []
+        for i, init in enumerate(self.settings.initializers):
+            median = float(np.median(first[i]))
+            row = Row(
+                initializer=repr(init),
+                learning_rate=self.settings.learning_rates[self.best[i]],
+                forward_ratio=_ratio(forward[i, :, -1], forward[i, :, 0]),
+                gradient_ratio=_ratio(gradient[i, :, 0], gradient[i, :, -1]),
+                steps_to_target=median if math.isfinite(median) else None,
+                final_loss=float(loss[i].mean()),
+                test_mean=float(test[i].mean()),
+                test_stddev=float(test[i].std()),
+                diverged=float(self.diverged[i].mean()),
+            )
+            rows.append(row)
+        return rows
+
+    def kernels(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the kernels of the first seed at the best rate, before and after."""
+        return self._parameters(index, "kernel")
+
+    def biases(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the biases of the first seed at the best rate, before and after."""
+        return self._parameters(index, "bias")
+
+    def _parameters(
+        self, index: int, name: str
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        before = jax.tree.map(lambda a: a[index, 0], self.initial)
+        after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
+        return _layers(before, name), _layers(after, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the weights, as JSON types; what is not finite is None."""
+        s = self.settings
+        first = self.first_steps()
+        initializers = []
+        for i, init in enumerate(s.initializers):
+            cells = [
+                {
+                    "seed": seed,
+                    "learning_rate": rate,
+                    "loss": self.curves[i, seed, r].tolist(),
+                    "final_loss": float(self.scores.loss[i, seed, r]),
+                    "test": float(self.scores.test[i, seed, r]),
+                    "steps_to_target": float(first[i, seed, r]),
+                    "diverged": bool(self.diverged[i, seed, r]),
+                }
+                for seed in range(s.seeds)
+                for r, rate in enumerate(s.learning_rates)
+            ]
+            before, after = self.kernels(i)
+            entry = {
+                "initializer": repr(init),
+                "forward_stddev": self.signals.forward[i].tolist(),
+                "gradient_stddev": self.signals.gradient[i].tolist(),
+                "weights_before": _histogram(before),
+                "weights_after": _histogram(after),
+                "cells": cells,
+            }
+            initializers.append(entry)
+        task = self.task
+        found = {
+            "table": [row._asdict() for row in self.rows()],
+            "task": {
+                "name": task.name,
+                "kind": task.kind,
+                "train_rows": len(task.x_train),
+                "test_rows": len(task.x_test),
+                "features": task.x_train.shape[1],
+                "outputs": task.outputs,
+                "chance_loss": task.chance,
+            },
+            "settings": {**vars(s), "initializers": [repr(i) for i in s.initializers]},
+            "interrupted": self.interrupted,
+            "steps_done": self.steps_done,
+            "block_end_steps": self.steps.tolist(),
+            "seconds": self.seconds._asdict(),
+            "versions": versions(),
+            "device": device(),
+            "initializers": initializers,
+        }
+        return _plain(found)
+
+    def to_json(self) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def write(self, directory: str | Path, command: str = "") -> list[Path]:
+        """Writes results.json, the plots (PNG) and index.html.
+
+        Args:
+          directory: where to; it is made if it does not exist.
+          command: the command that the page tells to repeat the run with.
+
+        Returns:
+          The paths of the files.
+        """
+        from jaxinit.lab.page import page
+        from jaxinit.lab.plots import plots
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        pictures = plots(self)
+        files: dict[str, str | bytes] = {"results.json": self.to_json()}
+        files |= {f"{name}.png": png for name, png in pictures.items()}
+        files["index.html"] = page(self, pictures, command)
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            (directory / name).write_bytes(data)
+        return [directory / name for name in files]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that the results depend on."""
+    packages = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {
+        p: metadata.version(p) for p in packages
+    }
+
+
+def device() -> dict[str, Any]:
+    """Returns what the run ran on."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+    }
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> float:
+    """Computes the geometric mean of ratios; nan where nothing is left to compare."""
+    with np.errstate(all="ignore"):
+        return float(
+            np.exp(np.mean(np.log(above.astype(float)) - np.log(below.astype(float))))
+        )
+
+
+def _layers(params: Any, name: str) -> list[np.ndarray]:
+    """Splits one cell's parameters of a name by layer, first to last."""
+    found: list[np.ndarray] = []
+    for block in ("first", "hidden", "last"):
+        if block in params:
+            array = params[block].get("block", params[block])["Dense_0"][name]
+            found += list(array) if block == "hidden" else [array]
+    return found
+
+
+def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
+    """Counts the finite entries of all kernels in bins of equal width."""
+    entries = np.concatenate([kernel.ravel() for kernel in kernels])
+    finite = entries[np.isfinite(entries)].astype(float)
+    counts, edges = (
+        np.histogram(finite, _BINS) if finite.size else (np.zeros(0), np.zeros(0))
+    )
+    return {
+        "counts": counts.tolist(),
+        "edges": edges.tolist(),
+        "not_finite": int(entries.size - finite.size),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Replaces numbers that are not finite, which JSON lacks, by None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

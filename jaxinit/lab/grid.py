@@ -1,0 +1,234 @@
+"""The grid: every cell (initializer, seed, learning rate) trained in one program.
+
+Parameters of all cells are stacked along a leading axis of cells. One training step is
+`vmap` over cells of an optax step, a block is `lax.scan` over steps, and a run is a loop
+over blocks, which all are calls of one executable.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxinit._initializer import Initializer
+from jaxinit.lab.data import Task
+from jaxinit.lab.model import MLP, by_layer
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "lion": optax.lion,
+    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+}
+
+_LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
+_PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
+_ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
+
+
+class Signals(NamedTuple):
+    """Standard deviations at initialisation. # each [initializers, seeds, layers]"""
+
+    forward: np.ndarray
+    gradient: np.ndarray
+
+
+class Scores(NamedTuple):
+    """What a cell has reached. # each [initializers, seeds, learning rates]"""
+
+    loss: np.ndarray
+    test: np.ndarray
+
+
+def loss_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the mean loss of a batch: cross-entropy, or squared error."""
+    if task.kind == "classification":
+        return lambda z, y: optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
+    return lambda z, y: optax.squared_error(z, y).mean()
+
+
+def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the test score: accuracy, or R^2, the share of variance explained."""
+    if task.kind == "classification":
+        return lambda z, y: (z.argmax(-1) == y).mean()
+    return lambda z, y: 1 - ((z - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+
+
+class Grid:
+    """All cells of a comparison, their state, and the programs that advance it."""
+
+    def __init__(
+        self,
+        task: Task,
+        model: MLP,
+        initializers: tuple[Initializer, ...],
+        seeds: int,
+        learning_rates: tuple[float, ...],
+        optimizer: str,
+        batch_size: int,
+        steps: int,
+    ):
+        """Draws the initial parameters of every cell and measures their signals."""
+        self.task = task
+        self.model = model
+        self.shape = len(initializers), seeds, len(learning_rates)
+        self.steps = steps
+        self._optimizer = OPTIMIZERS[optimizer]
+        self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
+        self._loss, self._score = loss_of(task), score_of(task)
+        self._order = batches(len(task.x_train), batch_size, steps)
+
+        keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+        drawn = [self._initialise(init)(keys) for init in initializers]
+        self.initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
+        self.signals = Signals(*map(np.asarray, self._measure(self.initial)))
+        self._rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
+        self.variables, self._state = self._start(self.initial)
+
+    def _initialise(self, init: Initializer) -> Callable[[jax.Array], Any]:
+        """Returns a program: keys [seeds] -> variables by seed."""
+        model = self.model.clone(kernel_init=init)
+
+        def one(key: jax.Array) -> Any:
+            variables = model.init(key, self._x[:1], train=True)
+            return {k: v for k, v in variables.items() if k != "perturbations"}
+
+        return jax.jit(jax.vmap(one))
+
+    def _measure(self, initial: Any) -> tuple[jax.Array, jax.Array]:
+        """Measures signal and gradient by layer. # each [initializers, seeds, layers]"""
+        x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
+
+        def one(variables: Any) -> tuple[jax.Array, jax.Array]:
+            def forward(perturbations: Any) -> Any:
+                z, seen = self.model.apply(
+                    {**variables, "perturbations": perturbations},
+                    x,
+                    train=True,
+                    mutable=["intermediates", "batch_stats"],
+                )
+                return self._loss(z, y), seen["intermediates"]
+
+            shapes = jax.eval_shape(
+                lambda: self.model.init(jax.random.key(0), x, train=True)
+            )
+            nothing = jax.tree.map(
+                lambda a: jnp.zeros(a.shape, a.dtype), shapes["perturbations"]
+            )
+            gradient, seen = jax.grad(forward, has_aux=True)(nothing)
+
+            def stddev(collection: Any) -> jax.Array:
+                return by_layer(
+                    collection, lambda block: jax.tree.leaves(block["z"])[0].std((1, 2))
+                )
+
+            return stddev(seen), stddev(gradient)
+
+        return jax.jit(jax.vmap(jax.vmap(one)))(initial)
+
+    @property
+    def _cells(self) -> int:
+        return int(np.prod(self.shape))
+
+    def _start(self, initial: Any) -> tuple[Any, Any]:
+        """Copies the variables of each initializer and seed to every learning rate."""
+
+        def spread(array: jax.Array) -> jax.Array:
+            cells = jnp.broadcast_to(array[:, :, None], self.shape + array.shape[2:])
+            return cells.reshape(self._cells, *array.shape[2:])
+
+        @jax.jit
+        def start(initial: Any) -> tuple[Any, Any]:
+            variables = jax.tree.map(spread, initial)
+            state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
+                self._rates, variables["params"]
+            )
+            return variables, state
+
+        return start(initial)
+
+    def run(self) -> Iterator[np.ndarray]:
+        """Trains all cells block by block.
+
+        Yields:
+          The mean training loss of each cell over the block. # [cells]
+        """
+        length = block_length(self.steps)
+        block = jax.jit(self._block)
+        for first in range(0, self.steps, length):
+            rows = jnp.asarray(self._order[first : first + length])
+            # One assignment: an interrupt finds the state before the block or after it.
+            (self.variables, self._state), losses = block(
+                self.variables, self._state, rows
+            )
+            yield np.asarray(losses)
+
+    def _block(self, variables: Any, state: Any, order: jax.Array) -> Any:
+        def step(carry: Any, rows: jax.Array) -> Any:
+            x, y = self._x[rows], self._y[rows]
+
+            def one(variables: Any, state: Any, rate: jax.Array) -> Any:
+                fixed = {k: v for k, v in variables.items() if k != "params"}
+
+                def loss(params: Any) -> Any:
+                    z, updated = self.model.apply(
+                        {**fixed, "params": params},
+                        x,
+                        train=True,
+                        mutable=["batch_stats"],
+                    )
+                    return self._loss(z, y), updated
+
+                params = variables["params"]
+                (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(
+                    params
+                )
+                change, state = self._optimizer(rate).update(gradient, state, params)
+                params = optax.apply_updates(params, change)
+                return (dict(updated) | {"params": params}, state), value
+
+            return jax.vmap(one)(*carry, self._rates)
+
+        carry, losses = jax.lax.scan(step, (variables, state), order)
+        return carry, losses.mean(0)
+
+    def scores(self) -> Scores:
+        """Evaluates every cell on all training rows and on the test rows."""
+        x_test, y_test = jnp.asarray(self.task.x_test), jnp.asarray(self.task.y_test)
+
+        @jax.jit
+        def evaluate(variables: Any) -> Any:
+            def one(variables: Any) -> Any:
+                loss = self._loss(self.model.apply(variables, self._x), self._y)
+                return loss, self._score(self.model.apply(variables, x_test), y_test)
+
+            return jax.lax.map(one, variables)
+
+        return Scores(*map(self.by_cell, evaluate(self.variables)))
+
+    def by_cell(self, array: jax.Array) -> np.ndarray:
+        """Unstacks cells. # [cells, ...] -> [initializers, seeds, learning rates, ...]"""
+        return np.asarray(array).reshape(*self.shape, *array.shape[1:])
+
+
+def block_length(steps: int) -> int:
+    """Returns the steps of a block: a divisor of all steps, so that one program serves."""
+    return max(n for n in range(1, _LONGEST_BLOCK + 1) if steps % n == 0)
+
+
+def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:
+    """Returns row indices of each step: a new permutation every epoch. # [steps, batch]"""
+    generator = np.random.default_rng(_ORDER_SEED)
+    per_epoch = rows // batch_size
+    epochs = [
+        generator.permutation(rows)[: per_epoch * batch_size].reshape(
+            per_epoch, batch_size
+        )
+        for _ in range(-(-steps // per_epoch))
+    ]
+    return np.concatenate(epochs)[:steps]

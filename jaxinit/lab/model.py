@@ -1,0 +1,112 @@
+"""The network of the lab: a deep multilayer perceptron that shows its signals."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxinit.initializers import zeros
+
+Norm = Literal["none", "layer", "batch"]
+NORMS = get_args(Norm)
+
+
+class Block(nn.Module):
+    """A dense layer with its norm; ``z`` is its output before the activation.
+
+    ``z`` is sown, so that its variance can be read, and perturbed, so that the gradient
+    with respect to it can.
+    """
+
+    features: int
+    kernel_init: Any
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        z = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
+        z = self.perturb("z", z)
+        self.sow("intermediates", "z", z)
+        if self.norm == "layer":
+            return nn.LayerNorm()(z)
+        if self.norm == "batch":
+            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
+        return z
+
+
+class Hidden(nn.Module):
+    """An activation and a block, in the form that `nn.scan` takes."""
+
+    features: int
+    activation: Callable[[Any], Any]
+    kernel_init: Any
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
+        block = Block(self.features, self.kernel_init, self.norm, name="block")
+        return block(self.activation(z), train), None
+
+
+_STACKED = dict.fromkeys(("params", "batch_stats", "intermediates", "perturbations"), 0)
+
+
+class MLP(nn.Module):
+    """A perceptron of ``depth`` dense layers; all kernels come from one initializer.
+
+    The hidden layers of equal shape are one scanned layer with stacked parameters, so that
+    tracing and compiling take the same time at every depth.
+
+    Attributes:
+      depth: number of dense layers, 2 or more.
+      width: outputs of each layer but the last.
+      outputs: outputs of the last layer.
+      activation: works on each entry alone.
+      norm: what stands between a hidden layer and its activation.
+      kernel_init: initializer of every kernel. Biases start at zero.
+    """
+
+    depth: int
+    width: int
+    outputs: int
+    activation: Callable[[Any], Any]
+    norm: Norm
+    kernel_init: Any = zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps inputs to logits or predictions. # [rows, features] -> [rows, outputs]"""
+        z = Block(self.width, self.kernel_init, self.norm, name="first")(x, train)
+        if self.depth > 2:
+            stack = nn.scan(
+                Hidden,
+                variable_axes=_STACKED,
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=self.depth - 2,
+            )
+            hidden = (self.width, self.activation, self.kernel_init, self.norm)
+            z, _ = stack(*hidden, name="hidden")(z, train)
+        last = Block(self.outputs, self.kernel_init, "none", name="last")
+        return last(self.activation(z), train)
+
+
+def by_layer(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:
+    """Stacks what `read` takes from each block of a collection, first layer to last.
+
+    Args:
+      collection: a collection of `MLP` variables, such as the parameters.
+      read: takes a block's entry, in which arrays of hidden layers have a leading axis of
+        layers, to an array that keeps that axis.
+
+    Returns:
+      One array with a leading axis of ``depth`` layers.
+    """
+    one = [
+        read(jax.tree.map(lambda a: a[None], collection[name]))
+        for name in ("first", "last")
+    ]
+    hidden = [read(collection["hidden"]["block"])] if "hidden" in collection else []
+    return jnp.concatenate([one[0], *hidden, one[1]])

@@ -1,0 +1,239 @@
+"""Plots of a comparison, as PNG."""
+
+import io
+import textwrap
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from jaxinit.lab.comparison import Comparison
+
+# Paul Tol's "muted" and "bright" colours, told apart by people with any colour vision.
+_COLOURS = (
+    *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
+    *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
+)
+_STYLES = ("-", "--", ":", "-.")
+_COLUMNS = 4
+_DPI = 110
+
+
+def plots(comparison: Comparison) -> dict[str, bytes]:
+    """Draws every plot of a comparison; returns PNG files by name."""
+    drawn = {
+        "signals": _signals,
+        "weights": _weights,
+        "heatmaps": _heatmaps,
+        "biases": _biases,
+    }
+    if len(comparison.steps):
+        drawn = {"loss": _loss, **drawn}
+    return {name: _png(draw(comparison)) for name, draw in drawn.items()}
+
+
+def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
+    """Draws the entries of one weight, as a PNG file: their histogram and their places."""
+    figure = Figure((9, 3.6), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    left, right = figure.subplots(1, 2)
+    _histogram(left, weight.ravel(), _COLOURS[1], "weights")
+    left.set_xlabel("value")
+    left.set_ylabel("density")
+    figure.colorbar(_heatmap(right, weight), ax=right)
+    right.set_xlabel("last axis")
+    right.set_ylabel("all other axes")
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return file.getvalue()
+
+
+def _panels(
+    comparison: Comparison, title: str, share: bool
+) -> tuple[Figure, list[Axes]]:
+    """Makes a panel for each initializer, titled by its spec."""
+    specs = [repr(init) for init in comparison.settings.initializers]
+    columns = min(_COLUMNS, len(specs))
+    rows = -(-len(specs) // columns)
+    figure = Figure((3.1 * columns, 2.3 * rows + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+    axes = list(grid.ravel())
+    for spec, axis in zip(specs, axes, strict=False):
+        axis.set_title(_wrapped(spec), fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(specs) :]:
+        axis.set_visible(False)
+    return figure, axes[: len(specs)]
+
+
+def _wrapped(spec: str, width: int = 38) -> str:
+    return "\n".join(textwrap.wrap(spec, width))
+
+
+def _band(
+    axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, style: str = "-"
+) -> None:
+    """Draws the median over seeds and their range. # y: [seeds, points]"""
+    y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
+    seen = ~np.isnan(y).all(axis=0)
+    if seen.any():
+        x, y = x[seen], y[:, seen]
+        axis.plot(x, np.nanmedian(y, axis=0), style, color=colour, linewidth=1.6)
+        low, high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+        axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def _loss(comparison: Comparison) -> Figure:
+    """Draws loss curves: each initializer before the grey ones of the others."""
+    title = "Training loss at the best learning rate: median and range over seeds"
+    figure, axes = _panels(comparison, title, share=True)
+    curves = comparison.at_best(comparison.curves)
+    chance = comparison.task.chance
+    visible = curves[np.isfinite(curves) & (curves > 0)]
+    if visible.size:  # curves that explode leave the panel rather than flatten the rest
+        bottom = max(visible.min(), 1e-4 * chance)
+        axes[0].set_ylim(0.7 * bottom, max(8 * chance, 2 * bottom))
+    for i, axis in enumerate(axes):
+        axis.set_yscale("log")
+        axis.axhline(chance, color="#888888", linewidth=0.8, linestyle=":")
+        for other in curves:
+            median = np.median(other, axis=0)
+            axis.plot(
+                comparison.steps, median, color="#d5d5d5", linewidth=0.7, zorder=0
+            )
+        _band(axis, comparison.steps, curves[i], _COLOURS[1])
+        top = axes[0].get_ylim()[1]
+        if not (np.isfinite(curves[i]) & (curves[i] < top)).any():
+            note = (
+                "not finite" if not np.isfinite(curves[i]).any() else "above the panel"
+            )
+            axis.text(
+                0.5, 0.85, note, transform=axis.transAxes, ha="center", fontsize=8
+            )
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("training loss (dotted: chance)", fontsize=9)
+    return figure
+
+
+def _lines(count: int) -> Iterator[tuple[str, str]]:
+    """Yields a colour and line style for each of many lines."""
+    for i in range(count):
+        style = _STYLES[i // len(_COLOURS) % len(_STYLES)]
+        yield _COLOURS[i % len(_COLOURS)], style
+
+
+def _signals(comparison: Comparison) -> Figure:
+    """Draws standard deviations of signal and gradient by depth, at initialisation."""
+    specs = [repr(init) for init in comparison.settings.initializers]
+    figure = Figure((12, 4.8), layout="constrained")
+    figure.suptitle(
+        "Signal and gradient by depth, before training (band: seeds)", fontsize=11
+    )
+    handles = []
+    panels = figure.subplots(1, 2)
+    layers = np.arange(1, comparison.settings.depth + 1)
+    titles = (
+        "standard deviation of the layer's output",
+        "of the gradient at that output",
+    )
+    for axis, title, values in zip(panels, titles, comparison.signals, strict=True):
+        handles = []
+        axis.set_yscale("log")
+        for (colour, style), spec, y in zip(
+            _lines(len(specs)), specs, values, strict=True
+        ):
+            _band(axis, layers, y, colour, style)
+            shown = _wrapped(spec) + ("" if (y > 0).any() else " (zero)")
+            handles.append(Line2D([], [], color=colour, linestyle=style, label=shown))
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("layer")
+        axis.grid(color="#eeeeee")
+    figure.legend(handles=handles, loc="outside right center", fontsize=7)
+    return figure
+
+
+def _histogram(axis: Axes, values: np.ndarray, colour: str, label: str) -> None:
+    """Draws a density of the finite values, or a note where there are none."""
+    finite = values[np.isfinite(values)].astype(float)
+    if not finite.size:
+        axis.text(
+            0.5, 0.5, "not finite", transform=axis.transAxes, ha="center", fontsize=8
+        )
+    elif finite.min() == finite.max():
+        axis.axvline(finite[0], color=colour, label=f"{label}: all {finite[0]:.3g}")
+    else:
+        axis.hist(finite, 80, density=True, histtype="stepfilled", alpha=0.55, color=colour,
+                  label=label)  # fmt: skip
+
+
+def _weights(comparison: Comparison) -> Figure:
+    """Draws histograms of all kernel entries, before and after training."""
+    title = "Kernel entries before and after training (first seed, best learning rate)"
+    figure, axes = _panels(comparison, title, share=False)
+    for i, axis in enumerate(axes):
+        for kernels, colour, label in zip(
+            comparison.kernels(i),
+            (_COLOURS[4], _COLOURS[0]),
+            ("before", "after"),
+            strict=True,
+        ):
+            _histogram(
+                axis, np.concatenate([k.ravel() for k in kernels]), colour, label
+            )
+        axis.set_yscale("log")
+        axis.legend(fontsize=6)
+    figure.supylabel("density", fontsize=9)
+    return figure
+
+
+def _heatmap(axis: Axes, weight: np.ndarray):  # type: ignore[no-untyped-def]
+    """Draws a weight as a matrix, white at zero."""
+    matrix = np.atleast_2d(weight).astype(float)
+    matrix = matrix.reshape(-1, matrix.shape[-1])
+    finite = np.abs(matrix[np.isfinite(matrix)])
+    limit = float(np.quantile(finite, 0.995)) if finite.size else 1.0
+    limit = limit or float(finite.max(initial=0)) or 1.0
+    return axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+
+
+def _heatmaps(comparison: Comparison) -> Figure:
+    """Draws the kernel of the middle layer, before training and after."""
+    layer = comparison.settings.depth // 2
+    title = f"Kernel of layer {layer + 1}: before (left) and after training (right)"
+    figure, axes = _panels(comparison, title, share=False)
+    for i, axis in enumerate(axes):
+        axis.set_axis_off()
+        for kernels, left in zip(comparison.kernels(i), (0.0, 0.52), strict=True):
+            inner = axis.inset_axes((left, 0, 0.48, 1))
+            inner.set_xticks([])
+            inner.set_yticks([])
+            _heatmap(inner, kernels[layer])
+    return figure
+
+
+def _biases(comparison: Comparison) -> Figure:
+    """Draws the root mean square of the biases by layer, after training."""
+    title = "Root mean square of the biases by layer after training (all start at zero)"
+    figure, axes = _panels(comparison, title, share=False)
+    for i, axis in enumerate(axes):
+        _, after = comparison.biases(i)
+        size = np.array([np.sqrt(np.mean(b.astype(float) ** 2)) for b in after])
+        axis.bar(np.arange(1, len(size) + 1), np.where(np.isfinite(size), size, 0))
+        if not np.isfinite(size).all():
+            axis.text(
+                0.5,
+                0.85,
+                "not finite",
+                transform=axis.transAxes,
+                ha="center",
+                fontsize=8,
+            )
+    figure.supxlabel("layer", fontsize=9)
+    return figure

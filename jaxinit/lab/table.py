@@ -1,0 +1,75 @@
+"""The table of a comparison: the same cells for the terminal and for the page."""
+
+import math
+
+from rich.table import Table
+
+from jaxinit.lab.comparison import Comparison, Row
+
+
+def header(comparison: Comparison) -> list[str]:
+    """Returns the column heads."""
+    score = "accuracy" if comparison.task.kind == "classification" else "R²"
+    return [
+        "initializer",
+        "learning rate",
+        "signal last/first",
+        "gradient first/last",
+        f"steps to loss {comparison.settings.target_loss:g}",
+        "training loss",
+        f"test {score}",
+        "diverged",
+    ]
+
+
+def cells(comparison: Comparison, row: Row) -> list[str]:
+    """Returns a row as text."""
+    accuracy = comparison.task.kind == "classification"
+    unit, factor = (" %", 100) if accuracy else ("", 1)
+    digits = 1 if accuracy else 3
+    test = f"{factor * row.test_mean:.{digits}f} ± {factor * row.test_stddev:.{digits}f}{unit}"
+    return [
+        row.initializer,
+        f"{row.learning_rate:g}",
+        number(row.forward_ratio),
+        number(row.gradient_ratio),
+        "–" if row.steps_to_target is None else f"{row.steps_to_target:g}",
+        number(row.final_loss),
+        test if math.isfinite(row.test_mean) else "–",
+        f"{100 * row.diverged:.0f} %",
+    ]
+
+
+def number(value: float) -> str:
+    """Returns a number in three digits, a dash for one that does not exist."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value) or value == 0:
+        return "∞" if value else "0"
+    return f"{value:.3f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"
+
+
+def caption(comparison: Comparison) -> str:
+    """Returns what was run, in a line or two."""
+    s, task = comparison.settings, comparison.task
+    norm = "" if s.norm == "none" else f", {s.norm} norm"
+    cells = comparison.scores.loss.size
+    return (
+        f"{task.name}; {s.depth} dense layers of width {s.width}, {s.activation}{norm}; "
+        f"{s.optimizer}, batch {s.batch_size}, {comparison.steps_done} steps; "
+        f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
+        f"{len(s.learning_rates)} learning rates; each row at its own best learning rate; "
+        f"chance: loss {task.chance:.2f}"
+    )
+
+
+def table(comparison: Comparison) -> Table:
+    """Returns the table for a terminal."""
+    found = Table(caption=caption(comparison), caption_justify="left")
+    first, *rest = header(comparison)
+    found.add_column(first, overflow="fold")
+    for name in rest:
+        found.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    for row in comparison.rows():
+        found.add_row(*cells(comparison, row))
+    return found

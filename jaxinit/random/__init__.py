@@ -1,0 +1,16 @@
+"""Draws: a key and a shape become unit-scale random numbers.
+
+This room knows the laws and nothing of fans or layers. Arguments follow `jax.random`.
+"""
+
+from jaxinit.random._haar import orthonormal as orthonormal
+from jaxinit.random._laws import (
+    complex_truncated_variance as complex_truncated_variance,
+)
+from jaxinit.random._laws import disk as disk
+from jaxinit.random._laws import normal as normal
+from jaxinit.random._laws import normal_mass as normal_mass
+from jaxinit.random._laws import truncated_moments as truncated_moments
+from jaxinit.random._laws import truncated_normal as truncated_normal
+from jaxinit.random._laws import uniform as uniform
+from jaxinit.random._subset import subset as subset
