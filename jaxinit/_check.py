@@ -121,6 +121,14 @@ def axes(**argument: Any) -> tuple[int, ...]:
     return found
 
 
+def axis(**argument: Any) -> int:
+    """Returns the argument as one axis."""
+    ((name, value),) = argument.items()
+    if isinstance(value, (tuple, list)):
+        raise Unfit(f"{name} must be one axis.", TypeError, **argument)
+    return axes(**argument)[0]
+
+
 def shape(value: Any) -> tuple[int, ...]:
     """Returns a shape as a tuple of Python integers."""
     try:

@@ -117,7 +117,7 @@ def _add_compare(commands: Any) -> None:
     add(
         "--seeds", type=int, default=3, help="seeds of the initial weights (default: 3)"
     )
-    add("--steps", type=int, default=300, help="training steps (default: 300)")
+    add("--steps", type=int, default=400, help="training steps (default: 400)")
     add("--lr", metavar="RATE", type=float, action="append", dest="learning_rates",
         help="a learning rate that every initializer is tried at; repeatable "
         "(default: 3e-4, 1e-3 and 3e-3)")  # fmt: skip

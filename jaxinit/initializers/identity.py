@@ -53,9 +53,8 @@ def identity(
       Units. 2015. https://arxiv.org/abs/1504.00941
     """
     gain = check.real(gain=gain)
-    for name, axis in {"in_axis": in_axis, "out_axis": out_axis}.items():
-        if len(check.axes(**{name: axis})) != 1:
-            raise check.Unfit(f"{name} must be one axis.", **{name: axis})
+    check.axis(in_axis=in_axis)
+    check.axis(out_axis=out_axis)
     check.axes(batch_axis=batch_axis)
 
     def roles(shape: tuple[int, ...]) -> tuple[int, int, list[int]]:

@@ -1,6 +1,7 @@
 """Weights with orthonormal rows or columns, for dense layers and convolutions."""
 
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxinit import random
 from jaxinit._axes import positions
 from jaxinit._gain import Activation, squared_gain
 from jaxinit._initializer import Drawn, Moments, initializer
+from jaxinit.random import Method
 
 
 def _factor(scale: float, gain: float | str | tuple[str, float] | Activation) -> float:
@@ -28,12 +30,16 @@ def _column(shape: tuple[int, ...], column_axis: int) -> int:
 
 
 def _orthogonal(
-    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, column_axis: int
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    column_axis: int,
+    method: Method,
 ) -> jax.Array:
     """Draws orthonormal columns or rows, of the column axis against all others."""
     column = _column(shape, column_axis)
     others = shape[:column] + shape[column + 1 :]
-    matrix = random.orthonormal(key, math.prod(others), shape[column], dtype)
+    matrix = random.orthonormal(key, math.prod(others), shape[column], dtype, method)
     return jnp.moveaxis(matrix.reshape(*others, shape[column]), -1, column)
 
 
@@ -44,6 +50,7 @@ def orthogonal(
     dtype: DTypeLike | None = None,
     *,
     gain: float | str | tuple[str, float] | Activation = 1.0,
+    method: Method = "householder",
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
 
@@ -58,6 +65,8 @@ def orthogonal(
       dtype: default dtype of the weights, float or complex.
       gain: a further factor: a number, the name of an activation, (name, parameter) or a
         function, as in `jaxinit.gain`.
+      method: "householder" accumulates random reflectors; "qr" factorises a normal matrix
+        and gives the values of `jax.nn.initializers.orthogonal`. The law is the same.
 
     Returns:
       An `Initializer`.
@@ -75,10 +84,11 @@ def orthogonal(
       deep linear neural networks. 2013. https://arxiv.org/abs/1312.6120
     """
     factor = _factor(scale, gain)
-    check.axes(column_axis=column_axis)
+    check.axis(column_axis=column_axis)
+    check.choice(get_args(Method), method=method)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        return np.asarray(factor, dtype) * _orthogonal(key, shape, dtype, column_axis)
+        return np.asarray(factor, dtype) * _orthogonal(key, shape, dtype, column_axis, method)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         columns = shape[_column(shape, column_axis)]
@@ -104,6 +114,7 @@ def delta_orthogonal(
     dtype: DTypeLike | None = None,
     *,
     gain: float | str | tuple[str, float] | Activation = 1.0,
+    method: Method = "householder",
 ) -> Drawn:
     """Builds an initializer of convolutions that are orthogonal in their middle tap only.
 
@@ -117,6 +128,7 @@ def delta_orthogonal(
       column_axis: the axis of the columns of the middle matrix, -1 or -2 of its two.
       dtype: default dtype of the weights, float or complex.
       gain: a further factor, as in `orthogonal`.
+      method: as in `orthogonal`.
 
     Returns:
       An `Initializer`.
@@ -135,11 +147,12 @@ def delta_orthogonal(
       Field Theory of CNNs. 2018. https://arxiv.org/abs/1806.05393
     """
     factor = _factor(scale, gain)
-    check.axes(column_axis=column_axis)
+    check.axis(column_axis=column_axis)
+    check.choice(get_args(Method), method=method)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         centre = _centre(shape)
-        middle = _orthogonal(key, shape[-2:], dtype, column_axis)
+        middle = _orthogonal(key, shape[-2:], dtype, column_axis, method)
         return (
             jnp.zeros(shape, dtype).at[centre].set(np.asarray(factor, dtype) * middle)
         )

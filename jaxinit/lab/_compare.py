@@ -22,7 +22,7 @@ from jaxinit.lab.model import MLP, NORMS
 DEFAULT_INITIALIZERS = (
     "zeros()",
     "constant(0.01)",
-    "normal(0.01)",
+    "normal(0.02)",
     "normal(1.0)",
     "variance_scaling(1.0, 'fan_in', 'normal')",
     "glorot_normal()",
@@ -60,7 +60,7 @@ class Settings:
     width: int = 64
     norm: str = "none"
     seeds: int = 3
-    steps: int = 300
+    steps: int = 400
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     optimizer: str = "adam"
     batch_size: int = 64
@@ -98,7 +98,7 @@ def compare(
     width: int = 64,
     norm: str = "none",
     seeds: int = 3,
-    steps: int = 300,
+    steps: int = 400,
     learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3),
     optimizer: str = "adam",
     batch_size: int = 64,
