@@ -18,7 +18,7 @@ from jaxinit._gain import ACTIVATIONS
 from jaxinit._initializer import REGISTRY, Initializer
 
 _EXTRA = ("flax", "jinja2", "matplotlib", "optax", "rich", "sklearn")
-_PIPED_WIDTH = 150  # columns of a table that no terminal limits
+_PIPED_WIDTH = 160  # columns of a table that no terminal limits
 
 
 class _Parser(argparse.ArgumentParser):

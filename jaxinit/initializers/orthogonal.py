@@ -88,7 +88,9 @@ def orthogonal(
     check.choice(get_args(Method), method=method)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        return np.asarray(factor, dtype) * _orthogonal(key, shape, dtype, column_axis, method)
+        return np.asarray(factor, dtype) * _orthogonal(
+            key, shape, dtype, column_axis, method
+        )
 
     def moments(shape: tuple[int, ...]) -> Moments:
         columns = shape[_column(shape, column_axis)]

@@ -2,12 +2,12 @@
 
 import io
 import textwrap
-from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jaxinit.lab.comparison import Comparison
 
@@ -16,7 +16,6 @@ _COLOURS = (
     *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
     *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
 )
-_STYLES = ("-", "--", ":", "-.")
 _COLUMNS = 4
 _DPI = 110
 
@@ -77,15 +76,13 @@ def _wrapped(spec: str, width: int = 38) -> str:
     return "\n".join(textwrap.wrap(spec, width))
 
 
-def _band(
-    axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, style: str = "-"
-) -> None:
+def _band(axis: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
     """Draws the median over seeds and their range. # y: [seeds, points]"""
     y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
     seen = ~np.isnan(y).all(axis=0)
     if seen.any():
         x, y = x[seen], y[:, seen]
-        axis.plot(x, np.nanmedian(y, axis=0), style, color=colour, linewidth=1.6)
+        axis.plot(x, np.nanmedian(y, axis=0), color=colour, linewidth=1.6)
         low, high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
         axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
 
@@ -122,41 +119,38 @@ def _loss(comparison: Comparison) -> Figure:
     return figure
 
 
-def _lines(count: int) -> Iterator[tuple[str, str]]:
-    """Yields a colour and line style for each of many lines."""
-    for i in range(count):
-        style = _STYLES[i // len(_COLOURS) % len(_STYLES)]
-        yield _COLOURS[i % len(_COLOURS)], style
-
-
 def _signals(comparison: Comparison) -> Figure:
-    """Draws standard deviations of signal and gradient by depth, at initialisation."""
-    specs = [repr(init) for init in comparison.settings.initializers]
-    figure = Figure((12, 4.8), layout="constrained")
-    figure.suptitle(
-        "Signal and gradient by depth, before training (band: seeds)", fontsize=11
-    )
-    handles = []
-    panels = figure.subplots(1, 2)
+    """Draws how signal and gradient change with depth, at initialisation."""
+    title = "Standard deviation by depth before training; 1 is healthy (band: seeds)"
+    figure, axes = _panels(comparison, title, share=True)
     layers = np.arange(1, comparison.settings.depth + 1)
-    titles = (
-        "standard deviation of the layer's output",
-        "of the gradient at that output",
-    )
-    for axis, title, values in zip(panels, titles, comparison.signals, strict=True):
-        handles = []
+    forward, gradient = comparison.signals
+    lines = {
+        "signal, over the first layer's": (_COLOURS[1], forward, forward[..., :1]),
+        "gradient, over the last layer's": (_COLOURS[9], gradient, gradient[..., -1:]),
+    }
+    for colour, above, below in lines.values():
+        with np.errstate(all="ignore"):
+            ratio = above.astype(float) / below.astype(float)
+        for i, axis in enumerate(axes):
+            _band(axis, layers, ratio[i], colour)
+    for i, axis in enumerate(axes):
         axis.set_yscale("log")
-        for (colour, style), spec, y in zip(
-            _lines(len(specs)), specs, values, strict=True
-        ):
-            _band(axis, layers, y, colour, style)
-            shown = _wrapped(spec) + ("" if (y > 0).any() else " (zero)")
-            handles.append(Line2D([], [], color=colour, linestyle=style, label=shown))
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("layer")
-        axis.grid(color="#eeeeee")
-    figure.legend(handles=handles, loc="outside right center", fontsize=7)
+        axis.set_ylim(1e-6, 1e6)
+        axis.axhline(1, color="#888888", linewidth=0.8, linestyle=":")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if not (forward[i, :, -1] > 0).any():
+            _note(axis, "the signal is zero")
+    handles = [
+        Line2D([], [], color=line[0], label=label) for label, line in lines.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+    figure.supxlabel("layer", fontsize=9)
     return figure
+
+
+def _note(axis: Axes, text: str) -> None:
+    axis.text(0.5, 0.85, text, transform=axis.transAxes, ha="center", fontsize=8)
 
 
 def _histogram(axis: Axes, values: np.ndarray, colour: str, label: str) -> None:
@@ -210,8 +204,8 @@ def _heatmaps(comparison: Comparison) -> Figure:
     figure, axes = _panels(comparison, title, share=False)
     for i, axis in enumerate(axes):
         axis.set_axis_off()
-        for kernels, left in zip(comparison.kernels(i), (0.0, 0.52), strict=True):
-            inner = axis.inset_axes((left, 0, 0.48, 1))
+        for kernels, left in zip(comparison.kernels(i), (0.0, 0.49), strict=True):
+            inner = axis.inset_axes((left, 0, 0.46, 1))
             inner.set_xticks([])
             inner.set_yticks([])
             _heatmap(inner, kernels[layer])
@@ -227,13 +221,6 @@ def _biases(comparison: Comparison) -> Figure:
         size = np.array([np.sqrt(np.mean(b.astype(float) ** 2)) for b in after])
         axis.bar(np.arange(1, len(size) + 1), np.where(np.isfinite(size), size, 0))
         if not np.isfinite(size).all():
-            axis.text(
-                0.5,
-                0.85,
-                "not finite",
-                transform=axis.transAxes,
-                ha="center",
-                fontsize=8,
-            )
+            _note(axis, "not finite")
     figure.supxlabel("layer", fontsize=9)
     return figure

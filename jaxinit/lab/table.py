@@ -67,7 +67,8 @@ def table(comparison: Comparison) -> Table:
     """Returns the table for a terminal."""
     found = Table(caption=caption(comparison), caption_justify="left")
     first, *rest = header(comparison)
-    found.add_column(first, overflow="fold")
+    words = max(len(w) for row in comparison.rows() for w in row.initializer.split())
+    found.add_column(first, overflow="fold", min_width=min(words, 34))
     for name in rest:
         found.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for row in comparison.rows():

@@ -50,7 +50,9 @@ def orthonormal(
     if method == "qr":
         draw = functools.partial(_by_qr, rows=rows, columns=columns, dtype=dtype)
     else:
-        draw = functools.partial(_by_reflectors, rows=rows, columns=columns, dtype=dtype)
+        draw = functools.partial(
+            _by_reflectors, rows=rows, columns=columns, dtype=dtype
+        )
     return jax.custom_batching.sequential_vmap(draw)(key)
 
 
@@ -58,11 +60,15 @@ def _by_qr(key: jax.Array, rows: int, columns: int, dtype: np.dtype) -> jax.Arra
     return jax.random.orthogonal(key, rows, (), dtype, columns)
 
 
-def _by_reflectors(key: jax.Array, rows: int, columns: int, dtype: np.dtype) -> jax.Array:
+def _by_reflectors(
+    key: jax.Array, rows: int, columns: int, dtype: np.dtype
+) -> jax.Array:
     if rows < columns:
         return _by_reflectors(key, columns, rows, dtype).T.conj()
     v, tau, phase = _reflectors(key, rows, columns, dtype)
-    q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], grows from the end
+    q = jnp.zeros(
+        (rows - columns, 0), dtype
+    )  # [rows - i, columns - i], grows from the end
     for i in reversed(range(0, columns, _BLOCK)):
         block = v[i:, i : i + _BLOCK]
         width = block.shape[1]
