@@ -121,7 +121,7 @@ def _loss(comparison: Comparison) -> Figure:
 
 def _signals(comparison: Comparison) -> Figure:
     """Draws how signal and gradient change with depth, at initialisation."""
-    title = "Standard deviation by depth before training; 1 is healthy (band: seeds)"
+    title = "Standard deviation by layer before training; 1 is healthy (band: seeds)"
     figure, axes = _panels(comparison, title, share=True)
     layers = np.arange(1, comparison.settings.depth + 1)
     forward, gradient = comparison.signals
@@ -145,7 +145,6 @@ def _signals(comparison: Comparison) -> Figure:
         Line2D([], [], color=line[0], label=label) for label, line in lines.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
-    figure.supxlabel("layer", fontsize=9)
     return figure
 
 
