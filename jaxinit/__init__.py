@@ -1,5 +1,8 @@
 """jaxinit: chooses, draws and checks the initial weights of JAX models."""
 
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
 from jaxinit._axes import axes as axes
 from jaxinit._axes import fans as fans
 from jaxinit._gain import gain as gain
@@ -8,3 +11,11 @@ from jaxinit._initializer import Moments as Moments
 from jaxinit._initializer import initializer as initializer
 from jaxinit._initializer import parse as parse
 from jaxinit.initializers import *  # noqa: F403
+
+_ROOMS = ("lab",)  # imported when first used: they cost more than JAX
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _ROOMS:
+        return _import_module(f"jaxinit.{name}")
+    raise AttributeError(f"module 'jaxinit' has no attribute {name!r}")

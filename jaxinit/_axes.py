@@ -1,7 +1,7 @@
 """Which axes of a weight feed which: fans from shapes, axes from einsum formulas.
 
-Plain integers, no arrays. The convention is that of `jax.nn.initializers`: axes named by
-neither ``in_axis``, ``out_axis`` nor ``batch_axis`` are the receptive field of a
+Plain integers, no arrays. The convention is that of `jax.nn.initializers`: axes named
+by neither ``in_axis``, ``out_axis`` nor ``batch_axis`` are the receptive field of a
 convolution, and count towards both fans.
 """
 
@@ -50,9 +50,9 @@ def fan_sizes(
     if 0 not in shape and len({*inputs, *outputs, *batch}) < len(
         inputs + outputs + batch
     ):
-        # An axis in two roles divides twice, as in JAX. Flax relies on it: its embedding
-        # of shape (vocabulary, features) names out_axis=0 beside the default in_axis=-2,
-        # and so gets fan_in = features.
+        # An axis in two roles divides twice, as in JAX. Flax relies on it: its
+        # embedding of shape (vocabulary, features) names out_axis=0 beside the default
+        # in_axis=-2, and so gets fan_in = features.
         field = math.prod(shape) / product(inputs) / product(outputs) / product(batch)
         return product(inputs) * field, product(outputs) * field
     every = range(len(shape))
@@ -100,17 +100,17 @@ def fans(
 def axes(formula: str) -> dict[str, tuple[int, ...]]:
     """Reads the axis arguments of an einsum's kernel off the formula.
 
-    Of the kernel's labels, those that the output lacks are summed over: ``in_axis``. Those
-    that the output has and the input lacks are ``out_axis``; those in all three stack
-    independent kernels: ``batch_axis``.
+    Of the kernel's labels, those that the output lacks are summed over: ``in_axis``.
+    Those that the output has and the input lacks are ``out_axis``; those in all three
+    stack independent kernels: ``batch_axis``.
 
     Args:
       formula: an einsum formula of two operands, the input first and the kernel second;
         the input and output may have an ellipsis.
 
     Returns:
-      ``in_axis``, ``out_axis`` and ``batch_axis``, counted from the end, to be passed on:
-      ``he_normal(**axes("bld,dhk->blhk"))``.
+      ``in_axis``, ``out_axis`` and ``batch_axis``, counted from the end, to be passed
+      on: ``he_normal(**axes("bld,dhk->blhk"))``.
 
     Raises:
       ValueError: if the formula is not of this form.

@@ -31,8 +31,8 @@ class Unfit(Exception):
 
         Args:
           call: what was called, such as ``he_normal``.
-          before: the positional arguments; those that precede the argument are shown, so
-            that it appears in its place: ``he_normal()(key, shape=(5,))``.
+          before: the positional arguments; those that precede the argument are shown,
+            so that it appears in its place: ``he_normal()(key, shape=(5,))``.
         """
         index = before.index(self.name) if self.name in before else 0
         shown = ", ".join([*before[:index], f"{self.name}={self.value}"])
@@ -142,9 +142,12 @@ def shape(value: Any) -> tuple[int, ...]:
 
 
 def key(value: Any) -> jax.Array:
-    """Returns one PRNG key: typed (`jax.random.key`) or legacy (`jax.random.PRNGKey`)."""
+    """Returns one PRNG key.
+
+    Typed (`jax.random.key`) or legacy (`jax.random.PRNGKey`).
+    """
     if isinstance(value, (jax.Array, np.ndarray)):
-        typed = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        typed = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
         legacy = value.dtype == np.uint32 and value.shape[-1:] in ((2,), (4,))
         if value.ndim == (0 if typed else 1) and (typed or legacy):
             return value if isinstance(value, jax.Array) else jax.numpy.asarray(value)

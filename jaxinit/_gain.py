@@ -1,8 +1,9 @@
 """Gains: the factor on a weight's standard deviation that makes up for an activation.
 
 A layer x -> W f(z) with z standard normal keeps unit variance when Var[W] * fan_in is
-1 / E[f(z)^2]: the squared gain. For relu and its kin that is exact and has a closed form.
-For any other function the expectation is an integral, computed here by quadrature.
+1 / E[f(z)^2]: the squared gain. For relu and its kin that is exact and has a closed
+form. For any other function the expectation is an integral, computed here by
+quadrature.
 """
 
 import math
@@ -54,8 +55,8 @@ ACTIVATIONS: dict[str, Activation] = {
 _PARAMETER = {"celu": 1.0, "elu": 1.0, "leaky_relu": 0.01}
 
 # Squared gains that are settled by convention or by a closed form. tanh (5/3) and selu
-# (3/4) are torch's round numbers, and sigmoid (1) is torch's too: the exact values follow
-# from passing the function itself.
+# (3/4) are torch's round numbers, and sigmoid (1) is torch's too: the exact values
+# follow from passing the function itself.
 _CONVOLUTIONS = tuple(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3))
 _SQUARED = {
     "identity": 1.0,
@@ -68,13 +69,13 @@ _SQUARED = {
 }
 NONLINEARITIES = tuple(sorted({*ACTIVATIONS, *_SQUARED}))
 
-# Gauss-Legendre with 8 nodes on panels of 1/64, so that kinks of the usual activations (at
-# 0, 1, 3, 6) fall on panel borders. Beyond 12 the normal density is below 1e-31.
+# Gauss-Legendre with 8 nodes on panels of 1/64, so that kinks of the usual activations
+# (at 0, 1, 3, 6) fall on panel borders. Beyond 12 the normal density is below 1e-31.
 _REACH, _PANELS_PER_UNIT, _ORDER = 12, 64, 8
 
 
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    """Computes nodes and weights of the standard normal measure. # both [nodes]"""
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:  # both [nodes]
+    """Computes nodes and weights of the standard normal measure."""
     node, weight = np.polynomial.legendre.leggauss(_ORDER)
     half = 0.5 / _PANELS_PER_UNIT
     centre = np.arange(-_REACH + half, _REACH, 2 * half)
@@ -154,8 +155,8 @@ def gain(nonlinearity: str | Activation, param: float | None = None) -> float:
 
     Args:
       nonlinearity: a name, or a function that works on each entry of an array alone.
-      param: the negative slope of "leaky_relu" (default 0.01), alpha of "elu" and "celu"
-        (default 1).
+      param: the negative slope of "leaky_relu" (default 0.01), alpha of "elu" and
+        "celu" (default 1).
 
     Returns:
       The factor on the standard deviation, above 0.
@@ -175,8 +176,11 @@ def gain(nonlinearity: str | Activation, param: float | None = None) -> float:
     """
     try:
         if not isinstance(nonlinearity, str) and not callable(nonlinearity):
-            rule = "nonlinearity must be a name or a function."
-            raise check.Unfit(rule, TypeError, nonlinearity=nonlinearity)
+            raise check.Unfit(
+                "nonlinearity must be a name or a function.",
+                TypeError,
+                nonlinearity=nonlinearity,
+            )
         return math.sqrt(squared_gain(nonlinearity, param))
     except check.Unfit as error:
         raise error.at("gain") from None

@@ -71,9 +71,9 @@ REGISTRY: dict[str, Callable[..., "Initializer"]] = {}
 class Initializer:
     """An initializer: ``init(key, shape, dtype=None, out_sharding=None) -> Array``.
 
-    Built by a builder, never directly. Two are equal when they come from one builder and
-    equal arguments, so that a Flax module that holds one can be a static argument of
-    `jax.jit` without compiling twice. `repr` is the spec, which `parse` reads back.
+    Built by a builder, never directly. Two are equal when they come from one builder
+    and equal arguments, so that a Flax module that holds one can be a static argument
+    of `jax.jit` without compiling twice. `repr` is the spec, which `parse` reads back.
 
     Attributes:
       name: the builder's name.
@@ -90,7 +90,12 @@ class Initializer:
         "arguments",
     )
 
-    name: str
+    _build: Callable[..., "Initializer"]
+    _draw: Draw
+    _hash: int
+    _moments: Callable[[tuple[int, ...]], Moments] | None
+    _random: bool
+    _token: Any
     arguments: Mapping[str, Any]
 
     def __init__(
@@ -118,7 +123,7 @@ class Initializer:
             object.__setattr__(self, name, value)
 
     @property
-    def name(self) -> str:  # type: ignore[no-redef]
+    def name(self) -> str:
         """The builder's name."""
         return self._build.__name__
 
@@ -135,9 +140,9 @@ class Initializer:
           key: one PRNG key, typed or legacy, of any implementation; ignored by the
             initializers without randomness.
           shape: sizes of the weight; a size may be 0.
-          dtype: dtype of the weight; by default the builder's ``dtype``, else float32, or
-            float64 where x64 is enabled. Floats below 32 bits are drawn in float32 and
-            rounded once.
+          dtype: dtype of the weight; by default the builder's ``dtype``, else float32,
+            or float64 where x64 is enabled. Floats below 32 bits are drawn in float32
+            and rounded once.
           out_sharding: where the weight goes. The values do not depend on it.
 
         Returns:
@@ -152,7 +157,8 @@ class Initializer:
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
             with _mesh_of(out_sharding, used):
-                return _fill(self, used, sizes, kind, out_sharding)
+                weight: jax.Array = _fill(self, used, sizes, kind, out_sharding)
+            return weight
         except check.Unfit as error:
             raise error.at(repr(self), "key", "shape", "dtype") from None
 
@@ -168,14 +174,14 @@ class Initializer:
         return found
 
     def moments(self, shape: Shape) -> Moments | None:
-        """Returns the mean and variance that the law gives an entry, over many keys.
+        r"""Returns the mean and variance that the law gives an entry, over many keys.
 
         Args:
           shape: sizes of the weight.
 
         Returns:
-          The moments, which for complex weights are those of w and \\|w\\|^2, or None when
-          the builder states none.
+          The moments, which for complex weights are those of w and \|w\|^2, or None
+          when the builder states none.
 
         Raises:
           ValueError: if the initializer cannot take the shape.
@@ -245,11 +251,13 @@ def _fill(
 
     explicit = _mesh(out_sharding).explicit_axes if out_sharding is not None else ()
     if explicit:
-        placed = jax.sharding.auto_axes(draw, axes=explicit, out_sharding=out_sharding)
-        return placed(key)
+        place = jax.sharding.auto_axes(draw, axes=explicit, out_sharding=out_sharding)
+        placed: jax.Array = place(key)
+        return placed
     if out_sharding is None:
         return draw(key)
-    return jax.lax.with_sharding_constraint(draw(key), out_sharding)
+    placed = jax.lax.with_sharding_constraint(draw(key), out_sharding)
+    return placed
 
 
 def _mesh(out_sharding: Placement) -> Mesh | AbstractMesh:
@@ -262,12 +270,15 @@ def _mesh(out_sharding: Placement) -> Mesh | AbstractMesh:
 def _mesh_of(
     out_sharding: Placement, key: Any
 ) -> contextlib.AbstractContextManager[Any]:
-    """Enters the mesh of an explicit sharding, as JAX requires; or does nothing."""
+    """Enters the mesh of a sharding, unless one is entered or there is none."""
     if out_sharding is None:
         return contextlib.nullcontext()
     if not isinstance(out_sharding, (Sharding, PartitionSpec)):
-        rule = "out_sharding must be a jax.sharding.Sharding or PartitionSpec."
-        raise check.Unfit(rule, TypeError, out_sharding=out_sharding)
+        raise check.Unfit(
+            "out_sharding must be a jax.sharding.Sharding or PartitionSpec.",
+            TypeError,
+            out_sharding=out_sharding,
+        )
     entered = not jax.sharding.get_abstract_mesh().empty
     if isinstance(out_sharding, PartitionSpec) and not entered:
         rule = "a PartitionSpec needs a mesh. Pass a NamedSharding, or call inside "
@@ -277,7 +288,7 @@ def _mesh_of(
     mesh = _mesh(out_sharding)
     if entered or isinstance(key, jax.core.Tracer) or not isinstance(mesh, Mesh):
         return contextlib.nullcontext()
-    return jax.set_mesh(mesh) if mesh.explicit_axes else contextlib.nullcontext()
+    return jax.set_mesh(mesh)
 
 
 @overload
@@ -289,10 +300,11 @@ def initializer(*, random: bool) -> Callable[[Callable[P, Drawn]], FixedBuilder[
 def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
     """Turns a function that returns a draw into a builder of `Initializer` values.
 
-    The function checks its arguments and returns ``draw(key, shape, dtype)``, where dtype
-    has at least 32 bits. It may return ``(draw, moments)``, with ``moments(shape)`` the
-    mean and variance of an entry. An argument named ``dtype`` is the default dtype of the
-    weights. The builder is registered by its name, for `parse`.
+    The function checks its arguments and returns ``draw(key, shape, dtype)``, where
+    dtype has at least 32 bits. It may return ``(draw, moments)``, with
+    ``moments(shape)`` the mean and variance of an entry. An argument named ``dtype`` is
+    the default dtype of the weights. The builder is registered by its name, for
+    `parse`.
 
     Args:
       builder: the function. Its arguments must be numbers, strings, None, arrays,
@@ -311,7 +323,8 @@ def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
       >>> @initializer
       ... def laplace(scale=1.0, dtype=None):
       ...     def draw(key, shape, dtype):
-      ...         return jax.random.laplace(key, shape, dtype) * np.asarray(scale, dtype)
+      ...         unit = jax.random.laplace(key, shape, dtype)
+      ...         return unit * np.asarray(scale, dtype)
       ...     return draw
       >>> laplace(scale=0.5)
       laplace(scale=0.5)
@@ -409,8 +422,8 @@ def _freeze(name: str, value: Any) -> Any:
 def _token(value: Any) -> Any:
     """Returns what stands for a frozen argument in comparisons.
 
-    Numbers compare by value whatever their type (1, 1.0, True), except that 0.0 and -0.0
-    differ and nan equals itself.
+    Numbers compare by value whatever their type (1, 1.0, True), except that 0.0 and
+    -0.0 differ and nan equals itself.
     """
     if isinstance(value, tuple):
         return tuple(map(_token, value))
@@ -439,7 +452,10 @@ def _spell(value: Any) -> str:
 
 
 def _as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
-    """Returns a dtype; canonical: as JAX would give it under the present x64 setting."""
+    """Returns a dtype.
+
+    Canonical: as JAX would give it under the present x64 setting.
+    """
     if isinstance(value, type) and value in (bool, int, float, complex):
         return jnp.result_type(value)
     try:
@@ -454,7 +470,8 @@ def _as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
     if found is None or not (jnp.issubdtype(found, np.number) or found == np.bool_):
         rule = "dtype must be a number type, such as jnp.float32."
         raise check.Unfit(rule, TypeError, dtype=value)
-    # Only 64-bit types can be anything but what they say; JAX warns when it narrows one.
+    # Only 64-bit types can be anything but what they say; JAX warns when it narrows
+    # one.
     return jnp.zeros((), found).dtype if canonical and found.itemsize >= 8 else found
 
 
@@ -498,7 +515,8 @@ def parse(spec: str) -> Initializer:
             tree = ast.Call(tree, [], [])
         if not isinstance(tree, ast.Call):
             raise ValueError("a spec is a call, like he_normal(gain='gelu').")
-        return _read(tree)
+        found: Initializer = _read(tree)
+        return found
     except SyntaxError as error:
         raise ValueError(f"{where}: malformed ({error.msg}).") from None
     except (RecursionError, MemoryError):
@@ -527,7 +545,7 @@ def _read(node: ast.AST) -> Any:
             if name not in REGISTRY:
                 near = check.suggestion(name, REGISTRY)
                 raise ValueError(f"there is no initializer {name!r}.{near}")
-            named = {keyword.arg: _read(keyword.value) for keyword in keywords}
+            named: dict[Any, Any] = {k.arg: _read(k.value) for k in keywords}
             if None in named:
                 raise ValueError("** is not a literal.")
             return REGISTRY[name](*map(_read, args), **named)

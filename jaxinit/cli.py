@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(given)
     parsed.command = shlex.join(["jaxinit", *given])
     try:
-        return parsed.run(parsed)
+        code: int = parsed.run(parsed)
+        return code
     except _BadInput as error:
         print(f"jaxinit: {error}", file=sys.stderr)
         return 2
@@ -103,9 +104,14 @@ def _add_compare(commands: Any) -> None:
         "compare", help=text, description=text.capitalize() + "."
     )
     add = parser.add_argument
-    add("--init", metavar="SPEC", action="append", dest="initializers",
+    add(
+        "--init",
+        metavar="SPEC",
+        action="append",
+        dest="initializers",
         help="an initializer, such as \"he_normal(gain='gelu')\"; repeatable "
-        "(default: a dozen, from zeros to orthogonal)")  # fmt: skip
+        "(default: a dozen, from zeros to orthogonal)",
+    )
     add(
         "--activation",
         default="relu",
@@ -118,17 +124,34 @@ def _add_compare(commands: Any) -> None:
         "--seeds", type=int, default=3, help="seeds of the initial weights (default: 3)"
     )
     add("--steps", type=int, default=400, help="training steps (default: 400)")
-    add("--lr", metavar="RATE", type=float, action="append", dest="learning_rates",
+    add(
+        "--lr",
+        metavar="RATE",
+        type=float,
+        action="append",
+        dest="learning_rates",
         help="a learning rate that every initializer is tried at; repeatable "
-        "(default: 3e-4, 1e-3 and 3e-3)")  # fmt: skip
-    add("--optimizer", default="adam",
-        help="adam, adamw, lion, momentum, rmsprop or sgd (default: adam)")  # fmt: skip
+        "(default: 3e-4, 1e-3 and 3e-3)",
+    )
+    add(
+        "--optimizer",
+        default="adam",
+        help="adam, adamw, lion, momentum, rmsprop or sgd (default: adam)",
+    )
     add("--batch-size", type=int, default=64, help="rows per step (default: 64)")
-    add("--target-loss", metavar="LOSS", type=float, default=0.5,
-        help="the training loss to count the steps to (default: 0.5)")  # fmt: skip
-    add("--data", metavar="FILE.npz",
-        help="arrays x and y: integer or string y are classes, float y are real targets "
-        "(default: scikit-learn's digits)")  # fmt: skip
+    add(
+        "--target-loss",
+        metavar="LOSS",
+        type=float,
+        default=0.5,
+        help="the training loss to count the steps to (default: 0.5)",
+    )
+    add(
+        "--data",
+        metavar="FILE.npz",
+        help="arrays x and y: integer or string y are classes, float y are real "
+        "targets (default: scikit-learn's digits)",
+    )
     add(
         "--out",
         metavar="DIR",

@@ -110,8 +110,8 @@ def constant(value: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
 
     Args:
       value: a number, or an array whose shape broadcasts to that of the weight.
-      dtype: default dtype of the weights, any number type; an integer type must hold the
-        value exactly.
+      dtype: default dtype of the weights, any number type; an integer type must hold
+        the value exactly.
 
     Returns:
       An `Initializer`; it ignores the key.

@@ -33,14 +33,15 @@ def uniform(
 
     Law: uniform on [low, high); Var[w] = (high - low)^2 / 12.
 
-    As in JAX the interval starts at 0 unless ``low`` says otherwise. For symmetric weights
-    write ``uniform(low=-a, high=a)``.
+    As in JAX the interval starts at 0 unless ``low`` says otherwise. For symmetric
+    weights write ``uniform(low=-a, high=a)``.
 
     Args:
       scale: the upper end when ``high`` is not given.
       dtype: default dtype of the weights, real.
       low: the lower end, inclusive; by default 0.
-      high: the upper end, exclusive up to the rounding of narrow dtypes; by default scale.
+      high: the upper end, exclusive up to the rounding of narrow dtypes; by default
+        scale.
 
     Returns:
       An `Initializer`.
@@ -104,8 +105,8 @@ def normal(
       True
 
     References:
-      Krizhevsky, Sutskever, Hinton. ImageNet Classification with Deep Convolutional Neural
-      Networks. 2012. https://papers.nips.cc/paper/4824
+      Krizhevsky, Sutskever, Hinton. ImageNet Classification with Deep Convolutional
+      Neural Networks. 2012. https://papers.nips.cc/paper/4824
     """
     stddev, mean = check.not_negative(stddev=stddev), check.real(mean=mean)
 
@@ -137,8 +138,8 @@ def truncated_normal(
     """Builds an initializer of normal weights without the tails.
 
     Law: normal, given lower < (w - mean) / stddev < upper; Var[w] = v stddev^2 with
-    v = 1 + (a f(a) - b f(b)) / Z - ((f(a) - f(b)) / Z)^2, where a, b are the bounds, f the
-    normal density, Z the mass between them (v = 0.774 for -2 and 2).
+    v = 1 + (a f(a) - b f(b)) / Z - ((f(a) - f(b)) / Z)^2, where a, b are the bounds, f
+    the normal density, Z the mass between them (v = 0.774 for -2 and 2).
 
     As in JAX the bounds count standard deviations, and stddev is that of the normal law
     before truncation.

@@ -24,11 +24,12 @@ def identity(
 ) -> Drawn:
     """Builds an initializer of layers that return their input.
 
-    Law: w = gain where input and output index agree, in the middle of the receptive field, else 0; Var[w] = gain^2 (p - p^2), p the share of entries that are not 0.
+    Law: w = gain where input and output index agree, in the middle of the receptive
+    field, else 0; Var[w] = gain^2 (p - p^2), p the share of entries that are not 0.
 
     Of a dense kernel that is the identity matrix, of a convolution with odd window and
-    "same" padding the identity map. Where inputs and outputs differ in number, the first
-    min(inputs, outputs) are passed on.
+    "same" padding the identity map. Where inputs and outputs differ in number, the
+    first min(inputs, outputs) are passed on.
 
     Args:
       gain: the factor on the signal.
@@ -49,8 +50,8 @@ def identity(
       [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
 
     References:
-      Le, Jaitly, Hinton. A Simple Way to Initialize Recurrent Networks of Rectified Linear
-      Units. 2015. https://arxiv.org/abs/1504.00941
+      Le, Jaitly, Hinton. A Simple Way to Initialize Recurrent Networks of Rectified
+      Linear Units. 2015. https://arxiv.org/abs/1504.00941
     """
     gain = check.real(gain=gain)
     check.axis(in_axis=in_axis)

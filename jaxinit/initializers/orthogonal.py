@@ -54,19 +54,22 @@ def orthogonal(
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
 
-    Law: Haar, W^T W = (scale gain)^2 I for rows >= columns, else W W^T; Var[w] = (scale gain)^2 / max(rows, columns).
+    Law: Haar, W^T W = (scale gain)^2 I for rows >= columns, else W W^T; Var[w] =
+    (scale gain)^2 / max(rows, columns).
 
-    The columns run along ``column_axis``, the rows along all other axes together. Complex
-    weights are unitary. A square layer keeps every length and angle of a linear signal.
+    The columns run along ``column_axis``, the rows along all other axes together.
+    Complex weights are unitary. A square layer keeps every length and angle of a
+    linear signal.
 
     Args:
       scale: the length of the rows or columns.
       column_axis: the axis of the columns.
       dtype: default dtype of the weights, float or complex.
-      gain: a further factor: a number, the name of an activation, (name, parameter) or a
-        function, as in `jaxinit.gain`.
-      method: "householder" accumulates random reflectors; "qr" factorises a normal matrix
-        and gives the values of `jax.nn.initializers.orthogonal`. The law is the same.
+      gain: a further factor: a number, the name of an activation, (name, parameter) or
+        a function, as in `jaxinit.gain`.
+      method: "householder" accumulates random reflectors; "qr" factorises a normal
+        matrix and gives the values of `jax.nn.initializers.orthogonal`. The law is
+        the same.
 
     Returns:
       An `Initializer`.
@@ -80,17 +83,16 @@ def orthogonal(
       True
 
     References:
-      Saxe, McClelland, Ganguli. Exact solutions to the nonlinear dynamics of learning in
-      deep linear neural networks. 2013. https://arxiv.org/abs/1312.6120
+      Saxe, McClelland, Ganguli. Exact solutions to the nonlinear dynamics of learning
+      in deep linear neural networks. 2013. https://arxiv.org/abs/1312.6120
     """
     factor = _factor(scale, gain)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        return np.asarray(factor, dtype) * _orthogonal(
-            key, shape, dtype, column_axis, method
-        )
+        unit = _orthogonal(key, shape, dtype, column_axis, method)
+        return jnp.multiply(np.asarray(factor, dtype), unit)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         columns = shape[_column(shape, column_axis)]
@@ -118,9 +120,10 @@ def delta_orthogonal(
     gain: float | str | tuple[str, float] | Activation = 1.0,
     method: Method = "householder",
 ) -> Drawn:
-    """Builds an initializer of convolutions that are orthogonal in their middle tap only.
+    """Builds an initializer of convolutions that are orthogonal in the middle tap only.
 
-    Law: Haar in the middle tap, zero elsewhere; Var[w] = (scale gain)^2 / (taps fan_out).
+    Law: Haar in the middle tap, zero elsewhere; Var[w] = (scale gain)^2 /
+    (taps fan_out).
 
     The convolution then keeps the norm of every signal under circular padding. Kernels
     are laid out (*window, inputs, outputs), as in Flax, with outputs >= inputs.

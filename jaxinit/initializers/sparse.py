@@ -17,10 +17,11 @@ def sparse(
 ) -> Drawn:
     """Builds an initializer of normal weights, a stated share of which are zero.
 
-    Law: N(0, stddev^2), and 0 in ceil(sparsity fan_in) of the fan_in weights of each output; Var[w] = stddev^2 (1 - zeros / fan_in).
+    Law: N(0, stddev^2), and 0 in ceil(sparsity fan_in) of the fan_in weights of each
+    output; Var[w] = stddev^2 (1 - zeros / fan_in).
 
-    Outputs run along the last axis, and the count is exact for each: every output has the
-    same number of inputs, chosen uniformly without replacement.
+    Outputs run along the last axis, and the count is exact for each: every output has
+    the same number of inputs, chosen uniformly without replacement.
 
     Args:
       sparsity: the share of zeros, from 0 to 1.
@@ -31,8 +32,8 @@ def sparse(
       An `Initializer`.
 
     Raises:
-      ValueError: if sparsity is not in [0, 1] or stddev is negative; at the call, if the
-        shape has fewer than two axes.
+      ValueError: if sparsity is not in [0, 1] or stddev is negative; at the call, if
+        the shape has fewer than two axes.
 
     Example:
       >>> w = sparse(0.9)(jax.random.key(0), (100, 8))

@@ -4,8 +4,7 @@ Var[w] = scale / n. A layer with n = fan_in keeps the variance of a linear signa
 scale = 1; an activation with gain g needs scale = g^2 (`jaxinit.gain`).
 """
 
-import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -49,24 +48,31 @@ def _scaled(
             return scale / fan_out
         if mode == "fan_avg":
             return scale / ((fan_in + fan_out) / 2)
-        return scale / (fan_in * fan_out) ** 0.5
+        mean: float = (fan_in * fan_out) ** 0.5
+        return scale / mean
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         # The constants are rounded to the dtype at each step, as JAX rounds them.
         real = np.zeros(0, dtype).real.dtype.type
         var = real(variance(shape))
         if distribution == "normal":
-            return random.normal(key, shape, dtype) * np.sqrt(var).astype(dtype)
-        if jnp.issubdtype(dtype, np.complexfloating):
+            unit = random.normal(key, shape, dtype)
+            factor = np.sqrt(var).astype(dtype)
+        elif jnp.issubdtype(dtype, np.complexfloating):
             if distribution == "uniform":
-                return random.disk(key, shape, dtype) * np.sqrt(var).astype(dtype)
-            before = var / random.complex_truncated_variance(2.0)
-            unit = random.truncated_normal(key, 0.0, 2.0, shape, dtype)
-            return unit * np.sqrt(before).astype(dtype)
-        if distribution == "uniform":
-            return random.uniform(key, shape, dtype, -1, 1) * np.sqrt(real(3) * var)
-        stddev = np.sqrt(var) / real(TRUNCATED_STDDEV)
-        return random.truncated_normal(key, -2, 2, shape, dtype) * stddev
+                unit = random.disk(key, shape, dtype)
+            else:
+                unit = random.truncated_normal(key, 0.0, 2.0, shape, dtype)
+                var = var / random.complex_truncated_variance(2.0)
+            factor = np.sqrt(var).astype(dtype)
+        elif distribution == "uniform":
+            unit = random.uniform(key, shape, dtype, -1, 1)
+            factor = np.sqrt(real(3) * var)
+        else:
+            unit = random.truncated_normal(key, -2, 2, shape, dtype)
+            factor = np.sqrt(var) / real(TRUNCATED_STDDEV)
+        weight: jax.Array = unit * factor
+        return weight
 
     def moments(shape: tuple[int, ...]) -> Moments:
         return Moments(0.0, variance(shape))
@@ -84,17 +90,18 @@ def variance_scaling(
     batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
 ) -> Drawn:
-    """Builds an initializer whose variance follows the number of inputs or outputs.
+    r"""Builds an initializer whose variance follows the number of inputs or outputs.
 
-    Law: of the named distribution, mean 0; Var[w] = scale / n with n from `jaxinit.fans`.
+    Law: of the named distribution, mean 0; Var[w] = scale / n with n from
+    `jaxinit.fans`.
 
     n is fan_in, fan_out, (fan_in + fan_out) / 2 or sqrt(fan_in fan_out), by mode. The
     distributions:
 
-    - "normal": N(0, scale / n); complex weights are circular, E\\|w\\|^2 = scale / n;
+    - "normal": N(0, scale / n); complex weights are circular, E\|w\|^2 = scale / n;
     - "truncated_normal": a normal law cut at two of its standard deviations, which are
-      widened so that the variance after the cut is scale / n; complex weights are cut in
-      modulus;
+      widened so that the variance after the cut is scale / n; complex weights are cut
+      in modulus;
     - "uniform": on (-a, a) with a = sqrt(3 scale / n); complex weights on a disk.
 
     Args:
@@ -139,10 +146,12 @@ def glorot_uniform(
 ) -> Drawn:
     """Builds an initializer that balances signal and gradient, uniform (Xavier).
 
-    Law: uniform on (-a, a), a = sqrt(6 / (fan_in + fan_out)) gain; Var[w] = 2 gain^2 / (fan_in + fan_out).
+    Law: uniform on (-a, a), a = sqrt(6 / (fan_in + fan_out)) gain; Var[w] = 2 gain^2 /
+    (fan_in + fan_out).
 
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a uniform law. For
-    sigmoid and tanh, which are nearly linear around 0. `xavier_uniform` is the same.
+    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a uniform law.
+    For sigmoid and tanh, which are nearly linear around 0. `xavier_uniform` is the
+    same.
 
     Args:
       in_axis: see `variance_scaling`, like every axis.
@@ -181,8 +190,8 @@ def glorot_normal(
 
     Law: truncated normal, mean 0; Var[w] = 2 gain^2 / (fan_in + fan_out).
 
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a truncated normal
-    law. `xavier_normal` is the same.
+    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a truncated
+    normal law. `xavier_normal` is the same.
 
     Args:
       in_axis: see `variance_scaling`, like every axis.
@@ -260,8 +269,8 @@ def lecun_normal(
 
     Law: truncated normal, mean 0; Var[w] = gain^2 / fan_in.
 
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated normal
-    law. With selu it makes the signal normalise itself.
+    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated
+    normal law. With selu it makes the signal normalise itself.
 
     Args:
       in_axis: see `variance_scaling`, like every axis.
@@ -342,9 +351,10 @@ def he_normal(
 
     Law: truncated normal, mean 0; Var[w] = gain^2 / fan_in.
 
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated normal
-    law. ``gain="gelu"`` or any other activation, function included, makes up for that one;
-    ``mode="fan_out"`` keeps the gradient instead. `kaiming_normal` is the same.
+    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated
+    normal law. ``gain="gelu"`` or any other activation, function included, makes up
+    for that one; ``mode="fan_out"`` keeps the gradient instead. `kaiming_normal` is the
+    same.
 
     Args:
       in_axis: see `variance_scaling`, like every axis.

@@ -1,7 +1,8 @@
 """The training lab: what the choice of an initializer does to training.
 
-A cell is one training run (initializer, seed, learning rate); the grid is all cells, which
-train together as one compiled program. Needs the extra: ``pip install 'jaxinit[lab]'``.
+A cell is one training run (initializer, seed, learning rate); the grid is all cells,
+which train together as one compiled program. Needs the extra:
+``pip install 'jaxinit[lab]'``.
 """
 
 from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS

@@ -15,10 +15,10 @@ from jaxinit._initializer import Initializer, parse
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, digits, load
 from jaxinit.lab.grid import OPTIMIZERS, Grid, Scores, block_length
-from jaxinit.lab.model import MLP, NORMS
+from jaxinit.lab.model import MLP, NORMS, Norm
 
-# In the order in which the table tells the story: symmetry, wrong scale, right scale for a
-# linear layer, right scale for relu, and structure.
+# In the order in which the table tells the story: symmetry, wrong scale, right scale
+# for a linear layer, right scale for relu, and structure.
 DEFAULT_INITIALIZERS = (
     "zeros()",
     "constant(0.01)",
@@ -58,7 +58,7 @@ class Settings:
     activation: str = "relu"
     depth: int = 20
     width: int = 64
-    norm: str = "none"
+    norm: Norm = "none"
     seeds: int = 3
     steps: int = 400
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
@@ -108,8 +108,8 @@ def compare(
     """Trains a deep network under every initializer, seed and learning rate.
 
     All cells train side by side in one compiled program, on the same rows in the same
-    order; a seed changes the initial weights only. An interrupt (KeyboardInterrupt) ends
-    the training early and returns what was reached by then.
+    order; a seed changes the initial weights only. An interrupt (KeyboardInterrupt)
+    ends the training early and returns what was reached by then.
 
     Args:
       initializers: specs or initializers of the kernels.
@@ -131,8 +131,8 @@ def compare(
       writes everything.
 
     Raises:
-      ValueError: if a setting, a spec or the data is not usable, or an initializer cannot
-        take the shape of a kernel.
+      ValueError: if a setting, a spec or the data is not usable, or an initializer
+        cannot take the shape of a kernel.
 
     Example:
       >>> from jaxinit import lab

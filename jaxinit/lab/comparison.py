@@ -43,9 +43,9 @@ class Row(NamedTuple):
       final_loss: mean training loss over seeds, on all training rows.
       test_mean: mean test score over seeds: accuracy, or R^2 for regression.
       test_stddev: its standard deviation over seeds.
-      diverged: share of diverged cells over all learning rates. A cell has diverged when
-        its loss is not finite, or in the end more than twice that of the best constant
-        prediction.
+      diverged: share of diverged cells over all learning rates. A cell has diverged
+        when its loss is not finite, or in the end more than twice that of the best
+        constant prediction.
     """
 
     initializer: str
@@ -70,7 +70,8 @@ class Comparison:
       curves: training loss, averaged over each block.
         # [initializers, seeds, learning rates, blocks]
       steps: the last step of each block. # [blocks]
-      scores: final training loss and test score. # [initializers, seeds, learning rates]
+      scores: final training loss and test score.
+        # [initializers, seeds, learning rates]
       initial: parameters by initializer and seed. # [initializers, seeds, ...] per leaf
       final: parameters of each cell.
         # [initializers, seeds, learning rates, ...] per leaf
@@ -95,25 +96,27 @@ class Comparison:
         return int(self.steps[-1]) if len(self.steps) else 0
 
     @property
-    def diverged(self) -> np.ndarray:
-        """Whether each cell has diverged. # [initializers, seeds, learning rates]"""
+    def diverged(self) -> np.ndarray:  # [initializers, seeds, learning rates]
+        """Whether each cell has diverged."""
         finite = np.isfinite(self.scores.loss) & np.isfinite(self.curves).all(axis=-1)
         with np.errstate(invalid="ignore"):
-            return ~finite | (self.scores.loss > 2 * self.task.chance)
+            found: np.ndarray = ~finite | (self.scores.loss > 2 * self.task.chance)
+        return found
 
     @property
-    def best(self) -> np.ndarray:
-        """Index of each initializer's best learning rate. # [initializers]"""
+    def best(self) -> np.ndarray:  # [initializers]
+        """Index of each initializer's best learning rate."""
         loss = np.where(np.isfinite(self.scores.loss), self.scores.loss, np.inf).mean(
             axis=1
         )
         count = self.diverged.sum(axis=1)
-        return np.array(
-            [np.lexsort((l, c))[0] for l, c in zip(loss, count, strict=True)]
-        )
+        return np.array([np.lexsort(keys)[0] for keys in zip(loss, count, strict=True)])
 
     def at_best(self, array: np.ndarray) -> np.ndarray:
-        """Selects the best learning rate. # [initializers, seeds, rates, ...] -> [i, s, ...]"""
+        """Selects the best learning rate.
+
+        # [initializers, seeds, learning rates, ...] -> [initializers, seeds, ...]
+        """
         return np.stack(
             [cells[:, rate] for cells, rate in zip(array, self.best, strict=True)]
         )
@@ -167,7 +170,10 @@ class Comparison:
         return _layers(before, name), _layers(after, name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything but the weights, as JSON types; what is not finite is None."""
+        """Returns everything but the weights, as JSON types.
+
+        What is not finite is None.
+        """
         s = self.settings
         first = self.first_steps()
         initializers = []
@@ -216,7 +222,8 @@ class Comparison:
             "device": device(),
             "initializers": initializers,
         }
-        return _plain(found)
+        plain: dict[str, Any] = _plain(found)
+        return plain
 
     def to_json(self) -> str:
         """Returns `to_dict` as JSON text."""

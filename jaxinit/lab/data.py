@@ -17,15 +17,16 @@ class Task(NamedTuple):
 
     Attributes:
       name: what the data is.
-      kind: "classification" (y: class indices) or "regression" (y: standardised targets).
-      x_train: inputs of mean 0 and variance 1, per feature for tables and on average for
-        images. # [rows, features]
+      kind: "classification" (y: class indices) or "regression" (y: standardised
+        targets).
+      x_train: inputs of mean 0 and variance 1, per feature for tables and on average
+        for images. # [rows, features]
       y_train: targets. # [rows] or [rows, outputs]
       x_test: as x_train, standardised by the training rows.
       y_test: as y_train.
       outputs: number of classes or targets.
-      chance: training loss of the best constant prediction: the entropy of the classes in
-        nats, or the variance of the targets.
+      chance: training loss of the best constant prediction: the entropy of the classes
+        in nats, or the variance of the targets.
     """
 
     name: str
@@ -50,16 +51,16 @@ def load(path: str | Path) -> Task:
     """Reads a task from an .npz file with arrays x and y.
 
     Args:
-      path: the file. x has a row per example: features, or an image (more axes), which is
-        flattened; y has one entry per row, where integers, booleans and strings are classes and floats are
-        real targets, of which there may be several columns.
+      path: the file. x has a row per example: features, or an image (more axes), which
+        is flattened; y has one entry per row, where integers, booleans and strings are
+        classes and floats are real targets, of which there may be several columns.
 
     Returns:
       The task.
 
     Raises:
-      ValueError: if the file is missing, no .npz, pickled, lacks an array, or its arrays
-        have the wrong shape or type or are not finite.
+      ValueError: if the file is missing, no .npz, pickled, lacks an array, or its
+        arrays have the wrong shape or type or are not finite.
     """
 
     def fail(rule: str) -> Exception:
@@ -103,8 +104,8 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
         rule = f"y must hold classes or real targets, not {y.dtype}."
         raise check.Unfit(rule, data=name)
     if y.ndim not in ((1,) if classes else (1, 2)) or len(y) != len(x):
-        rule = f"y must have an entry for each of the {len(x)} rows of x, not shape {y.shape}."
-        raise check.Unfit(rule, data=name)
+        rule = f"y must have an entry for each of the {len(x)} rows of x, "
+        raise check.Unfit(rule + f"not shape {y.shape}.", data=name)
     if classes:
         names, y = np.unique(y, return_inverse=True)
         counts = np.bincount(y)
@@ -140,8 +141,8 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     )
 
 
-def _inputs(x: np.ndarray) -> np.ndarray:
-    """Returns x as finite floats. # [rows, features]"""
+def _inputs(x: np.ndarray) -> np.ndarray:  # [rows, features]
+    """Returns x as finite floats."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
         raise check.Unfit(f"x must hold real numbers, not {x.dtype}.", data="x")
@@ -172,8 +173,8 @@ def _standardise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gives each column of the training rows mean 0 and variance 1; constants become 0.
 
-    Common: the variance is 1 on average instead, so that the pixels of an image keep their
-    contrast and a pixel that is hardly ever lit is not blown up.
+    Common: the variance is 1 on average instead, so that the pixels of an image keep
+    their contrast and a pixel that is hardly ever lit is not blown up.
     """
     mean, variance = train.mean(axis=0), train.var(axis=0)
     if common:

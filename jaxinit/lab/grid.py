@@ -28,24 +28,24 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
-# Cells that one vmap covers; the next ones follow when those have trained a block. On an
-# accelerator all do. On a CPU a few stay in the cache: the default run takes 53 ms a step
-# by 4, and 91 ms all at once (two cores).
+# Cells that one vmap covers; the next ones follow when those have trained a block. On
+# an accelerator all do. On a CPU a few stay in the cache: the default run takes 53 ms a
+# step by 4, and 91 ms all at once (two cores).
 _TOGETHER_ON_CPU = 4
 _UNROLL = 20  # layers of a training step written out: a third faster on a CPU
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
 _ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
 
-class Signals(NamedTuple):
-    """Standard deviations at initialisation. # each [initializers, seeds, layers]"""
+class Signals(NamedTuple):  # each [initializers, seeds, layers]
+    """Standard deviations at initialisation."""
 
     forward: np.ndarray
     gradient: np.ndarray
 
 
-class Scores(NamedTuple):
-    """What a cell has reached. # each [initializers, seeds, learning rates]"""
+class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
+    """What a cell has reached."""
 
     loss: np.ndarray
     test: np.ndarray
@@ -107,7 +107,10 @@ class Grid:
         return jax.jit(jax.vmap(one))
 
     def _measure(self, initial: Any) -> tuple[jax.Array, jax.Array]:
-        """Measures signal and gradient by layer. # each [initializers, seeds, layers]"""
+        """Measures signal and gradient by layer.
+
+        # each [initializers, seeds, layers]
+        """
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
 
         def one(variables: Any) -> tuple[jax.Array, jax.Array]:
@@ -135,7 +138,8 @@ class Grid:
 
             return stddev(seen), stddev(gradient)
 
-        return jax.jit(jax.vmap(jax.vmap(one)))(initial)
+        found: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
+        return found
 
     @property
     def _cells(self) -> int:
@@ -156,7 +160,8 @@ class Grid:
             )
             return variables, state
 
-        return start(initial)
+        started: tuple[Any, Any] = start(initial)
+        return started
 
     def run(self) -> Iterator[np.ndarray]:
         """Trains all cells block by block.
@@ -209,29 +214,36 @@ class Grid:
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
         x_test, y_test = jnp.asarray(self.task.x_test), jnp.asarray(self.task.y_test)
+        apply: Callable[..., Any] = self.model.apply
 
         @jax.jit
         def evaluate(variables: Any) -> Any:
             def one(variables: Any) -> Any:
-                loss = self._loss(self.model.apply(variables, self._x), self._y)
-                return loss, self._score(self.model.apply(variables, x_test), y_test)
+                loss = self._loss(apply(variables, self._x), self._y)
+                return loss, self._score(apply(variables, x_test), y_test)
 
             return jax.lax.map(one, variables)
 
         return Scores(*map(self.by_cell, evaluate(self.variables)))
 
     def by_cell(self, array: jax.Array) -> np.ndarray:
-        """Unstacks cells. # [cells, ...] -> [initializers, seeds, learning rates, ...]"""
+        """Unstacks cells.
+
+        # [cells, ...] -> [initializers, seeds, learning rates, ...]
+        """
         return np.asarray(array).reshape(*self.shape, *array.shape[1:])
 
 
 def block_length(steps: int) -> int:
-    """Returns the steps of a block: a divisor of all steps, so that one program serves."""
+    """Returns the steps of a block.
+
+    A divisor of all steps, so that one program serves.
+    """
     return max(n for n in range(1, _LONGEST_BLOCK + 1) if steps % n == 0)
 
 
-def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:
-    """Returns row indices of each step: a new permutation every epoch. # [steps, batch]"""
+def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:  # [steps, batch]
+    """Returns row indices of each step: a new permutation every epoch."""
     generator = np.random.default_rng(_ORDER_SEED)
     per_epoch = rows // batch_size
     epochs = [

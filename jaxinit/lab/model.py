@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core.scope import CollectionFilter
+from flax.typing import InOutScanAxis
 
 from jaxinit.initializers import zeros
 
@@ -26,13 +28,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        z = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
+        """Returns the layer's output, normalised if the block has a norm."""
+        z: jax.Array = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
         z = self.perturb("z", z)
         self.sow("intermediates", "z", z)
         if self.norm == "layer":
-            return nn.LayerNorm()(z)
-        if self.norm == "batch":
-            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
+            z = nn.LayerNorm()(z)
+        elif self.norm == "batch":
+            z = nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
         return z
 
 
@@ -46,18 +49,21 @@ class Hidden(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
+        """Takes the output of one block to that of the next; None is for the scan."""
         block = Block(self.features, self.kernel_init, self.norm, name="block")
         return block(self.activation(z), train), None
 
 
-_STACKED = dict.fromkeys(("params", "batch_stats", "intermediates", "perturbations"), 0)
+_STACKED: dict[CollectionFilter, InOutScanAxis] = dict.fromkeys(
+    ("params", "batch_stats", "intermediates", "perturbations"), 0
+)
 
 
 class MLP(nn.Module):
     """A perceptron of ``depth`` dense layers; all kernels come from one initializer.
 
-    The hidden layers of equal shape are one scanned layer with stacked parameters, so that
-    tracing and compiling take the same time at every depth.
+    The hidden layers of equal shape are one scanned layer with stacked parameters, so
+    that tracing and compiling take the same time at every depth.
 
     Attributes:
       depth: number of dense layers, 2 or more.
@@ -79,7 +85,10 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Maps inputs to logits or predictions. # [rows, features] -> [rows, outputs]"""
+        """Maps inputs to logits or predictions.
+
+        # [rows, features] -> [rows, outputs]
+        """
         z = Block(self.width, self.kernel_init, self.norm, name="first")(x, train)
         if self.depth > 2:
             stack = nn.scan(
@@ -101,8 +110,8 @@ def by_layer(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:
 
     Args:
       collection: a collection of `MLP` variables, such as the parameters.
-      read: takes a block's entry, in which arrays of hidden layers have a leading axis of
-        layers, to an array that keeps that axis.
+      read: takes a block's entry, in which arrays of hidden layers have a leading axis
+        of layers, to an array that keeps that axis.
 
     Returns:
       One array with a leading axis of ``depth`` layers.

@@ -9,14 +9,14 @@ from jaxinit.lab.comparison import Comparison, device, versions
 from jaxinit.lab.table import caption, cells, header
 
 _CAPTIONS = {
-    "loss": "Training loss. A healthy initializer falls at once; one that stays on the dotted "
-    "line has learnt nothing but the class frequencies.",
-    "signals": "Before the first step, layer by layer. Level lines near 1 are healthy. A "
-    "line that leaves the panel at the bottom vanishes, one that leaves it at the top "
-    "explodes.",
+    "loss": "Training loss. A healthy initializer falls at once; one that stays on the "
+    "dotted line has learnt nothing but the class frequencies.",
+    "signals": "Before the first step, layer by layer. Level lines near 1 are healthy. "
+    "A line that leaves the panel at the bottom vanishes, one that leaves it at the "
+    "top explodes.",
     "weights": "All kernel entries before and after training.",
-    "heatmaps": "One kernel in the middle of the network. Equal columns are equal units: the "
-    "symmetry that training cannot break.",
+    "heatmaps": "One kernel in the middle of the network. Equal columns are equal "
+    "units: the symmetry that training cannot break.",
     "biases": "Biases after training, by layer.",
 }
 

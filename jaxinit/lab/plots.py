@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -34,7 +35,10 @@ def plots(comparison: Comparison) -> dict[str, bytes]:
 
 
 def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
-    """Draws the entries of one weight, as a PNG file: their histogram and their places."""
+    """Draws the entries of one weight, as a PNG file.
+
+    Their histogram and their places.
+    """
     figure = Figure((9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)
@@ -77,7 +81,10 @@ def _wrapped(spec: str, width: int = 38) -> str:
 
 
 def _band(axis: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
-    """Draws the median over seeds and their range. # y: [seeds, points]"""
+    """Draws the median over seeds and their range.
+
+    # x: [points], y: [seeds, points]
+    """
     y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
     seen = ~np.isnan(y).all(axis=0)
     if seen.any():
@@ -162,8 +169,15 @@ def _histogram(axis: Axes, values: np.ndarray, colour: str, label: str) -> None:
     elif finite.min() == finite.max():
         axis.axvline(finite[0], color=colour, label=f"{label}: all {finite[0]:.3g}")
     else:
-        axis.hist(finite, 80, density=True, histtype="stepfilled", alpha=0.55, color=colour,
-                  label=label)  # fmt: skip
+        axis.hist(
+            finite,
+            80,
+            density=True,
+            histtype="stepfilled",
+            alpha=0.55,
+            color=colour,
+            label=label,
+        )
 
 
 def _weights(comparison: Comparison) -> Figure:
@@ -186,7 +200,7 @@ def _weights(comparison: Comparison) -> Figure:
     return figure
 
 
-def _heatmap(axis: Axes, weight: np.ndarray):  # type: ignore[no-untyped-def]
+def _heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
     """Draws a weight as a matrix, white at zero."""
     matrix = np.atleast_2d(weight).astype(float)
     matrix = matrix.reshape(-1, matrix.shape[-1])

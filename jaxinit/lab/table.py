@@ -27,7 +27,8 @@ def cells(comparison: Comparison, row: Row) -> list[str]:
     accuracy = comparison.task.kind == "classification"
     unit, factor = (" %", 100) if accuracy else ("", 1)
     digits = 1 if accuracy else 3
-    test = f"{factor * row.test_mean:.{digits}f} ± {factor * row.test_stddev:.{digits}f}{unit}"
+    mean, stddev = factor * row.test_mean, factor * row.test_stddev
+    test = f"{mean:.{digits}f} ± {stddev:.{digits}f}{unit}"
     return [
         row.initializer,
         f"{row.learning_rate:g}",
@@ -55,11 +56,12 @@ def caption(comparison: Comparison) -> str:
     norm = "" if s.norm == "none" else f", {s.norm} norm"
     cells = comparison.scores.loss.size
     return (
-        f"{task.name}; {s.depth} dense layers of width {s.width}, {s.activation}{norm}; "
-        f"{s.optimizer}, batch {s.batch_size}, {comparison.steps_done} steps; "
+        f"{task.name}; {s.depth} dense layers of width {s.width}, "
+        f"{s.activation}{norm}; {s.optimizer}, batch {s.batch_size}, "
+        f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
-        f"{len(s.learning_rates)} learning rates; each row at its own best learning rate; "
-        f"chance: loss {task.chance:.2f}"
+        f"{len(s.learning_rates)} learning rates; each row at its own best learning "
+        f"rate; chance: loss {task.chance:.2f}"
     )
 
 

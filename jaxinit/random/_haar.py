@@ -1,22 +1,23 @@
 """Orthonormal matrices, uniform by the Haar measure, without a QR factorisation.
 
 In the QR factorisation of a normal matrix by Householder reflectors, the column met at
-step k is itself a fresh normal vector, since the earlier reflectors are independent of it
-and the normal law does not change under rotation (Stewart 1980). So the reflectors
+step k is itself a fresh normal vector, since the earlier reflectors are independent of
+it and the normal law does not change under rotation (Stewart 1980). So the reflectors
 H_k = I - tau_k v_k v_k^H are drawn directly, and their product is accumulated:
 
     Q = H_1 ... H_m D,   D = the signs (phases) that make R's diagonal positive.
 
-Reflectors are taken in blocks, H_i ... H_j = I - V T V^H with T upper triangular, so that
-nearly all work is matrix products. With T_1, T_2 of two adjacent halves,
+Reflectors are taken in blocks, H_i ... H_j = I - V T V^H with T upper triangular, so
+that nearly all work is matrix products. With T_1, T_2 of two adjacent halves,
 
     T = [[T_1, -T_1 (V_1^H V_2) T_2], [0, T_2]],
 
-which builds T by doubling from T = [tau] (Joffrain, Low, Quintana-Orti, van de Geijn 2006).
+which builds T by doubling from T = [tau] (Joffrain, Low, Quintana-Orti,
+van de Geijn 2006).
 
 This is also safe where LAPACK's QR is not: on a machine of two cores, two batched
-factorisations in one program block each other for ever (jaxlib 0.10.2: each waits in the
-thread pool for threads that the other holds).
+factorisations in one program block each other for ever (jaxlib 0.10.2: each waits in
+the thread pool for threads that the other holds).
 """
 
 import functools
@@ -44,8 +45,8 @@ def orthonormal(
 ) -> jax.Array:
     """Draws a matrix with orthonormal columns, or rows where those are fewer.
 
-    ``method="qr"`` gives the values of `jax.random.orthogonal`. Either way a batch made by
-    `vmap` is drawn one by one, so that its values are those of single draws.
+    ``method="qr"`` gives the values of `jax.random.orthogonal`. Either way a batch made
+    by `vmap` is drawn one by one, so that its values are those of single draws.
     """
     if method == "qr":
         draw = functools.partial(_by_qr, rows=rows, columns=columns, dtype=dtype)
@@ -53,7 +54,11 @@ def orthonormal(
         draw = functools.partial(
             _by_reflectors, rows=rows, columns=columns, dtype=dtype
         )
-    return jax.custom_batching.sequential_vmap(draw)(key)
+    drawn: jax.Array = jax.custom_batching.sequential_vmap(draw)(key)
+    if jax.sharding.get_abstract_mesh().auto_axes:
+        # Every device draws the whole: products of parts would differ in the last bits.
+        drawn = lax.with_sharding_constraint(drawn, jax.sharding.PartitionSpec())
+    return drawn
 
 
 def _by_qr(key: jax.Array, rows: int, columns: int, dtype: np.dtype) -> jax.Array:
@@ -66,9 +71,8 @@ def _by_reflectors(
     if rows < columns:
         return _by_reflectors(key, columns, rows, dtype).T.conj()
     v, tau, phase = _reflectors(key, rows, columns, dtype)
-    q = jnp.zeros(
-        (rows - columns, 0), dtype
-    )  # [rows - i, columns - i], grows from the end
+    # [rows - i, columns - i], grows from the end
+    q = jnp.zeros((rows - columns, 0), dtype)
     for i in reversed(range(0, columns, _BLOCK)):
         block = v[i:, i : i + _BLOCK]
         width = block.shape[1]
@@ -76,8 +80,12 @@ def _by_reflectors(
         product = jnp.concatenate([top.T.conj(), _matmul(rest.T.conj(), q)], 1)
         gram = _matmul(block.T.conj(), block)
         update = _matmul(block, _matmul(_triangle(gram, tau[i : i + width]), product))
-        q = lax.pad(q, jnp.zeros((), dtype), ((width, 0, 0), (width, 0, 0)))
-        q = q.at[:width, :width].add(jnp.eye(width, dtype=dtype)) - update
+        below, right = q.shape
+        zero = jnp.zeros((), dtype)
+        start = lax.pad(
+            jnp.eye(width, dtype=dtype), zero, ((0, below, 0), (0, right, 0))
+        )
+        q = start + lax.pad(q, zero, ((width, 0, 0), (width, 0, 0))) - update
     return q * phase
 
 
@@ -88,18 +96,20 @@ def _reflectors(
 
     # [rows, columns], [columns], [columns]
     """
-    x = jnp.tril(normal(key, (rows, columns), dtype))
-    lead = jnp.diagonal(x)
+    x = normal(key, (rows, columns), dtype)
+    x = jnp.concatenate([jnp.tril(x[:columns]), x[columns:]])
+    lead = jnp.diagonal(x[:columns])
     size = jnp.abs(lead)
     norm = jnp.sqrt((x * x.conj()).real.sum(0))
     phase = jnp.where(size > 0, lead / jnp.where(size > 0, size, 1).astype(dtype), 1)
     v = x / (phase * (size + norm).astype(dtype))
-    v = v.at[jnp.arange(columns), jnp.arange(columns)].set(1)
+    one = jnp.eye(columns, dtype=bool)
+    v = jnp.concatenate([jnp.where(one, 1, v[:columns]), v[columns:]])
     return v, ((size + norm) / norm).astype(dtype), -phase
 
 
-def _triangle(gram: jax.Array, tau: jax.Array) -> jax.Array:
-    """Builds T of a block of reflectors from V^H V and tau. # [width, width]"""
+def _triangle(gram: jax.Array, tau: jax.Array) -> jax.Array:  # [width, width]
+    """Builds T of a block of reflectors from V^H V and tau."""
     width = tau.size
     size = 1 << (width - 1).bit_length()
     gram = jnp.pad(gram, (0, size - width))

@@ -1,0 +1,177 @@
+"""The table of builders: one row or more for each, which every contract runs on.
+
+A row holds an initializer, a shape it takes, and facts about its entries that are worked
+out here apart from the package: law, mean, variance and range.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jaxinit as ji
+from jaxinit._initializer import REGISTRY
+from scipy import stats
+
+jni = jax.nn.initializers
+OWN = {n: b for n, b in REGISTRY.items() if b.__module__.startswith("jaxinit.")}
+
+
+class Row(NamedTuple):
+    init: ji.Initializer
+    shape: tuple[int, ...]
+    mean: float
+    variance: float
+    low: float = -math.inf
+    high: float = math.inf
+    law: Any = None  # a frozen SciPy law of independent entries
+    jax: Callable[..., Any] | None = None  # whose jitted values are ours, bit for bit
+    random: bool = True
+    complex_: bool = True  # whether complex dtypes are taken
+    traits: str = ""  # "reused": entries are not independent
+
+    @property
+    def name(self) -> str:
+        return f"{self.init!r}{list(self.shape)}"
+
+
+def normal_row(init, shape, stddev, peer, mean=0.0, **rest):
+    law = stats.norm(mean, stddev)
+    return Row(init, shape, mean, stddev**2, law=law, jax=peer, **rest)
+
+
+def uniform_row(init, shape, low, high, peer, **rest):
+    law = stats.uniform(low, high - low)
+    return Row(init, shape, law.mean(), law.var(), low, high, law, peer, **rest)
+
+
+def truncated_row(init, shape, stddev, peer, lower=-2.0, upper=2.0, mean=0.0, **rest):
+    """A row of a normal law of this stddev before truncation."""
+    law = stats.truncnorm(lower, upper, loc=mean, scale=stddev)
+    low, high = mean + lower * stddev, mean + upper * stddev
+    return Row(init, shape, law.mean(), law.var(), low, high, law, peer, **rest)
+
+
+def widened(variance):
+    """The stddev before truncation to two of it that gives this variance."""
+    return math.sqrt(variance / stats.truncnorm(-2, 2).var())
+
+
+def scaled_row(init, shape, variance, distribution, peer):
+    """A row of variance scaling."""
+    if distribution == "truncated_normal":
+        return truncated_row(init, shape, widened(variance), peer)
+    if distribution == "normal":
+        return normal_row(init, shape, math.sqrt(variance), peer)
+    edge = math.sqrt(3 * variance)
+    return uniform_row(init, shape, -edge, edge, peer)
+
+
+DENSE, KERNEL = (96, 160), (3, 3, 24, 40)
+IN, OUT = 3 * 3 * 24, 3 * 3 * 40  # fans of KERNEL
+GELU = 1 / 0.42521  # squared gain; tests/test_gain.py has its quadrature by SciPy
+
+DETERMINISTIC = [
+    Row(ji.zeros(), DENSE, 0, 0, 0, 0, jax=jni.zeros, random=False),
+    Row(ji.ones(), DENSE, 1, 0, 1, 1, jax=jni.ones, random=False),
+    Row(
+        ji.constant(-0.3), DENSE, -0.3, 0, -0.3, -0.3, jax=jni.constant(-0.3), random=False
+    ),
+    Row(
+        ji.constant([1.0, 3.0]),
+        (50, 2),
+        *(2, 1, 1, 3),
+        jax=jni.constant(jax.numpy.array([1.0, 3.0])),
+        random=False,
+    ),
+    Row(ji.identity(), (96, 96), 1 / 96, 1 / 96 - 1 / 96**2, 0, 1, random=False),
+    Row(
+        ji.identity(0.5),
+        (3, 3, 8, 16),
+        *(0.5 / 144, 0.25 / 144 - 0.25 / 144**2, 0, 0.5),
+        random=False,
+    ),
+]
+DISTRIBUTIONS = [
+    uniform_row(ji.uniform(), DENSE, 0, 0.01, jni.uniform(), complex_=False),
+    uniform_row(ji.uniform(low=-3, high=1), DENSE, -3, 1, None, complex_=False),
+    normal_row(ji.normal(), DENSE, 0.01, jni.normal()),
+    normal_row(ji.normal(0.5, mean=2.0), DENSE, 0.5, None, mean=2.0),
+    truncated_row(
+        ji.truncated_normal(), DENSE, 0.01, jni.truncated_normal(), complex_=False
+    ),
+    truncated_row(
+        ji.truncated_normal(0.3, lower=-1.0, upper=2.5),
+        DENSE,
+        0.3,
+        jni.truncated_normal(0.3, lower=-1.0, upper=2.5),
+        lower=-1.0,
+        upper=2.5,
+        complex_=False,
+    ),
+    truncated_row(
+        ji.truncated_normal(2.0, lower=2.0, upper=3.0, mean=1.0),
+        DENSE,
+        2.0,
+        None,
+        lower=2.0,
+        upper=3.0,
+        mean=1.0,
+        complex_=False,
+    ),
+]
+
+
+def scaling(scale, mode, n, law):
+    init = ji.variance_scaling(scale, mode, law)
+    return scaled_row(init, KERNEL, scale / n, law, jni.variance_scaling(scale, mode, law))
+
+
+SCALINGS = [
+    scaling(0.7, "fan_out", OUT, "truncated_normal"),
+    scaling(3.0, "fan_geo_avg", math.sqrt(IN * OUT), "normal"),
+    scaling(2.0, "fan_avg", (IN + OUT) / 2, "uniform"),
+]
+TRUNCATED, UNIFORM = "truncated_normal", "uniform"
+PRESETS = [
+    scaled_row(ji.glorot_uniform(), DENSE, 1 / 128, UNIFORM, jni.glorot_uniform()),
+    scaled_row(ji.glorot_normal(), DENSE, 1 / 128, TRUNCATED, jni.glorot_normal()),
+    scaled_row(ji.lecun_uniform(), DENSE, 1 / 96, UNIFORM, jni.lecun_uniform()),
+    scaled_row(ji.lecun_normal(), DENSE, 1 / 96, TRUNCATED, jni.lecun_normal()),
+    scaled_row(ji.he_uniform(), KERNEL, 2 / IN, UNIFORM, jni.he_uniform()),
+    scaled_row(ji.he_normal(), KERNEL, 2 / IN, TRUNCATED, jni.he_normal()),
+    scaled_row(
+        ji.he_normal(-1, 0, (1,)),
+        (40, 5, 24),
+        2 / 24,
+        TRUNCATED,
+        jni.he_normal(-1, 0, (1,)),
+    ),
+    scaled_row(ji.he_normal(gain="gelu"), DENSE, GELU / 96, TRUNCATED, None),
+]
+STRUCTURED = [
+    Row(ji.orthogonal(), (64, 160), 0, 1 / 160, traits="reused"),
+    Row(
+        ji.orthogonal(2.0, 0, gain="relu"), (160, 3, 20), 0, 8 / 160, traits="reused"
+    ),
+    Row(
+        ji.orthogonal(method="qr"),
+        (160, 64),
+        *(0, 1 / 160),
+        jax=jni.orthogonal(),
+        traits="reused",
+    ),
+    Row(ji.delta_orthogonal(3.0), KERNEL, 0, 9 / 9 / 40, traits="reused"),
+    Row(
+        ji.delta_orthogonal(method="qr"),
+        KERNEL,
+        *(0, 1 / 9 / 40),
+        jax=jni.delta_orthogonal(),
+        traits="reused",
+    ),
+    Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
+]
+ROWS = [*DETERMINISTIC, *DISTRIBUTIONS, *SCALINGS, *PRESETS, *STRUCTURED]
+RANDOM = [row for row in ROWS if row.random]
+# One row of each way to draw, for what depends on the draw and not on the scale.
+DRAWS = [DISTRIBUTIONS[0], DISTRIBUTIONS[2], *SCALINGS, *STRUCTURED]

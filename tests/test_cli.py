@@ -1,0 +1,392 @@
+"""The command line: what it prints, what it writes, and how it says no."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import jaxinit
+from jaxinit._initializer import REGISTRY
+from jaxinit.cli import main
+
+TINY = ["--depth", "2", "--width", "4", "--seeds", "1", "--steps", "2", "--lr", "0.01"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A file of two classes, and the words of a run that takes a second on it."""
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    y = np.arange(40) % 2
+    np.savez(path, x=np.random.default_rng(0).normal(size=(40, 3)) + y[:, None], y=y)
+    return str(path)
+
+
+@pytest.fixture
+def compare(data):
+    return ["compare", "--data", data, "--batch-size", "8", *TINY]
+
+
+def only_json(text):
+    """Reads JSON, refusing the words NaN and Infinity, which JSON lacks."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def table_of(text):
+    """Reads a table of rich: heads, and cells by row, lines of one cell joined."""
+    rows, heads, current = [], [], None
+    for line in text.splitlines():
+        if line[:1] in ("┏", "┡", "├"):
+            current = None
+        elif line[:1] in ("┃", "│"):
+            parts = [part.strip() for part in line[1:-1].split(line[0])]
+            into = heads if line[0] == "┃" else rows
+            if current is None or parts[0] and line[0] == "│":
+                current = parts
+                into.append(current)
+            else:
+                current[:] = [
+                    f"{a} {b}".strip() for a, b in zip(current, parts, strict=True)
+                ]
+    return (heads[0] if heads else []), rows
+
+
+# compare
+
+
+def test_compare_prints_a_table_with_a_row_for_each_initializer(compare, capsys):
+    words = ["--init", "he_normal()", "--init", "normal(0.5)", "--target-loss", "0.7"]
+    assert main([*compare, *words]) == 0
+    out, err = capsys.readouterr()
+    heads, rows = table_of(out)
+    assert heads == [
+        *("initializer", "learning rate", "signal last/first", "gradient first/last"),
+        *("steps to loss 0.7", "training loss", "test accuracy", "diverged"),
+    ]
+    assert [row[0] for row in rows] == ["he_normal()", "normal(stddev=0.5)"]
+    for row in rows:
+        assert row[1] == "0.01" and row[-1] == "0 %"
+        assert re.fullmatch(r"\d+\.\d ± 0\.0 %", row[-2])
+        assert 0 < float(row[5]) < 10
+    assert "data.npz; 2 dense layers of width 4, relu; adam, batch 8, 2 steps" in out
+    assert "Computed in" in out and "Add --out DIR for plots" in out
+    assert "Traceback" not in err and not err.strip()
+
+
+def test_compare_writes_files_and_prints_only_json(compare, capsys, tmp_path):
+    directory = tmp_path / "new" / "run"
+    given = [*compare, "--init", "zeros()", "--json", "--out", str(directory)]
+    assert main(given) == 0
+    out, err = capsys.readouterr()
+    found = only_json(out)
+    assert found["table"][0]["initializer"] == "zeros()"
+    assert found["settings"]["learning_rates"] == [0.01]
+    assert found["interrupted"] is False
+    assert found == only_json((directory / "results.json").read_text())
+    assert f"Written to {directory}: results.json, loss.png" in err
+    assert (directory / "loss.png").read_bytes().startswith(PNG)
+    page = (directory / "index.html").read_text()
+    assert "--init &#39;zeros()&#39; --json" in page
+
+
+def test_compare_says_where_it_wrote(compare, capsys, tmp_path):
+    assert main([*compare, "--init", "zeros()", "--out", str(tmp_path)]) == 0
+    out, _ = capsys.readouterr()
+    names = "results.json, loss.png, signals.png, weights.png, heatmaps.png, biases.png"
+    assert f"Written to {tmp_path}: {names}, index.html" in out
+    assert "Add --out" not in out
+
+
+def refusal(words, capsys):
+    """Returns the one line that a command leaves on stderr before it gives up."""
+    try:
+        code = main(words)
+    except SystemExit as end:  # argparse
+        code = end.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in out + err
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert line.startswith("jaxinit")
+    return line
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ["--init", "he_norml()"],
+            "no initializer 'he_norml'. Did you mean 'he_normal'",
+        ),
+        (["--init", "he_normal("], "malformed"),
+        (["--init", "he_normal(gain=open('x'))"], "there is no initializer 'open'"),
+        (["--init", "1 + 1"], "a spec is a call"),
+        (["--init", "normal(stddev=-1)"], "stddev must be 0 or above"),
+        (["--init", ""], "malformed"),
+        (["--init", "delta_orthogonal()"], "needs a kernel of 3, 4 or 5 axes"),
+        (["--seeds", "0"], "compare(seeds=0): seeds must be 1 or above."),
+        (["--depth", "1"], "compare(depth=1)"),
+        (["--batch-size", "41"], "training rows only."),
+        (["--lr", "0"], "learning rates must be above 0."),
+        (["--lr", "nan"], "compare(learning_rates=nan)"),
+        (["--lr", "0.01"], "learning_rates has one twice."),
+        (["--activation", "rellu"], "Did you mean 'relu'"),
+        (["--norm", "group"], "norm must be one of 'none', 'layer', 'batch'."),
+        (["--optimizer", "adan"], "Did you mean 'adam'"),
+        (["--depth", "two"], "argument --depth: invalid int value: 'two'"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["--data", "/nowhere/data.npz"], "cannot read the file: No such file"),
+    ],
+)
+def test_compare_refuses_bad_settings_in_one_line(compare, capsys, words, said):
+    assert said in refusal([*compare, *words], capsys)
+
+
+GOOD = np.arange(60.0).reshape(20, 3)
+HALVES = np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    "arrays, said",
+    [
+        ({"x": GOOD[:, 0], "y": HALVES}, "x must be [rows, features]"),
+        ({"x": GOOD, "y": HALVES[1:]}, "an entry for each of the 20 rows"),
+        ({"x": GOOD, "z": HALVES}, "the file lacks y; it has x, z."),
+        (
+            {"x": np.where(GOOD < 1, np.nan, GOOD), "y": HALVES},
+            "x has NaN or infinite entries",
+        ),
+        ({"x": GOOD, "y": np.array([None, 1] * 10)}, "refused: the file is pickled"),
+    ],
+    ids=["shape of x", "shape of y", "no y", "NaN", "pickled"],
+)
+def test_compare_refuses_bad_data_in_one_line(capsys, tmp_path, arrays, said):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    line = refusal(["compare", "--data", str(tmp_path / "bad.npz")], capsys)
+    assert said in line and "compare(data=" in line
+
+
+def test_compare_refuses_a_file_of_another_kind_in_one_line(capsys, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not an archive")
+    assert "compare(data=" in refusal(["compare", "--data", str(path)], capsys)
+
+
+def test_compare_refuses_a_directory_that_cannot_be_before_training(compare, capsys):
+    line = refusal([*compare, "--out", f"{__file__}/run"], capsys)
+    assert f"cannot write to {__file__}/run: Not a directory." in line
+
+
+@pytest.mark.parametrize("words", [[], ["frobnicate"], ["show"], ["show", "zeros()"]])
+def test_incomplete_commands_are_refused_in_one_line(capsys, words):
+    refusal(words, capsys)
+
+
+def wait_for(text, descriptor, seconds):
+    """Reads from a descriptor until a text has come by; returns all that came."""
+    found, end = b"", time.monotonic() + seconds
+    while text not in found:
+        ready, _, _ = select.select([descriptor], [], [], end - time.monotonic())
+        assert ready, f"no {text!r} within {seconds} s, but {found!r}"
+        try:
+            piece = os.read(descriptor, 4096)
+        except OSError:  # how Linux says that the other end of a terminal is closed
+            piece = b""
+        assert piece, f"no {text!r}, but {found!r}"
+        found += piece
+    return found
+
+
+def test_an_interrupted_run_keeps_its_results(tmp_path):
+    words = ["compare", "--init", "zeros()", "--out", str(tmp_path), *TINY]
+    words[words.index("--steps") + 1] = "100000"
+    # A terminal, because the bar, which tells when training has begun, needs one.
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxinit", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        wait_for(b"training", ours, 90)
+        process.send_signal(signal.SIGINT)
+        said = wait_for(f"is in {tmp_path}".encode(), ours, 60)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"interrupted after" in said and b"Traceback" not in said
+    found = only_json((tmp_path / "results.json").read_text())
+    assert found["interrupted"] is True
+    assert 0 < found["steps_done"] < 100000
+    assert found["steps_done"] == found["block_end_steps"][-1]
+    assert "Interrupted: " in (tmp_path / "index.html").read_text()
+
+
+def test_an_interrupt_before_there_is_a_result_is_said(monkeypatch, compare, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxinit.lab.grid.Grid.__init__", interrupt)
+    assert main(compare) == 130
+    assert "interrupted before there was a result." in capsys.readouterr().err
+
+
+# list
+
+
+OURS = sorted(n for n, b in REGISTRY.items() if b.__module__.startswith("jaxinit."))
+
+
+def test_list_describes_every_builder(capsys):
+    assert main(["list", "--json"]) == 0
+    found = {entry["name"]: entry for entry in only_json(capsys.readouterr().out)}
+    assert len(OURS) > 15 and set(OURS) <= set(found)
+    for name in OURS:
+        assert set(found[name]) == {"name", "summary", "law", "variance", "reference"}
+        empty = [key for key, text in found[name].items() if not text.strip()]
+        assert not empty, f"{name} lacks {empty}"
+        assert re.search(r"\b(19|20)\d\d\b", found[name]["reference"]), name
+
+
+def test_list_prints_a_table_with_a_row_for_each_builder(capsys):
+    assert main(["list"]) == 0
+    heads, rows = table_of(capsys.readouterr().out)
+    assert heads == ["name", "summary", "law", "variance", "reference"]
+    assert set(OURS) <= {row[0] for row in rows}
+
+
+# show
+
+
+@pytest.mark.parametrize(
+    "spec, shape, dtype",
+    [
+        ("he_normal()", (64, 32), None),
+        ("sparse(0.5)", (10, 20), "bfloat16"),
+        ("constant(3)", (2, 3), "int32"),
+        ("normal(0.5)", (30, 7), "complex64"),
+        ("zeros", (0, 4), None),
+    ],
+)
+def test_show_agrees_with_numpy_on_the_weight(capsys, spec, shape, dtype):
+    words = ["show", spec, "--seed", "3", "--json", "--shape", *map(str, shape)]
+    assert main(words + (["--dtype", dtype] if dtype else [])) == 0
+    found = only_json(capsys.readouterr().out)
+    init = jaxinit.parse(spec)
+    weight = np.asarray(init(jax.random.key(3), shape, dtype))
+    wide = weight.astype(complex if dtype == "complex64" else np.float64)
+    size = np.abs(wide) if dtype == "complex64" else wide
+    moments = init.moments(shape)
+    assert found["spec"] == repr(init) and found["shape"] == list(shape)
+    assert found["mean by law"] == moments.mean
+    assert found["standard deviation by law"] == pytest.approx(moments.variance**0.5)
+    assert found["entries"] == weight.size
+    assert found["zeros"] == np.count_nonzero(wide == 0)
+    assert found["distinct values"] == len(set(wide.ravel().tolist()))
+    names = ("mean", "standard deviation", "smallest", "largest")
+    if not weight.size:
+        assert [found[name] for name in names] == [None] * 4
+        return
+    values = wide.mean().real, wide.std(), size.min(), size.max()
+    for name, value in zip(names, values, strict=True):
+        assert found[name] == pytest.approx(value, rel=1e-5, abs=1e-8), name
+
+
+def test_show_writes_a_weight_that_overflows_its_dtype_as_json(capsys):
+    words = ["show", "constant(1e6)", "--shape", "2", "--dtype", "float16", "--json"]
+    assert main(words) == 0
+    found = only_json(capsys.readouterr().out)
+    assert found["largest"] is None and found["mean by law"] == 1e6
+
+
+def test_show_prints_a_table_and_writes_a_plot(capsys, tmp_path):
+    plot = tmp_path / "weight.png"
+    words = ["show", "he_normal()", "--shape", "8", "4", "--plot", str(plot)]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "he_normal() [8, 4] float32, seed 0" in out and not err
+    _, rows = table_of(out)
+    assert ["entries", "32"] in rows
+    assert ["standard deviation by law", "0.5"] in rows
+    assert plot.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["he_norml()", "--shape", "2", "3"], "Did you mean 'he_normal'"),
+        (["he_normal(", "--shape", "2", "3"], "malformed"),
+        (["he_normal()", "--shape", "5"], "needs two axes"),
+        (["he_normal()", "--shape", "2", "x"], "invalid int value: 'x'"),
+        (["zeros()", "--shape", "2", "-3"], "sizes must be 0 or above."),
+        (["zeros()", "--shape", "2", "--dtype", "float33"], "must be a number type"),
+        (["normal()", "--shape", "2", "--dtype", "int8"], "a float or complex dtype"),
+        (["normal()", "--shape", "2", "--seed", "1" + "0" * 30], ""),
+        (
+            ["normal()", "--shape", "2", "--plot", f"{__file__}/w.png"],
+            "Not a directory",
+        ),
+        (["normal()", "--shape", "0", "--plot", "w.png"], "needs a real weight"),
+        (
+            ["normal()", "--shape", "2", "--dtype", "complex64", "--plot", "w.png"],
+            "a plot needs a real weight with entries.",
+        ),
+    ],
+)
+def test_show_refuses_bad_input_in_one_line(capsys, monkeypatch, tmp_path, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refusal(["show", *words], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+# The rest.
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert re.fullmatch(r"jaxinit \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "zeros()", "--shape", "2"], ["compare"]], ids=" ".join
+)
+def test_a_missing_extra_is_answered_with_the_command_to_install_it(
+    capsys, monkeypatch, words
+):
+    for name in [name for name in sys.modules if name.startswith("rich.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    line = refusal(words, capsys)
+    assert line == "jaxinit: rich is missing. Run: pip install 'jaxinit[lab]'"
+
+
+def test_a_missing_plot_library_is_found_before_training(
+    compare, capsys, monkeypatch, tmp_path
+):
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "jaxinit.lab.plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
+    line = refusal([*compare, "--out", str(tmp_path)], capsys)
+    assert line == "jaxinit: matplotlib is missing. Run: pip install 'jaxinit[lab]'"

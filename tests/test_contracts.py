@@ -1,0 +1,184 @@
+"""Contracts of every initializer, run on every row of the catalogue."""
+
+import copy
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import jaxinit as ji
+import numpy as np
+import pytest
+from catalogue import DRAWS, OWN, RANDOM, ROWS
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+draws = pytest.mark.parametrize("row", DRAWS, ids=lambda row: row.name)
+random_rows = pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
+KEY = jax.random.key(20)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)
+
+
+def test_every_builder_has_a_row():
+    assert {row.init.name for row in ROWS} == set(OWN)
+
+
+@rows
+def test_shape_and_default_dtype(row):
+    w = row.init(KEY, row.shape)
+    assert (w.shape, w.dtype) == (row.shape, jnp.float32)
+
+
+@rows
+@pytest.mark.usefixtures("x64")
+def test_default_dtype_follows_x64(row):
+    out = jax.eval_shape(lambda key: row.init(key, row.shape), KEY)
+    assert out.dtype == jnp.float64
+
+
+@rows
+def test_same_model_in_bfloat16(row):
+    wide = row.init(KEY, row.shape, jnp.float32)
+    same(row.init(KEY, row.shape, jnp.bfloat16), wide.astype(jnp.bfloat16))
+
+
+@draws
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn", "float8_e5m2"])
+def test_same_model_in_every_dtype(row, dtype):
+    wide = row.init(KEY, row.shape, jnp.float32)
+    same(row.init(KEY, row.shape, dtype), wide.astype(dtype))
+
+
+@draws
+@pytest.mark.usefixtures("x64")
+def test_complex_dtypes(row):
+    if not row.complex_:
+        with pytest.raises(ValueError, match="law is one of real numbers"):
+            row.init(KEY, row.shape, jnp.complex64)
+        return
+    w = np.asarray(row.init(KEY, row.shape, jnp.complex128))
+    assert w.dtype == np.complex128
+    centred = w - row.mean
+    # Five standard errors, of entries whose fourth moment is that of a complex normal: 2.
+    error = 5 * np.sqrt(2 / (w != 0).sum())
+    assert np.mean(np.abs(centred) ** 2) == pytest.approx(row.variance, rel=error)
+    # Circular: the square has mean 0, as the real one never has.
+    assert abs(np.mean(centred**2)) < error * row.variance
+
+
+@random_rows
+def test_pure_in_the_key(row):
+    w = row.init(KEY, row.shape)
+    same(w, row.init(KEY, row.shape))
+    assert (w != row.init(jax.random.key(21), row.shape)).any()
+
+
+@rows
+def test_eager_is_jit_is_vmap_is_scan(row):
+    keys = jax.random.split(KEY, 3)
+    draw = lambda key: row.init(key, row.shape)  # noqa: E731
+    eager = jnp.stack([draw(key) for key in keys])
+    same(eager, jnp.stack([jax.jit(draw)(key) for key in keys]))
+    same(eager, jax.vmap(draw)(keys))
+    same(eager, jax.jit(jax.vmap(draw))(keys))
+    same(eager, jax.lax.scan(lambda _, key: (0, draw(key)), 0, keys)[1])
+
+
+@draws
+def test_typed_and_legacy_keys_agree(row):
+    legacy = jax.random.key_data(KEY)
+    same(row.init(KEY, row.shape), row.init(legacy, row.shape))
+    same(row.init(KEY, row.shape), row.init(np.asarray(legacy), row.shape))
+
+
+@draws
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_other_generators(row, impl):
+    w = np.asarray(row.init(jax.random.key(1, impl=impl), row.shape))
+    assert np.mean((w - row.mean) ** 2) == pytest.approx(row.variance, rel=0.1)
+
+
+@rows
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_values_do_not_depend_on_sharding(row, kind):
+    axis = max(range(len(row.shape)), key=lambda axis: row.shape[axis] % 8 == 0)
+    if row.shape[axis] % 8:  # no axis of this row can be split by eight
+        axis, spec = 0, PartitionSpec()
+    else:
+        spec = PartitionSpec(*[None] * axis, "x")
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
+    sharding = NamedSharding(mesh, spec)
+    plain = row.init(KEY, row.shape)
+    w = row.init(KEY, row.shape, None, sharding)
+    assert w.sharding.is_equivalent_to(sharding, w.ndim)
+    same(plain, w)
+    with jax.set_mesh(mesh):
+        w = jax.jit(lambda key: row.init(key, row.shape, out_sharding=spec))(KEY)
+    assert w.sharding.is_equivalent_to(sharding, w.ndim)
+    same(plain, w)
+
+
+@rows
+def test_zero_sizes_give_empty_arrays(row):
+    for axis in range(len(row.shape)):
+        shape = row.shape[:axis] + (0,) + row.shape[axis + 1 :]
+        refused = {
+            "constant": isinstance(row.init.arguments.get("value"), tuple),
+            "delta_orthogonal": True,  # fewer outputs than inputs
+        }
+        if axis == len(shape) - 1 and refused.get(row.init.name):
+            with pytest.raises(ValueError, match="broadcast|as many outputs as inputs"):
+                row.init(KEY, shape)
+        else:
+            w = row.init(KEY, shape, jnp.bfloat16)
+            assert (w.shape, w.dtype) == (shape, jnp.bfloat16)
+
+
+@rows
+def test_shapes_of_a_trillion_entries_trace(row):
+    if row.traits == "reused" and row.init.name != "sparse":
+        shape = (*row.shape[:-2], 512, 10**9)  # cost follows the smaller side
+    else:
+        shape = (*row.shape[:-2], 10**6, row.shape[-1] if not row.random else 10**6)
+    out = jax.eval_shape(lambda key: row.init(key, shape), KEY)
+    assert (out.shape, out.dtype) == (shape, jnp.float32)
+
+
+@rows
+def test_equal_hash_copy_pickle_spec(row):
+    init = row.init
+    again = ji._initializer._rebuild(init._build, dict(init.arguments))
+    assert again == init and hash(again) == hash(init) and again is not init
+    assert pickle.loads(pickle.dumps(init)) == init
+    assert copy.copy(init) is init and copy.deepcopy(init) is init
+    assert ji.parse(repr(init)) == init
+    assert init != ji.normal(0.123)
+    same(init(KEY, row.shape), ji.parse(repr(init))(KEY, row.shape))
+
+
+@rows
+def test_compiles_once_for_equal_initializers(row):
+    chex.clear_trace_counter()
+
+    @chex.assert_max_traces(1)
+    def draw(init, key):
+        return init(key, row.shape)
+
+    jitted = jax.jit(draw, static_argnums=0)
+    for _ in range(3):
+        jitted(ji.parse(repr(row.init)), KEY)
+
+
+@rows
+def test_is_a_jax_initializer(row):
+    assert isinstance(row.init, jax.nn.initializers.Initializer)
+
+
+@rows
+def test_moments_are_those_of_the_catalogue(row):
+    mean, variance = row.init.moments(row.shape)
+    assert mean == pytest.approx(row.mean, rel=1e-4, abs=1e-12)
+    assert variance == pytest.approx(row.variance, rel=1e-4, abs=1e-12)

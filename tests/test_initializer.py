@@ -1,0 +1,205 @@
+"""The central form: values, arguments, keys, dtypes, the public decorator."""
+
+import jax
+import jax.numpy as jnp
+import jaxinit as ji
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxinit._initializer import REGISTRY
+
+KEY = jax.random.key(0)
+
+
+@ji.initializer
+def rademacher(scale=1.0, dtype=None):
+    """Builds signs, as a user of the decorator would."""
+
+    def draw(key, shape, dtype):
+        return jax.random.rademacher(key, shape, dtype) * np.asarray(scale, dtype)
+
+    return draw
+
+
+@ji.initializer
+def gelu_normal(dtype=None):
+    """Builds a composition of another builder."""
+    return ji.he_normal(gain="gelu")
+
+
+@ji.initializer(random=False)
+def halves():
+    """Builds a composition without randomness."""
+    return ji.constant(0.5)
+
+
+def test_a_users_initializer_has_everything():
+    init = rademacher(0.5)
+    assert repr(init) == "rademacher(scale=0.5)" and ji.parse(repr(init)) == init
+    w = init(KEY, (4, 4), jnp.bfloat16)
+    assert w.dtype == jnp.bfloat16 and set(w.ravel().tolist()) == {-0.5, 0.5}
+    assert init.moments((4, 4)) is None
+    assert gelu_normal() != ji.he_normal(gain="gelu")
+    same = gelu_normal()(KEY, (8, 8)) == ji.he_normal(gain="gelu")(KEY, (8, 8))
+    assert same.all()
+    assert gelu_normal().moments((8, 8)) == ji.he_normal(gain="gelu").moments((8, 8))
+    assert halves(None, (2,)).tolist() == [0.5, 0.5]
+
+
+def test_a_taken_name_is_refused_and_a_redefinition_is_not():
+    def normal():
+        return None
+
+    normal.__module__ = "somewhere.else"
+    with pytest.raises(ValueError, match=r"taken by jaxinit\.initializers\.distribution"):
+        ji.initializer(normal)
+
+    def rademacher(scale=1.0):
+        return lambda key, shape, dtype: jnp.zeros(shape, dtype)
+
+    known = REGISTRY["rademacher"]
+    try:
+        assert ji.initializer(rademacher) is REGISTRY["rademacher"]
+    finally:
+        REGISTRY["rademacher"] = known
+
+
+def test_equality_is_of_values():
+    assert ji.normal(1) == ji.normal(1.0) == ji.normal(np.float32(1))
+    assert ji.normal(jnp.float32(0.5)) == ji.normal(0.5)
+    assert ji.he_normal(-2) == ji.he_normal(in_axis=-2) == ji.kaiming_normal()
+    assert ji.normal(dtype=jnp.bfloat16) == ji.normal(dtype="bfloat16")
+    assert ji.normal(dtype=float) == ji.normal(dtype=jnp.float32)
+    assert ji.constant([1, 2]) == ji.constant((1.0, 2.0)) == ji.constant(np.array([1, 2]))
+    assert ji.constant(float("nan")) == ji.constant(float("nan"))
+    assert ji.constant(1j) == ji.constant(1j) != ji.constant(-1j)
+    assert ji.constant(2**60 + 1) != ji.constant(2**60)
+    assert ji.constant(0.0) != ji.constant(-0.0)
+    assert ji.normal() != ji.normal(0.02) and ji.normal() != "normal()"
+    assert ji.he_normal() != ji.variance_scaling(2.0, "fan_in", "truncated_normal")
+    assert ji.he_normal(gain=jax.nn.gelu) == ji.he_normal(gain=jax.nn.gelu)
+    assert ji.he_normal(gain=jax.nn.gelu) != ji.he_normal(gain=jax.nn.silu)
+
+
+def test_large_arrays_compare_by_content():
+    a, b = np.arange(100.0), np.arange(100.0)
+    assert ji.constant(a) == ji.constant(b) and hash(ji.constant(a)) == hash(ji.constant(b))
+    b[3] = 7
+    assert ji.constant(a) != ji.constant(b)
+    init = ji.constant(a)
+    a[0] = 5  # the initializer keeps its own copy
+    assert init(None, (100,))[0] == 0
+    assert repr(init) == "constant(value=<array float64[100]>)"
+    assert ji.constant(np.zeros((0, 3)))(None, (0, 3)).shape == (0, 3)
+
+
+def test_is_immutable():
+    init = ji.normal()
+    with pytest.raises(AttributeError, match="is immutable"):
+        init.arguments = {}
+    with pytest.raises(AttributeError, match="is immutable"):
+        del init.arguments
+    with pytest.raises(ValueError, match="read-only"):
+        ji.constant(np.arange(100.0)).arguments["value"][0] = 1
+
+
+def test_dtype_of_the_call_wins_over_that_of_the_builder():
+    assert ji.normal(dtype="float16")(KEY, (2,)).dtype == jnp.float16
+    assert ji.normal(dtype="float16")(KEY, (2,), jnp.bfloat16).dtype == jnp.bfloat16
+    assert ji.zeros(dtype=int)(None, (2,)).dtype == jnp.int32
+    assert ji.normal()(KEY, (2,), float).dtype == jnp.float32
+
+
+def test_float64_without_x64_warns_as_jax_does():
+    with pytest.warns(UserWarning, match="float64 .*not available"):
+        assert ji.normal()(KEY, (2,), np.float64).dtype == jnp.float32
+
+
+def test_builders_without_randomness_work_both_ways():
+    for build in (ji.zeros, ji.ones, ji.identity):
+        direct = build(KEY, (3, 3), jnp.bfloat16)
+        assert (direct == build()(KEY, (3, 3), jnp.bfloat16)).all()
+        assert (build(key=KEY, shape=(3, 3)) == build()(None, (3, 3))).all()
+        assert build(None, shape=[3, 3]).shape == (3, 3)
+
+
+def test_random_builders_say_that_they_build():
+    with pytest.raises(TypeError, match=r"he_normal builds an initializer.*\(key, shape\)"):
+        ji.he_normal(KEY, (3, 3))
+    with pytest.raises(TypeError, match="normal builds an initializer"):
+        ji.normal(key=KEY, shape=(3,))
+
+
+def test_wrong_arguments_name_the_builder():
+    with pytest.raises(TypeError, match=r"constant\(value, dtype\): missing a required"):
+        ji.constant()
+    with pytest.raises(TypeError, match=r"normal\(.*\): got an unexpected keyword"):
+        ji.normal(std=1)
+
+
+def test_keys():
+    refused = [0, None, "key", jnp.zeros(2), np.zeros(3, np.uint32), jax.random.split(KEY)]
+    for key in refused:
+        with pytest.raises((TypeError, ValueError), match="key must be"):
+            ji.normal()(key, (2,))
+    batch = jax.random.split(jax.random.PRNGKey(0), 3)
+    with pytest.raises(ValueError, match=r"one key, not an array of keys\. Use jax\.vmap"):
+        ji.normal()(batch, (2,))
+
+
+@given(st.lists(st.integers(0, 5), max_size=4))
+def test_any_shape_of_independent_entries(shape):
+    for container in (tuple, list, np.array):
+        shape_ = container(shape) if shape else ()
+        assert ji.normal()(KEY, shape_).shape == tuple(shape)
+
+
+@pytest.mark.parametrize("shape", [3, "ab", (2.5,), (None,), None])
+def test_shapes_that_are_none(shape):
+    with pytest.raises(TypeError, match="shape must be a tuple of integers"):
+        ji.normal()(KEY, shape)
+
+
+def test_sharding_arguments():
+    with pytest.raises(TypeError, match="out_sharding must be a jax.sharding.Sharding"):
+        ji.normal()(KEY, (8,), None, "x")
+    with pytest.raises(ValueError, match=r"needs a mesh\. Pass a NamedSharding"):
+        ji.normal()(KEY, (8,), None, jax.sharding.PartitionSpec("x"))
+    single = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+    w = ji.normal()(KEY, (8,), None, single)
+    assert w.devices() == {jax.devices()[3]}
+    assert (np.asarray(w) == np.asarray(ji.normal()(KEY, (8,)))).all()
+
+
+def test_sharding_inside_jit_with_and_without_an_entered_mesh():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    draw = jax.jit(lambda key: ji.normal()(key, (8, 4), None, sharding))
+    expected = ji.normal()(KEY, (8, 4))
+    for w in (draw(KEY), ji.normal()(KEY, (8, 4), None, sharding)):
+        assert w.sharding.is_equivalent_to(sharding, 2)
+        np.testing.assert_array_equal(w, expected)
+
+
+def test_no_device_draws_more_than_its_shard():
+    """Independent entries need no communication: the program has no collectives."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    draw = jax.jit(lambda key: ji.he_normal()(key, (64, 32), None, sharding))
+    text = draw.lower(KEY).compile().as_text()
+    assert "f32[8,32]" in text and "f32[64,32]" not in text
+    assert not [word for word in ("all-", "collective", "permute") if word in text]
+
+
+def test_gradients_and_tracing():
+    @jax.jit
+    def step(key, x):
+        w = ji.he_normal(gain=jax.nn.gelu)(key, (4, 4))  # quadrature under a trace
+        return (w * x).sum()
+
+    assert jnp.isfinite(jax.grad(step, 1)(KEY, 2.0))
+    with pytest.raises(TypeError, match=r"stddev must be known .*not traced\. Multiply"):
+        jax.jit(lambda s: ji.normal(s)(KEY, (2,)))(1.0)
+    with pytest.raises(TypeError, match="value must be known .*not traced"):
+        jax.jit(lambda s: ji.constant(s)(KEY, (2,)))(1.0)

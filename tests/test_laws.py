@@ -1,0 +1,183 @@
+"""Laws: moments, Kolmogorov-Smirnov distance, ranges, Haar measure, exact counts."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jaxinit as ji
+import numpy as np
+import pytest
+from catalogue import RANDOM
+from jaxinit import random
+from scipy import stats
+
+KEY = jax.random.key(11)
+LEVEL = 1e-4  # of every Kolmogorov-Smirnov test: one false alarm in 10 000
+random_rows = pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
+lawful = pytest.mark.parametrize(
+    "row", [row for row in RANDOM if row.law is not None], ids=lambda row: row.name
+)
+
+
+def entries(row, dtype=jnp.float32):
+    return np.asarray(row.init(KEY, row.shape, dtype)).astype(np.float64).ravel()
+
+
+@lawful
+def test_law(row):
+    assert stats.kstest(entries(row), row.law.cdf).pvalue > LEVEL
+
+
+def test_law_test_can_fail():
+    """A law that is one percent too wide is found in a million entries."""
+    w = np.asarray(ji.normal(1.01)(KEY, (10**6,)))
+    assert stats.kstest(w, stats.norm(0, 1).cdf).pvalue < LEVEL
+
+
+@lawful
+def test_mean_and_variance(row):
+    w = entries(row)
+    # Five standard errors: of the mean, and of a variance of this kurtosis.
+    assert abs(w.mean() - row.mean) < 5 * math.sqrt(row.variance / w.size)
+    kurtosis = float(row.law.stats("k")) + 3
+    error = math.sqrt((kurtosis - 1) / w.size)
+    assert abs(w.var() / row.variance - 1) < 5 * error
+
+
+@random_rows
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_range(row, dtype):
+    w = entries(row, dtype)
+    assert np.isfinite(w).all()
+    # Rounding to a narrow dtype may reach the nearest number at or beyond a bound.
+    low, high = (float(jnp.asarray(x).astype(dtype)) for x in (row.low, row.high))
+    assert low <= w.min() and w.max() <= high
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (96, 40), (40, 96)])
+@pytest.mark.parametrize("method", ["householder", "qr"])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_rows_or_columns_are_orthonormal(shape, method, dtype):
+    q = np.asarray(ji.orthogonal(method=method)(KEY, shape, dtype))
+    gram = q.conj().T @ q if shape[0] >= shape[1] else q @ q.conj().T
+    limit = 2e-6 if dtype in ("float32", "complex64") else 1e-13
+    assert np.abs(gram - np.eye(min(shape))).max() < limit
+
+
+@pytest.mark.parametrize("columns", [1, 2, 255, 256, 257, 300])
+def test_orthonormal_around_block_borders(columns):
+    q = np.asarray(ji.orthogonal()(KEY, (300, columns)), np.float64)
+    assert np.abs(q.T @ q - np.eye(columns)).max() < 2e-6
+
+
+def haar(shape, dtype, count=4000):
+    keys = jax.random.split(KEY, count)
+    draw = jax.jit(jax.vmap(lambda key: random.orthonormal(key, *shape, dtype)))
+    return np.asarray(draw(keys)).astype(complex if "complex" in dtype else float)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_haar_entries_follow_their_law(dtype):
+    """In n real dimensions |q_ij|^2 follows Beta(1/2, (n - 1) / 2), twice that if complex."""
+    q = haar((5, 3), dtype)
+    a = 1.0 if dtype == "complex64" else 0.5
+    for i, j in [(0, 0), (4, 0), (2, 1), (4, 2)]:
+        squared = np.abs(q[:, i, j]) ** 2
+        assert stats.kstest(squared, stats.beta(a, 4 * a).cdf).pvalue > LEVEL
+
+
+def test_haar_determinant_has_either_sign():
+    positive = (np.linalg.det(haar((4, 4), "float32")) > 0).sum()
+    assert stats.binomtest(int(positive), 4000).pvalue > LEVEL
+
+
+def test_haar_is_invariant_under_rotation():
+    """A fixed rotation changes the law of no statistic; here of one that sees signs."""
+    q = haar((4, 4), "float32")
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    statistic = lambda q: q[:, 0, 0] + 2 * q[:, 1, 1] * q[:, 2, 0]  # noqa: E731
+    left = statistic(rotation @ q[:2000])
+    right = statistic(q[2000:] @ rotation)
+    assert stats.ks_2samp(left, statistic(q[2000:])).pvalue > LEVEL
+    assert stats.ks_2samp(right, statistic(q[:2000])).pvalue > LEVEL
+
+
+def test_haar_eigenvalues_of_unitary_matrices_are_uniform_in_phase():
+    q = haar((3, 3), "complex64", 3000)
+    phase = np.angle(np.linalg.eigvals(q))[:, 0]
+    assert stats.kstest(phase, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > LEVEL
+
+
+def test_batched_haar_draws_are_single_ones():
+    keys = jax.random.split(KEY, 5)
+    for method in ("householder", "qr"):
+        init = ji.orthogonal(method=method)
+        single = jnp.stack([init(key, (20, 30)) for key in keys])
+        batched = jax.jit(jax.vmap(lambda key, init=init: init(key, (20, 30))))(keys)
+        np.testing.assert_array_equal(single, batched)
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_delta_orthogonal_keeps_the_norm_under_circular_padding(rank):
+    w = np.asarray(ji.delta_orthogonal(2.0)(KEY, (3,) * (rank - 2) + (6, 9)))
+    signal = np.random.default_rng(0).normal(size=(5,) * (rank - 2) + (6,))
+    out = 0
+    for tap in np.ndindex(w.shape[:-2]):
+        shift = [1 - t for t in tap]
+        axes = tuple(range(rank - 2))
+        out = out + np.roll(signal, shift, axes) @ w[tap]
+    assert np.linalg.norm(out) == pytest.approx(2 * np.linalg.norm(signal), rel=1e-5)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.333, 0.5, 1.0])
+def test_sparse_counts_are_exact(sparsity):
+    w = np.asarray(ji.sparse(sparsity, 1.0)(KEY, (3, 37, 11)))
+    zeros = (w == 0).sum((0, 1))
+    assert (zeros == math.ceil(sparsity * 3 * 37)).all()
+
+
+def test_sparse_places_are_uniform_and_values_normal():
+    w = np.asarray(ji.sparse(0.5, 2.0)(KEY, (40, 20_000)))
+    by_row = (w == 0).sum(1)
+    assert stats.chisquare(by_row).pvalue > LEVEL
+    # Places without replacement: two rows are zero together with probability 20/40 19/39.
+    together = ((w[0] == 0) & (w[1] == 0)).sum()
+    assert stats.binomtest(int(together), 20_000, 0.5 * 19 / 39).pvalue > LEVEL
+    values = w[w != 0][:50_000]
+    assert stats.kstest(values, stats.norm(0, 2).cdf).pvalue > LEVEL
+
+
+def test_identity_passes_the_signal_on():
+    x = np.random.default_rng(0).normal(size=(7, 12)).astype(np.float32)
+    np.testing.assert_array_equal(x @ np.asarray(ji.identity()(None, (12, 12))), x)
+    wide = np.asarray(ji.identity(2.0)(None, (12, 5)))
+    np.testing.assert_array_equal(x @ wide, 2 * x[:, :5])
+
+
+def test_identity_of_a_convolution_and_of_a_batch():
+    kernel = np.asarray(ji.identity()(None, (3, 5, 4, 4)))
+    assert (kernel[1, 2] == np.eye(4)).all() and kernel.sum() == 4
+    stacked = np.asarray(ji.identity(batch_axis=0)(None, (6, 4, 4)))
+    assert (stacked == np.eye(4)).all()
+
+
+def test_integer_and_bool_constants():
+    assert ji.constant(3)(None, (2,), jnp.int8).tolist() == [3, 3]
+    assert ji.zeros()(None, (2,), bool).tolist() == [False, False]
+    assert ji.identity()(None, (2, 2), jnp.int32).tolist() == [[1, 0], [0, 1]]
+    assert ji.ones()(None, (1,), jnp.complex64).tolist() == [1 + 0j]
+
+
+def test_truncated_constants_follow_from_the_law():
+    from jaxinit.initializers.variance_scaling import TRUNCATED_STDDEV
+
+    exact = stats.truncnorm(-2, 2).std()
+    assert pytest.approx(exact, rel=1e-12) == TRUNCATED_STDDEV
+    for lower, upper in [(-2, 2), (-1, 3), (2, 3), (-4, -3.5), (-0.1, 0.2)]:
+        mean, variance = random.truncated_moments(lower, upper)
+        law = stats.truncnorm(lower, upper)
+        assert mean == pytest.approx(law.mean(), rel=1e-9)
+        assert variance == pytest.approx(law.var(), rel=1e-6)
+        mass = stats.norm.cdf(upper) - stats.norm.cdf(lower)
+        assert random.normal_mass(lower, upper) == pytest.approx(mass, rel=1e-8)

@@ -1,0 +1,96 @@
+"""The house: which room imports which, and what `import jaxinit` costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxinit
+import pytest
+
+ROOT = Path(jaxinit.__file__).parent
+# From the ground up: a module imports from rooms below its own in this list, or its own.
+FLOORS = [
+    {"_check"},
+    {"_axes", "_gain"},
+    {"_initializer", "random"},
+    {"initializers"},
+    {"model"},
+    {"signal"},
+    {"lab"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+HEAVY = {"flax", "optax", "chex", "matplotlib", "sklearn", "rich", "jinja2", "scipy"}
+
+
+def imports(source):
+    """Yields every module that a source imports, at any depth of it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module == "jaxinit":
+                yield from (f"jaxinit.{alias.name}" for alias in node.names)
+
+
+def offences(room, source):
+    for name in imports(source):
+        top, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        if top == "jaxinit" and other in LEVEL and other != room:
+            same_floor = LEVEL[other] == LEVEL[room]
+            if LEVEL[other] > LEVEL[room] or same_floor:
+                yield name
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room != "__init__":
+            yield pytest.param(room, path.read_text(), id=str(path.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize(("room", "source"), list(modules()))
+def test_imports_go_one_way(room, source):
+    assert room in LEVEL
+    assert not list(offences(room, source))
+    assert not [name for name in imports(source) if name.startswith("jax._src")]
+
+
+def test_the_test_of_imports_can_fail():
+    assert list(offences("random", "def f():\n    from jaxinit.lab import data"))
+    assert list(offences("random", "from jaxinit import _initializer"))
+    assert not list(offences("lab", "from jaxinit import random, _check"))
+
+
+def loaded(code):
+    """Returns the top-level modules that a fresh interpreter has after the code."""
+    code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_costs_jax_and_nothing_more():
+    # JAX itself may import some of these; what it does not, jaxinit must not either.
+    found = loaded("import jaxinit; jaxinit.he_normal(); jaxinit.gain('gelu')")
+    assert "jax" in found
+    assert not (found - loaded("import jax, jax.numpy, jax.nn.initializers")) & HEAVY
+
+
+def test_the_test_of_the_cost_can_fail():
+    assert {"flax", "optax"} <= loaded("import jaxinit.lab")
+
+
+def test_lab_is_an_attribute_without_being_imported():
+    assert "flax" in loaded("import jaxinit; jaxinit.lab")
+    with pytest.raises(AttributeError, match="module 'jaxinit' has no attribute 'labb'"):
+        jaxinit.labb  # noqa: B018
+
+
+def test_no_module_is_longer_than_a_room():
+    for path in ROOT.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 500, path.name
