@@ -9,7 +9,7 @@ from jaxinit._gain import gain as gain
 from jaxinit._initializer import Initializer as Initializer
 from jaxinit._initializer import Moments as Moments
 from jaxinit._initializer import initializer as initializer
-from jaxinit._initializer import parse as parse
+from jaxinit._spec import parse as parse
 from jaxinit.initializers import *  # noqa: F403
 
 _ROOMS = ("lab",)  # imported when first used: they cost more than JAX

@@ -6,13 +6,9 @@ pickles and prints by the builder and its arguments, and which handles in one pl
 every draw needs: default dtype, low precision, keys, shapes, sharding and zero sizes.
 """
 
-import ast
 import contextlib
 import functools
-import hashlib
 import inspect
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, Protocol, overload
 
@@ -23,6 +19,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Shard
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit import _value
 
 P = ParamSpec("P")
 Shape = Sequence[int]
@@ -109,7 +106,7 @@ class Initializer:
         """Is called by the decorator."""
         token = (
             build,
-            tuple((name, _token(value)) for name, value in arguments.items()),
+            tuple((name, _value.token(value)) for name, value in arguments.items()),
         )
         for name, value in {
             "_build": build,
@@ -166,7 +163,7 @@ class Initializer:
         """Returns the dtype of the weight, as JAX would give it."""
         if dtype is None:
             dtype = self.arguments.get("dtype")
-        found = _as_dtype(float if dtype is None else dtype)
+        found = _value.as_dtype(float if dtype is None else dtype)
         if self._random and not jnp.issubdtype(found, np.inexact):
             raise check.Unfit(
                 "random weights need a float or complex dtype.", dtype=found.name
@@ -201,10 +198,10 @@ class Initializer:
     def __repr__(self) -> str:
         signature = inspect.signature(self._build)
         given = (
-            f"{name}={_spell(value)}"
+            f"{name}={_value.spell(value)}"
             for name, value in self.arguments.items()
-            if _token(value)
-            != _token(_freeze(name, signature.parameters[name].default))
+            if _value.token(value)
+            != _value.token(_value.freeze(name, signature.parameters[name].default))
         )
         return f"{self.name}({', '.join(given)})"
 
@@ -220,7 +217,8 @@ class Initializer:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self!r} is immutable: build another one.")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} is immutable: build another one.")
 
 
 def _rebuild(
@@ -357,7 +355,7 @@ def _decorate(builder: Callable[..., Drawn], *, random: bool) -> Callable[..., A
             ) from None
         bound.apply_defaults()
         try:
-            arguments = {k: _freeze(k, v) for k, v in bound.arguments.items()}
+            arguments = {k: _value.freeze(k, v) for k, v in bound.arguments.items()}
             drawn = builder(**arguments)
         except check.Unfit as error:
             raise error.at(name) from None
@@ -379,6 +377,12 @@ def _decorate(builder: Callable[..., Drawn], *, random: bool) -> Callable[..., A
     return build
 
 
+def alias(name: str, builder: Builder[P]) -> Builder[P]:
+    """Registers a second name of a builder, which `parse` reads and nothing prints."""
+    REGISTRY[name] = builder
+    return builder
+
+
 def _is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Returns whether a builder is called as if it were an initializer."""
     if "key" in kwargs and "shape" in kwargs:
@@ -387,173 +391,3 @@ def _is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     shape = args[1] if len(args) > 1 else kwargs.get("shape")
     arrays = (jax.Array, np.ndarray, type(None))
     return bool(args) and isinstance(key, arrays) and isinstance(shape, (tuple, list))
-
-
-# Values: what an argument may be, when two are equal, and how one is written.
-
-_LARGE = 64  # entries from which an array stays an array, rather than becoming a tuple
-
-
-def _freeze(name: str, value: Any) -> Any:
-    """Returns an argument as an immutable value."""
-    if name == "dtype" and value is not None:
-        return _as_dtype(value, canonical=False).name
-    if isinstance(value, jax.core.Tracer):
-        rule = f"{name} must be known when the initializer is built, not traced. "
-        rule += "Multiply the drawn array instead."
-        raise check.Unfit(rule, TypeError, **{name: value})
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
-        array = np.array(value)
-        if array.size and array.size <= _LARGE:
-            return _freeze(name, array.tolist())
-        array.flags.writeable = False
-        return array
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(name, item) for item in value)
-    try:
-        hash(value)
-    except TypeError:
-        rule = f"{name} cannot be a {type(value).__name__}: it has no fixed value. "
-        rule += "Use numbers, strings, tuples, arrays or functions."
-        raise check.Unfit(rule, TypeError, **{name: value}) from None
-    return value
-
-
-def _token(value: Any) -> Any:
-    """Returns what stands for a frozen argument in comparisons.
-
-    Numbers compare by value whatever their type (1, 1.0, True), except that 0.0 and
-    -0.0 differ and nan equals itself.
-    """
-    if isinstance(value, tuple):
-        return tuple(map(_token, value))
-    if isinstance(value, complex):
-        return "complex", value.real.hex(), value.imag.hex()
-    if isinstance(value, (bool, int, float)):
-        with contextlib.suppress(OverflowError):
-            if math.isnan(value) or float(value) == value:
-                return "number", float(value).hex()
-        return "number", value
-    if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return "array", value.shape, value.dtype.name, digest
-    return value
-
-
-def _spell(value: Any) -> str:
-    """Returns a frozen argument as a literal, where it has one."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_spell, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, np.ndarray):
-        return f"<array {value.dtype.name}{list(value.shape)}>"
-    if callable(value) and not isinstance(value, Initializer):
-        return getattr(value, "__qualname__", type(value).__name__)
-    return repr(value)
-
-
-def _as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
-    """Returns a dtype.
-
-    Canonical: as JAX would give it under the present x64 setting.
-    """
-    if isinstance(value, type) and value in (bool, int, float, complex):
-        return jnp.result_type(value)
-    try:
-        # NumPy reads a language of its own from strings with punctuation.
-        found = (
-            np.dtype(value)
-            if not isinstance(value, str) or value.isidentifier()
-            else None
-        )
-    except (TypeError, ValueError):
-        found = None
-    if found is None or not (jnp.issubdtype(found, np.number) or found == np.bool_):
-        rule = "dtype must be a number type, such as jnp.float32."
-        raise check.Unfit(rule, TypeError, dtype=value)
-    # Only 64-bit types can be anything but what they say; JAX warns when it narrows
-    # one.
-    return jnp.zeros((), found).dtype if canonical and found.itemsize >= 8 else found
-
-
-# Specs.
-
-_LONGEST = 4000  # characters; a spec with a long array is longer than anyone writes
-_NUMBERS = {"inf": math.inf, "nan": math.nan}
-
-
-def parse(spec: str) -> Initializer:
-    """Reads an initializer from its spec, as `repr` prints it.
-
-    The text is a call of a registered builder with literal arguments: numbers, strings,
-    booleans, None, inf, nan, tuples, lists, and other specs. Without arguments the
-    parentheses may be left out. Nothing is evaluated.
-
-    Args:
-      spec: the text, such as ``"he_normal(gain='gelu')"``.
-
-    Returns:
-      The initializer: ``parse(repr(init)) == init`` for literal arguments.
-
-    Raises:
-      ValueError: if the text is malformed, the builder unknown, or an argument refused.
-      TypeError: if spec is not a string.
-
-    Example:
-      >>> parse("normal(stddev=0.02)").moments((3, 4)).variance
-      0.0004
-    """
-    if not isinstance(spec, str):
-        raise TypeError(f"parse(spec={check.show(spec)}): spec must be a string.")
-    where = f"parse({check.show(spec)})"
-    if len(spec) > _LONGEST:
-        raise ValueError(f"{where}: a spec has at most {_LONGEST} characters.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's parser, about odd literals
-            tree = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(tree, ast.Name):
-            tree = ast.Call(tree, [], [])
-        if not isinstance(tree, ast.Call):
-            raise ValueError("a spec is a call, like he_normal(gain='gelu').")
-        found: Initializer = _read(tree)
-        return found
-    except SyntaxError as error:
-        raise ValueError(f"{where}: malformed ({error.msg}).") from None
-    except (RecursionError, MemoryError):
-        raise ValueError(f"{where}: nested too deeply.") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _read(node: ast.AST) -> Any:
-    """Reads a literal or a call of a builder."""
-    match node:
-        case ast.Constant(value) if not isinstance(value, (bytes, type(...))):
-            return value
-        case ast.Tuple(items) | ast.List(items):
-            return tuple(map(_read, items))
-        case ast.Name(name) if name in _NUMBERS:
-            return _NUMBERS[name]
-        case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
-            number = _number(operand)
-            return -number if isinstance(sign, ast.USub) else number
-        case ast.BinOp(
-            left, ast.Add() | ast.Sub() as sign, ast.Constant(complex() as imag)
-        ):
-            return _number(left) + (imag if isinstance(sign, ast.Add) else -imag)
-        case ast.Call(ast.Name(name), args, keywords):
-            if name not in REGISTRY:
-                near = check.suggestion(name, REGISTRY)
-                raise ValueError(f"there is no initializer {name!r}.{near}")
-            named: dict[Any, Any] = {k.arg: _read(k.value) for k in keywords}
-            if None in named:
-                raise ValueError("** is not a literal.")
-            return REGISTRY[name](*map(_read, args), **named)
-    raise ValueError(f"{ast.unparse(node)!r} is not a literal.")
-
-
-def _number(node: ast.AST) -> Any:
-    value = _read(node)
-    if isinstance(value, bool) or not isinstance(value, (int, float, complex)):
-        raise ValueError(f"{ast.unparse(node)!r} is not a number.")
-    return value

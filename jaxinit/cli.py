@@ -275,7 +275,7 @@ def _list(given: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    found = [describe(REGISTRY[name]) for name in sorted(REGISTRY)]
+    found = [describe(b) for name, b in sorted(REGISTRY.items()) if b.__name__ == name]
     if given.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0

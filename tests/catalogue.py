@@ -14,7 +14,11 @@ from jaxinit._initializer import REGISTRY
 from scipy import stats
 
 jni = jax.nn.initializers
-OWN = {n: b for n, b in REGISTRY.items() if b.__module__.startswith("jaxinit.")}
+OWN = {
+    name: builder
+    for name, builder in REGISTRY.items()
+    if builder.__module__.startswith("jaxinit.") and builder.__name__ == name
+}
 
 
 class Row(NamedTuple):

@@ -367,26 +367,42 @@ def test_the_version_is_printed(capsys):
     assert re.fullmatch(r"jaxinit \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
+@pytest.fixture
+def without(monkeypatch):
+    """Takes a package away, as if it were not installed."""
+
+    class Absent:
+        def __init__(self, package):
+            self.package = package
+
+        def find_spec(self, name, path=None, target=None):
+            if name == self.package:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    def take(package):
+        loaded = [n for n in sys.modules if n.partition(".")[0] == package]
+        for name in [*loaded, "jaxinit.lab.plots"]:
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
+
+    return take
+
+
 @pytest.mark.parametrize(
     "words", [["list"], ["show", "zeros()", "--shape", "2"], ["compare"]], ids=" ".join
 )
 def test_a_missing_extra_is_answered_with_the_command_to_install_it(
-    capsys, monkeypatch, words
+    capsys, without, words
 ):
-    for name in [name for name in sys.modules if name.startswith("rich.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "rich", None)
+    without("rich")
     line = refusal(words, capsys)
     assert line == "jaxinit: rich is missing. Run: pip install 'jaxinit[lab]'"
 
 
 def test_a_missing_plot_library_is_found_before_training(
-    compare, capsys, monkeypatch, tmp_path
+    compare, capsys, monkeypatch, without, tmp_path
 ):
-    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "jaxinit.lab.plots", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    without("matplotlib")
     monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
     line = refusal([*compare, "--out", str(tmp_path)], capsys)
     assert line == "jaxinit: matplotlib is missing. Run: pip install 'jaxinit[lab]'"

@@ -69,6 +69,7 @@ def test_param_of_every_row(row):
 def test_linen_dtypes_and_partitioning():
     model = nn.Dense(
         8,
+        dtype=jnp.float32,
         param_dtype=jnp.bfloat16,
         kernel_init=nn.with_partitioning(ji.he_normal(), (None, "model")),
         bias_init=nn.with_logical_partitioning(ji.zeros, ("embed",)),

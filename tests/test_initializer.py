@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jaxinit as ji
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxinit._initializer import REGISTRY
 
@@ -148,6 +148,7 @@ def test_keys():
         ji.normal()(batch, (2,))
 
 
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 5), max_size=4))
 def test_any_shape_of_independent_entries(shape):
     for container in (tuple, list, np.array):

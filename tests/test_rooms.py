@@ -12,8 +12,9 @@ ROOT = Path(jaxinit.__file__).parent
 # From the ground up: a module imports from rooms below its own in this list, or its own.
 FLOORS = [
     {"_check"},
-    {"_axes", "_gain"},
+    {"_axes", "_gain", "_value"},
     {"_initializer", "random"},
+    {"_spec"},
     {"initializers"},
     {"model"},
     {"signal"},
@@ -93,4 +94,4 @@ def test_lab_is_an_attribute_without_being_imported():
 
 def test_no_module_is_longer_than_a_room():
     for path in ROOT.rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 500, path.name
+        assert len(path.read_text().splitlines()) <= 400, path.name

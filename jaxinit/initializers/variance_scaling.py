@@ -15,7 +15,7 @@ from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, fan_sizes
 from jaxinit._gain import Activation, squared_gain
-from jaxinit._initializer import Drawn, Moments, initializer
+from jaxinit._initializer import Drawn, Moments, alias, initializer
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
@@ -380,7 +380,7 @@ def he_normal(
     return _scaled(squared, mode, "truncated_normal", in_axis, out_axis, batch_axis)
 
 
-xavier_uniform = glorot_uniform
-xavier_normal = glorot_normal
-kaiming_uniform = he_uniform
-kaiming_normal = he_normal
+xavier_uniform = alias("xavier_uniform", glorot_uniform)
+xavier_normal = alias("xavier_normal", glorot_normal)
+kaiming_uniform = alias("kaiming_uniform", he_uniform)
+kaiming_normal = alias("kaiming_normal", he_normal)

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS, activation
-from jaxinit._initializer import Initializer, parse
+from jaxinit._initializer import Initializer
+from jaxinit._spec import parse
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, digits, load
 from jaxinit.lab.grid import OPTIMIZERS, Grid, Scores, block_length

@@ -1,0 +1,92 @@
+"""Specs: initializers as text. Reading one evaluates nothing."""
+
+import ast
+import math
+import warnings
+from typing import Any
+
+from jaxinit import _check as check
+from jaxinit._initializer import REGISTRY, Initializer
+
+_LONGEST = 4000  # characters; a spec with a long array is longer than anyone writes
+_NUMBERS = {"inf": math.inf, "nan": math.nan}
+
+
+def parse(spec: str) -> Initializer:
+    """Reads an initializer from its spec, as `repr` prints it.
+
+    The text is a call of a registered builder with literal arguments: numbers, strings,
+    booleans, None, inf, nan, tuples, lists, and other specs. Without arguments the
+    parentheses may be left out. Nothing is evaluated.
+
+    Args:
+      spec: the text, such as ``"he_normal(gain='gelu')"``.
+
+    Returns:
+      The initializer: ``parse(repr(init)) == init`` for literal arguments.
+
+    Raises:
+      ValueError: if the text is malformed, the builder unknown, or an argument refused.
+      TypeError: if spec is not a string.
+
+    Example:
+      >>> parse("normal(stddev=0.02)").moments((3, 4)).variance
+      0.0004
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"parse(spec={check.show(spec)}): spec must be a string.")
+    where = f"parse({check.show(spec)})"
+    if len(spec) > _LONGEST:
+        raise ValueError(f"{where}: a spec has at most {_LONGEST} characters.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's parser, about odd literals
+            tree = ast.parse(spec.strip(), mode="eval").body
+        if isinstance(tree, ast.Name):
+            tree = ast.Call(tree, [], [])
+        if not isinstance(tree, ast.Call):
+            raise ValueError("a spec is a call, like he_normal(gain='gelu').")
+        found: Initializer = _read(tree)
+        return found
+    except SyntaxError as error:
+        raise ValueError(f"{where}: malformed ({error.msg}).") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{where}: nested too deeply.") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _read(node: ast.AST) -> Any:
+    """Reads a literal or a call of a builder."""
+    match node:
+        case ast.Constant(value) if not isinstance(value, (bytes, type(...))):
+            return value
+        case ast.Tuple(items) | ast.List(items):
+            return tuple(map(_read, items))
+        case ast.Name(name) if name in _NUMBERS:
+            return _NUMBERS[name]
+        case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
+            number = _number(operand)
+            return -number if isinstance(sign, ast.USub) else number
+        case ast.BinOp(
+            left, ast.Add() | ast.Sub() as sign, ast.Constant(complex() as imag)
+        ):
+            return _number(left) + (imag if isinstance(sign, ast.Add) else -imag)
+        case ast.Call(ast.Name("complex"), [real, imag], []):
+            return complex(_number(real), _number(imag))
+        case ast.Call(ast.Name(name), args, keywords):
+            if name not in REGISTRY:
+                near = check.suggestion(name, REGISTRY)
+                raise ValueError(f"there is no initializer {name!r}.{near}")
+            if any(keyword.arg is None for keyword in keywords):
+                raise ValueError("** is not a literal.")
+            named = {str(keyword.arg): _read(keyword.value) for keyword in keywords}
+            return REGISTRY[name](*map(_read, args), **named)
+    raise ValueError(f"{ast.unparse(node)!r} is not a literal.")
+
+
+def _number(node: ast.AST) -> Any:
+    value = _read(node)
+    if isinstance(value, bool) or not isinstance(value, (int, float, complex)):
+        raise ValueError(f"{ast.unparse(node)!r} is not a number.")
+    return value

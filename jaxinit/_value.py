@@ -1,0 +1,96 @@
+"""Arguments as values: what one may be, when two are equal, how one is written."""
+
+import contextlib
+import hashlib
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from jaxinit import _check as check
+
+_LARGE = 64  # entries from which an array stays an array, rather than becoming a tuple
+
+
+def freeze(name: str, value: Any) -> Any:
+    """Returns an argument as an immutable value."""
+    if name == "dtype" and value is not None:
+        return as_dtype(value, canonical=False).name
+    if isinstance(value, jax.core.Tracer):
+        rule = f"{name} must be known when the initializer is built, not traced. "
+        rule += "Multiply the drawn array instead."
+        raise check.Unfit(rule, TypeError, **{name: value})
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        array = np.array(value)
+        if array.size and array.size <= _LARGE:
+            return freeze(name, array.tolist())
+        array.flags.writeable = False
+        return array
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(name, item) for item in value)
+    try:
+        hash(value)
+    except TypeError:
+        rule = f"{name} cannot be a {type(value).__name__}: it has no fixed value. "
+        rule += "Use numbers, strings, tuples, arrays or functions."
+        raise check.Unfit(rule, TypeError, **{name: value}) from None
+    return value
+
+
+def token(value: Any) -> Any:
+    """Returns what stands for a frozen argument in comparisons.
+
+    Numbers compare by value whatever their type (1, 1.0, True), except that 0.0 and
+    -0.0 differ and nan equals itself.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(token, value))
+    if isinstance(value, complex):
+        return "complex", value.real.hex(), value.imag.hex()
+    if isinstance(value, (bool, int, float)):
+        with contextlib.suppress(OverflowError):
+            if math.isnan(value) or float(value) == value:
+                return "number", float(value).hex()
+        return "number", value
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return "array", value.shape, value.dtype.name, digest
+    return value
+
+
+def spell(value: Any) -> str:
+    """Returns a frozen argument as a literal, where it has one."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(spell, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, np.ndarray):
+        return f"<array {value.dtype.name}{list(value.shape)}>"
+    if isinstance(value, complex):  # repr would lose the sign of a zero
+        return f"complex({value.real!r}, {value.imag!r})"
+    return getattr(value, "__qualname__", None) or repr(value)  # a function has a name
+
+
+def as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
+    """Returns a dtype.
+
+    Canonical: as JAX would give it under the present x64 setting.
+    """
+    if isinstance(value, type) and value in (bool, int, float, complex):
+        return jnp.result_type(value)
+    try:
+        # NumPy reads a language of its own from strings with punctuation.
+        found = (
+            np.dtype(value)
+            if not isinstance(value, str) or value.isidentifier()
+            else None
+        )
+    except (TypeError, ValueError):
+        found = None
+    if found is None or not (jnp.issubdtype(found, np.number) or found == np.bool_):
+        rule = "dtype must be a number type, such as jnp.float32."
+        raise check.Unfit(rule, TypeError, dtype=value)
+    # Only 64-bit types can be anything but what they say; JAX warns when it narrows
+    # one.
+    return jnp.zeros((), found).dtype if canonical and found.itemsize >= 8 else found
