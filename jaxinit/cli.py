@@ -3,6 +3,8 @@
 import argparse
 import inspect
 import json
+import math
+import os
 import shlex
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from jaxinit._gain import ACTIVATIONS
 from jaxinit._initializer import REGISTRY, Initializer
 
 _EXTRA = ("flax", "jinja2", "matplotlib", "optax", "rich", "sklearn")
+_MOST = 2**28  # entries of a weight that `show` draws
 _PIPED_WIDTH = 160  # columns of a table that no terminal limits
 
 
@@ -58,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("jaxinit: interrupted before there was a result.", file=sys.stderr)
         return 130
@@ -85,7 +91,7 @@ def _checked(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a function whose ValueError and TypeError speak of what the user gave."""
     try:
         return function(*args)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise _BadInput(str(error)) from error
 
 
@@ -175,6 +181,9 @@ def _compare(given: argparse.Namespace) -> int:
     from jaxinit.lab.table import table
 
     if given.out is not None:
+        import jaxinit.lab.page
+        import jaxinit.lab.plots  # noqa: F401  # missing? Better now than after training
+
         _writable(given.out)
     task, settings = _checked(
         prepare,
@@ -343,16 +352,22 @@ def statistics(init: Initializer, weight: np.ndarray) -> dict[str, Any]:
         "distinct values": len(np.unique(weight)),
         "entries": weight.size,
     }
-    return found
+    return {k: v if v is None or np.isfinite(v) else None for k, v in found.items()}
 
 
 def _show(given: argparse.Namespace) -> int:
     from rich.table import Table
 
     init = _checked(jaxinit.parse, given.spec)
-    drawn = _checked(init, jax.random.key(given.seed), given.shape, given.dtype)
+    key = _checked(jax.random.key, given.seed)
+    if math.prod(given.shape) > _MOST:
+        raise _BadInput(
+            f"show draws the weight: give a shape of at most {_MOST} entries."
+        )
+    drawn = _checked(init, key, given.shape, given.dtype)
     weight = np.asarray(drawn)
-    found = statistics(init, weight)
+    with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
+        found = statistics(init, weight)
     title = f"{init!r} {list(weight.shape)} {weight.dtype.name}, seed {given.seed}"
     if given.json:
         print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))

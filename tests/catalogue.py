@@ -1,7 +1,7 @@
 """The table of builders: one row or more for each, which every contract runs on.
 
-A row holds an initializer, a shape it takes, and facts about its entries that are worked
-out here apart from the package: law, mean, variance and range.
+A row holds an initializer, a shape it takes, and facts about its entries that are
+worked out here apart from the package: law, mean, variance and range.
 """
 
 import math
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from scipy import stats
+
 import jaxinit as ji
 from jaxinit._initializer import REGISTRY
-from scipy import stats
 
 jni = jax.nn.initializers
 OWN = {
@@ -79,7 +80,14 @@ DETERMINISTIC = [
     Row(ji.zeros(), DENSE, 0, 0, 0, 0, jax=jni.zeros, random=False),
     Row(ji.ones(), DENSE, 1, 0, 1, 1, jax=jni.ones, random=False),
     Row(
-        ji.constant(-0.3), DENSE, -0.3, 0, -0.3, -0.3, jax=jni.constant(-0.3), random=False
+        ji.constant(-0.3),
+        DENSE,
+        -0.3,
+        0,
+        -0.3,
+        -0.3,
+        jax=jni.constant(-0.3),
+        random=False,
     ),
     Row(
         ji.constant([1.0, 3.0]),
@@ -128,7 +136,9 @@ DISTRIBUTIONS = [
 
 def scaling(scale, mode, n, law):
     init = ji.variance_scaling(scale, mode, law)
-    return scaled_row(init, KERNEL, scale / n, law, jni.variance_scaling(scale, mode, law))
+    return scaled_row(
+        init, KERNEL, scale / n, law, jni.variance_scaling(scale, mode, law)
+    )
 
 
 SCALINGS = [
@@ -155,9 +165,7 @@ PRESETS = [
 ]
 STRUCTURED = [
     Row(ji.orthogonal(), (64, 160), 0, 1 / 160, traits="reused"),
-    Row(
-        ji.orthogonal(2.0, 0, gain="relu"), (160, 3, 20), 0, 8 / 160, traits="reused"
-    ),
+    Row(ji.orthogonal(2.0, 0, gain="relu"), (160, 3, 20), 0, 8 / 160, traits="reused"),
     Row(
         ji.orthogonal(method="qr"),
         (160, 64),

@@ -3,10 +3,11 @@
 import math
 
 import jax
-import jaxinit as ji
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+import jaxinit as ji
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,17 @@ def test_formulas_that_are_none(formula, message):
 @pytest.mark.parametrize(
     ("shape", "axes", "message"),
     [
-        ((5,), {}, "needs two axes to tell inputs from outputs. For a vector use normal"),
+        (
+            (5,),
+            {},
+            "needs two axes to tell inputs from outputs. For a vector use normal",
+        ),
         ((3, 4), {"in_axis": 2}, "in_axis=2 names axis 2, which 2 axes do not have"),
-        ((3, 4), {"out_axis": (0, -2)}, r"out_axis=\(0, -2\) is axes \(0, 0\): one twice"),
+        (
+            (3, 4),
+            {"out_axis": (0, -2)},
+            r"out_axis=\(0, -2\) is axes \(0, 0\): one twice",
+        ),
         ((3, -4), {}, "sizes must be 0 or above"),
         ((3, 4), {"in_axis": (0, 0)}, "in_axis names an axis twice"),
     ],

@@ -13,9 +13,9 @@ import time
 import jax
 import numpy as np
 import pytest
+from catalogue import OWN
 
 import jaxinit
-from jaxinit._initializer import REGISTRY
 from jaxinit.cli import main
 
 TINY = ["--depth", "2", "--width", "4", "--seeds", "1", "--steps", "2", "--lr", "0.01"]
@@ -252,7 +252,7 @@ def test_an_interrupt_before_there_is_a_result_is_said(monkeypatch, compare, cap
 # list
 
 
-OURS = sorted(n for n, b in REGISTRY.items() if b.__module__.startswith("jaxinit."))
+OURS = sorted(OWN)
 
 
 def test_list_describes_every_builder(capsys):

@@ -6,11 +6,12 @@ import pickle
 import chex
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
 from catalogue import DRAWS, OWN, RANDOM, ROWS
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jaxinit as ji
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 draws = pytest.mark.parametrize("row", DRAWS, ids=lambda row: row.name)
@@ -62,7 +63,7 @@ def test_complex_dtypes(row):
     w = np.asarray(row.init(KEY, row.shape, jnp.complex128))
     assert w.dtype == np.complex128
     centred = w - row.mean
-    # Five standard errors, of entries whose fourth moment is that of a complex normal: 2.
+    # Five standard errors, of entries with the fourth moment of a complex normal: 2.
     error = 5 * np.sqrt(2 / (w != 0).sum())
     assert np.mean(np.abs(centred) ** 2) == pytest.approx(row.variance, rel=error)
     # Circular: the square has mean 0, as the real one never has.

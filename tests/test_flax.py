@@ -4,11 +4,12 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
 from catalogue import ROWS
 from flax import nnx
+
+import jaxinit as ji
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 12))
@@ -87,7 +88,10 @@ def test_linen_lifted_transforms():
             return nn.Dense(12, kernel_init=ji.orthogonal())(x), None
 
     scanned = nn.scan(
-        nn.remat(Layer), variable_axes={"params": 0}, split_rngs={"params": True}, length=5
+        nn.remat(Layer),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=5,
     )
     kernel = scanned().init(KEY, X, None)["params"]
     (kernel,) = (leaf for leaf in jax.tree.leaves(kernel) if leaf.ndim == 3)
@@ -117,7 +121,9 @@ def test_nnx():
     again, _ = nnx.split(Model(nnx.Rngs(1)))
     assert graph == again and hash(graph) == hash(again)
     split = nnx.jit(lambda: nnx.split(Model(nnx.Rngs(0)))[1])()
-    np.testing.assert_array_equal(split["dense"]["kernel"][...], model.dense.kernel[...])
+    np.testing.assert_array_equal(
+        split["dense"]["kernel"][...], model.dense.kernel[...]
+    )
 
 
 def test_flax_embedding_default_has_its_fan():

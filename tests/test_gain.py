@@ -4,11 +4,12 @@ import math
 
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
-from jaxinit._gain import ACTIVATIONS, activation
 from scipy import integrate, special
+
+import jaxinit as ji
+from jaxinit._gain import ACTIVATIONS, activation
 
 # E[f(z)^2] in closed form. Of erf: (2 / pi) arcsin(2 / 3), by Williams (1997).
 CLOSED = {
@@ -56,9 +57,9 @@ def test_parameters():
 
 
 SCIPY = {
-    "gelu": lambda z: 0.5
-    * z
-    * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+    "gelu": lambda z: (
+        0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    ),
     "silu": lambda z: z / (1 + np.exp(-z)),
     "softplus": lambda z: np.log1p(np.exp(z)),
     "elu": lambda z: np.where(z > 0, z, np.expm1(z)),
@@ -93,7 +94,10 @@ def test_relu_squares_to_two_exactly():
     ("arguments", "message"),
     [
         (("geluu",), r"nonlinearity must be one of 'abs', .*Did you mean .*'gelu'"),
-        (("relu", 0.1), "only 'celu', 'elu', 'leaky_relu' take a parameter, not 'relu'"),
+        (
+            ("relu", 0.1),
+            "only 'celu', 'elu', 'leaky_relu' take a parameter, not 'relu'",
+        ),
         (("conv2d", 0.1), "must be one of|take a parameter"),
         ((jnp.sin, 0.1), "param goes with the name of an activation"),
         (("leaky_relu", math.inf), "param must be finite"),
@@ -109,11 +113,15 @@ def test_bad_values(arguments, message):
 
 def test_bad_types():
     for wrong in (2.0, None, [1]):
-        with pytest.raises(TypeError, match="nonlinearity must be a name or a function"):
+        with pytest.raises(
+            TypeError, match="nonlinearity must be a name or a function"
+        ):
             ji.gain(wrong)
     with pytest.raises(TypeError, match="param must be a real number"):
         ji.gain("leaky_relu", True)
     with pytest.raises(TypeError, match=r"he_normal\(gain=None\): gain must be a real"):
         ji.he_normal(gain=None)
-    with pytest.raises(ValueError, match=r"he_normal\(gain=-1\): gain must be 0 or above"):
+    with pytest.raises(
+        ValueError, match=r"he_normal\(gain=-1\): gain must be 0 or above"
+    ):
         ji.he_normal(gain=-1)

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import jaxinit as ji
 from jaxinit._initializer import REGISTRY
 
 KEY = jax.random.key(0)
@@ -52,7 +53,9 @@ def test_a_taken_name_is_refused_and_a_redefinition_is_not():
         return None
 
     normal.__module__ = "somewhere.else"
-    with pytest.raises(ValueError, match=r"taken by jaxinit\.initializers\.distribution"):
+    with pytest.raises(
+        ValueError, match=r"taken by jaxinit\.initializers\.distribution"
+    ):
         ji.initializer(normal)
 
     def rademacher(scale=1.0):
@@ -71,7 +74,9 @@ def test_equality_is_of_values():
     assert ji.he_normal(-2) == ji.he_normal(in_axis=-2) == ji.kaiming_normal()
     assert ji.normal(dtype=jnp.bfloat16) == ji.normal(dtype="bfloat16")
     assert ji.normal(dtype=float) == ji.normal(dtype=jnp.float32)
-    assert ji.constant([1, 2]) == ji.constant((1.0, 2.0)) == ji.constant(np.array([1, 2]))
+    assert (
+        ji.constant([1, 2]) == ji.constant((1.0, 2.0)) == ji.constant(np.array([1, 2]))
+    )
     assert ji.constant(float("nan")) == ji.constant(float("nan"))
     assert ji.constant(1j) == ji.constant(1j) != ji.constant(-1j)
     assert ji.constant(2**60 + 1) != ji.constant(2**60)
@@ -84,7 +89,9 @@ def test_equality_is_of_values():
 
 def test_large_arrays_compare_by_content():
     a, b = np.arange(100.0), np.arange(100.0)
-    assert ji.constant(a) == ji.constant(b) and hash(ji.constant(a)) == hash(ji.constant(b))
+    assert ji.constant(a) == ji.constant(b) and hash(ji.constant(a)) == hash(
+        ji.constant(b)
+    )
     b[3] = 7
     assert ji.constant(a) != ji.constant(b)
     init = ji.constant(a)
@@ -125,26 +132,39 @@ def test_builders_without_randomness_work_both_ways():
 
 
 def test_random_builders_say_that_they_build():
-    with pytest.raises(TypeError, match=r"he_normal builds an initializer.*\(key, shape\)"):
+    with pytest.raises(
+        TypeError, match=r"he_normal builds an initializer.*\(key, shape\)"
+    ):
         ji.he_normal(KEY, (3, 3))
     with pytest.raises(TypeError, match="normal builds an initializer"):
         ji.normal(key=KEY, shape=(3,))
 
 
 def test_wrong_arguments_name_the_builder():
-    with pytest.raises(TypeError, match=r"constant\(value, dtype\): missing a required"):
+    with pytest.raises(
+        TypeError, match=r"constant\(value, dtype\): missing a required"
+    ):
         ji.constant()
     with pytest.raises(TypeError, match=r"normal\(.*\): got an unexpected keyword"):
         ji.normal(std=1)
 
 
 def test_keys():
-    refused = [0, None, "key", jnp.zeros(2), np.zeros(3, np.uint32), jax.random.split(KEY)]
+    refused = [
+        0,
+        None,
+        "key",
+        jnp.zeros(2),
+        np.zeros(3, np.uint32),
+        jax.random.split(KEY),
+    ]
     for key in refused:
         with pytest.raises((TypeError, ValueError), match="key must be"):
             ji.normal()(key, (2,))
     batch = jax.random.split(jax.random.PRNGKey(0), 3)
-    with pytest.raises(ValueError, match=r"one key, not an array of keys\. Use jax\.vmap"):
+    with pytest.raises(
+        ValueError, match=r"one key, not an array of keys\. Use jax\.vmap"
+    ):
         ji.normal()(batch, (2,))
 
 
@@ -200,7 +220,9 @@ def test_gradients_and_tracing():
         return (w * x).sum()
 
     assert jnp.isfinite(jax.grad(step, 1)(KEY, 2.0))
-    with pytest.raises(TypeError, match=r"stddev must be known .*not traced\. Multiply"):
+    with pytest.raises(
+        TypeError, match=r"stddev must be known .*not traced\. Multiply"
+    ):
         jax.jit(lambda s: ji.normal(s)(KEY, (2,)))(1.0)
     with pytest.raises(TypeError, match="value must be known .*not traced"):
         jax.jit(lambda s: ji.constant(s)(KEY, (2,)))(1.0)

@@ -264,7 +264,10 @@ def single_array():
         (None, "cannot read the file: No such file or directory."),
         (b"", "no .npz file. Write it by np.savez(path, x=x, y=y)."),
         (b"PK\x03\x04 and then no more", "no .npz file."),
-        (b"\x80\x04pickled", "refused: the file is pickled, and unpickling runs code."),
+        (
+            b"\x80\x04pickled",
+            "refused: the file is pickled, or no .npz file at all. Unpickling runs",
+        ),
         (single_array(), "the file holds one array."),
         (cut_member(), ""),
     ],

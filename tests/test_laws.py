@@ -4,12 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
 from catalogue import RANDOM
-from jaxinit import random
 from scipy import stats
+
+import jaxinit as ji
+from jaxinit import random
 
 KEY = jax.random.key(11)
 LEVEL = 1e-4  # of every Kolmogorov-Smirnov test: one false alarm in 10 000
@@ -79,7 +80,7 @@ def haar(shape, dtype, count=4000):
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_haar_entries_follow_their_law(dtype):
-    """In n real dimensions |q_ij|^2 follows Beta(1/2, (n - 1) / 2), twice that if complex."""
+    """In n dimensions |q_ij|^2 follows Beta(1/2, (n - 1) / 2); complex: twice that."""
     q = haar((5, 3), dtype)
     a = 1.0 if dtype == "complex64" else 0.5
     for i, j in [(0, 0), (4, 0), (2, 1), (4, 2)]:
@@ -141,7 +142,7 @@ def test_sparse_places_are_uniform_and_values_normal():
     w = np.asarray(ji.sparse(0.5, 2.0)(KEY, (40, 20_000)))
     by_row = (w == 0).sum(1)
     assert stats.chisquare(by_row).pvalue > LEVEL
-    # Places without replacement: two rows are zero together with probability 20/40 19/39.
+    # Without replacement: two rows are zero together with probability 20/40 19/39.
     together = ((w[0] == 0) & (w[1] == 0)).sum()
     assert stats.binomtest(int(together), 20_000, 0.5 * 19 / 39).pvalue > LEVEL
     values = w[w != 0][:50_000]

@@ -3,11 +3,12 @@
 import math
 
 import jax
-import jaxinit as ji
 import pytest
 from catalogue import OWN
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+import jaxinit as ji
 from jaxinit._initializer import REGISTRY
 
 numbers = st.one_of(
@@ -22,11 +23,18 @@ literals = st.recursive(
     max_leaves=6,
 )
 names = st.one_of(st.sampled_from(sorted(REGISTRY)), st.text(max_size=6))
-arguments = st.sampled_from(["stddev", "gain", "mode", "dtype", "value", "scale", "mean"])
+arguments = st.sampled_from(
+    ["stddev", "gain", "mode", "dtype", "value", "scale", "mean"]
+)
+
+
+def call_text(name, args, named):
+    parts = [*map(repr, args), *(f"{key}={value!r}" for key, value in named.items())]
+    return f"{name}({', '.join(parts)})"
+
+
 calls = st.builds(
-    lambda name, args, named: (
-        f"{name}({', '.join([*map(repr, args), *(f'{k}={v!r}' for k, v in named.items())])})"
-    ),
+    call_text,
     names,
     st.lists(literals, max_size=3),
     st.dictionaries(arguments, literals, max_size=2),
@@ -84,9 +92,9 @@ def test_forms():
     assert ji.parse("constant([1, -2.5, +3])") == ji.constant([1, -2.5, 3])
     assert ji.parse("constant((1+2j))") == ji.constant(1 + 2j)
     assert ji.parse("constant(-inf)") == ji.constant(-math.inf)
-    assert ji.parse("he_normal(gain=('leaky_relu', 0.2), mode='fan_out')") == ji.he_normal(
-        gain=("leaky_relu", 0.2), mode="fan_out"
-    )
+    assert ji.parse(
+        "he_normal(gain=('leaky_relu', 0.2), mode='fan_out')"
+    ) == ji.he_normal(gain=("leaky_relu", 0.2), mode="fan_out")
 
 
 def test_aliases_are_the_same_builders_and_parse():
@@ -103,7 +111,10 @@ def test_aliases_are_the_same_builders_and_parse():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("he_norml()", r"there is no initializer 'he_norml'\. Did you mean 'he_normal'"),
+        (
+            "he_norml()",
+            r"there is no initializer 'he_norml'\. Did you mean 'he_normal'",
+        ),
         ("zzz()", r"there is no initializer 'zzz'\.$"),
         ("normal(", r"malformed \("),
         ("1 + 1", "a spec is a call, like"),

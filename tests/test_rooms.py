@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxinit
 import pytest
 
+import jaxinit
+
 ROOT = Path(jaxinit.__file__).parent
-# From the ground up: a module imports from rooms below its own in this list, or its own.
+# From the ground up: a module imports from its own room and from floors below.
 FLOORS = [
     {"_check"},
     {"_axes", "_gain", "_value"},
@@ -88,7 +89,9 @@ def test_the_test_of_the_cost_can_fail():
 
 def test_lab_is_an_attribute_without_being_imported():
     assert "flax" in loaded("import jaxinit; jaxinit.lab")
-    with pytest.raises(AttributeError, match="module 'jaxinit' has no attribute 'labb'"):
+    with pytest.raises(
+        AttributeError, match="module 'jaxinit' has no attribute 'labb'"
+    ):
         jaxinit.labb  # noqa: B018
 
 

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import jaxinit as ji
 import numpy as np
 import pytest
 from catalogue import OWN, ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import jaxinit as ji
 
 KEY = jax.random.key(3)
 PEERED = [row for row in ROWS if row.jax is not None]

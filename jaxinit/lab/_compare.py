@@ -69,6 +69,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
+        if np.ndim(self.learning_rates) == 0:
+            rule = "learning_rates must be a sequence of numbers."
+            raise check.Unfit(rule, TypeError, learning_rates=self.learning_rates)
         object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
         check.choice(tuple(ACTIVATIONS), activation=self.activation)
         check.choice(NORMS, norm=self.norm)
@@ -155,12 +158,21 @@ def compare(
 
 
 def prepare(
-    data: Task | str | Path | None,
-    initializers: Sequence[str | Initializer],
+    data: Any,
+    initializers: Any,
     *settings: Any,
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
+        if isinstance(initializers, str):
+            rule = "initializers must be a sequence of specs. Put it in brackets."
+            raise check.Unfit(rule, TypeError, initializers=initializers)
+        for given in initializers:
+            if not isinstance(given, (str, Initializer)):
+                rule = "initializers must be specs or what a builder returns."
+                raise check.Unfit(rule, TypeError, initializers=given)
+        if not isinstance(data, (Task, str, Path, type(None))):
+            raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(parse(i) if isinstance(i, str) else i for i in initializers)
         checked = Settings(parsed, *settings)
         if data is None:
@@ -203,7 +215,6 @@ def train(
     )
     drawn = time.perf_counter()
     losses: list[np.ndarray] = []
-    interrupted = False
     length = block_length(settings.steps)
     try:
         for loss in grid.run():
@@ -211,7 +222,7 @@ def train(
             if progress is not None:
                 progress(len(losses) * length, settings.steps)
     except KeyboardInterrupt:
-        interrupted = True
+        pass  # what has been trained by now is worth a table
     trained = time.perf_counter()
     scores: Scores = grid.scores()
     curves = np.array(losses).reshape(len(losses), *grid.shape)
@@ -225,6 +236,6 @@ def train(
         scores=scores,
         initial=jax.tree.map(np.asarray, grid.initial["params"]),
         final=jax.tree.map(grid.by_cell, grid.variables["params"]),
-        interrupted=interrupted,
+        interrupted=len(losses) * length < settings.steps,
         seconds=Seconds(drawn - start, trained - drawn, end - trained),
     )

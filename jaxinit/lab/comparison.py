@@ -1,5 +1,6 @@
 """`Comparison`: what a run measured, as rows, as a dictionary and as files."""
 
+import contextlib
 import json
 import math
 import platform
@@ -106,9 +107,8 @@ class Comparison:
     @property
     def best(self) -> np.ndarray:  # [initializers]
         """Index of each initializer's best learning rate."""
-        loss = np.where(np.isfinite(self.scores.loss), self.scores.loss, np.inf).mean(
-            axis=1
-        )
+        loss = self.scores.loss.astype(float)  # float32 could overflow in the mean
+        loss = np.where(np.isfinite(loss), loss, np.inf).mean(axis=1)
         count = self.diverged.sum(axis=1)
         return np.array([np.lexsort(keys)[0] for keys in zip(loss, count, strict=True)])
 
@@ -134,7 +134,7 @@ class Comparison:
 
     def rows(self) -> list[Row]:
         """Returns the table, an initializer a row."""
-        loss, test = self.at_best(self.scores.loss), self.at_best(self.scores.test)
+        loss, test = (self.at_best(a.astype(float)) for a in self.scores)
         first = self.at_best(self.first_steps())
         forward, gradient = self.signals
         rows = []
@@ -148,7 +148,7 @@ class Comparison:
                 steps_to_target=median if math.isfinite(median) else None,
                 final_loss=float(loss[i].mean()),
                 test_mean=float(test[i].mean()),
-                test_stddev=float(test[i].std()),
+                test_stddev=_stddev(test[i]),
                 diverged=float(self.diverged[i].mean()),
             )
             rows.append(row)
@@ -255,11 +255,13 @@ class Comparison:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions that the results depend on."""
+    """Returns the versions that the results depend on, of what is installed."""
     packages = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {
-        p: metadata.version(p) for p in packages
-    }
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def device() -> dict[str, Any]:
@@ -270,6 +272,11 @@ def device() -> dict[str, Any]:
         "kind": devices[0].device_kind,
         "count": len(devices),
     }
+
+
+def _stddev(values: np.ndarray) -> float:
+    """Computes the standard deviation; nan where a value is not finite."""
+    return float(values.std()) if np.isfinite(values).all() else math.nan
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> float:
@@ -294,9 +301,11 @@ def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
     """Counts the finite entries of all kernels in bins of equal width."""
     entries = np.concatenate([kernel.ravel() for kernel in kernels])
     finite = entries[np.isfinite(entries)].astype(float)
-    counts, edges = (
-        np.histogram(finite, _BINS) if finite.size else (np.zeros(0), np.zeros(0))
-    )
+    counts, edges = np.zeros(0), np.zeros(0)
+    if finite.size and finite.min() == finite.max():  # too narrow a range for bins
+        counts, edges = np.array([finite.size]), finite[[0, 0]]
+    elif finite.size:
+        counts, edges = np.histogram(finite, _BINS)
     return {
         "counts": counts.tolist(),
         "edges": edges.tolist(),

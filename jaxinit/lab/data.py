@@ -1,6 +1,7 @@
 """Tasks: real data, split and standardised once, the same for every initializer."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -67,27 +68,30 @@ def load(path: str | Path) -> Task:
         return check.Unfit(rule, data=str(path)).at("compare")
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise fail(
-                    "the file holds one array. Write it by np.savez(path, x=x, y=y)."
-                )
-            missing = [name for name in ("x", "y") if name not in file]
-            if missing:
-                found = ", ".join(file.files) or "nothing"
-                raise fail(f"the file lacks {' and '.join(missing)}; it has {found}.")
-            x, y = file["x"], file["y"]
+        # Opened here, because np.load leaves a broken archive open.
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            single = isinstance(file, np.ndarray)
+            names = [] if single else file.files
+            arrays = {name: file[name] for name in ("x", "y") if name in names}
     except OSError as error:
-        raise fail(
-            f"cannot read the file: {error.strerror or 'no .npz file'}."
-        ) from None
-    except (zipfile.BadZipFile, EOFError):
+        rule = f"cannot read the file: {error.strerror or 'no .npz file'}."
+        raise fail(rule) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
         raise fail("no .npz file. Write it by np.savez(path, x=x, y=y).") from None
     except ValueError as error:
         if "pickle" not in str(error):
-            raise
-        rule = "refused: the file is pickled, and unpickling runs code. "
-        raise fail(rule + "Save plain arrays by np.savez(path, x=x, y=y).") from None
+            raise fail(f"broken .npz file ({error}).") from None
+        rule = "refused: the file is pickled, or no .npz file at all. Unpickling runs "
+        rule += "code: save plain arrays by np.savez(path, x=x, y=y)."
+        raise fail(rule) from None
+    if single:
+        raise fail("the file holds one array. Write it by np.savez(path, x=x, y=y).")
+    missing = [name for name in ("x", "y") if name not in arrays]
+    if missing:
+        found = ", ".join(names) or "nothing"
+        raise fail(f"the file lacks {' and '.join(missing)}; it has {found}.")
+    x, y = arrays["x"], arrays["y"]
     try:
         return make_task(Path(path).name, x, y)
     except check.Unfit as error:
@@ -116,6 +120,9 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     else:
         if not np.isfinite(y).all():
             raise check.Unfit("y has NaN or infinite entries.", data=name)
+        if y.size == 0 or (y == y[0]).all(axis=0).any():
+            rule = "y must have a column or more, each with two values or more."
+            raise check.Unfit(rule, data=name)
         train, test = _split(np.zeros(len(x), int))
 
     x_train, x_test = _standardise(x[train], x[test], common)
@@ -176,7 +183,10 @@ def _standardise(
     Common: the variance is 1 on average instead, so that the pixels of an image keep
     their contrast and a pixel that is hardly ever lit is not blown up.
     """
-    mean, variance = train.mean(axis=0), train.var(axis=0)
+    # A constant is its own mean, which a sum in floating point only comes close to.
+    constant = (train == train[0]).all(axis=0)
+    mean = np.where(constant, train[0], train.mean(axis=0))
+    variance = np.where(constant, 0, train.var(axis=0))
     if common:
         variance = np.full_like(variance, variance.mean())
     scale = np.sqrt(np.where(variance > 0, variance, 1))

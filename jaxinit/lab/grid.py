@@ -60,8 +60,13 @@ def loss_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns the test score: accuracy, or R^2, the share of variance explained."""
+
+    def accuracy(z: jax.Array, y: jax.Array) -> jax.Array:
+        # The largest of numbers that are none is the first, which is no prediction.
+        return ((z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)).mean()
+
     if task.kind == "classification":
-        return lambda z, y: (z.argmax(-1) == y).mean()
+        return accuracy
     return lambda z, y: 1 - ((z - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
 
 
@@ -207,7 +212,9 @@ class Grid:
             return self._loss(z, y), updated
 
         (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        change, state = self._optimizer(rate).update(gradient, state, params)
+        # optax mixes dtypes (Adam: a Python float to the power of an int32 count).
+        with jax.numpy_dtype_promotion("standard"):
+            change, state = self._optimizer(rate).update(gradient, state, params)
         params = optax.apply_updates(params, change)
         return (dict(updated) | {"params": params}, state), value
 

@@ -1,0 +1,85 @@
+"""Documentation: every example runs, every public name has its sections."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxinit
+import numpy as np
+import pytest
+from catalogue import OWN
+from jaxinit.cli import describe
+
+README = Path(__file__).parent.parent / "README.md"
+NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit, **vars(jaxinit)}
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(jaxinit.__path__, "jaxinit.")
+    if not info.name.endswith("__main__")
+)
+
+
+def run(test):
+    failed, attempted = doctest.DocTestRunner(verbose=False).run(test)
+    assert not failed
+    return attempted
+
+
+def examples(module):
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(importlib.import_module(module), globs=dict(NAMES))
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(module):
+    for test in examples(module):
+        run(test)
+
+
+def test_examples_are_found():
+    assert sum(len(examples(module)) for module in MODULES) > 20
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_builders_are_documented(name):
+    doc = inspect.getdoc(OWN[name])
+    for section in ("Law: ", "Args:", "Returns:", "Example:", "References:"):
+        assert section in doc
+    assert all(describe(OWN[name]).values())
+    for argument in inspect.signature(OWN[name]).parameters:
+        assert re.search(rf"^  {argument}: ", doc, re.M), argument
+
+
+def test_public_names():
+    public = {name for name in vars(jaxinit) if not name.startswith("_")}
+    rooms = {"initializers", "random", "lab", "cli"}
+    functions = {"axes", "fans", "gain", "initializer", "parse"}
+    aliases = {f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")}
+    assert public - rooms == {*OWN, *functions, *aliases, "Initializer", "Moments"}
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.S)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_readme_python(number):
+    exec(compile(blocks("python")[number], f"README block {number}", "exec"), {})
+
+
+def test_readme_is_short_and_starts_with_code():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("```") for line in lines[:15])
+    assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
+
+
+def test_readme_names_every_builder():
+    text = README.read_text()
+    assert not [name for name in OWN if f"`{name}" not in text]
