@@ -9,10 +9,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxinit
 import numpy as np
 import pytest
 from catalogue import OWN
+
+import jaxinit
+from jaxinit._initializer import REGISTRY
 from jaxinit.cli import describe
 
 README = Path(__file__).parent.parent / "README.md"
@@ -22,6 +24,15 @@ MODULES = sorted(
     for info in pkgutil.walk_packages(jaxinit.__path__, "jaxinit.")
     if not info.name.endswith("__main__")
 )
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """Forgets the builders that examples define."""
+    known = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(known)
 
 
 def run(test):
@@ -60,7 +71,9 @@ def test_public_names():
     public = {name for name in vars(jaxinit) if not name.startswith("_")}
     rooms = {"initializers", "random", "lab", "cli"}
     functions = {"axes", "fans", "gain", "initializer", "parse"}
-    aliases = {f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")}
+    aliases = {
+        f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
+    }
     assert public - rooms == {*OWN, *functions, *aliases, "Initializer", "Moments"}
 
 

@@ -54,7 +54,7 @@ def test_a_taken_name_is_refused_and_a_redefinition_is_not():
 
     normal.__module__ = "somewhere.else"
     with pytest.raises(
-        ValueError, match=r"taken by jaxinit\.initializers\.distribution"
+        ValueError, match=r"taken by jaxinit\.initializers\._distribution"
     ):
         ji.initializer(normal)
 
