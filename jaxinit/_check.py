@@ -68,10 +68,6 @@ def choice(words: Sequence[str], **argument: Any) -> str:
 def real(**argument: Any) -> float:
     """Returns the argument as a finite Python float."""
     ((name, value),) = argument.items()
-    if isinstance(value, jax.core.Tracer):
-        rule = f"{name} must be known when the initializer is built, not traced. "
-        rule += "Multiply the drawn array instead."
-        raise Unfit(rule, TypeError, **argument)
     numeric = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
     if (
         not numeric

@@ -6,24 +6,23 @@ pickles and prints by the builder and its arguments, and which handles in one pl
 every draw needs: default dtype, low precision, keys, shapes, sharding and zero sizes.
 """
 
-import contextlib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, Protocol, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit import _value
+from jaxinit import _placement, _value
+from jaxinit._placement import Placement
 
 P = ParamSpec("P")
 Shape = Sequence[int]
-Placement = Sharding | PartitionSpec | None
 
 
 class Moments(NamedTuple):
@@ -115,7 +114,7 @@ class Initializer:
             "_moments": moments,
             "_random": random,
             "_token": token,
-            "arguments": arguments,
+            "arguments": types.MappingProxyType(dict(arguments)),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -153,7 +152,7 @@ class Initializer:
             sizes = check.shape(shape)
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
-            with _mesh_of(out_sharding, used):
+            with _placement.entered(out_sharding):
                 weight: jax.Array = _fill(self, used, sizes, kind, out_sharding)
             return weight
         except check.Unfit as error:
@@ -196,12 +195,20 @@ class Initializer:
         return self._hash
 
     def __repr__(self) -> str:
-        signature = inspect.signature(self._build)
+        parameters = inspect.signature(self._build).parameters
+
+        def is_default(name: str, value: Any) -> bool:
+            default = parameters[name].default
+            if default is inspect.Parameter.empty:
+                return False
+            return bool(
+                _value.token(_value.freeze(name, default)) == _value.token(value)
+            )
+
         given = (
             f"{name}={_value.spell(value)}"
             for name, value in self.arguments.items()
-            if _value.token(value)
-            != _value.token(_value.freeze(name, signature.parameters[name].default))
+            if not is_default(name, value)
         )
         return f"{self.name}({', '.join(given)})"
 
@@ -247,46 +254,7 @@ def _fill(
             return jnp.zeros(shape, dtype)
         return init._draw(key, shape, wide).astype(dtype)  # type: ignore[arg-type]
 
-    explicit = _mesh(out_sharding).explicit_axes if out_sharding is not None else ()
-    if explicit:
-        place = jax.sharding.auto_axes(draw, axes=explicit, out_sharding=out_sharding)
-        placed: jax.Array = place(key)
-        return placed
-    if out_sharding is None:
-        return draw(key)
-    placed = jax.lax.with_sharding_constraint(draw(key), out_sharding)
-    return placed
-
-
-def _mesh(out_sharding: Placement) -> Mesh | AbstractMesh:
-    """Returns the mesh that a placement speaks of; empty where it speaks of none."""
-    if isinstance(out_sharding, NamedSharding):
-        return out_sharding.mesh
-    return jax.sharding.get_abstract_mesh()
-
-
-def _mesh_of(
-    out_sharding: Placement, key: Any
-) -> contextlib.AbstractContextManager[Any]:
-    """Enters the mesh of a sharding, unless one is entered or there is none."""
-    if out_sharding is None:
-        return contextlib.nullcontext()
-    if not isinstance(out_sharding, (Sharding, PartitionSpec)):
-        raise check.Unfit(
-            "out_sharding must be a jax.sharding.Sharding or PartitionSpec.",
-            TypeError,
-            out_sharding=out_sharding,
-        )
-    entered = not jax.sharding.get_abstract_mesh().empty
-    if isinstance(out_sharding, PartitionSpec) and not entered:
-        rule = "a PartitionSpec needs a mesh. Pass a NamedSharding, or call inside "
-        raise check.Unfit(
-            rule + "`with jax.set_mesh(mesh):`.", out_sharding=out_sharding
-        )
-    mesh = _mesh(out_sharding)
-    if entered or isinstance(key, jax.core.Tracer) or not isinstance(mesh, Mesh):
-        return contextlib.nullcontext()
-    return jax.set_mesh(mesh)
+    return _placement.place(draw, key, out_sharding)
 
 
 @overload
@@ -337,6 +305,15 @@ def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
 def _decorate(builder: Callable[..., Drawn], *, random: bool) -> Callable[..., Any]:
     signature = inspect.signature(builder)
     name = builder.__name__
+    for parameter in signature.parameters.values():
+        if parameter.kind not in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        ):
+            raise TypeError(
+                f"initializer({name}): every argument needs a name for specs, "
+                f"unlike {parameter}."
+            )
 
     @functools.wraps(builder)
     def build(*args: Any, **kwargs: Any) -> Any:

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed.command = shlex.join(["jaxinit", *given])
     try:
         code: int = parsed.run(parsed)
+        sys.stdout.flush()  # so that a reader that has gone is found here
         return code
     except _BadInput as error:
         print(f"jaxinit: {error}", file=sys.stderr)
@@ -91,7 +92,7 @@ def _checked(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a function whose ValueError and TypeError speak of what the user gave."""
     try:
         return function(*args)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError) as error:
         raise _BadInput(str(error)) from error
 
 
@@ -359,12 +360,13 @@ def _show(given: argparse.Namespace) -> int:
     from rich.table import Table
 
     init = _checked(jaxinit.parse, given.spec)
-    key = _checked(jax.random.key, given.seed)
+    if not 0 <= given.seed < 2**32:
+        raise _BadInput("--seed must lie between 0 and 2**32 - 1.")
     if math.prod(given.shape) > _MOST:
         raise _BadInput(
             f"show draws the weight: give a shape of at most {_MOST} entries."
         )
-    drawn = _checked(init, key, given.shape, given.dtype)
+    drawn = _checked(init, jax.random.key(given.seed), given.shape, given.dtype)
     weight = np.asarray(drawn)
     with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
         found = statistics(init, weight)

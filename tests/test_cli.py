@@ -273,6 +273,15 @@ def test_list_prints_a_table_with_a_row_for_each_builder(capsys):
     assert set(OURS) <= {row[0] for row in rows}
 
 
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"]])
+def test_a_reader_that_stops_early_sees_no_traceback(words):
+    run = [sys.executable, "-m", "jaxinit", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(run, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
 # show
 
 
@@ -339,7 +348,12 @@ def test_show_prints_a_table_and_writes_a_plot(capsys, tmp_path):
         (["zeros()", "--shape", "2", "-3"], "sizes must be 0 or above."),
         (["zeros()", "--shape", "2", "--dtype", "float33"], "must be a number type"),
         (["normal()", "--shape", "2", "--dtype", "int8"], "a float or complex dtype"),
-        (["normal()", "--shape", "2", "--seed", "1" + "0" * 30], ""),
+        (
+            ["normal()", "--shape", "2", "--seed", str(2**32)],
+            "--seed must lie",
+        ),
+        (["normal()", "--shape", "2", "--seed", "-1"], "--seed must lie between 0"),
+        (["normal()", "--shape", "100000", "100000"], "a shape of at most 268435456"),
         (
             ["normal()", "--shape", "2", "--plot", f"{__file__}/w.png"],
             "Not a directory",

@@ -68,6 +68,16 @@ def test_a_taken_name_is_refused_and_a_redefinition_is_not():
         REGISTRY["rademacher"] = known
 
 
+def test_arguments_need_names():
+    def unnamed(*scales):
+        return None
+
+    with pytest.raises(
+        TypeError, match=r"every argument needs a name .*unlike \*scales"
+    ):
+        ji.initializer(unnamed)
+
+
 def test_equality_is_of_values():
     assert ji.normal(1) == ji.normal(1.0) == ji.normal(np.float32(1))
     assert ji.normal(jnp.float32(0.5)) == ji.normal(0.5)
@@ -105,6 +115,8 @@ def test_is_immutable():
     init = ji.normal()
     with pytest.raises(AttributeError, match="is immutable"):
         init.arguments = {}
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        init.arguments["stddev"] = 2.0
     with pytest.raises(AttributeError, match="is immutable"):
         del init.arguments
     with pytest.raises(ValueError, match="read-only"):
@@ -196,11 +208,12 @@ def test_sharding_arguments():
 def test_sharding_inside_jit_with_and_without_an_entered_mesh():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-    draw = jax.jit(lambda key: ji.normal()(key, (8, 4), None, sharding))
-    expected = ji.normal()(KEY, (8, 4))
-    for w in (draw(KEY), ji.normal()(KEY, (8, 4), None, sharding)):
-        assert w.sharding.is_equivalent_to(sharding, 2)
-        np.testing.assert_array_equal(w, expected)
+    for init in (ji.normal(), ji.ones()):
+        draw = jax.jit(lambda key, init=init: init(key, (8, 4), None, sharding))
+        expected = init(KEY, (8, 4))
+        for w in (draw(KEY), init(KEY, (8, 4), None, sharding)):
+            assert w.sharding.is_equivalent_to(sharding, 2)
+            np.testing.assert_array_equal(w, expected)
 
 
 def test_no_device_draws_more_than_its_shard():
