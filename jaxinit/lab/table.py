@@ -9,7 +9,7 @@ from jaxinit.lab.comparison import Comparison, Row
 
 def header(comparison: Comparison) -> list[str]:
     """Returns the column heads."""
-    score = "accuracy" if comparison.task.kind == "classification" else "R²"
+    score = "accuracy, %" if comparison.task.kind == "classification" else "R²"
     return [
         "initializer",
         "learning rate",
@@ -25,10 +25,9 @@ def header(comparison: Comparison) -> list[str]:
 def cells(comparison: Comparison, row: Row) -> list[str]:
     """Returns a row as text."""
     accuracy = comparison.task.kind == "classification"
-    unit, factor = (" %", 100) if accuracy else ("", 1)
-    digits = 1 if accuracy else 3
+    factor, digits = (100, 1) if accuracy else (1, 3)
     mean, stddev = factor * row.test_mean, factor * row.test_stddev
-    test = f"{mean:.{digits}f} ± {stddev:.{digits}f}{unit}"
+    test = f"{mean:.{digits}f}±{stddev:.{digits}f}"  # no space: a cell stays one line
     return [
         row.initializer,
         f"{row.learning_rate:g}",
@@ -47,7 +46,7 @@ def number(value: float) -> str:
         return "–"
     if math.isinf(value) or value == 0:
         return "∞" if value else "0"
-    return f"{value:.3f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"
 
 
 def caption(comparison: Comparison) -> str:
