@@ -182,8 +182,7 @@ def _compare(given: argparse.Namespace) -> int:
     from jaxinit.lab.table import table
 
     if given.out is not None:
-        import jaxinit.lab.page
-        import jaxinit.lab.plots  # noqa: F401  # missing? Better now than after training
+        from jaxinit.lab.files import write  # a missing plot library shows here
 
         _writable(given.out)
     task, settings = _checked(
@@ -224,7 +223,7 @@ def _compare(given: argparse.Namespace) -> int:
         print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
     note = sys.stderr if given.json else sys.stdout
     if given.out is not None:
-        files = result.write(given.out, given.command)
+        files = write(result, given.out, given.command)
         print(
             f"Written to {given.out}: {', '.join(file.name for file in files)}",
             file=note,

@@ -395,7 +395,7 @@ def without(monkeypatch):
 
     def take(package):
         loaded = [n for n in sys.modules if n.partition(".")[0] == package]
-        for name in [*loaded, "jaxinit.lab.plots"]:
+        for name in [*loaded, "jaxinit.lab.plots", "jaxinit.lab.files"]:
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
 
@@ -420,3 +420,14 @@ def test_a_missing_plot_library_is_found_before_training(
     monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
     line = refusal([*compare, "--out", str(tmp_path)], capsys)
     assert line == "jaxinit: matplotlib is missing. Run: pip install 'jaxinit[lab]'"
+
+
+def test_a_missing_module_of_ours_is_a_traceback(monkeypatch):
+    """Only what an extra would bring is the user's to install."""
+
+    def broken(given):
+        raise ModuleNotFoundError("No module named 'x'", name="x")
+
+    monkeypatch.setattr("jaxinit.cli._list", broken)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'x'"):
+        main(["list"])

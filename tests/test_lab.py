@@ -16,6 +16,7 @@ import pytest
 import jaxinit
 from jaxinit import lab
 from jaxinit.lab.data import digits, load, make_task
+from jaxinit.lab.files import write
 from jaxinit.lab.grid import OPTIMIZERS, Grid, batches, block_length
 from jaxinit.lab.model import MLP
 
@@ -767,7 +768,7 @@ def test_every_weight_that_can_be_trained_can_be_written(result):
 @pytest.fixture(scope="module")
 def written(result, tmp_path_factory):
     directory = tmp_path_factory.mktemp("lab") / "new" / "run"
-    return result.write(directory, command="jaxinit compare --init '<script>&'")
+    return write(result, directory, command="jaxinit compare --init '<script>&'")
 
 
 PLOTS = ["signals", "weights", "heatmaps", "biases"]
@@ -823,7 +824,7 @@ def test_an_interrupt_keeps_what_was_trained(clusters, tmp_path, last, interrupt
     assert found.steps_done == last and found.curves.shape == (1, 1, 1, last // 15)
     assert np.isfinite(found.scores.loss).all()
     assert found.interrupted is interrupted  # the last step may have been made already
-    page = found.write(tmp_path)[-1].read_text()
+    page = write(found, tmp_path)[-1].read_text()
     assert ("Interrupted: 15 of 30 steps were trained." in page) == interrupted
 
 
@@ -848,7 +849,7 @@ def test_an_interrupt_before_the_first_block_keeps_the_initial_state(
                 layers_of(found.final, 0, seed, rate),
                 layers_of(found.initial, 0, seed),
             )
-    files = found.write(tmp_path)
+    files = write(found, tmp_path)
     names = ["results.json", *(f"{name}.png" for name in PLOTS), "index.html"]
     assert [file.name for file in files] == names
     assert only_json(files[0].read_text())["interrupted"] is True

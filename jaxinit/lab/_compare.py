@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit._gain import ACTIVATIONS, activation
+from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
 from jaxinit._spec import parse
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, digits, load
-from jaxinit.lab.grid import OPTIMIZERS, Grid, Scores, block_length
-from jaxinit.lab.model import MLP, NORMS, Norm
+from jaxinit.lab.grid import Grid, Scores, block_length
+from jaxinit.lab.model import MLP
+from jaxinit.lab.settings import Settings
 
 # In the order in which the table tells the story: symmetry, wrong scale, right scale
 # for a linear layer, right scale for relu, and structure.
@@ -34,63 +34,6 @@ DEFAULT_INITIALIZERS = (
     "sparse(0.8, stddev=0.4)",
     "identity()",
 )
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `compare` varies and what it holds fixed; checked when made.
-
-    Attributes:
-      initializers: specs or initializers of the kernels, one or more.
-      activation: name of the activation, as in `jaxinit.gain`.
-      depth: number of dense layers, 2 or more.
-      width: outputs of every layer but the last, 1 or more.
-      norm: "none", "layer" or "batch", between each hidden layer and its activation.
-      seeds: number of seeds; seed i draws from ``jax.random.key(i)``.
-      steps: number of training steps.
-      learning_rates: learning rates that every initializer is tried at, above 0.
-      optimizer: "adam", "adamw", "lion", "momentum", "rmsprop" or "sgd".
-      batch_size: rows per step.
-      target_loss: the training loss whose first step is reported, in nats for
-        classification, in variances of the targets for regression.
-    """
-
-    initializers: tuple[Initializer, ...]
-    activation: str = "relu"
-    depth: int = 20
-    width: int = 64
-    norm: Norm = "none"
-    seeds: int = 3
-    steps: int = 400
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    optimizer: str = "adam"
-    batch_size: int = 64
-    target_loss: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Raises `Unfit` for the first setting that breaks its rule."""
-        if np.ndim(self.learning_rates) == 0:
-            rule = "learning_rates must be a sequence of numbers."
-            raise check.Unfit(rule, TypeError, learning_rates=self.learning_rates)
-        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
-        check.choice(tuple(ACTIVATIONS), activation=self.activation)
-        check.choice(NORMS, norm=self.norm)
-        check.choice(tuple(OPTIMIZERS), optimizer=self.optimizer)
-        check.at_least(2, depth=self.depth)
-        for name in ("width", "seeds", "steps", "batch_size"):
-            check.at_least(1, **{name: getattr(self, name)})
-        for rate in self.learning_rates:
-            if check.real(learning_rates=rate) <= 0:
-                raise check.Unfit(
-                    "learning rates must be above 0.", learning_rates=rate
-                )
-        check.real(target_loss=self.target_loss)
-        for name in ("initializers", "learning_rates"):
-            given = getattr(self, name)
-            if not given:
-                raise check.Unfit(f"{name} must not be empty.", **{name: given})
-            if len(set(given)) < len(given):
-                raise check.Unfit(f"{name} has one twice.", **{name: given})
 
 
 def compare(
@@ -131,8 +74,7 @@ def compare(
       progress: is called with (steps done, all steps) after each block.
 
     Returns:
-      The results; ``comparison.rows()`` is the table, ``comparison.write(directory)``
-      writes everything.
+      The results: ``rows()`` is the table; `jaxinit.lab.files.write` writes all.
 
     Raises:
       ValueError: if a setting, a spec or the data is not usable, or an initializer

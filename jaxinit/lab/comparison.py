@@ -6,17 +6,14 @@ import math
 import platform
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Scores, Signals
-
-if TYPE_CHECKING:
-    from jaxinit.lab._compare import Settings
+from jaxinit.lab.settings import Settings
 
 _BINS = 60
 
@@ -81,7 +78,7 @@ class Comparison:
     """
 
     task: Task
-    settings: "Settings"
+    settings: Settings
     signals: Signals
     curves: np.ndarray
     steps: np.ndarray
@@ -228,30 +225,6 @@ class Comparison:
     def to_json(self) -> str:
         """Returns `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
-
-    def write(self, directory: str | Path, command: str = "") -> list[Path]:
-        """Writes results.json, the plots (PNG) and index.html.
-
-        Args:
-          directory: where to; it is made if it does not exist.
-          command: the command that the page tells to repeat the run with.
-
-        Returns:
-          The paths of the files.
-        """
-        from jaxinit.lab.page import page
-        from jaxinit.lab.plots import plots
-
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        pictures = plots(self)
-        files: dict[str, str | bytes] = {"results.json": self.to_json()}
-        files |= {f"{name}.png": png for name, png in pictures.items()}
-        files["index.html"] = page(self, pictures, command)
-        for name, content in files.items():
-            data = content.encode() if isinstance(content, str) else content
-            (directory / name).write_bytes(data)
-        return [directory / name for name in files]
 
 
 def versions() -> dict[str, str]:

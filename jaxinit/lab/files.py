@@ -1,0 +1,32 @@
+"""The files of a comparison: results, plots and page."""
+
+from pathlib import Path
+
+from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.page import page
+from jaxinit.lab.plots import plots
+
+
+def write(
+    comparison: Comparison, directory: str | Path, command: str = ""
+) -> list[Path]:
+    """Writes results.json, the plots (PNG) and index.html.
+
+    Args:
+      comparison: what `compare` returned.
+      directory: where to; it is made if it does not exist.
+      command: the command that the page tells to repeat the run with.
+
+    Returns:
+      The paths of the files.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    pictures = plots(comparison)
+    files: dict[str, str | bytes] = {"results.json": comparison.to_json()}
+    files |= {f"{name}.png": png for name, png in pictures.items()}
+    files["index.html"] = page(comparison, pictures, command)
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        (directory / name).write_bytes(data)
+    return [directory / name for name in files]

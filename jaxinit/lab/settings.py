@@ -1,0 +1,68 @@
+"""Settings of a comparison: what is varied and what is held fixed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit._gain import ACTIVATIONS
+from jaxinit._initializer import Initializer
+from jaxinit.lab.grid import OPTIMIZERS
+from jaxinit.lab.model import NORMS, Norm
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `compare` varies and what it holds fixed; checked when made.
+
+    Attributes:
+      initializers: specs or initializers of the kernels, one or more.
+      activation: name of the activation, as in `jaxinit.gain`.
+      depth: number of dense layers, 2 or more.
+      width: outputs of every layer but the last, 1 or more.
+      norm: "none", "layer" or "batch", between each hidden layer and its activation.
+      seeds: number of seeds; seed i draws from ``jax.random.key(i)``.
+      steps: number of training steps.
+      learning_rates: learning rates that every initializer is tried at, above 0.
+      optimizer: "adam", "adamw", "lion", "momentum", "rmsprop" or "sgd".
+      batch_size: rows per step.
+      target_loss: the training loss whose first step is reported, in nats for
+        classification, in variances of the targets for regression.
+    """
+
+    initializers: tuple[Initializer, ...]
+    activation: str = "relu"
+    depth: int = 20
+    width: int = 64
+    norm: Norm = "none"
+    seeds: int = 3
+    steps: int = 400
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    optimizer: str = "adam"
+    batch_size: int = 64
+    target_loss: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raises `Unfit` for the first setting that breaks its rule."""
+        if np.ndim(self.learning_rates) == 0:
+            rule = "learning_rates must be a sequence of numbers."
+            raise check.Unfit(rule, TypeError, learning_rates=self.learning_rates)
+        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
+        check.choice(tuple(ACTIVATIONS), activation=self.activation)
+        check.choice(NORMS, norm=self.norm)
+        check.choice(tuple(OPTIMIZERS), optimizer=self.optimizer)
+        check.at_least(2, depth=self.depth)
+        for name in ("width", "seeds", "steps", "batch_size"):
+            check.at_least(1, **{name: getattr(self, name)})
+        for rate in self.learning_rates:
+            if check.real(learning_rates=rate) <= 0:
+                raise check.Unfit(
+                    "learning rates must be above 0.", learning_rates=rate
+                )
+        check.real(target_loss=self.target_loss)
+        for name in ("initializers", "learning_rates"):
+            given = getattr(self, name)
+            if not given:
+                raise check.Unfit(f"{name} must not be empty.", **{name: given})
+            if len(set(given)) < len(given):
+                raise check.Unfit(f"{name} has one twice.", **{name: given})
