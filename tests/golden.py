@@ -1,7 +1,7 @@
 """Writes the golden values of the streams: ``python tests/golden.py``.
 
-A change of values needs new golden values and a line under "Streams" in the changelog, in
-the same commit.
+A change of values needs new golden values and a line under "Streams" in the changelog,
+in the same commit.
 """
 
 import json

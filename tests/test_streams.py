@@ -14,11 +14,13 @@ GOLDEN = json.loads(FILE.read_text())
 
 @pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
 def test_golden_values(row):
-    # Compilers may fuse a product and a sum, or not: a unit or two in the last place.
+    # Processors may fuse a product and a sum, or not: a unit or two in the last place.
+    # Matrix products sum in an order of their own on each: some hundred units.
+    tolerance = 3e-5 if "orthogonal" in row.init.name else 1e-6
     drawn = [entries(row, seed) for seed in SEEDS]
     scale = np.sqrt(row.variance)
     np.testing.assert_allclose(
-        drawn, GOLDEN["streams"][row.name], rtol=1e-6, atol=1e-6 * scale
+        drawn, GOLDEN["streams"][row.name], rtol=tolerance, atol=tolerance * scale
     )
 
 
