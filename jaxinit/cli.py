@@ -269,13 +269,14 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
             name = line[:-1]
         sections.setdefault(name, []).append(line.strip())
     body = "\n".join(sections[""])
-    law, _, variance = body.partition("Law: ")[2].partition("\n\n")[0].partition("; ")
+    law = " ".join(body.partition("Law: ")[2].partition("\n\n")[0].split())
+    law, _, variance = law.partition("; ")
     references = sections.get("References", ["", ""])[1:]
     return {
         "name": builder.__name__,
         "summary": body.partition("\n")[0],
-        "law": " ".join(law.split()),
-        "variance": " ".join(variance.split()).rstrip("."),
+        "law": law,
+        "variance": variance.rstrip("."),
         "reference": " ".join(references),
     }
 

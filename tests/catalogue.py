@@ -141,6 +141,22 @@ def scaling(scale, mode, n, law):
     )
 
 
+CORRECTED = 0.3 / stats.truncnorm(-2, 2).std()
+BOUNDED = [
+    truncated_row(
+        ji.truncated_normal(0.5, mean=1.0, low=0.25, high=3.0),
+        DENSE,
+        0.5,
+        None,
+        lower=-1.5,
+        upper=4.0,
+        mean=1.0,
+        complex_=False,
+    ),
+    truncated_row(
+        ji.truncated_normal(0.3, corrected=True), DENSE, CORRECTED, None, complex_=False
+    ),
+]
 SCALINGS = [
     scaling(0.7, "fan_out", OUT, "truncated_normal"),
     scaling(3.0, "fan_geo_avg", math.sqrt(IN * OUT), "normal"),
@@ -182,8 +198,15 @@ STRUCTURED = [
         traits="reused",
     ),
     Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
+    Row(ji.scaled_uniform_orthogonal(1.5), (40, 160), 0, 2.25 / 40, traits="reused"),
+    Row(
+        ji.scaled_uniform_orthogonal(gain="relu"),
+        KERNEL,
+        *(0, 2 / 24 / 9),
+        traits="reused",
+    ),
 ]
-ROWS = [*DETERMINISTIC, *DISTRIBUTIONS, *SCALINGS, *PRESETS, *STRUCTURED]
+ROWS = [*DETERMINISTIC, *DISTRIBUTIONS, *BOUNDED, *SCALINGS, *PRESETS, *STRUCTURED]
 RANDOM = [row for row in ROWS if row.random]
 # One row of each way to draw, for what depends on the draw and not on the scale.
 DRAWS = [DISTRIBUTIONS[0], DISTRIBUTIONS[2], *SCALINGS, *STRUCTURED]

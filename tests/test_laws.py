@@ -131,6 +131,46 @@ def test_delta_orthogonal_keeps_the_norm_under_circular_padding(rank):
     assert np.linalg.norm(out) == pytest.approx(2 * np.linalg.norm(signal), rel=1e-5)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(20, 80), (80, 20)])
+def test_scaled_uniform_orthogonal_keeps_the_mean_square(rows, columns):
+    """Exactly when the layer widens; when it narrows, on average over draws."""
+    x = np.random.default_rng(0).normal(size=rows)
+    keys = jax.random.split(KEY, 300)
+    init = ji.scaled_uniform_orthogonal(1.5)
+    w = np.asarray(jax.jit(jax.vmap(lambda k: init(k, (rows, columns))))(keys))
+    ratio = ((x @ w) ** 2).mean(1) / (x**2).mean()
+    if columns >= rows:
+        np.testing.assert_allclose(ratio, 1.5**2, rtol=1e-5)
+    else:  # five standard errors; the square of a share of norm is Beta distributed
+        share = stats.beta(columns / 2, (rows - columns) / 2)
+        error = 5 * share.std() / share.mean() / math.sqrt(len(keys))
+        assert ratio.mean() == pytest.approx(1.5**2, rel=error)
+
+
+def test_scaled_uniform_orthogonal_of_kernels():
+    delta = np.asarray(ji.scaled_uniform_orthogonal()(KEY, (3, 3, 8, 16)))
+    assert np.abs(delta[1, 1] @ delta[1, 1].T - 2 * np.eye(8)).max() < 1e-5
+    assert (delta.sum((2, 3)) != 0).sum() == 1
+    full = np.asarray(ji.scaled_uniform_orthogonal(delta=False)(KEY, (2, 3, 8, 16)))
+    full = full.reshape(48, 16)
+    assert np.abs(full.T @ full - np.eye(16)).max() < 1e-5
+    axis = ji.scaled_uniform_orthogonal(column_axis=0, delta=False)
+    tall = np.asarray(axis(KEY, (60, 4, 5))).reshape(60, 20)
+    assert np.abs(tall.T @ tall - 3 * np.eye(20)).max() < 1e-5
+
+
+def test_bounds_on_the_weights_hold_however_they_round():
+    for stddev in (1e-8, 1e-3, 1.0, 1e4):
+        low, high = -1.1 * stddev, 0.7 * stddev
+        init = ji.truncated_normal(stddev, low=low, high=high)
+        w = np.asarray(init(KEY, (100_000,)))
+        assert np.float32(low) <= w.min() and w.max() <= np.float32(high)
+        assert len(np.unique(w)) > 50_000
+    one = np.asarray(ji.truncated_normal(1.0, low=0.5)(KEY, (100_000,)))
+    law = stats.truncnorm(0.5, np.inf)
+    assert stats.kstest(one, law.cdf).pvalue > LEVEL
+
+
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.333, 0.5, 1.0])
 def test_sparse_counts_are_exact(sparsity):
     w = np.asarray(ji.sparse(sparsity, 1.0)(KEY, (3, 37, 11)))

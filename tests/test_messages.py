@@ -12,6 +12,10 @@ KEY = jax.random.key(0)
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: ji.truncated_normal(lower=-1, low=0), "lower and upper, in units of"),
+        (lambda: ji.truncated_normal(low=0, corrected=True), "above 0, and no correct"),
+        (lambda: ji.truncated_normal(0.0, high=1), "above 0, and no correction"),
+        (lambda: ji.truncated_normal(low=1, high=0), "lower must be below upper"),
         (
             lambda: ji.variance_scaling(1.0, "fan_inn", "normal"),
             r"variance_scaling\(mode='fan_inn'\): mode must be one of 'fan_in', "
@@ -157,6 +161,19 @@ def test_types_refused_by_builders(build, message):
             (3, 5, 4),
             None,
             "needs at least as many outputs as inp",
+        ),
+        (ji.scaled_uniform_orthogonal(), (5,), None, "needs two axes or more"),
+        (
+            ji.scaled_uniform_orthogonal(column_axis=0),
+            (3, 4, 5),
+            None,
+            "a delta kernel has its outputs last, not column_axis=0",
+        ),
+        (
+            ji.scaled_uniform_orthogonal(),
+            (2, 4, 5),
+            None,
+            "a delta kernel needs odd sizes, to have a middle. Use delta=False",
         ),
         (ji.sparse(0.5), (5,), None, "needs an axis of inputs and one of outputs"),
         (ji.identity(), (5,), None, "needs an axis of inputs and one of outputs"),

@@ -9,6 +9,9 @@ from jaxinit.initializers._distribution import uniform as uniform
 from jaxinit.initializers._identity import identity as identity
 from jaxinit.initializers._orthogonal import delta_orthogonal as delta_orthogonal
 from jaxinit.initializers._orthogonal import orthogonal as orthogonal
+from jaxinit.initializers._orthogonal import (
+    scaled_uniform_orthogonal as scaled_uniform_orthogonal,
+)
 from jaxinit.initializers._sparse import sparse as sparse
 from jaxinit.initializers._variance_scaling import glorot_normal as glorot_normal
 from jaxinit.initializers._variance_scaling import glorot_uniform as glorot_uniform

@@ -1,5 +1,7 @@
 """Weights of a stated law, whatever the shape: uniform, normal, truncated normal."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,6 +126,7 @@ def normal(
 # Below this mass float32 no longer resolves the law: its spacing near 1, where the
 # distribution function is inverted, is 6e-8.
 _LEAST_MASS = 1e-5
+_FAR = 10.0  # standard deviations: as good as no bound, in float64 too
 
 
 @initializer
@@ -134,6 +137,9 @@ def truncated_normal(
     upper: float = 2.0,
     *,
     mean: float = 0.0,
+    low: float | None = None,
+    high: float | None = None,
+    corrected: bool = False,
 ) -> Drawn:
     """Builds an initializer of normal weights without the tails.
 
@@ -142,21 +148,28 @@ def truncated_normal(
     the normal density, Z the mass between them (v = 0.774 for -2 and 2).
 
     As in JAX the bounds count standard deviations, and stddev is that of the normal law
-    before truncation.
+    before truncation. ``low`` and ``high`` bound the weights themselves instead, as in
+    torch; ``corrected=True`` makes stddev that of the weights, by v = 1.
 
     Args:
-      stddev: standard deviation before truncation, 0 or above.
+      stddev: standard deviation before truncation, after it if corrected; 0 or above.
       dtype: default dtype of the weights, real.
       lower: lower bound, in units of stddev.
       upper: upper bound, in units of stddev.
       mean: mean before truncation.
+      low: lower bound of the weights, in place of ``lower``; by default none if
+        ``high`` is given.
+      high: upper bound of the weights, in place of ``upper``; by default none if
+        ``low`` is given.
+      corrected: whether stddev is meant after truncation. Bounds in units of stddev
+        then count the standard deviation before it.
 
     Returns:
       An `Initializer`.
 
     Raises:
-      ValueError: if stddev is negative, lower is not below upper, or hardly any of the
-        normal law lies between them.
+      ValueError: if stddev is negative, a lower bound is not below the upper, hardly
+        any of the normal law lies between them, or both kinds of bounds are given.
 
     Example:
       >>> w = truncated_normal(stddev=0.02)(jax.random.key(0), (256, 512))
@@ -169,21 +182,37 @@ def truncated_normal(
     """
     stddev, mean = check.not_negative(stddev=stddev), check.real(mean=mean)
     lower, upper = check.real(lower=lower), check.real(upper=upper)
+    absolute = low is not None or high is not None
+    if absolute:
+        if (lower, upper) != (-2.0, 2.0):
+            rule = (
+                "give lower and upper, in units of stddev, or low and high, not both."
+            )
+            raise check.Unfit(rule, low=low)
+        if corrected or not stddev:
+            rule = "bounds on the weights need a stddev above 0, and no correction."
+            raise check.Unfit(rule, low=low)
+        lower = -_FAR if low is None else (check.real(low=low) - mean) / stddev
+        upper = _FAR if high is None else (check.real(high=high) - mean) / stddev
     if not lower < upper:
         raise check.Unfit(f"lower must be below upper, {upper:g}.", lower=lower)
     if random.normal_mass(lower, upper) < _LEAST_MASS:
-        rule = (
-            f"less than {_LEAST_MASS:g} of a normal law lies between lower and upper, "
-        )
-        raise check.Unfit(rule + f"{upper:g}. Use wider bounds.", lower=lower)
+        rule = f"less than {_LEAST_MASS:g} of a normal law lies between lower and "
+        raise check.Unfit(rule + f"upper, {upper:g}. Use wider bounds.", lower=lower)
+    shift, variance = random.truncated_moments(lower, upper)
+    if corrected:
+        stddev /= math.sqrt(variance)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         _needs_real(dtype)
         unit = random.truncated_normal(key, lower, upper, shape, dtype)
-        return _shifted(unit * np.asarray(stddev, dtype), mean)
+        weight = _shifted(unit * np.asarray(stddev, dtype), mean)
+        if absolute:  # rounding of the sum could pass a bound
+            bounds = (x if x is None else np.asarray(x, dtype) for x in (low, high))
+            weight = jnp.clip(weight, *bounds)
+        return weight
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        shift, variance = random.truncated_moments(lower, upper)
         return Moments(mean + stddev * shift, stddev**2 * variance)
 
     return draw, moments

@@ -167,3 +167,86 @@ def delta_orthogonal(
         return Moments(0.0, factor**2 / (math.prod(shape[:-2]) * shape[-1]))
 
     return draw, moments
+
+
+@initializer
+def scaled_uniform_orthogonal(
+    scale: float = 1.0,
+    column_axis: int = -1,
+    dtype: DTypeLike | None = None,
+    *,
+    delta: bool = True,
+    gain: float | str | tuple[str, float] | Activation = 1.0,
+    method: Method = "householder",
+) -> Drawn:
+    """Builds an initializer of orthogonal matrices that keep a signal's mean square.
+
+    Law: Haar, times scale gain max(1, sqrt(columns / rows));
+    Var[w] = (scale gain)^2 / fan_in, fan_in = rows.
+
+    `orthogonal` keeps the norm of a signal; this keeps its mean square: exactly when
+    the layer has more outputs (columns) than inputs (rows), on average when it has
+    fewer. A kernel of three axes or more, laid out (*window, inputs, outputs), is zero
+    outside the middle tap if ``delta``; else all its other axes are rows.
+
+    Args:
+      scale: a factor on the signal.
+      column_axis: the axis of the outputs; the last for a delta kernel.
+      dtype: default dtype of the weights, float or complex.
+      delta: whether only the middle tap of a kernel is filled.
+      gain: a further factor, as in `orthogonal`.
+      method: as in `orthogonal`.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: at the call, if the shape has fewer than two axes, or a delta kernel
+        has no middle or its outputs not in the last axis.
+
+    Example:
+      >>> w = scaled_uniform_orthogonal()(jax.random.key(0), (16, 64))
+      >>> bool(abs(w @ w.T - 4 * jnp.eye(16)).max() < 1e-5)
+      True
+
+    References:
+      Martens, Ballard, Desjardins, Swirszcz, Dalibard, Sohl-Dickstein, Schoenholz.
+      Rapid training of deep neural networks without skip connections or normalization
+      layers using Deep Kernel Shaping. 2021. https://arxiv.org/abs/2110.01765
+    """
+    factor = _factor(scale, gain)
+    check.axis(column_axis=column_axis)
+    check.choice(get_args(Method), method=method)
+
+    def matrix(shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Returns rows, columns and taps."""
+        column = _column(shape, column_axis)
+        columns = shape[column]
+        if not delta or len(shape) == 2:
+            return math.prod(shape) // columns, columns, 1
+        if column != len(shape) - 1:
+            rule = (
+                f"a delta kernel has its outputs last, not column_axis={column_axis}."
+            )
+            raise check.Unfit(rule, shape=shape)
+        if any(size % 2 == 0 for size in shape[:-2]):
+            rule = "a delta kernel needs odd sizes, to have a middle. Use delta=False."
+            raise check.Unfit(rule, shape=shape)
+        return shape[-2], columns, math.prod(shape[:-2])
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        rows, columns, taps = matrix(shape)
+        size = factor * max(1.0, math.sqrt(columns / rows))
+        inner = shape[-2:] if taps > 1 else shape
+        unit = _orthogonal(key, inner, dtype, column_axis, method)
+        middle = jnp.multiply(np.asarray(size, dtype), unit)
+        if taps == 1:
+            return middle
+        centre = tuple(size // 2 for size in shape[:-2])
+        return jnp.zeros(shape, dtype).at[centre].set(middle)
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        rows, _, taps = matrix(shape)
+        return Moments(0.0, factor**2 / (rows * taps))
+
+    return draw, moments
