@@ -250,7 +250,11 @@ def _fill(
         if 0 in shape and init._random:
             # The draw still checks the shape, of sizes that its formulas can divide by.
             nonzero = tuple(max(size, 1) for size in shape)
-            jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
+            try:
+                jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
+            except check.Unfit as error:  # says the shape that was asked for
+                named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
+                raise check.Unfit(str(error), error.kind, **named) from None
             return jnp.zeros(shape, dtype)
         return init._draw(key, shape, wide).astype(dtype)  # type: ignore[arg-type]
 

@@ -199,6 +199,7 @@ STRUCTURED = [
     ),
     Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
     Row(ji.scaled_uniform_orthogonal(1.5), (40, 160), 0, 2.25 / 40, traits="reused"),
+    Row(ji.conv_orthogonal(2.0), (2, 2, 16, 32), 0, 4 / 4 / 32, traits="reused"),
     Row(
         ji.scaled_uniform_orthogonal(gain="relu"),
         KERNEL,

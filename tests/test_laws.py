@@ -119,16 +119,22 @@ def test_batched_haar_draws_are_single_ones():
         np.testing.assert_array_equal(single, batched)
 
 
-@pytest.mark.parametrize("rank", [3, 4, 5])
-def test_delta_orthogonal_keeps_the_norm_under_circular_padding(rank):
-    w = np.asarray(ji.delta_orthogonal(2.0)(KEY, (3,) * (rank - 2) + (6, 9)))
-    signal = np.random.default_rng(0).normal(size=(5,) * (rank - 2) + (6,))
+@pytest.mark.parametrize("window", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("build", [ji.conv_orthogonal, ji.delta_orthogonal])
+def test_convolutions_keep_the_norm_under_circular_padding(build, rank, window):
+    w = np.asarray(build(2.0)(KEY, (window,) * rank + (6, 9)))
+    signal = np.random.default_rng(0).normal(size=(5,) * rank + (6,))
     out = 0
     for tap in np.ndindex(w.shape[:-2]):
-        shift = [1 - t for t in tap]
-        axes = tuple(range(rank - 2))
-        out = out + np.roll(signal, shift, axes) @ w[tap]
+        out = out + np.roll(signal, tap, tuple(range(rank))) @ w[tap]
     assert np.linalg.norm(out) == pytest.approx(2 * np.linalg.norm(signal), rel=1e-5)
+
+
+def test_conv_orthogonal_fills_all_taps_and_keeps_complex_norms():
+    w = np.asarray(ji.conv_orthogonal()(KEY, (3, 3, 8, 12), jnp.complex64))
+    assert (np.abs(w).max((2, 3)) > 1e-3).all()
+    assert (np.abs(w) ** 2).sum() == pytest.approx(8, rel=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(20, 80), (80, 20)])

@@ -162,6 +162,9 @@ def test_types_refused_by_builders(build, message):
             None,
             "needs at least as many outputs as inp",
         ),
+        (ji.conv_orthogonal(), (5, 5), None, "needs a kernel of 3, 4 or 5 axes"),
+        (ji.conv_orthogonal(), (3, 2, 5, 5), None, "needs a window of equal sizes"),
+        (ji.conv_orthogonal(), (3, 5, 4), None, "as many outputs as inputs"),
         (ji.scaled_uniform_orthogonal(), (5,), None, "needs two axes or more"),
         (
             ji.scaled_uniform_orthogonal(column_axis=0),

@@ -3,6 +3,7 @@
 from jaxinit.initializers._constant import constant as constant
 from jaxinit.initializers._constant import ones as ones
 from jaxinit.initializers._constant import zeros as zeros
+from jaxinit.initializers._convolution import conv_orthogonal as conv_orthogonal
 from jaxinit.initializers._distribution import normal as normal
 from jaxinit.initializers._distribution import truncated_normal as truncated_normal
 from jaxinit.initializers._distribution import uniform as uniform

@@ -21,6 +21,7 @@ the thread pool for threads that the other holds).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -45,8 +46,7 @@ def orthonormal(
 ) -> jax.Array:
     """Draws a matrix with orthonormal columns, or rows where those are fewer.
 
-    ``method="qr"`` gives the values of `jax.random.orthogonal`. Either way a batch made
-    by `vmap` is drawn one by one, so that its values are those of single draws.
+    ``method="qr"`` gives the values of `jax.random.orthogonal`.
     """
     if method == "qr":
         draw = functools.partial(_by_qr, rows=rows, columns=columns, dtype=dtype)
@@ -54,10 +54,22 @@ def orthonormal(
         draw = functools.partial(
             _by_reflectors, rows=rows, columns=columns, dtype=dtype
         )
-    drawn: jax.Array = jax.custom_batching.sequential_vmap(draw)(key)
-    if jax.sharding.get_abstract_mesh().auto_axes:
-        # Every device draws the whole: products of parts would differ in the last bits.
-        drawn = lax.with_sharding_constraint(drawn, jax.sharding.PartitionSpec())
+    return whole(draw)(key)
+
+
+def whole(draw: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """Makes a draw of matrix products give the same bits in a batch and on a mesh.
+
+    A batch is drawn one by one, and every device draws the whole: products of batches
+    or of parts sum in another order, and so differ in the last bits.
+    """
+
+    def drawn(key: jax.Array) -> jax.Array:
+        found: jax.Array = jax.custom_batching.sequential_vmap(draw)(key)
+        if jax.sharding.get_abstract_mesh().auto_axes:
+            found = lax.with_sharding_constraint(found, jax.sharding.PartitionSpec())
+        return found
+
     return drawn
 
 
