@@ -48,7 +48,7 @@ def test_same_model_in_bfloat16(row):
 
 
 @draws
-@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn"])
 def test_same_model_in_every_dtype(row, dtype):
     wide = row.init(KEY, row.shape, jnp.float32)
     same(row.init(KEY, row.shape, dtype), wide.astype(dtype))
@@ -113,14 +113,13 @@ def test_values_do_not_depend_on_sharding(row, kind):
         spec = PartitionSpec(*[None] * axis, "x")
     mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
     sharding = NamedSharding(mesh, spec)
-    plain = row.init(KEY, row.shape)
-    w = row.init(KEY, row.shape, None, sharding)
+    if kind == AxisType.Auto:
+        w = row.init(KEY, row.shape, None, sharding)
+    else:
+        with jax.set_mesh(mesh):
+            w = jax.jit(lambda key: row.init(key, row.shape, out_sharding=spec))(KEY)
     assert w.sharding.is_equivalent_to(sharding, w.ndim)
-    same(plain, w)
-    with jax.set_mesh(mesh):
-        w = jax.jit(lambda key: row.init(key, row.shape, out_sharding=spec))(KEY)
-    assert w.sharding.is_equivalent_to(sharding, w.ndim)
-    same(plain, w)
+    same(row.init(KEY, row.shape), w)
 
 
 @rows

@@ -216,6 +216,15 @@ def test_sharding_inside_jit_with_and_without_an_entered_mesh():
             np.testing.assert_array_equal(w, expected)
 
 
+@pytest.mark.parametrize("init", [ji.normal(), ji.orthogonal(), ji.ones()])
+def test_explicit_sharding_enters_its_mesh(init):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    w = init(KEY, (8, 4), out_sharding=sharding)
+    assert w.sharding.is_equivalent_to(sharding, 2)
+    np.testing.assert_array_equal(w, init(KEY, (8, 4)))
+
+
 def test_no_device_draws_more_than_its_shard():
     """Independent entries need no communication: the program has no collectives."""
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
