@@ -18,6 +18,7 @@ import numpy as np
 from jaxinit import _check as check
 
 Activation = Callable[[Any], Any]
+Gain = float | str | tuple[str, float] | Activation  # what builders take as `gain`
 
 
 def identity(x: Any) -> Any:

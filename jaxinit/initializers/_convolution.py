@@ -1,7 +1,6 @@
 """Convolutions that keep the norm of a signal."""
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,9 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import random
-from jaxinit._gain import squared_gain
+from jaxinit._gain import Gain
 from jaxinit._initializer import Drawn, Moments, initializer
-from jaxinit.initializers._variance_scaling import Gain
+from jaxinit.initializers._orthogonal import factor_of
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -94,7 +93,7 @@ def conv_orthogonal(
       Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington. Dynamical Isometry and a Mean
       Field Theory of CNNs, algorithm 1. 2018. https://arxiv.org/abs/1806.05393
     """
-    factor = check.real(scale=scale) * math.sqrt(squared_gain(gain))
+    factor = factor_of(scale, gain)
 
     def sizes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Returns window, rank, inputs and outputs."""

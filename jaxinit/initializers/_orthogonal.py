@@ -11,12 +11,13 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import positions
-from jaxinit._gain import Activation, squared_gain
+from jaxinit._gain import Gain, squared_gain
 from jaxinit._initializer import Drawn, Moments, initializer
 from jaxinit.random import Method
 
 
-def _factor(scale: float, gain: float | str | tuple[str, float] | Activation) -> float:
+def factor_of(scale: float, gain: Gain) -> float:
+    """Returns the product of a scale and a gain."""
     return check.real(scale=scale) * math.sqrt(squared_gain(gain))
 
 
@@ -49,7 +50,7 @@ def orthogonal(
     column_axis: int = -1,
     dtype: DTypeLike | None = None,
     *,
-    gain: float | str | tuple[str, float] | Activation = 1.0,
+    gain: Gain = 1.0,
     method: Method = "householder",
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
@@ -86,7 +87,7 @@ def orthogonal(
       Saxe, McClelland, Ganguli. Exact solutions to the nonlinear dynamics of learning
       in deep linear neural networks. 2013. https://arxiv.org/abs/1312.6120
     """
-    factor = _factor(scale, gain)
+    factor = factor_of(scale, gain)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 
@@ -117,7 +118,7 @@ def delta_orthogonal(
     column_axis: int = -1,
     dtype: DTypeLike | None = None,
     *,
-    gain: float | str | tuple[str, float] | Activation = 1.0,
+    gain: Gain = 1.0,
     method: Method = "householder",
 ) -> Drawn:
     """Builds an initializer of convolutions that are orthogonal in the middle tap only.
@@ -151,7 +152,7 @@ def delta_orthogonal(
       Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington. Dynamical Isometry and a Mean
       Field Theory of CNNs. 2018. https://arxiv.org/abs/1806.05393
     """
-    factor = _factor(scale, gain)
+    factor = factor_of(scale, gain)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 
@@ -176,7 +177,7 @@ def scaled_uniform_orthogonal(
     dtype: DTypeLike | None = None,
     *,
     delta: bool = True,
-    gain: float | str | tuple[str, float] | Activation = 1.0,
+    gain: Gain = 1.0,
     method: Method = "householder",
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices that keep a signal's mean square.
@@ -214,7 +215,7 @@ def scaled_uniform_orthogonal(
       Rapid training of deep neural networks without skip connections or normalization
       layers using Deep Kernel Shaping. 2021. https://arxiv.org/abs/2110.01765
     """
-    factor = _factor(scale, gain)
+    factor = factor_of(scale, gain)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 

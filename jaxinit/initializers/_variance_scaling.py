@@ -14,12 +14,11 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, fan_sizes
-from jaxinit._gain import Activation, squared_gain
+from jaxinit._gain import Gain, squared_gain
 from jaxinit._initializer import Drawn, Moments, alias, initializer
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
-Gain = float | str | tuple[str, float] | Activation
 
 # Standard deviation of a standard normal number truncated to [-2, 2]; JAX has the same.
 TRUNCATED_STDDEV = 0.87962566103423978
