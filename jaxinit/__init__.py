@@ -3,6 +3,7 @@
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
+from jaxinit import torch as torch
 from jaxinit._axes import axes as axes
 from jaxinit._axes import fans as fans
 from jaxinit._gain import gain as gain
@@ -12,7 +13,7 @@ from jaxinit._initializer import initializer as initializer
 from jaxinit._spec import parse as parse
 from jaxinit.initializers import *  # noqa: F403
 
-_ROOMS = ("lab",)  # imported when first used: they cost more than JAX
+_ROOMS = ("lab", "testing")  # imported when first used: they cost more than JAX
 
 
 def __getattr__(name: str) -> _Any:

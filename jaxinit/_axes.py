@@ -7,10 +7,12 @@ convolution, and count towards both fans.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from jaxinit import _check as check
 
 Axes = int | Sequence[int]
+Strides = int | tuple[int, ...] | list[int]
 
 
 def positions(shape: tuple[int, ...], **argument: Axes) -> tuple[int, ...]:
@@ -30,35 +32,78 @@ def positions(shape: tuple[int, ...], **argument: Axes) -> tuple[int, ...]:
     return found
 
 
-def fan_sizes(
-    shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
-) -> tuple[float, float]:
-    """Computes `fans`, raising `Unfit`."""
-    if len(shape) < 2 and in_axis == -2:
-        raise check.Unfit(
-            "needs two axes to tell inputs from outputs. For a vector use "
-            "normal(stddev=...), or name in_axis and out_axis.",
-            shape=shape,
-        )
-    inputs = positions(shape, in_axis=in_axis)
-    outputs = positions(shape, out_axis=out_axis)
-    batch = positions(shape, batch_axis=batch_axis)
+class Connections(NamedTuple):
+    """How a weight connects inputs with outputs: the arguments of `fans`."""
 
-    def product(axes: Sequence[int]) -> int:
-        return math.prod(shape[axis] for axis in axes)
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: Axes = ()
+    groups: int = 1
+    strides: Strides = 1
+    transposed: bool = False
 
-    if 0 not in shape and len({*inputs, *outputs, *batch}) < len(
-        inputs + outputs + batch
-    ):
-        # An axis in two roles divides twice, as in JAX. Flax relies on it: its
-        # embedding of shape (vocabulary, features) names out_axis=0 beside the default
-        # in_axis=-2, and so gets fan_in = features.
-        field = math.prod(shape) / product(inputs) / product(outputs) / product(batch)
-        return product(inputs) * field, product(outputs) * field
-    every = range(len(shape))
-    fan_in = product([axis for axis in every if axis not in outputs + batch])
-    fan_out = product([axis for axis in every if axis not in inputs + batch])
-    return fan_in, fan_out
+    def check(self) -> None:
+        """Raises `Unfit` for what no shape could be fit for."""
+        for name in ("in_axis", "out_axis", "batch_axis"):
+            check.axes(**{name: getattr(self, name)})
+        check.at_least(1, groups=self.groups)
+        check.sizes(strides=self.strides)
+        check.boolean(transposed=self.transposed)
+
+    def fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        """Computes `fans`, raising `Unfit`."""
+        if len(shape) < 2 and self.in_axis == -2:
+            raise check.Unfit(
+                "needs two axes to tell inputs from outputs. For a vector use "
+                "normal(stddev=...), or name in_axis and out_axis.",
+                shape=shape,
+            )
+        inputs = positions(shape, in_axis=self.in_axis)
+        outputs = positions(shape, out_axis=self.out_axis)
+        batch = positions(shape, batch_axis=self.batch_axis)
+
+        def product(axes: Sequence[int]) -> int:
+            return math.prod(shape[axis] for axis in axes)
+
+        if 0 not in shape and len({*inputs, *outputs, *batch}) < len(
+            inputs + outputs + batch
+        ):
+            # An axis in two roles divides twice, as in JAX. Flax relies on it: its
+            # embedding of shape (vocabulary, features) names out_axis=0 beside the
+            # default in_axis=-2, and so gets fan_in = features.
+            field = math.prod(shape) / product(inputs)
+            field = field / product(outputs) / product(batch)
+            fan_in, fan_out = product(inputs) * field, product(outputs) * field
+            return self._shared(shape, fan_in, fan_out, 0)
+        every = range(len(shape))
+        fan_in = product([axis for axis in every if axis not in outputs + batch])
+        fan_out = product([axis for axis in every if axis not in inputs + batch])
+        field_rank = len(shape) - len(inputs + outputs + batch)
+        if product(outputs) % self.groups:
+            rule = f"groups={self.groups} do not divide the {product(outputs)} outputs."
+            raise check.Unfit(rule, shape=shape)
+        return self._shared(shape, fan_in, fan_out, field_rank)
+
+    def _shared(
+        self, shape: tuple[int, ...], fan_in: float, fan_out: float, field_rank: int
+    ) -> tuple[float, float]:
+        """Divides the fans by what groups and strides leave out."""
+        if isinstance(self.strides, (tuple, list)):
+            strides = tuple(self.strides)
+        else:
+            strides = (self.strides,) * field_rank
+        if len(strides) != field_rank:
+            rule = f"strides={self.strides} are not one for each of the {field_rank} "
+            raise check.Unfit(rule + "axes of the receptive field.", shape=shape)
+        step = math.prod(strides)
+        if self.transposed:
+            return _ratio(fan_in, step), _ratio(fan_out, self.groups)
+        return fan_in, _ratio(fan_out, self.groups * step)
+
+
+def _ratio(whole: float, parts: int) -> float:
+    """Divides, keeping an integer where the parts are whole."""
+    return whole // parts if whole % parts == 0 else whole / parts
 
 
 def fans(
@@ -66,33 +111,88 @@ def fans(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
+    *,
+    groups: int = 1,
+    strides: Strides = 1,
+    transposed: bool = False,
 ) -> tuple[float, float]:
     """Computes how many inputs feed one output, and how many outputs one input feeds.
 
     With the sizes of ``shape`` multiplied over sets of axes,
     fan_in = in_axis x field and fan_out = out_axis x field, where field, the receptive
-    field of a convolution, is all axes named by no argument.
+    field of a convolution, is all axes named by no argument. Groups divide fan_out.
+    Strides divide fan_out, or fan_in of a transposed convolution, on average over
+    positions; padding is not counted.
+
+    The arguments for the layers of Flax, Linen and NNX (the builders take the same):
+
+    ========================================  ====================  ====================
+    layer                                     shape given to init   arguments
+    ========================================  ====================  ====================
+    Dense, Linear                             (d, n)
+    DenseGeneral, LinearGeneral, attention's  (in..., out...)       none: Flax folds it
+    query, key, value, out                    flattened to two      to (inputs, outputs)
+    DenseGeneral(batch_dims) of b stacked     (b x inputs, n)       none fits: multiply
+    weights                                                         the gain by sqrt(b)
+    Einsum("bld,dhk->blhk")                   (d, h, k)             **axes(formula)
+    fused q, k, v as an axis                  (d, 3, h, k)          in_axis=0,
+                                                                    batch_axis=1,
+                                                                    out_axis=(2, 3)
+    fused q, k, v side by side                (d, 3 x n)            groups=3
+    Conv                                      (*window, d, n)       strides
+    Conv, grouped                             (*window, d / g, n)   groups=g, strides
+    Conv, depthwise                           (*window, 1, n)       groups=d, strides
+    ConvTranspose                             (*window, d, n)       strides,
+                                                                    transposed=True
+    ConvTranspose(transpose_kernel=True)      (*window, n, d)       the same, and
+                                                                    in_axis=-1,
+                                                                    out_axis=-2
+    ConvLocal                                 (*positions,          batch_axis=positions
+                                              window x d, n)
+    Embed, as a lookup                        (vocabulary, n)       in_axis=(),
+                                                                    batch_axis=0
+    Embed, as the output layer (`attend`)     (vocabulary, d)       in_axis=1,
+                                                                    out_axis=0
+    LSTMCell, GRUCell: each gate              (d, n)
+    OptimizedLSTMCell: gates side by side     (d, 4 x n)            groups=4
+    Bilinear form, (x, y) -> n                (d1, d2, n)           in_axis=(0, 1)
+    `nn.scan`, `nn.vmap`                      of one layer          none: init is mapped
+    stacked by hand                           (layers, d, n)        batch_axis=0
+    ========================================  ====================  ====================
 
     Args:
       shape: sizes of the weight.
       in_axis: the axis, or axes, that inputs run along.
       out_axis: the axis, or axes, that outputs run along.
       batch_axis: axes that stack independent weights; they count towards no fan.
+      groups: how many blocks the outputs fall into, each with inputs, or a meaning, of
+        its own: the groups of a convolution, or q, k and v side by side.
+      strides: of a convolution; one for all axes of the receptive field, or one each.
+      transposed: whether the convolution is transposed, so that strides spread inputs.
 
     Returns:
-      (fan_in, fan_out): integers, or floats where an axis is named in two roles.
+      (fan_in, fan_out): integers where they are whole.
 
     Raises:
-      ValueError: if an axis does not exist, or the default axes meet a vector.
+      ValueError: if an axis does not exist, the default axes meet a vector, groups do
+        not divide the outputs, or strides do not fit the receptive field.
+      TypeError: if an argument is no integer where it should be.
 
     Example:
       >>> fans((3, 3, 64, 128))  # a 3 x 3 convolution, 64 to 128 channels
       (576, 1152)
+      >>> fans((3, 3, 1, 128), groups=64)  # depthwise, 64 to 128 channels
+      (9, 18)
+      >>> fans((4, 4, 64, 32), strides=2, transposed=True)
+      (256, 512)
       >>> fans((8, 64, 128), batch_axis=0)  # eight stacked dense kernels
       (64, 128)
     """
+    found = Connections(in_axis, out_axis, batch_axis, groups, strides, transposed)
     try:
-        return fan_sizes(check.shape(shape), in_axis, out_axis, batch_axis)
+        sizes = check.shape(shape)
+        found.check()
+        return found.fans(sizes)
     except check.Unfit as error:
         raise error.at("fans") from None
 

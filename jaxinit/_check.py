@@ -155,13 +155,36 @@ def key(value: Any) -> jax.Array:
     raise Unfit(rule, TypeError, key=value)
 
 
-def at_least(least: int, **argument: Any) -> int:
-    """Returns the argument as an integer of at least this size."""
+def integer(**argument: Any) -> int:
+    """Returns the argument as an integer."""
     ((name, value),) = argument.items()
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise Unfit(f"{name} must be an integer.", TypeError, **argument) from None
+
+
+def at_least(least: int, **argument: Any) -> int:
+    """Returns the argument as an integer of at least this size."""
+    ((name, _),) = argument.items()
+    number = integer(**argument)
     if number < least:
         raise Unfit(f"{name} must be {least} or above.", **argument)
     return number
+
+
+def sizes(**argument: Any) -> None:
+    """Checks an integer of 1 or above, or a sequence of such."""
+    ((name, value),) = argument.items()
+    for size in value if isinstance(value, (tuple, list)) else (value,):
+        try:
+            at_least(1, **{name: size})
+        except Unfit as error:
+            raise Unfit(str(error), error.kind, **argument) from None
+
+
+def boolean(**argument: Any) -> None:
+    """Checks that the argument is True or False."""
+    ((name, value),) = argument.items()
+    if not isinstance(value, bool):
+        raise Unfit(f"{name} must be True or False.", TypeError, **argument)

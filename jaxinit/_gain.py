@@ -26,7 +26,7 @@ def identity(x: Any) -> Any:
     return x
 
 
-# Every activation that has a name here. Those in _PARAMETER take one parameter, whose
+# Every activation that has a name here. Those in PARAMETER take one parameter, whose
 # default stands there.
 ACTIVATIONS: dict[str, Activation] = {
     "abs": jnp.abs,
@@ -53,7 +53,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": jax.nn.swish,
     "tanh": jnp.tanh,
 }
-_PARAMETER = {"celu": 1.0, "elu": 1.0, "leaky_relu": 0.01}
+PARAMETER = {"celu": 1.0, "elu": 1.0, "leaky_relu": 0.01}
 
 # Squared gains that are settled by convention or by a closed form. tanh (5/3) and selu
 # (3/4) are torch's round numbers, and sigmoid (1) is torch's too: the exact values
@@ -105,11 +105,11 @@ def _second_moment(function: Activation) -> float:
 def activation(name: str, param: float | None = None) -> Activation:
     """Returns a named activation with its parameter."""
     check.choice(tuple(ACTIVATIONS), nonlinearity=name)
-    if name in _PARAMETER:
-        value = _PARAMETER[name] if param is None else check.real(param=param)
+    if name in PARAMETER:
+        value = PARAMETER[name] if param is None else check.real(param=param)
         return partial(ACTIVATIONS[name], **{_parameter_name(name): value})
     if param is not None:
-        takers = ", ".join(map(repr, _PARAMETER))
+        takers = ", ".join(map(repr, PARAMETER))
         raise check.Unfit(f"only {takers} take a parameter, not {name!r}.", param=param)
     return ACTIVATIONS[name]
 
@@ -129,7 +129,7 @@ def squared_gain(nonlinearity: Any, param: float | None = None) -> float:
         check.choice(NONLINEARITIES, nonlinearity=nonlinearity)
         if nonlinearity == "leaky_relu":
             slope = (
-                _PARAMETER[nonlinearity] if param is None else check.real(param=param)
+                PARAMETER[nonlinearity] if param is None else check.real(param=param)
             )
             return 2 / (1 + slope**2)
         if nonlinearity in _SQUARED and param is None:

@@ -10,7 +10,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, Protocol, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, overload
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Moments(NamedTuple):
 
 
 Draw = Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
-Drawn = Draw | tuple[Draw, Callable[[tuple[int, ...]], Moments]]
+Drawn = Draw | tuple[Draw, Callable[[tuple[int, ...]], Moments | None]]
 
 
 class Builder(Protocol[P]):
@@ -89,7 +89,7 @@ class Initializer:
     _build: Callable[..., "Initializer"]
     _draw: Draw
     _hash: int
-    _moments: Callable[[tuple[int, ...]], Moments] | None
+    _moments: Callable[[tuple[int, ...]], Moments | None] | None
     _random: bool
     _token: Any
     arguments: Mapping[str, Any]
@@ -99,7 +99,7 @@ class Initializer:
         build: Callable[..., "Initializer"],
         arguments: Mapping[str, Any],
         draw: Draw,
-        moments: Callable[[tuple[int, ...]], Moments] | None,
+        moments: Callable[[tuple[int, ...]], Moments | None] | None,
         random: bool,
     ):
         """Is called by the decorator."""
@@ -120,8 +120,9 @@ class Initializer:
 
     @property
     def name(self) -> str:
-        """The builder's name."""
-        return self._build.__name__
+        """The builder's name, as specs write it."""
+        name: str = self._build.registered  # type: ignore[attr-defined]
+        return name
 
     def __call__(
         self,
@@ -152,8 +153,11 @@ class Initializer:
             sizes = check.shape(shape)
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
+            # Without randomness nothing is worth compiling, and a loaded array would
+            # become a constant of the program.
+            fill = _compiled if self._random else _fill
             with _placement.entered(out_sharding):
-                weight: jax.Array = _fill(self, used, sizes, kind, out_sharding)
+                weight: jax.Array = fill(self, used, sizes, kind, out_sharding)
             return weight
         except check.Unfit as error:
             raise error.at(repr(self), "key", "shape", "dtype") from None
@@ -234,7 +238,6 @@ def _rebuild(
     return build(**arguments)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4), inline=True)
 def _fill(
     init: Initializer,
     key: jax.Array | None,
@@ -261,13 +264,24 @@ def _fill(
     return _placement.place(draw, key, out_sharding)
 
 
+_compiled = jax.jit(_fill, static_argnums=(0, 2, 3, 4), inline=True)
+
+
 @overload
 def initializer(builder: Callable[P, Drawn], /) -> Builder[P]: ...
 @overload
-def initializer(*, random: bool) -> Callable[[Callable[P, Drawn]], FixedBuilder[P]]: ...
+def initializer(
+    *, random: Literal[False], namespace: str = ""
+) -> Callable[[Callable[P, Drawn]], FixedBuilder[P]]: ...
+@overload
+def initializer(
+    *, random: bool = True, namespace: str = ""
+) -> Callable[[Callable[P, Drawn]], Builder[P]]: ...
 
 
-def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
+def initializer(
+    builder: Any = None, /, *, random: bool = True, namespace: str = ""
+) -> Any:
     """Turns a function that returns a draw into a builder of `Initializer` values.
 
     The function checks its arguments and returns ``draw(key, shape, dtype)``, where
@@ -282,6 +296,7 @@ def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
       random: whether a key is used. Without, every dtype is allowed, the key is ignored
         and passed as None, and the builder itself may be called as
         ``builder(key, shape)`` where it needs no arguments.
+      namespace: a word that goes before the name in specs, as in ``torch.normal()``.
 
     Returns:
       The builder: same arguments, documentation and name.
@@ -302,13 +317,15 @@ def initializer(builder: Any = None, /, *, random: bool = True) -> Any:
       True
     """
     if builder is None:
-        return functools.partial(_decorate, random=random)
-    return _decorate(builder, random=random)
+        return functools.partial(_decorate, random=random, namespace=namespace)
+    return _decorate(builder, random=random, namespace=namespace)
 
 
-def _decorate(builder: Callable[..., Drawn], *, random: bool) -> Callable[..., Any]:
+def _decorate(
+    builder: Callable[..., Drawn], *, random: bool, namespace: str
+) -> Callable[..., Any]:
     signature = inspect.signature(builder)
-    name = builder.__name__
+    name = f"{namespace}.{builder.__name__}" if namespace else builder.__name__
     for parameter in signature.parameters.values():
         if parameter.kind not in (
             parameter.POSITIONAL_OR_KEYWORD,
@@ -347,6 +364,7 @@ def _decorate(builder: Callable[..., Drawn], *, random: bool) -> Callable[..., A
         draw, moments = drawn if isinstance(drawn, tuple) else (drawn, None)
         return Initializer(build, arguments, draw, moments, random)
 
+    build.registered = name  # type: ignore[attr-defined]
     build.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
     known = REGISTRY.get(name)
     if known is not None and known.__module__ != build.__module__:

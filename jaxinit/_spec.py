@@ -42,7 +42,7 @@ def parse(spec: str) -> Initializer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python's parser, about odd literals
             tree = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(tree, ast.Name):
+        if isinstance(tree, (ast.Name, ast.Attribute)):
             tree = ast.Call(tree, [], [])
         if not isinstance(tree, ast.Call):
             raise ValueError("a spec is a call, like he_normal(gain='gelu').")
@@ -74,7 +74,8 @@ def _read(node: ast.AST) -> Any:
             return _number(left) + (imag if isinstance(sign, ast.Add) else -imag)
         case ast.Call(ast.Name("complex"), [real, imag], []):
             return complex(_number(real), _number(imag))
-        case ast.Call(ast.Name(name), args, keywords):
+        case ast.Call(ast.Name() | ast.Attribute() as function, args, keywords):
+            name = ast.unparse(function)
             if name not in REGISTRY:
                 near = check.suggestion(name, REGISTRY)
                 raise ValueError(f"there is no initializer {name!r}.{near}")

@@ -11,18 +11,27 @@ from jaxinit import _check as check
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
-def _filled(value: Any) -> Drawn:
-    """Returns a draw that broadcasts a number or array to the shape."""
+def _filled(value: Any, exact: bool = False) -> Drawn:
+    """Returns a draw that broadcasts a number or array to the shape.
+
+    Exact: the array has that shape already.
+    """
+    name = "array" if exact else "value"
     try:
         array = np.asarray(value)
         numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
     except ValueError:  # rows of different lengths
         numeric = False
     if not numeric:
-        rule = "value must be a number or a regular array of numbers."
-        raise check.Unfit(rule, TypeError, value=value)
+        rule = f"{name} must be a number or a regular array of numbers."
+        raise check.Unfit(rule, TypeError, **{name: value})
 
     def fits(shape: tuple[int, ...]) -> None:
+        if exact and array.shape != shape:
+            rule = f"the array has shape {array.shape}."
+            if array.ndim > 1 and array.T.shape == shape:
+                rule += " Transpose it."
+            raise check.Unfit(rule, shape=shape)
         try:
             fitting = np.broadcast_shapes(array.shape, shape) == shape
         except ValueError:
@@ -36,17 +45,18 @@ def _filled(value: Any) -> Drawn:
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fits(shape)
         if np.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit("value is complex.", dtype=dtype.name)
+            raise check.Unfit(f"{name} is complex.", dtype=dtype.name)
         if np.dtype(dtype).kind in "iu":
             bounds = jnp.iinfo(dtype)
             if np.any((array < bounds.min) | (array > bounds.max) | (array % 1 != 0)):
-                rule = "value is not an integer that this type holds."
+                rule = f"{name} is not an integer that this type holds."
                 raise check.Unfit(rule, dtype=dtype.name)
         return jnp.broadcast_to(jnp.asarray(array.astype(dtype)), shape)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
-        return Moments(array.mean().item(), array.var().item())
+        wide = array.astype(complex if np.iscomplexobj(array) else float)
+        return Moments(wide.mean().item(), wide.var().item())
 
     return fill, moments
 
@@ -130,3 +140,77 @@ def constant(value: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
       https://www.deeplearningbook.org
     """
     return _filled(value)
+
+
+@initializer(random=False)
+def from_array(array: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer that returns an array, such as a weight that was loaded.
+
+    Law: w = array; Var[w] = 0.
+
+    Unlike `constant` it broadcasts nothing: the shape must be the array's own.
+
+    Args:
+      array: the weight, of any number type. Weights drawn in a dtype of their own are
+        converted; an integer type must hold the values exactly.
+      dtype: default dtype of the weights; by default that of floats, not the array's.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Raises:
+      TypeError: if the array is not numeric.
+      ValueError: at the call, if the shape is not the array's, or the dtype cannot hold
+        its values.
+
+    Example:
+      >>> from_array(np.arange(6).reshape(2, 3))(None, (2, 3)).tolist()
+      [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+
+    References:
+      Yosinski, Clune, Bengio, Lipson. How transferable are features in deep neural
+      networks? 2014. https://arxiv.org/abs/1411.1792
+    """
+    return _filled(array, exact=True)
+
+
+@initializer(random=False)
+def layer_scale(
+    value: float | None = None,
+    dtype: DTypeLike | None = None,
+    *,
+    layers: int | None = None,
+) -> Drawn:
+    """Builds an initializer of the small factors on the residual branches of a network.
+
+    Law: w = value; Var[w] = 0.
+
+    A branch that starts near zero leaves a deep network close to the identity. The
+    value may follow the number of layers, as the paper found best: 0.1 for up to 18,
+    1e-5 for up to 24, 1e-6 for more.
+
+    Args:
+      value: the factor; by default that of the paper for ``layers``, or 1e-5.
+      dtype: default dtype of the weights.
+      layers: the depth of the network, 1 or above, in place of a value.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Raises:
+      ValueError: if both value and layers are given, or layers is below 1.
+
+    Example:
+      >>> float(layer_scale(layers=36)(None, (1,))[0]) == np.float32(1e-6)
+      True
+
+    References:
+      Touvron, Cord, Sablayrolles, Synnaeve, Jégou. Going deeper with Image
+      Transformers. 2021. https://arxiv.org/abs/2103.17239
+    """
+    if layers is None:
+        return _filled(1e-5 if value is None else check.real(value=value))
+    if value is not None:
+        raise check.Unfit("give value or layers, not both.", layers=layers)
+    depth = check.at_least(1, layers=layers)
+    return _filled(0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import random
-from jaxinit._axes import positions
+from jaxinit._axes import Axes, positions
 from jaxinit._gain import Gain, squared_gain
 from jaxinit._initializer import Drawn, Moments, initializer
 from jaxinit.random import Method
@@ -21,13 +21,21 @@ def factor_of(scale: float, gain: Gain) -> float:
     return check.real(scale=scale) * math.sqrt(squared_gain(gain))
 
 
-def _column(shape: tuple[int, ...], column_axis: int) -> int:
-    """Returns the position of the column axis in a shape of two axes or more."""
-    if len(shape) < 2:
+def _roles(
+    shape: tuple[int, ...], column_axis: int, batch_axis: Axes = ()
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Returns the positions of the batch axes, the axes of the rows, and the column."""
+    if len(shape) - len(check.axes(batch_axis=batch_axis)) < 2:
         raise check.Unfit(
             "needs two axes or more. For a vector use normal().", shape=shape
         )
-    return positions(shape, column_axis=column_axis)[0]
+    batch = positions(shape, batch_axis=batch_axis)
+    (column,) = positions(shape, column_axis=column_axis)
+    if column in batch:
+        rule = f"column_axis={column_axis} and batch_axis={batch_axis} share an axis."
+        raise check.Unfit(rule, shape=shape)
+    named = {column, *batch}
+    return batch, tuple(i for i in range(len(shape)) if i not in named), column
 
 
 def _orthogonal(
@@ -36,12 +44,21 @@ def _orthogonal(
     dtype: np.dtype,
     column_axis: int,
     method: Method,
+    batch_axis: Axes = (),
 ) -> jax.Array:
     """Draws orthonormal columns or rows, of the column axis against all others."""
-    column = _column(shape, column_axis)
-    others = shape[:column] + shape[column + 1 :]
-    matrix = random.orthonormal(key, math.prod(others), shape[column], dtype, method)
-    return jnp.moveaxis(matrix.reshape(*others, shape[column]), -1, column)
+    batch, others, column = _roles(shape, column_axis, batch_axis)
+    rows, columns = math.prod(shape[axis] for axis in others), shape[column]
+
+    def draw(key: jax.Array) -> jax.Array:
+        return random.orthonormal(key, rows, columns, dtype, method)
+
+    order = (*batch, *others, column)
+    if batch:
+        draw = jax.vmap(draw)
+        key = jax.random.split(key, math.prod(shape[axis] for axis in batch))
+    stacked = draw(key).reshape([shape[axis] for axis in order])
+    return stacked.transpose([order.index(axis) for axis in range(len(shape))])
 
 
 @initializer
@@ -52,6 +69,7 @@ def orthogonal(
     *,
     gain: Gain = 1.0,
     method: Method = "householder",
+    batch_axis: Axes = (),
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
 
@@ -71,12 +89,14 @@ def orthogonal(
       method: "householder" accumulates random reflectors; "qr" factorises a normal
         matrix and gives the values of `jax.nn.initializers.orthogonal`. The law is
         the same.
+      batch_axis: axes that stack independent weights, each orthogonal.
 
     Returns:
       An `Initializer`.
 
     Raises:
-      ValueError: at the call, if the shape has fewer than two axes.
+      ValueError: at the call, if the shape has fewer than two axes beside the batch,
+        or lacks one that is named.
 
     Example:
       >>> w = orthogonal()(jax.random.key(0), (64, 32))
@@ -90,14 +110,16 @@ def orthogonal(
     factor = factor_of(scale, gain)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
+    check.axes(batch_axis=batch_axis)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        unit = _orthogonal(key, shape, dtype, column_axis, method)
+        unit = _orthogonal(key, shape, dtype, column_axis, method, batch_axis)
         return jnp.multiply(np.asarray(factor, dtype), unit)
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        columns = shape[_column(shape, column_axis)]
-        return Moments(0.0, factor**2 / max(columns, math.prod(shape) // columns))
+        _, others, column = _roles(shape, column_axis, batch_axis)
+        rows = math.prod(shape[axis] for axis in others)
+        return Moments(0.0, factor**2 / max(rows, shape[column]))
 
     return draw, moments
 
@@ -221,7 +243,7 @@ def scaled_uniform_orthogonal(
 
     def matrix(shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Returns rows, columns and taps."""
-        column = _column(shape, column_axis)
+        _, _, column = _roles(shape, column_axis)
         columns = shape[column]
         if not delta or len(shape) == 2:
             return math.prod(shape) // columns, columns, 1

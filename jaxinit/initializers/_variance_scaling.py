@@ -1,4 +1,4 @@
-"""Weights whose variance follows the fans: variance scaling and its presets.
+"""Weights whose variance follows the fans.
 
 Var[w] = scale / n. A layer with n = fan_in keeps the variance of a linear signal when
 scale = 1; an activation with gain g needs scale = g^2 (`jaxinit.gain`).
@@ -13,9 +13,8 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import random
-from jaxinit._axes import Axes, fan_sizes
-from jaxinit._gain import Gain, squared_gain
-from jaxinit._initializer import Drawn, Moments, alias, initializer
+from jaxinit._axes import Axes, Connections, Strides
+from jaxinit._initializer import Drawn, Moments, initializer
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
@@ -24,23 +23,19 @@ Distribution = Literal["truncated_normal", "normal", "uniform"]
 TRUNCATED_STDDEV = 0.87962566103423978
 
 
-def _scaled(
+def scaled(
     scale: float,
     mode: Mode,
     distribution: Distribution,
-    in_axis: Axes,
-    out_axis: Axes,
-    batch_axis: Axes,
+    connections: Connections,
 ) -> Drawn:
     """Returns the draw of variance scaling."""
     check.choice(get_args(Mode), mode=mode)
     check.choice(get_args(Distribution), distribution=distribution)
-    check.axes(in_axis=in_axis)
-    check.axes(out_axis=out_axis)
-    check.axes(batch_axis=batch_axis)
+    connections.check()
 
     def variance(shape: tuple[int, ...]) -> float:
-        fan_in, fan_out = fan_sizes(shape, in_axis, out_axis, batch_axis)
+        fan_in, fan_out = connections.fans(shape)
         if mode == "fan_in":
             return scale / fan_in
         if mode == "fan_out":
@@ -88,6 +83,10 @@ def variance_scaling(
     out_axis: Axes = -1,
     batch_axis: Axes = (),
     dtype: DTypeLike | None = None,
+    *,
+    groups: int = 1,
+    strides: Strides = 1,
+    transposed: bool = False,
 ) -> Drawn:
     r"""Builds an initializer whose variance follows the number of inputs or outputs.
 
@@ -112,13 +111,16 @@ def variance_scaling(
       batch_axis: axes that stack independent weights. All axes not named are the
         receptive field of a convolution, which counts towards both fans.
       dtype: default dtype of the weights, float or complex.
+      groups: how many blocks the outputs fall into, as in `jaxinit.fans`.
+      strides: of a convolution, as in `jaxinit.fans`.
+      transposed: whether the convolution is transposed, as in `jaxinit.fans`.
 
     Returns:
       An `Initializer`.
 
     Raises:
       ValueError: if scale is negative, or mode or distribution is unknown; at the call,
-        if the shape lacks an axis.
+        if the shape lacks an axis, or groups or strides do not fit it.
 
     Example:
       >>> w = variance_scaling(1.0, "fan_in", "normal")(jax.random.key(0), (256, 512))
@@ -130,256 +132,41 @@ def variance_scaling(
       https://arxiv.org/abs/1502.01852
     """
     scale = check.not_negative(scale=scale)
-    return _scaled(scale, mode, distribution, in_axis, out_axis, batch_axis)
+    connections = Connections(
+        in_axis, out_axis, batch_axis, groups, strides, transposed
+    )
+    return scaled(scale, mode, distribution, connections)
 
 
 @initializer
-def glorot_uniform(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = 1.0,
-    mode: Mode = "fan_avg",
-) -> Drawn:
-    """Builds an initializer that balances signal and gradient, uniform (Xavier).
+def uniform_unit_scaling(scale: float = 1.0, dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer that keeps the variance of a linear signal, for any rank.
 
-    Law: uniform on (-a, a), a = sqrt(6 / (fan_in + fan_out)) gain; Var[w] = 2 gain^2 /
-    (fan_in + fan_out).
+    Law: uniform on (-a, a), a = scale sqrt(3 / n), n the product of all sizes but the
+    last; Var[w] = scale^2 / n.
 
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a uniform law.
-    For sigmoid and tanh, which are nearly linear around 0. `xavier_uniform` is the
-    same.
+    As `lecun_uniform` with ``gain=scale``, and n = 1 for a vector: the initializer that
+    Haiku calls UniformScaling and TensorFlow uniform_unit_scaling.
 
     Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
+      scale: the factor on the standard deviation, 0 or above.
+      dtype: default dtype of the weights, float or complex.
 
     Returns:
       An `Initializer`.
 
+    Raises:
+      ValueError: if scale is negative; at the call, if the shape has no axis.
+
     Example:
-      >>> w = glorot_uniform()(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 384 - 1) < 0.03
+      >>> w = uniform_unit_scaling(2.0)(jax.random.key(0), (3, 4, 512))
+      >>> bool((abs(w) < 1).all())
       True
 
     References:
-      Glorot, Bengio. Understanding the difficulty of training deep feedforward neural
-      networks. 2010. https://proceedings.mlr.press/v9/glorot10a.html
+      Sussillo, Abbott. Random Walk Initialization for Training Very Deep Feedforward
+      Networks. 2014. https://arxiv.org/abs/1412.6558
     """
-    return _scaled(squared_gain(gain), mode, "uniform", in_axis, out_axis, batch_axis)
-
-
-@initializer
-def glorot_normal(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = 1.0,
-    mode: Mode = "fan_avg",
-) -> Drawn:
-    """Builds an initializer that balances signal and gradient, normal (Xavier).
-
-    Law: truncated normal, mean 0; Var[w] = 2 gain^2 / (fan_in + fan_out).
-
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_avg"`` and a truncated
-    normal law. `xavier_normal` is the same.
-
-    Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
-
-    Returns:
-      An `Initializer`.
-
-    Example:
-      >>> w = glorot_normal(gain="tanh")(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 384 / (5 / 3) ** 2 - 1) < 0.03
-      True
-
-    References:
-      Glorot, Bengio. Understanding the difficulty of training deep feedforward neural
-      networks. 2010. https://proceedings.mlr.press/v9/glorot10a.html
-    """
-    squared = squared_gain(gain)
-    return _scaled(squared, mode, "truncated_normal", in_axis, out_axis, batch_axis)
-
-
-@initializer
-def lecun_uniform(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = 1.0,
-    mode: Mode = "fan_in",
-) -> Drawn:
-    """Builds an initializer that keeps the variance of a linear signal, uniform.
-
-    Law: uniform on (-a, a), a = sqrt(3 / fan_in) gain; Var[w] = gain^2 / fan_in.
-
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a uniform law.
-
-    Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
-
-    Returns:
-      An `Initializer`.
-
-    Example:
-      >>> w = lecun_uniform()(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 256 - 1) < 0.03
-      True
-
-    References:
-      LeCun, Bottou, Orr, Müller. Efficient BackProp. 1998.
-    """
-    return _scaled(squared_gain(gain), mode, "uniform", in_axis, out_axis, batch_axis)
-
-
-@initializer
-def lecun_normal(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = 1.0,
-    mode: Mode = "fan_in",
-) -> Drawn:
-    """Builds an initializer that keeps the variance of a linear signal, normal.
-
-    Law: truncated normal, mean 0; Var[w] = gain^2 / fan_in.
-
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated
-    normal law. With selu it makes the signal normalise itself.
-
-    Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
-
-    Returns:
-      An `Initializer`.
-
-    Example:
-      >>> w = lecun_normal()(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 256 - 1) < 0.03
-      True
-
-    References:
-      LeCun, Bottou, Orr, Müller. Efficient BackProp. 1998.
-      Klambauer, Unterthiner, Mayr, Hochreiter. Self-Normalizing Neural Networks. 2017.
-      https://arxiv.org/abs/1706.02515
-    """
-    squared = squared_gain(gain)
-    return _scaled(squared, mode, "truncated_normal", in_axis, out_axis, batch_axis)
-
-
-@initializer
-def he_uniform(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = "relu",
-    mode: Mode = "fan_in",
-) -> Drawn:
-    """Builds an initializer that keeps the signal's variance through relu, uniform.
-
-    Law: uniform on (-a, a), a = sqrt(3 / fan_in) gain; Var[w] = gain^2 / fan_in.
-
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a uniform law.
-    ``mode="fan_out"`` keeps the gradient instead. `kaiming_uniform` is the same.
-
-    Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
-
-    Returns:
-      An `Initializer`.
-
-    Example:
-      >>> w = he_uniform(gain=("leaky_relu", 0.2))(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 256 * 1.04 / 2 - 1) < 0.03
-      True
-
-    References:
-      He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015.
-      https://arxiv.org/abs/1502.01852
-    """
-    return _scaled(squared_gain(gain), mode, "uniform", in_axis, out_axis, batch_axis)
-
-
-@initializer
-def he_normal(
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
-    batch_axis: Axes = (),
-    dtype: DTypeLike | None = None,
-    *,
-    gain: Gain = "relu",
-    mode: Mode = "fan_in",
-) -> Drawn:
-    """Builds an initializer that keeps the signal's variance through relu, normal.
-
-    Law: truncated normal, mean 0; Var[w] = gain^2 / fan_in.
-
-    As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated
-    normal law. ``gain="gelu"`` or any other activation, function included, makes up
-    for that one; ``mode="fan_out"`` keeps the gradient instead. `kaiming_normal` is the
-    same.
-
-    Args:
-      in_axis: see `variance_scaling`, like every axis.
-      out_axis: see `variance_scaling`.
-      batch_axis: see `variance_scaling`.
-      dtype: default dtype of the weights.
-      gain: a number, the name of an activation, (name, parameter) or a function.
-      mode: see `variance_scaling`.
-
-    Returns:
-      An `Initializer`.
-
-    Example:
-      >>> w = he_normal()(jax.random.key(0), (256, 512))
-      >>> abs(float(w.var()) * 256 / 2 - 1) < 0.03
-      True
-
-    References:
-      He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015.
-      https://arxiv.org/abs/1502.01852
-    """
-    squared = squared_gain(gain)
-    return _scaled(squared, mode, "truncated_normal", in_axis, out_axis, batch_axis)
-
-
-xavier_uniform = alias("xavier_uniform", glorot_uniform)
-xavier_normal = alias("xavier_normal", glorot_normal)
-kaiming_uniform = alias("kaiming_uniform", he_uniform)
-kaiming_normal = alias("kaiming_normal", he_normal)
+    squared = check.not_negative(scale=scale) ** 2
+    # Without an axis of inputs all axes but the outputs' are the receptive field.
+    return scaled(squared, "fan_in", "uniform", Connections(in_axis=()))

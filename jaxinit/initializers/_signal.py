@@ -1,0 +1,209 @@
+"""Kernels of signal processing: interpolation and short-time Fourier transforms."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxinit import _check as check
+from jaxinit._initializer import Drawn, Moments, initializer
+
+
+def _moments(array: np.ndarray, share: float = 1.0) -> Moments:
+    """Returns the moments where a share of the entries is the array's, the rest 0."""
+    mean = share * array.mean()
+    return Moments(float(mean), float(share * (array**2).mean() - mean**2))
+
+
+def _tent(size: int) -> np.ndarray:  # [size]
+    """Computes the weights of linear interpolation by the factor (size + 1) // 2."""
+    factor = (size + 1) // 2
+    weights: np.ndarray = 1 - np.abs(np.arange(size) - (size - 1) / 2) / factor
+    return weights
+
+
+@initializer(random=False)
+def bilinear(dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of transposed convolutions that interpolate linearly.
+
+    Law: w = product over window axes of 1 - |i - (k - 1) / 2| / f, f = ceil(k / 2) for
+    a size of k, where input and output index agree, else 0; Var[w] = mean of w^2 less
+    the squared mean of w.
+
+    With strides f the layer upsamples each channel f times: the weights are symmetric
+    and those that meet in one output sum to 1, so that constants stay constant. The
+    usual window is 2 f or 2 f - 1. Kernels of 1 to 3 window axes are laid out (*window,
+    inputs, outputs); one input feeds every output, as in a depthwise convolution.
+
+    Args:
+      dtype: default dtype of the weights.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Raises:
+      ValueError: at the call, if the shape has not 3 to 5 axes.
+
+    Example:
+      >>> bilinear()(None, (4, 1, 1)).ravel().tolist()
+      [0.25, 0.75, 0.75, 0.25]
+
+    References:
+      Long, Shelhamer, Darrell. Fully Convolutional Networks for Semantic Segmentation.
+      2014. https://arxiv.org/abs/1411.4038
+    """
+
+    def window(shape: tuple[int, ...]) -> np.ndarray:
+        if len(shape) not in (3, 4, 5):
+            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        return functools.reduce(np.multiply.outer, map(_tent, shape[:-2]))
+
+    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        taps = jnp.asarray(window(shape).astype(dtype))[..., None, None]
+        same = jnp.eye(shape[-2], shape[-1], dtype=bool) | (shape[-2] == 1)
+        return jnp.where(same, taps, np.zeros((), dtype))
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        inputs, outputs = shape[-2:]
+        share = 1.0 if inputs == 1 else min(inputs, outputs) / (inputs * outputs)
+        return _moments(window(shape), share)
+
+    return fill, moments
+
+
+Side = Literal["real", "imag"]
+Scaling = Literal["density", "spectrum"]
+_WINDOWS: dict[str, Callable[[int], np.ndarray]] = {  # symmetric windows of a size
+    "bartlett": np.bartlett,
+    "blackman": np.blackman,
+    "boxcar": np.ones,
+    "hamming": np.hamming,
+    "hann": np.hanning,
+}
+
+
+@initializer(random=False)
+def stft(
+    side: Side,
+    window: str | ArrayLike | None = "hann",
+    scaling: Scaling | None = "density",
+    periodic: bool = False,
+    dtype: DTypeLike | None = None,
+) -> Drawn:
+    """Builds an initializer of a convolution that is a short-time Fourier transform.
+
+    Law: w[t, 0, k] = window[t] cos(2 pi t k / n) / c, or -sin for the imaginary side,
+    n = 2 (frequencies - 1), c = |window|_2 by density, |window|_1 by spectrum;
+    Var[w] = mean of w^2 less the squared mean of w.
+
+    The kernel has the shape (frame, 1, frequencies): a convolution of one channel,
+    whose strides are the hop and whose outputs are the frequencies 0 to n / 2.
+
+    Args:
+      side: "real" or "imag": which part of the transform is computed.
+      window: "hann", "hamming", "blackman", "bartlett" or "boxcar", or its values as an
+        array of the frame's length, or None for none.
+      scaling: "density" or "spectrum": by which norm of the window is divided; None for
+        none. Without a window nothing is scaled.
+      periodic: whether a named window is that of a frame one longer, without its last
+        value, as spectra need; else it is symmetric.
+      dtype: default dtype of the weights.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Raises:
+      ValueError: if a name is unknown; at the call, if the shape is not (frame, 1,
+        frequencies) with two frequencies or more, or the window has another length.
+      TypeError: if the window is no array of numbers.
+
+    Example:
+      >>> real, imag = (stft(side, None)(None, (8, 1, 5)) for side in ("real", "imag"))
+      >>> x = np.arange(8.0)
+      >>> spectrum = np.fft.rfft(x)
+      >>> bool(abs(x @ real[:, 0] + 1j * (x @ imag[:, 0]) - spectrum).max() < 1e-4)
+      True
+
+    References:
+      Allen, Rabiner. A unified approach to short-time Fourier analysis and synthesis.
+      1977. https://doi.org/10.1109/PROC.1977.10770
+    """
+    check.choice(get_args(Side), side=side)
+    check.boolean(periodic=periodic)
+    if scaling is not None:
+        check.choice(get_args(Scaling), scaling=scaling)
+    if isinstance(window, str):
+        check.choice(tuple(_WINDOWS), window=window)
+    elif window is not None:
+        values = _vector(window)
+
+    def weights(shape: tuple[int, ...]) -> np.ndarray:  # [frame]
+        frame = shape[0]
+        if window is None:
+            return np.ones(frame)
+        if isinstance(window, str):
+            taps = _WINDOWS[window](frame + periodic)[:frame]
+        else:
+            taps = values
+        if taps.size != frame:
+            rule = f"the window has {taps.size} values, not one for each of the frame."
+            raise check.Unfit(rule, shape=shape)
+        if scaling is None or not frame:
+            return taps
+        size = np.linalg.norm(taps, 2 if scaling == "density" else 1)
+        if not size:
+            raise check.Unfit(
+                "the window is zero there. Use scaling=None.", shape=shape
+            )
+        return np.asarray(taps / size)
+
+    def period(shape: tuple[int, ...]) -> int:
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            rule = "needs a shape (frame, 1, frequencies), with two frequencies or more"
+            raise check.Unfit(rule + ".", shape=shape)
+        if shape[2] > _MOST:
+            raise check.Unfit(f"has at most {_MOST} frequencies.", shape=shape)
+        return 2 * (shape[2] - 1)
+
+    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        turns = np.arange(n := period(shape)) / n
+        table = (
+            np.cos(2 * np.pi * turns) if side == "real" else -np.sin(2 * np.pi * turns)
+        )
+        wave = jnp.asarray(table.astype(dtype))[_turns(shape[0], shape[2], n)]
+        return (wave * weights(shape).astype(dtype)[:, None])[:, None]
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        period(shape)
+        return _moments(np.asarray(fill(None, shape, np.dtype(np.float32)), float))
+
+    return fill, moments
+
+
+_MOST = 2**23  # frequencies, so that the products below stay under 2^32
+
+
+def _turns(frame: int, frequencies: int, n: int) -> jax.Array:  # [frame, frequencies]
+    """Computes t k mod n, exactly, from the three base-256 digits of t mod n."""
+    t, k = np.arange(frame, dtype=np.int64) % n, np.arange(frequencies, dtype=np.int64)
+    total = jnp.zeros((), np.uint32)
+    for shift in (0, 8, 16):
+        digit = ((t >> shift) & 255).astype(np.uint32)
+        total += digit[:, None] * jnp.asarray(((k << shift) % n).astype(np.uint32)) % n
+    return total % n
+
+
+def _vector(window: ArrayLike) -> np.ndarray:
+    """Returns the values of a window."""
+    try:
+        values = np.asarray(window, float)
+    except (TypeError, ValueError):
+        values = np.zeros(())
+    if values.ndim != 1:
+        rule = "window must be a name, None, or a row of real numbers."
+        raise check.Unfit(rule, TypeError, window=window)
+    return values

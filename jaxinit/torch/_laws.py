@@ -1,0 +1,184 @@
+"""torch's laws that know nothing of fans: uniform, normal, constants."""
+
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxinit import _check as check
+from jaxinit import initializers
+from jaxinit._initializer import Drawn
+from jaxinit.torch._form import fixed, random
+
+
+@random
+def uniform(a: float = 0.0, b: float = 1.0, dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of uniform weights, by default from 0 to 1.
+
+    Law: uniform on [a, b); Var[w] = (b - a)^2 / 12.
+
+    Args:
+      a: the lower end.
+      b: the upper end, above a.
+      dtype: default dtype of the weights, real.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: if b is not above a.
+
+    Example:
+      >>> bool(jaxinit.torch.uniform(2, 3)(jax.random.key(0), (9,)).min() >= 2)
+      True
+
+    References:
+      torch.nn.init.uniform_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    a, b = check.real(a=a), check.real(b=b)
+    if a >= b:
+        raise check.Unfit(f"a must be below b, {b:g}.", a=a)
+    return initializers.uniform(low=a, high=b)
+
+
+@random
+def normal(
+    mean: float = 0.0, std: float = 1.0, dtype: DTypeLike | None = None
+) -> Drawn:
+    """Builds an initializer of normal weights.
+
+    Law: normal, N(mean, std^2); Var[w] = std^2.
+
+    Args:
+      mean: mean of the weights.
+      std: standard deviation, 0 or above.
+      dtype: default dtype of the weights, float or complex.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: if std is negative.
+
+    Example:
+      >>> w = jaxinit.torch.normal(std=0.02)(jax.random.key(0), (256, 512))
+      >>> abs(float(w.std()) / 0.02 - 1) < 0.01
+      True
+
+    References:
+      torch.nn.init.normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    std = check.not_negative(std=std)
+    return initializers.normal(std, mean=check.real(mean=mean))
+
+
+@random
+def trunc_normal(
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    dtype: DTypeLike | None = None,
+) -> Drawn:
+    """Builds an initializer of normal weights between two bounds on the weights.
+
+    Law: N(mean, std^2) given a < w < b; Var[w] as in `jaxinit.truncated_normal`.
+
+    The bounds are values of the weights, not multiples of std: with torch's defaults
+    and a small std nothing is cut.
+
+    Args:
+      mean: mean before truncation.
+      std: standard deviation before truncation, above 0.
+      a: the lower bound.
+      b: the upper bound.
+      dtype: default dtype of the weights, real.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: if std is not above 0, a not below b, or hardly any of the normal law
+        lies between them.
+
+    Example:
+      >>> w = jaxinit.torch.trunc_normal(std=2.0)(jax.random.key(0), (256, 512))
+      >>> float(abs(w).max()) <= 2
+      True
+
+    References:
+      torch.nn.init.trunc_normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    if not check.real(std=std) > 0:
+        raise check.Unfit("std must be above 0.", std=std)
+    a, b = check.real(a=a), check.real(b=b)
+    if a >= b:
+        raise check.Unfit(f"a must be below b, {b:g}.", a=a)
+    return initializers.truncated_normal(std, mean=check.real(mean=mean), low=a, high=b)
+
+
+@fixed
+def constant(val: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of one value.
+
+    Law: w = val; Var[w] = 0.
+
+    Args:
+      val: the value, or an array that broadcasts to the shape.
+      dtype: default dtype of the weights, any number type.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Raises:
+      TypeError: if val is not numeric.
+
+    Example:
+      >>> jaxinit.torch.constant(0.5)(None, (2,)).tolist()
+      [0.5, 0.5]
+
+    References:
+      torch.nn.init.constant_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    return initializers.constant(val)
+
+
+@fixed
+def ones(dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of ones, as `jaxinit.ones`.
+
+    Law: w = 1; Var[w] = 0.
+
+    Args:
+      dtype: default dtype of the weights.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Example:
+      >>> jaxinit.torch.ones()(None, (2,)).tolist()
+      [1.0, 1.0]
+
+    References:
+      torch.nn.init.ones_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    return initializers.ones()
+
+
+@fixed
+def zeros(dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of zeros, as `jaxinit.zeros`.
+
+    Law: w = 0; Var[w] = 0.
+
+    Args:
+      dtype: default dtype of the weights.
+
+    Returns:
+      An `Initializer`; it ignores the key.
+
+    Example:
+      >>> jaxinit.torch.zeros()(None, (2,)).tolist()
+      [0.0, 0.0]
+
+    References:
+      torch.nn.init.zeros_. https://docs.pytorch.org/docs/stable/nn.init.html
+    """
+    return initializers.zeros()
