@@ -9,16 +9,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from scipy import stats
+import numpy as np
+from scipy import signal, stats
 
 import jaxinit as ji
+import jaxinit.torch as jt
 from jaxinit._initializer import REGISTRY
 
 jni = jax.nn.initializers
 OWN = {
     name: builder
     for name, builder in REGISTRY.items()
-    if builder.__module__.startswith("jaxinit.") and builder.__name__ == name
+    if builder.__module__.startswith("jaxinit.") and builder.registered == name
 }
 
 
@@ -72,6 +74,15 @@ def scaled_row(init, shape, variance, distribution, peer):
     return uniform_row(init, shape, -edge, edge, peer)
 
 
+def share_row(init, shape, share, gain=1.0):
+    """A row where a share of the entries is the gain and the rest is zero."""
+    mean, variance = gain * share, gain**2 * (share - share**2)
+    return Row(init, shape, mean, variance, 0, gain, random=False)
+
+
+_WAVE = np.sin(-2 * np.pi * np.outer(np.arange(16), np.arange(9)) / 16)
+_HANN = signal.get_window("hann", 16, False)
+STFT = _WAVE * _HANN[:, None] / np.linalg.norm(_HANN)
 DENSE, KERNEL = (96, 160), (3, 3, 24, 40)
 IN, OUT = 3 * 3 * 24, 3 * 3 * 40  # fans of KERNEL
 GELU = 1 / 0.42521  # squared gain; tests/test_gain.py has its quadrature by SciPy
@@ -97,12 +108,26 @@ DETERMINISTIC = [
         random=False,
     ),
     Row(ji.identity(), (96, 96), 1 / 96, 1 / 96 - 1 / 96**2, 0, 1, random=False),
+    share_row(ji.identity(0.5), (3, 3, 8, 16), 1 / 144, 0.5),
+    share_row(ji.identity(shift=3), (96, 96), 1 / 96),
+    # Four groups of ten outputs and six inputs each.
+    share_row(ji.dirac(groups=4), (3, 3, 6, 40), 24 / (9 * 6 * 40)),
+    Row(ji.layer_scale(), (96,), 1e-5, 0, 1e-5, 1e-5, random=False),
+    Row(ji.lstm_bias(), DENSE, 1 / 4, 3 / 16, 0, 1, random=False),
     Row(
-        ji.identity(0.5),
-        (3, 3, 8, 16),
-        *(0.5 / 144, 0.25 / 144 - 0.25 / 144**2, 0, 0.5),
+        ji.from_array(np.arange(48).reshape(16, 3)),
+        (16, 3),
+        *(47 / 2, (48**2 - 1) / 12, 0, 47),
         random=False,
     ),
+    # Of each window axis the weights are 1/4, 3/4, 3/4, 1/4, in 8 of 8 x 16 kernels.
+    Row(
+        ji.bilinear(),
+        (4, 4, 8, 16),
+        *(4 / 256, 25 / 16 / 256 - (4 / 256) ** 2, 0, 9 / 16),
+        random=False,
+    ),
+    Row(ji.stft("imag"), (16, 1, 9), STFT.mean(), STFT.var(), random=False),
 ]
 DISTRIBUTIONS = [
     uniform_row(ji.uniform(), DENSE, 0, 0.01, jni.uniform(), complex_=False),
@@ -178,6 +203,17 @@ PRESETS = [
         jni.he_normal(-1, 0, (1,)),
     ),
     scaled_row(ji.he_normal(gain="gelu"), DENSE, GELU / 96, TRUNCATED, None),
+    scaled_row(
+        ji.he_normal(mode="fan_out", groups=4, strides=2),
+        KERNEL,
+        *(2 / (OUT / 4 / 4), TRUNCATED, None),
+    ),
+    scaled_row(
+        ji.glorot_uniform(strides=(2, 2), transposed=True),
+        KERNEL,
+        *(2 / (IN / 4 + OUT), UNIFORM, None),
+    ),
+    scaled_row(ji.uniform_unit_scaling(1.5), KERNEL, 2.25 / IN, UNIFORM, None),
 ]
 STRUCTURED = [
     Row(ji.orthogonal(), (64, 160), 0, 1 / 160, traits="reused"),
@@ -189,6 +225,7 @@ STRUCTURED = [
         jax=jni.orthogonal(),
         traits="reused",
     ),
+    Row(ji.orthogonal(batch_axis=0), (6, 24, 16), 0, 1 / 24, traits="reused"),
     Row(ji.delta_orthogonal(3.0), KERNEL, 0, 9 / 9 / 40, traits="reused"),
     Row(
         ji.delta_orthogonal(method="qr"),
@@ -207,7 +244,51 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
-ROWS = [*DETERMINISTIC, *DISTRIBUTIONS, *BOUNDED, *SCALINGS, *PRESETS, *STRUCTURED]
+TORCH_KERNEL = (40, 24, 3, 3)
+EDGE = 1 / 8  # of the layers whose fan_in is 64
+TORCH = [
+    Row(jt.zeros(), DENSE, 0, 0, 0, 0, random=False),
+    Row(jt.ones(), DENSE, 1, 0, 1, 1, random=False),
+    Row(jt.constant(0.3), DENSE, 0.3, 0, 0.3, 0.3, random=False),
+    share_row(jt.eye(), (96, 96), 1 / 96),
+    share_row(jt.dirac(2, layout="torch"), (40, 12, 4, 4), 24 / (40 * 12 * 16)),
+    uniform_row(jt.uniform(-1, 3), DENSE, -1, 3, None, complex_=False),
+    normal_row(jt.normal(2.0, 0.5), DENSE, 0.5, None, mean=2.0),
+    truncated_row(
+        jt.trunc_normal(1.0, 0.5, 0.25, 3.0),
+        *(DENSE, 0.5, None),
+        lower=-1.5,
+        upper=4.0,
+        mean=1.0,
+        complex_=False,
+    ),
+    scaled_row(
+        jt.xavier_uniform(layout="torch"), TORCH_KERNEL, 2 / (IN + OUT), UNIFORM, None
+    ),
+    scaled_row(jt.xavier_normal("relu"), DENSE, 4 / 256, "normal", None),
+    scaled_row(jt.kaiming_uniform(0.2), DENSE, 2 / 1.04 / 96, UNIFORM, None),
+    scaled_row(
+        jt.kaiming_normal(mode="fan_out", layout="torch"),
+        *(TORCH_KERNEL, 2 / OUT, "normal", None),
+    ),
+    Row(jt.orthogonal(layout="torch"), (40, 8, 3), 0, 1 / 40, traits="reused"),
+    Row(jt.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
+    uniform_row(jt.linear(), (64, 160), -EDGE, EDGE, None),
+    uniform_row(jt.conv_transpose(), (2, 2, 24, 16), -EDGE, EDGE, None),
+    uniform_row(jt.bias(64), DENSE, -EDGE, EDGE, None, complex_=False),
+    uniform_row(jt.rnn(64), DENSE, -EDGE, EDGE, None, complex_=False),
+    uniform_row(jt.attention(), (96, 96), -EDGE, EDGE, None, complex_=False),
+    Row(jt.embedding(padding_idx=0), DENSE, 0, 95 / 96),
+]
+ROWS = [
+    *DETERMINISTIC,
+    *DISTRIBUTIONS,
+    *BOUNDED,
+    *SCALINGS,
+    *PRESETS,
+    *STRUCTURED,
+    *TORCH,
+]
 RANDOM = [row for row in ROWS if row.random]
 # One row of each way to draw, for what depends on the draw and not on the scale.
 DRAWS = [DISTRIBUTIONS[0], DISTRIBUTIONS[2], *SCALINGS, *STRUCTURED]
