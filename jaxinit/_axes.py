@@ -65,6 +65,10 @@ class Connections(NamedTuple):
         def product(axes: Sequence[int]) -> int:
             return math.prod(shape[axis] for axis in axes)
 
+        # A size of 0 is checked as 1, which any groups may share.
+        if product(outputs) > 1 and product(outputs) % self.groups:
+            rule = f"groups={self.groups} do not divide the {product(outputs)} outputs."
+            raise check.Unfit(rule, shape=shape)
         if 0 not in shape and len({*inputs, *outputs, *batch}) < len(
             inputs + outputs + batch
         ):
@@ -79,9 +83,6 @@ class Connections(NamedTuple):
         fan_in = product([axis for axis in every if axis not in outputs + batch])
         fan_out = product([axis for axis in every if axis not in inputs + batch])
         field_rank = len(shape) - len(inputs + outputs + batch)
-        if product(outputs) % self.groups:
-            rule = f"groups={self.groups} do not divide the {product(outputs)} outputs."
-            raise check.Unfit(rule, shape=shape)
         return self._shared(shape, fan_in, fan_out, field_rank)
 
     def _shared(
@@ -92,7 +93,8 @@ class Connections(NamedTuple):
             strides = tuple(self.strides)
         else:
             strides = (self.strides,) * field_rank
-        if len(strides) != field_rank:
+        idle = not field_rank and self.strides not in (1, (), [])
+        if len(strides) != field_rank or idle:
             rule = f"strides={self.strides} are not one for each of the {field_rank} "
             raise check.Unfit(rule + "axes of the receptive field.", shape=shape)
         step = math.prod(strides)
@@ -133,7 +135,8 @@ def fans(
     DenseGeneral, LinearGeneral, attention's  (in..., out...)       none: Flax folds it
     query, key, value, out                    flattened to two      to (inputs, outputs)
     DenseGeneral(batch_dims) of b stacked     (b x inputs, n)       none fits: multiply
-    weights                                                         the gain by sqrt(b)
+    weights                                                         the gain by sqrt(b),
+                                                                    in mode fan_in
     Einsum("bld,dhk->blhk")                   (d, h, k)             **axes(formula)
     fused q, k, v as an axis                  (d, 3, h, k)          in_axis=0,
                                                                     batch_axis=1,
@@ -148,13 +151,16 @@ def fans(
                                                                     in_axis=-1,
                                                                     out_axis=-2
     ConvLocal                                 (*positions,          batch_axis=positions
-                                              window x d, n)
+                                              window x d, n)        (fan_out is that of
+                                                                    one position)
     Embed, as a lookup                        (vocabulary, n)       in_axis=(),
                                                                     batch_axis=0
     Embed, as the output layer (`attend`)     (vocabulary, d)       in_axis=1,
                                                                     out_axis=0
-    LSTMCell, GRUCell: each gate              (d, n)
-    OptimizedLSTMCell: gates side by side     (d, 4 x n)            groups=4
+    LSTMCell, and Linen's GRUCell and         (d, n)
+    OptimizedLSTMCell: each gate
+    NNX's OptimizedLSTMCell: gates joined     (d, 4 x n)            groups=4
+    NNX's GRUCell: gates joined               (d, 3 x n)            groups=3
     Bilinear form, (x, y) -> n                (d1, d2, n)           in_axis=(0, 1)
     `nn.scan`, `nn.vmap`                      of one layer          none: init is mapped
     stacked by hand                           (layers, d, n)        batch_axis=0

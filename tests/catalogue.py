@@ -83,8 +83,9 @@ def share_row(init, shape, share, gain=1.0):
 _WAVE = np.sin(-2 * np.pi * np.outer(np.arange(16), np.arange(9)) / 16)
 _HANN = signal.get_window("hann", 16, False)
 STFT = _WAVE * _HANN[:, None] / np.linalg.norm(_HANN)
-DENSE, KERNEL = (96, 160), (3, 3, 24, 40)
-IN, OUT = 3 * 3 * 24, 3 * 3 * 40  # fans of KERNEL
+# Draws of more axes take longer to compile, so that one row alone has a window of two.
+DENSE, KERNEL, KERNEL_2D = (96, 160), (9, 24, 40), (3, 3, 24, 40)
+IN, OUT = 9 * 24, 9 * 40  # fans of both kernels
 GELU = 1 / 0.42521  # squared gain; tests/test_gain.py has its quadrature by SciPy
 
 DETERMINISTIC = [
@@ -194,7 +195,7 @@ PRESETS = [
     scaled_row(ji.lecun_uniform(), DENSE, 1 / 96, UNIFORM, jni.lecun_uniform()),
     scaled_row(ji.lecun_normal(), DENSE, 1 / 96, TRUNCATED, jni.lecun_normal()),
     scaled_row(ji.he_uniform(), KERNEL, 2 / IN, UNIFORM, jni.he_uniform()),
-    scaled_row(ji.he_normal(), KERNEL, 2 / IN, TRUNCATED, jni.he_normal()),
+    scaled_row(ji.he_normal(), KERNEL_2D, 2 / IN, TRUNCATED, jni.he_normal()),
     scaled_row(
         ji.he_normal(-1, 0, (1,)),
         (40, 5, 24),
@@ -206,18 +207,19 @@ PRESETS = [
     scaled_row(
         ji.he_normal(mode="fan_out", groups=4, strides=2),
         KERNEL,
-        *(2 / (OUT / 4 / 4), TRUNCATED, None),
+        *(2 / (OUT / 4 / 2), TRUNCATED, None),
     ),
     scaled_row(
-        ji.glorot_uniform(strides=(2, 2), transposed=True),
+        ji.glorot_uniform(strides=(2,), transposed=True),
         KERNEL,
-        *(2 / (IN / 4 + OUT), UNIFORM, None),
+        *(2 / (IN / 2 + OUT), UNIFORM, None),
     ),
     scaled_row(ji.uniform_unit_scaling(1.5), KERNEL, 2.25 / IN, UNIFORM, None),
 ]
+# Small, since matrices compile by their blocks; tests/test_laws.py has larger ones.
 STRUCTURED = [
-    Row(ji.orthogonal(), (64, 160), 0, 1 / 160, traits="reused"),
-    Row(ji.orthogonal(2.0, 0, gain="relu"), (160, 3, 20), 0, 8 / 160, traits="reused"),
+    Row(ji.orthogonal(), (16, 40), 0, 1 / 40, traits="reused"),
+    Row(ji.orthogonal(2.0, 0, gain="relu"), (40, 2, 8), 0, 8 / 40, traits="reused"),
     Row(
         ji.orthogonal(method="qr"),
         (160, 64),
@@ -226,7 +228,7 @@ STRUCTURED = [
         traits="reused",
     ),
     Row(ji.orthogonal(batch_axis=0), (6, 24, 16), 0, 1 / 24, traits="reused"),
-    Row(ji.delta_orthogonal(3.0), KERNEL, 0, 9 / 9 / 40, traits="reused"),
+    Row(ji.delta_orthogonal(3.0), (3, 8, 16), 0, 9 / 3 / 16, traits="reused"),
     Row(
         ji.delta_orthogonal(method="qr"),
         KERNEL,
@@ -235,16 +237,16 @@ STRUCTURED = [
         traits="reused",
     ),
     Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
-    Row(ji.scaled_uniform_orthogonal(1.5), (40, 160), 0, 2.25 / 40, traits="reused"),
-    Row(ji.conv_orthogonal(2.0), (2, 2, 16, 32), 0, 4 / 4 / 32, traits="reused"),
+    Row(ji.scaled_uniform_orthogonal(1.5), (16, 64), 0, 2.25 / 16, traits="reused"),
+    Row(ji.conv_orthogonal(2.0), (2, 2, 8, 16), 0, 4 / 4 / 16, traits="reused"),
     Row(
         ji.scaled_uniform_orthogonal(gain="relu"),
-        KERNEL,
-        *(0, 2 / 24 / 9),
+        (3, 8, 16),
+        *(0, 2 / 8 / 3),
         traits="reused",
     ),
 ]
-TORCH_KERNEL = (40, 24, 3, 3)
+TORCH_KERNEL = (40, 24, 9)
 EDGE = 1 / 8  # of the layers whose fan_in is 64
 TORCH = [
     Row(jt.zeros(), DENSE, 0, 0, 0, 0, random=False),

@@ -218,6 +218,7 @@ def test_types_refused_by_builders(build, message):
         (ji.identity(in_axis=-1), (5, 5), None, "share an axis"),
         (ji.normal(), (-1,), None, "sizes must be 0 or above"),
         (ji.he_normal(groups=3), (4, 5), None, "groups=3 do not divide the 5 outputs"),
+        (ji.he_normal(strides=2), (4, 5), None, "each of the 0 axes of the receptive"),
         (
             ji.he_normal(strides=(2, 2)),
             (3, 4, 5),

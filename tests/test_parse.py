@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import jaxinit as ji
 from jaxinit._initializer import REGISTRY
+from jaxinit.testing import specs
 
 numbers = st.one_of(
     st.integers(-(10**6), 10**6),
@@ -69,6 +70,13 @@ def test_any_text_gives_an_initializer_or_a_value_error(text):
     else:
         assert isinstance(init, ji.Initializer)
         assert ji.parse(repr(init)) == init
+
+
+@settings(max_examples=300)
+@given(specs())
+def test_round_trip_of_specs(spec):
+    init = ji.parse(spec)
+    assert ji.parse(repr(init)) == init
 
 
 @given(st.floats(0, 1e30), st.floats(-1e30, 1e30))

@@ -17,6 +17,7 @@ FLOORS = [
     {"_initializer", "random"},
     {"_spec"},
     {"initializers"},
+    {"testing", "torch"},
     {"model"},
     {"signal"},
     {"lab"},

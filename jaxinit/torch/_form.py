@@ -13,7 +13,21 @@ random = functools.partial(initializer, namespace="torch")
 fixed = functools.partial(initializer, namespace="torch", random=False)
 
 
-def connections(layout: Layout) -> Connections:
+class Kernel(Connections):
+    """Connections by layout, so that no message names an axis argument."""
+
+    def fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        """Computes the fans of a shape of two axes or more."""
+        if len(shape) < 2:
+            raise check.Unfit(
+                "needs two axes to tell inputs from outputs. For a vector use "
+                "torch.bias(fan_in) or torch.normal(std=...).",
+                shape=shape,
+            )
+        return super().fans(shape)
+
+
+def connections(layout: Layout) -> Kernel:
     """Returns which axes feed which."""
     check.choice(get_args(Layout), layout=layout)
-    return Connections(1, 0) if layout == "torch" else Connections()
+    return Kernel(1, 0) if layout == "torch" else Kernel()

@@ -8,10 +8,9 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import initializers
-from jaxinit._axes import Connections
 from jaxinit._initializer import Drawn, Moments, alias
 from jaxinit.initializers._variance_scaling import scaled
-from jaxinit.torch._form import Layout, connections, random
+from jaxinit.torch._form import Kernel, Layout, connections, random
 
 # Kaiming's uniform law with a slope of sqrt(5), as torch writes it: the squared gain
 # is 2 / (1 + 5), and the bound sqrt(3 / 3 / fan_in).
@@ -80,7 +79,7 @@ def conv_transpose(dtype: DTypeLike | None = None, *, layout: Layout = "jax") ->
     References:
       torch.nn.ConvTranspose2d. https://docs.pytorch.org/docs/stable/nn.html
     """
-    found = Connections(-1, -2) if layout == "jax" else connections(layout)
+    found = Kernel(-1, -2) if layout == "jax" else connections(layout)
     return scaled(_SQUARED_GAIN, "fan_in", "uniform", found)
 
 

@@ -47,7 +47,11 @@ def eye(dtype: DTypeLike | None = None) -> Drawn:
         _two_axes(shape)
         return own._draw(key, shape, dtype)
 
-    return fill, own.moments
+    def moments(shape: tuple[int, ...]) -> Moments | None:
+        _two_axes(shape)
+        return own.moments(shape)
+
+    return fill, moments
 
 
 @fixed
@@ -87,9 +91,14 @@ def dirac(
     same = initializers.dirac(groups)
 
     def as_jax(shape: tuple[int, ...]) -> tuple[int, ...]:
-        if layout == "jax" or len(shape) < 2:
-            return shape
-        return (*shape[2:], shape[1], shape[0])
+        """Returns the shape in JAX's layout, checked as it was given."""
+        if len(shape) not in (3, 4, 5):
+            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        outputs = shape[-1 if layout == "jax" else 0]
+        if outputs % groups:
+            rule = f"groups={groups} do not divide the {outputs} outputs."
+            raise check.Unfit(rule, shape=shape)
+        return shape if layout == "jax" else (*shape[2:], shape[1], shape[0])
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         weight = same._draw(key, as_jax(shape), dtype)

@@ -1,0 +1,112 @@
+"""The assertion that an initializer works where Flax takes one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.typing import DTypeLike
+
+from jaxinit import _value
+from jaxinit._initializer import Initializer, Shape
+from jaxinit.testing._case import Init, difference, opened
+
+
+def assert_plugs_into_flax(
+    init: Init,
+    shape: Shape,
+    dtype: DTypeLike | None = None,
+    *,
+    rebuild: Callable[[], Init] | None = None,
+    key: jax.Array | None = None,
+) -> None:
+    """Asserts that an initializer works where Flax takes one.
+
+    As a Linen param, plain, boxed by `nn.with_partitioning` and lifted by `nn.vmap` and
+    `nn.scan`; as an `nnx.Param` of `nnx.Rngs`; and, if ``rebuild`` is given, in a
+    static argument of `jax.jit`, where equal modules must compile once.
+
+    Args:
+      init: the initializer.
+      shape: sizes of the weight.
+      dtype: dtype of the weight; by default the initializer's own.
+      rebuild: builds an equal initializer; by default the builder is called again for
+        those of jaxinit, and the compilations of others are not counted.
+      key: the key; by default ``jax.random.key(0)``.
+
+    Raises:
+      AssertionError: if a parameter has another shape, dtype or value than it must, or
+        equal modules compile twice.
+      ValueError: if an argument is out of range.
+      TypeError: if an argument is of the wrong type.
+
+    Example:
+      >>> jaxinit.testing.assert_plugs_into_flax(jaxinit.he_normal(), (4, 5))
+    """
+    import flax.linen as nn
+    from flax import nnx
+
+    class Layer(nn.Module):
+        weight_init: Any
+
+        @nn.compact
+        def __call__(self, carry: Any) -> tuple[Any, None]:
+            self.param("w", self.weight_init, *arguments)
+            return carry, None
+
+    class Cell(nnx.Module):
+        def __init__(self, weight_init: Init, rngs: nnx.Rngs):
+            self.weight_init = weight_init
+            self.w = nnx.Param(weight_init(rngs.params(), *arguments))
+
+    with opened("assert_plugs_into_flax", init, shape, key) as case:
+        kind = None if dtype is None else _value.as_dtype(dtype)
+        arguments = (case.shape,) if kind is None else (case.shape, kind)
+        expected = jax.eval_shape(lambda key: case.draw(key, kind), case.key)
+
+        def cell(init: Init) -> Any:
+            return nnx.eval_shape(lambda: Cell(init, nnx.Rngs(case.key)))
+
+        def param(module: Any) -> Any:
+            return module(init).init(case.key, 0)["params"]["w"]
+
+        lift: dict[str, Any] = {
+            "variable_axes": {"params": 0},
+            "split_rngs": {"params": True},
+        }
+        mapped = nn.vmap(Layer, in_axes=None, axis_size=2, **lift)
+        scanned = nn.scan(Layer, length=2, **lift)
+        names = tuple(f"axis {axis}" for axis in range(len(case.shape)))
+        plain = param(Layer)
+        boxed = param(lambda init: Layer(nn.with_partitioning(init, names)))
+        stacked = (2, *expected.shape)
+        for place, found, sizes in (
+            ("a Linen param", plain, expected.shape),
+            ("nn.vmap", jax.eval_shape(lambda: param(mapped)), stacked),
+            ("nn.scan", jax.eval_shape(lambda: param(scanned)), stacked),
+            ("an nnx.Param", cell(init).w.get_value(), expected.shape),
+        ):
+            if (found.shape, found.dtype) != (sizes, expected.dtype):
+                rule = f"{place} must be {expected.dtype}{list(sizes)}."
+                came = f"It is {found.dtype}{list(found.shape)}."
+                raise case.failure(rule, came)
+        if boxed.names != names or difference(boxed.value, plain):
+            rule = "nn.with_partitioning must box the same value with its names."
+            raise case.failure(rule, f"It gives {boxed.names}.")
+        if rebuild is None and isinstance(init, Initializer):
+            rebuild = lambda: init._build(**init.arguments)  # noqa: E731
+        if rebuild is not None:
+            again = rebuild()
+            traces = 0
+
+            def started(module: Layer, key: jax.Array) -> Any:
+                nonlocal traces
+                traces += 1
+                return module.init(key, 0)
+
+            jitted = jax.jit(started, static_argnums=0)
+            for module in (Layer(init), Layer(again)):
+                jitted.eval_shape(module, case.key)
+            graphs = [nnx.graphdef(cell(one)) for one in (init, again)]
+            if traces > 1 or graphs[0] != graphs[1]:
+                rule = "modules of equal initializers must be equal, and compile once."
+                raise case.failure(rule, "They compile twice.")
