@@ -121,8 +121,7 @@ class Initializer:
     @property
     def name(self) -> str:
         """The builder's name, as specs write it."""
-        name: str = self._build.registered  # type: ignore[attr-defined]
-        return name
+        return registered(self._build)
 
     def __call__(
         self,
@@ -374,6 +373,12 @@ def _decorate(
         )
     REGISTRY[name] = build
     return build
+
+
+def registered(builder: Callable[..., Any]) -> str:
+    """Returns the name of a builder in specs."""
+    name: str = builder.registered  # type: ignore[attr-defined]
+    return name
 
 
 def alias(name: str, builder: Builder[P]) -> Builder[P]:

@@ -17,7 +17,7 @@ import numpy as np
 
 import jaxinit
 from jaxinit._gain import ACTIVATIONS
-from jaxinit._initializer import REGISTRY, Initializer
+from jaxinit._initializer import REGISTRY, Initializer, registered
 
 _EXTRA = ("flax", "jinja2", "matplotlib", "optax", "rich", "sklearn")
 _MOST = 2**28  # entries of a weight that `show` draws
@@ -273,7 +273,7 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
     law, _, variance = law.partition("; ")
     references = sections.get("References", ["", ""])[1:]
     return {
-        "name": builder.__name__,
+        "name": registered(builder),
         "summary": body.partition("\n")[0],
         "law": law,
         "variance": variance.rstrip("."),
@@ -285,7 +285,9 @@ def _list(given: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    found = [describe(b) for name, b in sorted(REGISTRY.items()) if b.__name__ == name]
+    found = [
+        describe(b) for name, b in sorted(REGISTRY.items()) if registered(b) == name
+    ]
     if given.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0

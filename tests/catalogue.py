@@ -83,7 +83,7 @@ def share_row(init, shape, share, gain=1.0):
 _WAVE = np.sin(-2 * np.pi * np.outer(np.arange(16), np.arange(9)) / 16)
 _HANN = signal.get_window("hann", 16, False)
 STFT = _WAVE * _HANN[:, None] / np.linalg.norm(_HANN)
-# Draws of more axes take longer to compile, so that one row alone has a window of two.
+# Draws of more axes take several times longer to compile, so that few rows have them.
 DENSE, KERNEL, KERNEL_2D = (96, 160), (9, 24, 40), (3, 3, 24, 40)
 IN, OUT = 9 * 24, 9 * 40  # fans of both kernels
 GELU = 1 / 0.42521  # squared gain; tests/test_gain.py has its quadrature by SciPy
@@ -163,7 +163,7 @@ DISTRIBUTIONS = [
 def scaling(scale, mode, n, law):
     init = ji.variance_scaling(scale, mode, law)
     return scaled_row(
-        init, KERNEL, scale / n, law, jni.variance_scaling(scale, mode, law)
+        init, DENSE, scale / n, law, jni.variance_scaling(scale, mode, law)
     )
 
 
@@ -184,9 +184,9 @@ BOUNDED = [
     ),
 ]
 SCALINGS = [
-    scaling(0.7, "fan_out", OUT, "truncated_normal"),
-    scaling(3.0, "fan_geo_avg", math.sqrt(IN * OUT), "normal"),
-    scaling(2.0, "fan_avg", (IN + OUT) / 2, "uniform"),
+    scaling(0.7, "fan_out", 160, "truncated_normal"),
+    scaling(3.0, "fan_geo_avg", math.sqrt(96 * 160), "normal"),
+    scaling(2.0, "fan_avg", 128, "uniform"),
 ]
 TRUNCATED, UNIFORM = "truncated_normal", "uniform"
 PRESETS = [
@@ -194,7 +194,7 @@ PRESETS = [
     scaled_row(ji.glorot_normal(), DENSE, 1 / 128, TRUNCATED, jni.glorot_normal()),
     scaled_row(ji.lecun_uniform(), DENSE, 1 / 96, UNIFORM, jni.lecun_uniform()),
     scaled_row(ji.lecun_normal(), DENSE, 1 / 96, TRUNCATED, jni.lecun_normal()),
-    scaled_row(ji.he_uniform(), KERNEL, 2 / IN, UNIFORM, jni.he_uniform()),
+    scaled_row(ji.he_uniform(), DENSE, 2 / 96, UNIFORM, jni.he_uniform()),
     scaled_row(ji.he_normal(), KERNEL_2D, 2 / IN, TRUNCATED, jni.he_normal()),
     scaled_row(
         ji.he_normal(-1, 0, (1,)),
@@ -214,7 +214,7 @@ PRESETS = [
         KERNEL,
         *(2 / (IN / 2 + OUT), UNIFORM, None),
     ),
-    scaled_row(ji.uniform_unit_scaling(1.5), KERNEL, 2.25 / IN, UNIFORM, None),
+    scaled_row(ji.uniform_unit_scaling(1.5), DENSE, 2.25 / 96, UNIFORM, None),
 ]
 # Small, since matrices compile by their blocks; tests/test_laws.py has larger ones.
 STRUCTURED = [
@@ -246,7 +246,7 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
-TORCH_KERNEL = (40, 24, 9)
+TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64
 TORCH = [
     Row(jt.zeros(), DENSE, 0, 0, 0, 0, random=False),
@@ -264,19 +264,17 @@ TORCH = [
         mean=1.0,
         complex_=False,
     ),
-    scaled_row(
-        jt.xavier_uniform(layout="torch"), TORCH_KERNEL, 2 / (IN + OUT), UNIFORM, None
-    ),
+    scaled_row(jt.xavier_uniform(layout="torch"), TORCH_DENSE, 2 / 256, UNIFORM, None),
     scaled_row(jt.xavier_normal("relu"), DENSE, 4 / 256, "normal", None),
     scaled_row(jt.kaiming_uniform(0.2), DENSE, 2 / 1.04 / 96, UNIFORM, None),
     scaled_row(
         jt.kaiming_normal(mode="fan_out", layout="torch"),
-        *(TORCH_KERNEL, 2 / OUT, "normal", None),
+        *(TORCH_DENSE, 2 / 160, "normal", None),
     ),
     Row(jt.orthogonal(layout="torch"), (40, 8, 3), 0, 1 / 40, traits="reused"),
     Row(jt.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
     uniform_row(jt.linear(), (64, 160), -EDGE, EDGE, None),
-    uniform_row(jt.conv_transpose(), (2, 2, 24, 16), -EDGE, EDGE, None),
+    uniform_row(jt.conv_transpose(), (240, 64), -EDGE, EDGE, None),
     uniform_row(jt.bias(64), DENSE, -EDGE, EDGE, None, complex_=False),
     uniform_row(jt.rnn(64), DENSE, -EDGE, EDGE, None, complex_=False),
     uniform_row(jt.attention(), (96, 96), -EDGE, EDGE, None, complex_=False),

@@ -73,7 +73,8 @@ def xavier_uniform(
       True
 
     References:
-      torch.nn.init.xavier_uniform_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.xavier_uniform_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     return scaled(squared_gain(gain), "fan_avg", "uniform", connections(layout))
 
@@ -105,7 +106,8 @@ def xavier_normal(
       True
 
     References:
-      torch.nn.init.xavier_normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.xavier_normal_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     return scaled(squared_gain(gain), "fan_avg", "normal", connections(layout))
 
@@ -125,8 +127,7 @@ def kaiming_uniform(
     or fan_out by mode.
 
     Args:
-      a: the negative slope of "leaky_relu"; other activations ignore it, save "elu" and
-        "celu", whose alpha it is.
+      a: the negative slope of "leaky_relu"; other activations ignore it.
       mode: "fan_in" keeps the signal, "fan_out" the gradient.
       nonlinearity: the name of the activation, for `calculate_gain`.
       dtype: default dtype of the weights.
@@ -145,7 +146,8 @@ def kaiming_uniform(
       True
 
     References:
-      torch.nn.init.kaiming_uniform_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.kaiming_uniform_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     check.choice(get_args(Mode), mode=mode)
     return scaled(_kaiming(a, nonlinearity), mode, "uniform", connections(layout))
@@ -153,7 +155,8 @@ def kaiming_uniform(
 
 def _kaiming(a: float, nonlinearity: str) -> float:
     """Returns the squared gain."""
-    return _squared(nonlinearity, check.real(a=a))
+    slope = check.real(a=a)
+    return _squared(nonlinearity, slope if nonlinearity == "leaky_relu" else None)
 
 
 @random
@@ -172,8 +175,7 @@ def kaiming_normal(
     Unlike `jaxinit.he_normal` the law is not truncated.
 
     Args:
-      a: the negative slope of "leaky_relu"; other activations ignore it, save "elu" and
-        "celu", whose alpha it is.
+      a: the negative slope of "leaky_relu"; other activations ignore it.
       mode: "fan_in" keeps the signal, "fan_out" the gradient.
       nonlinearity: the name of the activation, for `calculate_gain`.
       dtype: default dtype of the weights.
@@ -192,7 +194,8 @@ def kaiming_normal(
       True
 
     References:
-      torch.nn.init.kaiming_normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.kaiming_normal_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     check.choice(get_args(Mode), mode=mode)
     return scaled(_kaiming(a, nonlinearity), mode, "normal", connections(layout))

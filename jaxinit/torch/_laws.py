@@ -1,5 +1,7 @@
 """torch's laws that know nothing of fans: uniform, normal, constants."""
 
+import math
+
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
@@ -30,7 +32,8 @@ def uniform(a: float = 0.0, b: float = 1.0, dtype: DTypeLike | None = None) -> D
       True
 
     References:
-      torch.nn.init.uniform_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.uniform_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     a, b = check.real(a=a), check.real(b=b)
     if a >= b:
@@ -63,7 +66,8 @@ def normal(
       True
 
     References:
-      torch.nn.init.normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.normal_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     std = check.not_negative(std=std)
     return initializers.normal(std, mean=check.real(mean=mean))
@@ -87,8 +91,8 @@ def trunc_normal(
     Args:
       mean: mean before truncation.
       std: standard deviation before truncation, above 0.
-      a: the lower bound.
-      b: the upper bound.
+      a: the lower bound; -inf for none.
+      b: the upper bound; inf for none.
       dtype: default dtype of the weights, real.
 
     Returns:
@@ -104,14 +108,17 @@ def trunc_normal(
       True
 
     References:
-      torch.nn.init.trunc_normal_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.trunc_normal_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     if not check.real(std=std) > 0:
         raise check.Unfit("std must be above 0.", std=std)
-    a, b = check.real(a=a), check.real(b=b)
+    mean, far = check.real(mean=mean), 10 * std  # as good as no bound
+    a = mean - far if a == -math.inf else check.real(a=a)
+    b = mean + far if b == math.inf else check.real(b=b)
     if a >= b:
         raise check.Unfit(f"a must be below b, {b:g}.", a=a)
-    return initializers.truncated_normal(std, mean=check.real(mean=mean), low=a, high=b)
+    return initializers.truncated_normal(std, mean=mean, low=a, high=b)
 
 
 @fixed
@@ -135,7 +142,8 @@ def constant(val: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
       [0.5, 0.5]
 
     References:
-      torch.nn.init.constant_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.constant_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     return initializers.constant(val)
 
@@ -157,7 +165,8 @@ def ones(dtype: DTypeLike | None = None) -> Drawn:
       [1.0, 1.0]
 
     References:
-      torch.nn.init.ones_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.ones_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     return initializers.ones()
 
@@ -179,6 +188,7 @@ def zeros(dtype: DTypeLike | None = None) -> Drawn:
       [0.0, 0.0]
 
     References:
-      torch.nn.init.zeros_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.zeros_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     return initializers.zeros()

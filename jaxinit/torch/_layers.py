@@ -42,7 +42,8 @@ def linear(dtype: DTypeLike | None = None, *, layout: Layout = "jax") -> Drawn:
       True
 
     References:
-      torch.nn.Linear, torch.nn.Conv2d. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.Linear, torch.nn.Conv2d. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     return scaled(_SQUARED_GAIN, "fan_in", "uniform", connections(layout))
 
@@ -77,7 +78,8 @@ def conv_transpose(dtype: DTypeLike | None = None, *, layout: Layout = "jax") ->
       True
 
     References:
-      torch.nn.ConvTranspose2d. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.ConvTranspose2d. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     found = Kernel(-1, -2) if layout == "jax" else connections(layout)
     return scaled(_SQUARED_GAIN, "fan_in", "uniform", found)
@@ -109,7 +111,8 @@ def bias(fan_in: int, dtype: DTypeLike | None = None) -> Drawn:
       True
 
     References:
-      torch.nn.Linear, torch.nn.Conv2d. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.Linear, torch.nn.Conv2d. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     return _within(check.at_least(1, fan_in=fan_in))
 
@@ -144,7 +147,8 @@ def rnn(hidden_size: int, dtype: DTypeLike | None = None) -> Drawn:
       True
 
     References:
-      torch.nn.LSTM, torch.nn.GRU. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.LSTM, torch.nn.GRU. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     return _within(check.at_least(1, hidden_size=hidden_size))
 
@@ -177,7 +181,8 @@ def embedding(padding_idx: int | None = None, dtype: DTypeLike | None = None) ->
       True
 
     References:
-      torch.nn.Embedding. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.Embedding. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     row = None if padding_idx is None else check.integer(padding_idx=padding_idx)
     own = initializers.normal(1.0)
@@ -232,7 +237,8 @@ def attention(
       True
 
     References:
-      torch.nn.MultiheadAttention. https://docs.pytorch.org/docs/stable/nn.html
+      PyTorch, torch.nn.MultiheadAttention. 2019.
+      https://docs.pytorch.org/docs/stable/nn.html
     """
     check.boolean(packed=packed)
     found = connections(layout)

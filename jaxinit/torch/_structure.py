@@ -39,7 +39,8 @@ def eye(dtype: DTypeLike | None = None) -> Drawn:
       [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
     References:
-      torch.nn.init.eye_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.eye_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     own = initializers.identity()
 
@@ -84,7 +85,8 @@ def dirac(
       [[1.0, 0.0], [0.0, 1.0]]
 
     References:
-      torch.nn.init.dirac_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.dirac_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     check.at_least(1, groups=groups)
     check.choice(get_args(Layout), layout=layout)
@@ -134,7 +136,8 @@ def orthogonal(
       True
 
     References:
-      torch.nn.init.orthogonal_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.orthogonal_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     check.choice(get_args(Layout), layout=layout)
     return initializers.orthogonal(column_axis=-1 if layout == "jax" else 0, gain=gain)
@@ -175,7 +178,8 @@ def sparse(
       [90, 90, 90, 90]
 
     References:
-      torch.nn.init.sparse_. https://docs.pytorch.org/docs/stable/nn.init.html
+      PyTorch, torch.nn.init.sparse_. 2019.
+      https://docs.pytorch.org/docs/stable/nn.init.html
     """
     check.choice(get_args(Layout), layout=layout)
     sparsity = check.fraction(sparsity=sparsity)
