@@ -1,61 +1,286 @@
 """Laws of independent entries: uniform, normal, truncated normal, real and complex.
 
 A complex law is circular: its density depends on the modulus alone.
+
+Values are those of `jax.random`. On CPU, a Threefry key takes a path of its own to them
+(`jaxinit.random._threefry`); every other key, platform and setting takes JAX's.
 """
 
+import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+
+from jaxinit import _check as check
+from jaxinit import _value
+from jaxinit.random import _threefry
+
+Shape = Sequence[int]
+_Draw = Callable[[jax.Array], jax.Array]
+_KINDS: dict[type[Any], str] = {
+    np.unsignedinteger: "an unsigned integer",
+    np.floating: "a float",
+    np.inexact: "a float or complex",
+}
+
+
+def _fixed(law: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Compiles a law for a shape and dtype."""
+    compiled: Callable[..., jax.Array] = jax.jit(
+        law, static_argnames=("shape", "dtype"), inline=True
+    )
+    return compiled
+
+
+def _checked(
+    law: str, key: jax.Array, shape: Shape, dtype: DTypeLike, kind: type[Any]
+) -> tuple[jax.Array, tuple[int, ...], np.dtype]:
+    """Checks what every law takes."""
+    try:
+        sizes, found = check.shape(shape), _value.as_dtype(dtype)
+        if math.prod(sizes) > 2**64:
+            raise check.Unfit("has more than 2^64 entries.", shape=sizes)
+        if not jnp.issubdtype(found, kind):
+            raise check.Unfit(f"dtype must be {_KINDS[kind]} type.", dtype=found.name)
+        return check.key(key), sizes, found
+    except check.Unfit as error:
+        raise error.at(f"random.{law}", "key", "shape", "dtype") from None
+
+
+def _drawn(key: jax.Array, dtype: np.dtype, fused: _Draw, own: _Draw) -> jax.Array:
+    """Draws by the fused path where it has the type and gives JAX's values."""
+    if dtype.itemsize < 4 or not _threefry.fits(key):
+        return own(key)
+    drawn: jax.Array = lax.platform_dependent(key, cpu=fused, default=own)
+    return drawn
+
+
+def bits(key: jax.Array, shape: Shape = (), dtype: DTypeLike = np.uint32) -> jax.Array:
+    """Draws random bits, as `jax.random.bits`.
+
+    Args:
+      key: one PRNG key, typed or legacy, of any implementation.
+      shape: sizes of the array.
+      dtype: an unsigned integer type.
+
+    Returns:
+      An array of the shape and dtype.
+
+    Raises:
+      ValueError: if the dtype is not unsigned, or the shape too large.
+      TypeError: if the key, shape or dtype is none.
+
+    Example:
+      >>> key = jax.random.key(0)
+      >>> drawn = jaxinit.random.bits(key, (3,))
+      >>> bool((drawn == jax.random.bits(key, (3,), "uint32")).all())
+      True
+    """
+    key, sizes, found = _checked("bits", key, shape, dtype, np.unsignedinteger)
+    return _bits(key, shape=sizes, dtype=found)
+
+
+@_fixed
+def _bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    def fused(key: jax.Array) -> jax.Array:
+        return _threefry.bits(key, shape, dtype)
+
+    return _drawn(key, dtype, fused, lambda key: jax.random.bits(key, shape, dtype))
 
 
 def uniform(
     key: jax.Array,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
+    shape: Shape = (),
+    dtype: DTypeLike = float,
     minval: float = 0.0,
     maxval: float = 1.0,
 ) -> jax.Array:
-    """Draws real numbers uniform on [minval, maxval)."""
-    return jax.random.uniform(key, shape, dtype, minval, maxval)
+    """Draws real numbers uniform on [minval, maxval), as `jax.random.uniform`.
+
+    Args:
+      key: one PRNG key, typed or legacy, of any implementation.
+      shape: sizes of the array.
+      dtype: a real float type.
+      minval: the lower end.
+      maxval: the upper end.
+
+    Returns:
+      An array of the shape and dtype.
+
+    Raises:
+      ValueError: if the dtype is not a float type, or the shape too large.
+      TypeError: if the key, shape or dtype is none.
+
+    Example:
+      >>> key = jax.random.key(0)
+      >>> drawn = jaxinit.random.uniform(key, (3,), minval=-1.0)
+      >>> bool((drawn == jax.random.uniform(key, (3,), minval=-1.0)).all())
+      True
+    """
+    key, sizes, found = _checked("uniform", key, shape, dtype, np.floating)
+    return _uniform(key, minval, maxval, shape=sizes, dtype=found)
 
 
-def normal(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    """Draws standard normal numbers; complex ones have E|z|^2 = 1."""
-    return jax.random.normal(key, shape, dtype)
+@_fixed
+def _uniform(
+    key: jax.Array,
+    minval: jax.Array,
+    maxval: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> jax.Array:
+    return _drawn(
+        key,
+        dtype,
+        lambda key: _between(key, minval, maxval, shape, dtype),
+        lambda key: jax.random.uniform(key, shape, dtype, minval, maxval),
+    )
+
+
+def _between(
+    key: jax.Array,
+    minval: jax.typing.ArrayLike,
+    maxval: jax.typing.ArrayLike,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> jax.Array:
+    """Draws uniform numbers by the fused path, rounded as JAX rounds them."""
+    low, high = (lax.convert_element_type(x, dtype) for x in (minval, maxval))
+    spread = _threefry.floats(key, shape, dtype) * (high - low) + low
+    return jnp.maximum(low, spread)
+
+
+def normal(key: jax.Array, shape: Shape = (), dtype: DTypeLike = float) -> jax.Array:
+    """Draws standard normal numbers, as `jax.random.normal`.
+
+    Complex ones have E[z conj(z)] = 1.
+
+    Args:
+      key: one PRNG key, typed or legacy, of any implementation.
+      shape: sizes of the array.
+      dtype: a float or complex type.
+
+    Returns:
+      An array of the shape and dtype.
+
+    Raises:
+      ValueError: if the dtype is neither float nor complex, or the shape too large.
+      TypeError: if the key, shape or dtype is none.
+
+    Example:
+      >>> key = jax.random.key(0)
+      >>> drawn = jaxinit.random.normal(key, (3,))
+      >>> bool((drawn == jax.jit(jax.random.normal, static_argnums=1)(key, (3,))).all())
+      True
+    """
+    key, sizes, found = _checked("normal", key, shape, dtype, np.inexact)
+    if jnp.issubdtype(found, np.complexfloating):
+        real, imaginary = jax.random.split(key)
+        # Rounded as JAX does.
+        parts = (
+            normal(part, sizes, _real(found)).astype(found)
+            for part in (real, imaginary)
+        )
+        drawn: jax.Array = _complex(*parts)
+        return drawn
+    return _normal(key, shape=sizes, dtype=found)
+
+
+@functools.partial(jax.jit, inline=True)
+def _complex(real: jax.Array, imaginary: jax.Array) -> jax.Array:
+    return jnp.divide(real + 1j * imaginary, np.sqrt(2).astype(real.dtype))
+
+
+@_fixed
+def _normal(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    def fused(key: jax.Array) -> jax.Array:
+        one = np.ones((), dtype)
+        inside = _between(key, np.nextafter(-one, 0 * one), one, shape, dtype)
+        return jnp.multiply(np.sqrt(2).astype(dtype), lax.erf_inv(inside))
+
+    return _drawn(key, dtype, fused, lambda key: jax.random.normal(key, shape, dtype))
 
 
 def truncated_normal(
     key: jax.Array,
     lower: float,
     upper: float,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
+    shape: Shape = (),
+    dtype: DTypeLike = float,
 ) -> jax.Array:
     """Draws standard normal numbers given that they lie between lower and upper.
 
-    A complex number has E|z|^2 = 1 before truncation, and its modulus is at most upper,
-    by inversion: P(|z|^2 <= s) = (1 - exp(-s)) / (1 - exp(-upper^2)).
+    Real ones are those of `jax.random.truncated_normal`. A complex number has
+    E[z conj(z)] = 1 before truncation, and its modulus is at most upper, by inversion:
+    P(s <= t) = (1 - exp(-t)) / (1 - exp(-upper^2)) for s = z conj(z).
+
+    Args:
+      key: one PRNG key, typed or legacy, of any implementation.
+      lower: the lower bound; not used by complex numbers.
+      upper: the upper bound, above lower.
+      shape: sizes of the array.
+      dtype: a float or complex type.
+
+    Returns:
+      An array of the shape and dtype.
+
+    Raises:
+      ValueError: if the dtype is neither float nor complex, or the shape too large.
+      TypeError: if the key, shape or dtype is none.
+
+    Example:
+      >>> w = jaxinit.random.truncated_normal(jax.random.key(0), -1, 2, (256,))
+      >>> bool((w > -1).all() and (w < 2).all())
+      True
     """
-    if not jnp.issubdtype(dtype, np.complexfloating):
-        return jax.random.truncated_normal(key, lower, upper, shape, dtype)
+    key, sizes, found = _checked("truncated_normal", key, shape, dtype, np.inexact)
+    if not jnp.issubdtype(found, np.complexfloating):
+        return _truncated(key, lower, upper, shape=sizes, dtype=found)
     radius, angle = jax.random.split(key)
     inside = -math.expm1(-(upper**2))  # P(|z| <= upper) before truncation
-    squared = -jnp.log1p(-inside * jax.random.uniform(radius, shape, _real(dtype)))
-    return _polar(jnp.sqrt(squared), angle, dtype)
+    squared = -jnp.log1p(-inside * uniform(radius, sizes, _real(found)))
+    return _polar(jnp.sqrt(squared), angle, found)
+
+
+@_fixed
+def _truncated(
+    key: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> jax.Array:
+    def fused(key: jax.Array) -> jax.Array:
+        root = np.sqrt(2).astype(dtype)
+        low, high = (lax.convert_element_type(x, dtype) for x in (lower, upper))
+        mass = lax.erf(low / root), lax.erf(high / root)
+        drawn = lax.mul(root, lax.erf_inv(_between(key, *mass, shape, dtype)))
+        # Rounding must not reach the bounds.
+        inner = np.asarray(np.inf, dtype)
+        return jnp.clip(drawn, lax.nextafter(low, inner), lax.nextafter(high, -inner))
+
+    def own(key: jax.Array) -> jax.Array:
+        return jax.random.truncated_normal(key, lower, upper, shape, dtype)
+
+    return _drawn(key, dtype, fused, own)
 
 
 def disk(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     """Draws complex numbers uniform on the disk of radius sqrt(2), where E|z|^2 = 1."""
     radius, angle = jax.random.split(key)
-    squared = 2 * jax.random.uniform(radius, shape, _real(dtype))
+    squared = 2 * uniform(radius, shape, _real(dtype))
     return _polar(jnp.sqrt(squared), angle, dtype)
 
 
 def _polar(modulus: jax.Array, key: jax.Array, dtype: np.dtype) -> jax.Array:
     """Gives each modulus a uniform angle."""
-    angle = jax.random.uniform(key, modulus.shape, modulus.dtype, 0, 2 * math.pi)
+    angle = uniform(key, modulus.shape, modulus.dtype, 0, 2 * math.pi)
     return jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle)).astype(
         dtype
     )
