@@ -1,13 +1,35 @@
-"""Random subsets of an exact size."""
+"""Random subsets of an exact size, without sorting.
+
+Selection sampling (Fan, Muller, Rezucha 1962; Knuth, volume 2, algorithm 3.4.2S): row
+after row, a column takes the row with probability need / left, where need rows are
+still to be taken of the left that remain. Every set of rows is equally likely.
+"""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from jaxinit.random._laws import bits
+from jaxinit.random._threefry import times
+
+_U32 = np.uint32
 
 
 def subset(key: jax.Array, count: int, shape: tuple[int, int]) -> jax.Array:
     """Draws a boolean mask: in each column exactly count rows.
 
-    All sets of rows are equally likely.
+    Rows are fewer than 2^32; probabilities are off by less than 2^-32.
     """
-    first = lax.broadcasted_iota("int32", shape, 0) < count
-    return jax.random.permutation(key, first, axis=0, independent=True)
+    rows, columns = shape
+
+    def step(
+        state: tuple[jax.Array, jax.Array], drawn: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        need, left = state
+        taken = times(drawn, left) < need  # [columns]
+        return (need - taken.astype(_U32), left - _U32(1)), taken
+
+    start = (jnp.full((columns,), _U32(count)), jnp.full((), _U32(rows)))
+    mask: jax.Array = lax.scan(step, start, bits(key, shape))[1]
+    return mask

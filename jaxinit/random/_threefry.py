@@ -88,12 +88,20 @@ def _counter(shape: tuple[int, ...]) -> Words:
 
 
 def _product(index: jax.Array, stride: int) -> Words:
-    """Multiplies an index below 2^32 by a stride, from products of 16-bit halves."""
-    top, bottom = index >> _U32(16), index & _U32(0xFFFF)
-    low_stride = stride % 2**32
-    a, b = _U32(low_stride >> 16), _U32(low_stride & 0xFFFF)
-    cross = top * b, bottom * a
-    middle = (bottom * b >> _U32(16)) + sum(c & _U32(0xFFFF) for c in cross)
-    high = top * a + sum(c >> _U32(16) for c in cross) + (middle >> _U32(16))
-    high = high + index * _U32(stride >> 32)
-    return high, index * _U32(low_stride)
+    """Multiplies an index below 2^32 by a stride, modulo 2^64."""
+    low_stride = jnp.asarray(_U32(stride % 2**32))
+    high = times(index, low_stride) + index * _U32(stride >> 32)
+    return high, index * low_stride
+
+
+def times(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Computes the high word of a product of words, from those of 16-bit halves."""
+    half, shift = _U32(0xFFFF), _U32(16)
+    first, second = (a >> shift) * (b & half), (a & half) * (b >> shift)
+    middle = ((a & half) * (b & half) >> shift) + (first & half) + (second & half)
+    return (
+        (a >> shift) * (b >> shift)
+        + (first >> shift)
+        + (second >> shift)
+        + (middle >> shift)
+    )
