@@ -13,7 +13,8 @@ that nearly all work is matrix products. With T_1, T_2 of two adjacent halves,
     T = [[T_1, -T_1 (V_1^H V_2) T_2], [0, T_2]],
 
 which builds T by doubling from T = [tau] (Joffrain, Low, Quintana-Orti,
-van de Geijn 2006).
+van de Geijn 2006). All blocks double at once, and the first doublings share one loop
+body: what is compiled should not grow with the matrix.
 
 This is also safe where LAPACK's QR is not: on a machine of two cores, two batched
 factorisations in one program block each other for ever (jaxlib 0.10.2: each waits in
@@ -33,7 +34,8 @@ from jaxinit.random._laws import normal
 
 Method = Literal["householder", "qr"]
 
-_BLOCK = 256  # reflectors accumulated at once, a power of two
+_BLOCK = 256  # reflectors accumulated at once
+_TILE = 64  # size of T from which doubling leaves the loop; both are powers of two
 _matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
@@ -83,21 +85,16 @@ def _by_reflectors(
     if rows < columns:
         return _by_reflectors(key, columns, rows, dtype).T.conj()
     v, tau, phase = _reflectors(key, rows, columns, dtype)
-    # [rows - i, columns - i], grows from the end
-    q = jnp.zeros((rows - columns, 0), dtype)
-    for i in reversed(range(0, columns, _BLOCK)):
-        block = v[i:, i : i + _BLOCK]
+    blocks = [v[i:, i : i + _BLOCK] for i in range(0, columns, _BLOCK)]
+    triangles = _triangles([_matmul(b.T.conj(), b) for b in blocks], tau)
+    q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
+    for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
-        top, rest = block[:width], block[width:]
-        product = jnp.concatenate([top.T.conj(), _matmul(rest.T.conj(), q)], 1)
-        gram = _matmul(block.T.conj(), block)
-        update = _matmul(block, _matmul(_triangle(gram, tau[i : i + width]), product))
-        below, right = q.shape
-        zero = jnp.zeros((), dtype)
-        start = lax.pad(
-            jnp.eye(width, dtype=dtype), zero, ((0, below, 0), (0, right, 0))
-        )
-        q = start + lax.pad(q, zero, ((width, 0, 0), (width, 0, 0))) - update
+        zero, before = jnp.zeros((), dtype), (width, 0, 0)
+        q = lax.pad(q, zero, (before, before))
+        row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
+        q = jnp.where((row == column) & (row < width), jnp.ones((), dtype), q)
+        q = q - _matmul(block, _matmul(triangle, _matmul(block.T.conj(), q)))
     return q * phase
 
 
@@ -109,29 +106,64 @@ def _reflectors(
     # [rows, columns], [columns], [columns]
     """
     x = normal(key, (rows, columns), dtype)
-    x = jnp.concatenate([jnp.tril(x[:columns]), x[columns:]])
-    lead = jnp.diagonal(x[:columns])
+    row, column = (lax.broadcasted_iota("int32", x.shape, i) for i in (0, 1))
+    x = jnp.where(row >= column, x, jnp.zeros((), dtype))
+    lead = jnp.diagonal(x)
     size = jnp.abs(lead)
     norm = jnp.sqrt((x * x.conj()).real.sum(0))
-    phase = jnp.where(size > 0, lead / jnp.where(size > 0, size, 1).astype(dtype), 1)
-    v = x / (phase * (size + norm).astype(dtype))
-    one = jnp.eye(columns, dtype=bool)
-    v = jnp.concatenate([jnp.where(one, 1, v[:columns]), v[columns:]])
+    if jnp.issubdtype(dtype, np.complexfloating):
+        phase = jnp.where(
+            size > 0, lead / jnp.where(size > 0, size, 1).astype(dtype), 1
+        )
+    else:
+        phase = jnp.where(lead < 0, -jnp.ones((), dtype), jnp.ones((), dtype))
+    v = jnp.where(
+        row == column,
+        jnp.ones((), dtype),
+        x / (phase * (size + norm).astype(dtype)),
+    )
     return v, ((size + norm) / norm).astype(dtype), -phase
 
 
-def _triangle(gram: jax.Array, tau: jax.Array) -> jax.Array:  # [width, width]
-    """Builds T of a block of reflectors from V^H V and tau."""
-    width = tau.size
-    size = 1 << (width - 1).bit_length()
-    gram = jnp.pad(gram, (0, size - width))
-    t = jnp.pad(tau, (0, size - width)).reshape(size, 1, 1)  # diagonal blocks of T
-    while (half := t.shape[1]) < size:
-        pairs = jnp.arange(size // (2 * half))
-        tiles = gram.reshape(pairs.size, 2, half, pairs.size, 2, half)
-        first, second = t[0::2], t[1::2]
-        cross = -_matmul(_matmul(first, tiles[pairs, 0, :, pairs, 1, :]), second)
-        above = jnp.concatenate([first, cross], 2)
-        below = jnp.concatenate([jnp.zeros_like(cross), second], 2)
-        t = jnp.concatenate([above, below], 1)
-    return t[0, :width, :width]
+def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
+    """Builds T of every block of reflectors from V^H V and tau. # [width, width]."""
+    widths = [gram.shape[0] for gram in grams]
+    size = 1 << (widths[0] - 1).bit_length()
+    gram = jnp.stack([jnp.pad(gram, (0, size - len(gram))) for gram in grams])
+    tau = jnp.pad(tau, (0, len(grams) * size - tau.size))
+    tile = min(_TILE, size)
+    t = _looped(_pairs(gram, tile, 0, 0), tau.reshape(len(grams), -1, tile))
+    while (half := t.shape[-1]) < size:
+        first, second = t[:, 0::2], t[:, 1::2]
+        cross = -_matmul(_matmul(first, _pairs(gram, 2 * half, 0, half)), second)
+        above = jnp.concatenate([first, cross], 3)
+        below = jnp.concatenate([jnp.zeros_like(cross), second], 3)
+        t = jnp.concatenate([above, below], 2)
+    return [t[i, 0, :width, :width] for i, width in enumerate(widths)]
+
+
+def _pairs(gram: jax.Array, size: int, row: int, column: int) -> jax.Array:
+    """Takes, of each diagonal tile of a size, the part from a row and column on."""
+    starts = range(0, gram.shape[-1], size)
+    rest = size - max(row, column)
+    parts = [
+        gram[:, i + row : i + row + rest, i + column : i + column + rest]
+        for i in starts
+    ]
+    return jnp.stack(parts, 1)  # [blocks, tiles, rest, rest]
+
+
+def _looped(gram: jax.Array, tau: jax.Array) -> jax.Array:
+    """Builds T of tiles by doubling in place: a product with masks for each size."""
+    size = tau.shape[-1]
+    row, column = (lax.broadcasted_iota("int32", (size, size), i) for i in (0, 1))
+
+    def double(step: jax.Array, t: jax.Array) -> jax.Array:
+        same = (row >> (step + 1)) == (column >> (step + 1))
+        above = same & (((row >> step) & 1) < ((column >> step) & 1))
+        cross = jnp.where(above, gram, jnp.zeros((), gram.dtype))
+        return t - _matmul(_matmul(t, cross), t)
+
+    start = tau[..., None, :] * jnp.eye(size, dtype=tau.dtype)
+    found: jax.Array = lax.fori_loop(0, (size - 1).bit_length(), double, start)
+    return found

@@ -1,0 +1,247 @@
+"""The command line: ``python -m bench [suite ...] [--json FILE] [--quick]``."""
+
+import argparse
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+_PIPED_WIDTH = 180  # columns of a table that no terminal limits
+_QUICK_REPEATS = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class _BadInput(Exception):
+    """What a user gave cannot be used; the message is the one line to print."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs suites and prints their tables.
+
+    Args:
+      arguments: the words behind ``python -m bench``; by default the process's.
+
+    Returns:
+      The exit code: 0, 1 if a case was not verified, 2 for bad input, 130 after an
+      interrupt.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        return _read(given) if given.read is not None else _run(given)
+    except _BadInput as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("rich", "matplotlib"):
+            raise
+        cure = "Run: pip install 'jaxinit[bench]'"
+        print(f"bench: {error.name} is missing. {cure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; suites that were done are kept.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bench", description="Time draws beside peers and the machine's limit."
+    )
+    add = parser.add_argument
+    add("suites", metavar="SUITE", nargs="*", help="which to run (default: all)")
+    add("--json", metavar="FILE", type=Path, help="write the results there")
+    add("--plots", metavar="DIR", type=Path, help="write a plot of each suite there")
+    add(
+        "--quick",
+        action="store_true",
+        help=f"toy sizes, {_QUICK_REPEATS} repeats: the times mean nothing",
+    )
+    add("--repeats", type=int, help="turns of each contender (default: 7)")
+    add(
+        "--peers",
+        metavar="NAMES",
+        help="such as jax,torch (default: all that are installed; none: no peers)",
+    )
+    add(
+        "--only",
+        metavar="TEXT",
+        help='cases with this in their name, such as "normal 3"',
+    )
+    add("--read", metavar="FILE", type=Path, help="show results instead of measuring")
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    # A process that measures memory needs some of the device's.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from bench import machine, report
+    from bench.measure import Settings
+    from bench.suites import SUITES
+
+    names = list(dict.fromkeys(_chosen("suite", given.suites, SUITES) or SUITES))
+    repeats = given.repeats
+    if repeats is None:
+        repeats = _QUICK_REPEATS if given.quick else Settings.repeats
+    if repeats < 1:
+        raise _BadInput(f"--repeats {repeats}: must be 1 or above.")
+    settings = Settings(repeats, _peers(given.peers), given.quick)
+    for option in ("json", "plots"):
+        _check_writable(option, getattr(given, option))
+
+    # A program compiled by an earlier run would count as compiled in no time.
+    jax.config.update("jax_enable_compilation_cache", False)
+    result = {
+        "format": report.FORMAT,
+        "settings": asdict(settings),
+        **machine.describe(),
+        "suites": {},
+    }
+    console = _console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    chosen = {
+        name: [
+            c for c in SUITES[name].cases(given.quick) if (given.only or "") in c.name
+        ]
+        for name in names
+    }
+    if not any(chosen.values()):
+        raise _BadInput(f"--only {given.only!r}: no case of {', '.join(names)} has it.")
+    for name, cases in chosen.items():
+        if not cases:
+            continue
+        suite, rows = SUITES[name], []
+        with Progress(*columns, transient=True, **_to_terminal()) as bar:
+            job = bar.add_task(name, total=len(cases))
+            for case in cases:
+                bar.update(job, description=case.name)
+                rows.append(suite.measure(case, settings))
+                bar.advance(job)
+        result["suites"][name] = rows
+        console.print(report.table(name, suite.question, rows))
+        if given.json is not None:  # after each suite: an interrupt loses one at most
+            _written("json", given.json, report.write, result)
+    console.print(report.heading(result), highlight=False, markup=False)
+    if given.plots is not None:
+        _plot(given.plots, result)
+    failed = [
+        r["case"]
+        for rows in result["suites"].values()
+        for r in rows
+        if not r["verified"]
+    ]
+    if failed:
+        print(f"bench: not verified: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _read(given: argparse.Namespace) -> int:
+    """Shows a result that was measured before."""
+    from bench import report
+    from bench.suites import SUITES
+
+    for option in ("json", "quick", "repeats", "peers", "only"):
+        if getattr(given, option):
+            rule = "measures nothing. Leave one of the two out."
+            raise _BadInput(f"--read {given.read} --{option}: --read {rule}")
+    try:
+        result = report.read(given.read)
+    except OSError as error:
+        raise _BadInput(f"--read {given.read}: {error.strerror}.") from error
+    except ValueError as error:
+        raise _BadInput(f"--read {given.read}: {error}.") from error
+    _check_writable("plots", given.plots)
+    console = _console()
+    for name in _chosen("suite", given.suites, result["suites"]) or result["suites"]:
+        question = SUITES[name].question if name in SUITES else ""
+        console.print(report.table(name, question, result["suites"][name]))
+    console.print(report.heading(result), highlight=False, markup=False)
+    if given.plots is not None:
+        _plot(given.plots, result)
+    return 0
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_WIDTH)
+
+
+def _to_terminal() -> dict[str, Any]:
+    """Returns where progress is shown: nowhere but on a terminal."""
+    return {"console": _console(stderr=True), "disable": not sys.stderr.isatty()}
+
+
+def _chosen(what: str, words: Sequence[str], known: Any) -> list[str]:
+    """Checks that all words are known."""
+    for word in words:
+        if word not in known:
+            near = difflib.get_close_matches(word, list(known), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            rule = f"must be one of {', '.join(map(repr, known))}."
+            raise _BadInput(f"{what} {word!r}: {rule}{hint}")
+    return list(words)
+
+
+def _peers(text: str | None) -> tuple[str, ...]:
+    """Returns the peers that were asked for, or all that are installed."""
+    from bench import peers
+
+    installed = peers.installed()
+    if text is None:
+        return installed
+    if text == "none":
+        return ()
+    words = _chosen("--peers", text.split(","), (*peers.NAMES, "none"))
+    for word in words:
+        if word not in installed:
+            cure = f"Run: pip install {word}"
+            raise _BadInput(f"--peers {word}: is not installed. {cure}")
+    return tuple(dict.fromkeys(words))
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    """Checks before hours of work that their result can be written."""
+    if path is None:
+        return
+    directory = path if option == "plots" else path.parent
+    if option == "json" and path.is_dir():
+        raise _BadInput(f"--json {path}: is a directory. Name a file.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        rule = f"cannot be written: {error.strerror}."
+        raise _BadInput(f"--{option} {path}: {rule}") from error
+
+
+def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any:
+    try:
+        return write(result, path)
+    except OSError as error:
+        rule = f"cannot be written: {error.strerror}."
+        raise _BadInput(f"--{option} {path}: {rule}") from error
+
+
+def _plot(directory: Path, result: dict[str, Any]) -> None:
+    from bench import plots
+
+    files = _written("plots", directory, plots.write, result)
+    print(f"Written to {directory}: {', '.join(file.name for file in files)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Peers: the same law from other libraries, each into a fresh array.
+
+A peer that is not installed is left out. torch fills a new ``torch.empty`` at each
+call, since a draw gives a fresh array too and page faults then count for both. Where a
+library's preset has another law (torch's ``kaiming_normal_`` is not truncated), it is
+asked for our law by its general functions.
+"""
+
+import importlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import numpy as np
+
+from bench.cases import Case
+from bench.timing import Contender
+
+NAMES = ("jax", "torch", "keras", "numpy")
+
+# Standard deviation of a standard normal number truncated to [-2, 2].
+_TRUNCATED = math.sqrt(
+    1 - 4 * math.exp(-2) / (math.sqrt(2 * math.pi) * math.erf(math.sqrt(2)))
+)
+
+
+def installed() -> tuple[str, ...]:
+    """Returns the peers that can be imported."""
+    return tuple(name for name in NAMES if find_spec(name) is not None)
+
+
+def jax_peers(eager: bool) -> dict[str, Callable[[Case], Contender]]:
+    """Returns `jax.nn.initializers` under `jax.jit`, and as it is."""
+    return {"jax": _jax, **({"jax eager": _jax_eager} if eager else {})}
+
+
+def _jax(case: Case) -> Contender:
+    if case.reference is None:
+        raise NotImplementedError("jax has no such initializer")
+    return Contender(case.reference, jitted=True)
+
+
+def _jax_eager(case: Case) -> Contender:
+    if (theirs := case.theirs) is None:
+        raise NotImplementedError("jax has no such initializer")
+    return Contender(lambda key: theirs(key, case.shape, case.dtype))
+
+
+def bounds(case: Case) -> tuple[float, float]:
+    """Returns the interval of a uniform law."""
+    law = case.init.moments(case.shape)
+    half = math.sqrt(3 * law.variance)
+    return law.mean - half, law.mean + half
+
+
+def stddev(case: Case) -> float:
+    """Returns the standard deviation of a normal law, before truncation."""
+    found = math.sqrt(case.init.moments(case.shape).variance)
+    return found / _TRUNCATED if case.law == "truncated_normal" else found
+
+
+def torch_peer(case: Case) -> Contender:
+    """Returns a function of `torch.nn.init`, on the GPU where torch has one."""
+    torch = importlib.import_module("torch")
+    dtype = getattr(torch, case.dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    init = torch.nn.init
+    if case.law == "uniform":
+        low, high = bounds(case)
+        fill = partial(init.uniform_, a=low, b=high)
+    elif case.law == "normal":
+        fill = partial(init.normal_, std=stddev(case))
+    elif case.law == "truncated_normal":
+        std = stddev(case)
+        fill = partial(init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
+    elif case.law == "sparse":
+        chosen = case.init.arguments
+        fill = partial(init.sparse_, sparsity=chosen["sparsity"], std=chosen["stddev"])
+    else:
+        fill = init.orthogonal_
+
+    def run(_: Any) -> Any:
+        return fill(torch.empty(case.shape, dtype=dtype, device=device))
+
+    def wait(_: Any) -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return Contender(run, int, wait)
+
+
+def keras_peer(case: Case) -> Contender:
+    """Returns a class of `keras.initializers`, in Keras's backend."""
+    keras = _keras()
+    kinds = keras.initializers
+    if case.law == "uniform":
+        init = kinds.RandomUniform(*bounds(case), seed=0)
+    elif case.law == "normal":
+        init = kinds.RandomNormal(0.0, stddev(case), seed=0)
+    elif case.law == "truncated_normal":
+        init = kinds.TruncatedNormal(0.0, stddev(case), seed=0)
+    else:
+        init = kinds.Orthogonal(seed=0)
+
+    def wait(array: Any) -> None:
+        if keras.backend.backend() == "torch":
+            torch = importlib.import_module("torch")
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+        elif hasattr(array, "block_until_ready"):
+            jax.block_until_ready(array)
+        else:  # TensorFlow: a read of one number waits for all
+            np.asarray(array[(0,) * len(case.shape)])
+
+    return Contender(lambda _: init(case.shape, dtype=case.dtype), int, wait)
+
+
+def _keras() -> Any:
+    """Imports Keras, on JAX where its own default is missing."""
+    if find_spec("tensorflow") is None:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+    return importlib.import_module("keras")
+
+
+def numpy_peer(case: Case) -> Contender:
+    """Returns a draw of `numpy.random.Generator`."""
+    dtype: Any = np.dtype(case.dtype)
+    shape = case.shape
+    generator = np.random.default_rng(0)
+
+    low, high = bounds(case)
+    std = stddev(case)
+
+    def uniform(_: Any) -> np.ndarray:
+        array: np.ndarray = generator.random(shape, dtype)
+        array *= high - low
+        array += low
+        return array
+
+    def normal(_: Any) -> np.ndarray:
+        array: np.ndarray = generator.standard_normal(shape, dtype)
+        array *= std
+        return array
+
+    def orthogonal(_: Any) -> np.ndarray:
+        rows, columns = shape
+        tall = (max(rows, columns), min(rows, columns))
+        q, r = np.linalg.qr(generator.standard_normal(tall, dtype))
+        q *= np.sign(np.diagonal(r))
+        return q if rows >= columns else q.T
+
+    runs = {"uniform": uniform, "normal": normal, "orthogonal": orthogonal}
+    return Contender(runs[case.law], int, lambda _: None)
+
+
+_OTHERS: Mapping[str, Callable[[Case], Contender]] = {
+    "torch": torch_peer,
+    "keras": keras_peer,
+    "numpy": numpy_peer,
+}
+
+
+def peers(
+    *names: str, eager: bool = False
+) -> Mapping[str, Callable[[Case], Contender]]:
+    """Returns the builders of the named peers' contenders, in the order of `NAMES`."""
+    theirs = jax_peers(eager) if "jax" in names else {}
+    return {**theirs, **{name: _OTHERS[name] for name in names if name != "jax"}}
