@@ -53,9 +53,17 @@ def _checked(
         raise error.at(f"random.{law}", "key", "shape", "dtype") from None
 
 
-def _drawn(key: jax.Array, dtype: np.dtype, fused: _Draw, own: _Draw) -> jax.Array:
-    """Draws by the fused path where it has the type and gives JAX's values."""
-    if dtype.itemsize < 4 or not _threefry.fits(key):
+# Sizes at which XLA spreads the fused loop over threads, which costs 20 us, and not yet
+# the smaller loops of JAX (two cores, JAX 0.10).
+_SPREAD_TOO_SOON = range(7, 21)
+
+
+def _drawn(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, fused: _Draw, own: _Draw
+) -> jax.Array:
+    """Draws by the fused path where it has the type, JAX's values, and is no slower."""
+    small = math.prod(shape) in _SPREAD_TOO_SOON
+    if dtype.itemsize < 4 or small or not _threefry.fits(key):
         return own(key)
     drawn: jax.Array = lax.platform_dependent(key, cpu=fused, default=own)
     return drawn
@@ -91,7 +99,9 @@ def _bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     def fused(key: jax.Array) -> jax.Array:
         return _threefry.bits(key, shape, dtype)
 
-    return _drawn(key, dtype, fused, lambda key: jax.random.bits(key, shape, dtype))
+    return _drawn(
+        key, shape, dtype, fused, lambda key: jax.random.bits(key, shape, dtype)
+    )
 
 
 def uniform(
@@ -137,6 +147,7 @@ def _uniform(
 ) -> jax.Array:
     return _drawn(
         key,
+        shape,
         dtype,
         lambda key: _between(key, minval, maxval, shape, dtype),
         lambda key: jax.random.uniform(key, shape, dtype, minval, maxval),
@@ -204,7 +215,9 @@ def _normal(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Arra
         inside = _between(key, np.nextafter(-one, 0 * one), one, shape, dtype)
         return jnp.multiply(np.sqrt(2).astype(dtype), lax.erf_inv(inside))
 
-    return _drawn(key, dtype, fused, lambda key: jax.random.normal(key, shape, dtype))
+    return _drawn(
+        key, shape, dtype, fused, lambda key: jax.random.normal(key, shape, dtype)
+    )
 
 
 def truncated_normal(
@@ -268,7 +281,7 @@ def _truncated(
     def own(key: jax.Array) -> jax.Array:
         return jax.random.truncated_normal(key, lower, upper, shape, dtype)
 
-    return _drawn(key, dtype, fused, own)
+    return _drawn(key, shape, dtype, fused, own)
 
 
 def disk(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
