@@ -84,6 +84,8 @@ def _by_reflectors(
 ) -> jax.Array:
     if rows < columns:
         return _by_reflectors(key, columns, rows, dtype).T.conj()
+    if not columns:
+        return jnp.zeros((rows, columns), dtype)
     v, tau, phase = _reflectors(key, rows, columns, dtype)
     blocks = [v[i:, i : i + _BLOCK] for i in range(0, columns, _BLOCK)]
     triangles = _triangles([_matmul(b.T.conj(), b) for b in blocks], tau)

@@ -254,14 +254,17 @@ def truncated_normal(
     """
     key, sizes, found = _checked("truncated_normal", key, shape, dtype, np.inexact)
     if not jnp.issubdtype(found, np.complexfloating):
-        return _truncated(key, lower, upper, shape=sizes, dtype=found)
+        drawn: jax.Array = _truncated(key, lower, upper, shape=sizes, dtype=found)
+        return drawn
     radius, angle = jax.random.split(key)
     inside = -math.expm1(-(upper**2))  # P(|z| <= upper) before truncation
     squared = -jnp.log1p(-inside * uniform(radius, sizes, _real(found)))
     return _polar(jnp.sqrt(squared), angle, found)
 
 
-@_fixed
+# Not inlined: with the bounds in sight, XLA would compute their erf by another formula
+# than inside jax.random.truncated_normal, which is a function of its own.
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
 def _truncated(
     key: jax.Array,
     lower: jax.Array,
