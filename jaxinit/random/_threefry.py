@@ -59,7 +59,8 @@ def _unknown(key: jax.Array) -> jax.Array:
 
     Entries that LLVM folds are rounded without fused multiply-add, unlike all others.
     """
-    return lax.fori_loop(0, 2, lambda _, key: ~key, key)
+    hidden: jax.Array = lax.fori_loop(0, 2, lambda _, key: ~key, key)
+    return hidden
 
 
 def _threefry(
