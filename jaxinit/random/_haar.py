@@ -87,7 +87,10 @@ def _by_reflectors(
     if not columns:
         return jnp.zeros((rows, columns), dtype)
     v, tau, phase = _reflectors(key, rows, columns, dtype)
-    blocks = [v[i:, i : i + _BLOCK] for i in range(0, columns, _BLOCK)]
+    blocks = [
+        lax.slice(v, (i, i), (rows, min(i + _BLOCK, columns)))
+        for i in range(0, columns, _BLOCK)
+    ]
     triangles = _triangles([_matmul(b.T.conj(), b) for b in blocks], tau)
     q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
@@ -108,9 +111,9 @@ def _reflectors(
     # [rows, columns], [columns], [columns]
     """
     x = normal(key, (rows, columns), dtype)
-    row, column = (lax.broadcasted_iota("int32", x.shape, i) for i in (0, 1))
+    row, column = (lax.broadcasted_iota("uint32", x.shape, i) for i in (0, 1))
     x = jnp.where(row >= column, x, jnp.zeros((), dtype))
-    lead = jnp.diagonal(x)
+    lead = jnp.diagonal(lax.slice(x, (0, 0), (columns, columns)))
     size = jnp.abs(lead)
     norm = jnp.sqrt((x * x.conj()).real.sum(0))
     if jnp.issubdtype(dtype, np.complexfloating):
