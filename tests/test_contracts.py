@@ -78,9 +78,12 @@ def test_typed_and_legacy_keys_agree(row):
 
 
 @random_rows
-@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "unpartitionable threefry"])
 def test_other_generators(row, impl):
-    w = np.asarray(row.init(jax.random.key(1, impl=impl), row.shape))
+    old = impl == "unpartitionable threefry"
+    key = jax.random.key(1, impl="threefry2x32" if old else impl)
+    with jax.threefry_partitionable(not old):
+        w = np.asarray(row.init(key, row.shape))
     assert np.mean((w - row.mean) ** 2) == pytest.approx(row.variance, rel=0.1)
 
 
