@@ -95,11 +95,16 @@ def _by_reflectors(
     q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
+        rows_left = block.shape[0]
+        top = lax.slice(block, (0, 0), (width, width))
+        rest = lax.slice(block, (width, 0), (rows_left, width))
+        # The block meets an identity above q, whose part needs no product.
+        product = jnp.concatenate([top.T.conj(), _matmul(rest.T.conj(), q)], 1)
         zero, before = jnp.zeros((), dtype), (width, 0, 0)
         q = lax.pad(q, zero, (before, before))
         row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
         q = jnp.where((row == column) & (row < width), jnp.ones((), dtype), q)
-        q = q - _matmul(block, _matmul(triangle, _matmul(block.T.conj(), q)))
+        q = q - _matmul(block, _matmul(triangle, product))
     return q * phase
 
 
