@@ -188,3 +188,9 @@ def boolean(**argument: Any) -> None:
     ((name, value),) = argument.items()
     if not isinstance(value, bool):
         raise Unfit(f"{name} must be True or False.", TypeError, **argument)
+
+
+def kernel(sizes: tuple[int, ...]) -> None:
+    """Checks that a shape is that of a convolution in 1 to 3 dimensions."""
+    if len(sizes) not in (3, 4, 5):
+        raise Unfit("needs a kernel of 3, 4 or 5 axes.", shape=sizes)

@@ -5,7 +5,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
@@ -15,16 +14,12 @@ from jaxinit._initializer import Drawn, Moments, initializer
 from jaxinit.initializers._orthogonal import factor_of
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
 def _projection(key: jax.Array, size: int, dtype: np.dtype) -> jax.Array:
     """Draws an orthogonal projection, onto a subspace of random dimension."""
     basis, chosen = jax.random.split(key)
     q = random.orthonormal(basis, size, size, dtype)
     q = q * jax.random.bernoulli(chosen, shape=(size,)).astype(dtype)
-    return _product(q, q.T.conj())
+    return random.matmul(q, q.T.conj())
 
 
 def _kernel(
@@ -48,10 +43,10 @@ def _kernel(
         for shift in itertools.product((0, 1), repeat=rank):
             block = pairs[0][shift[0]]
             for axis in range(1, rank):
-                block = _product(block, pairs[axis][shift[axis]])
+                block = random.matmul(block, pairs[axis][shift[axis]])
             for place, tap in taps.items():
                 to = tuple(p + s for p, s in zip(place, shift, strict=True))
-                term = _product(tap, block)
+                term = random.matmul(tap, block)
                 grown[to] = grown[to] + term if to in grown else term
         taps = grown
     ordered = [taps[place] for place in itertools.product(range(window), repeat=rank)]
@@ -97,8 +92,7 @@ def conv_orthogonal(
 
     def sizes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Returns window, rank, inputs and outputs."""
-        if len(shape) not in (3, 4, 5):
-            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        check.kernel(shape)
         *window, inputs, outputs = shape
         if len(set(window)) > 1:
             rule = "needs a window of equal sizes. Use delta_orthogonal()."

@@ -156,8 +156,7 @@ def dirac(
 
     def block(shape: tuple[int, ...]) -> int:
         """Returns the number of outputs of a group."""
-        if len(shape) not in (3, 4, 5):
-            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        check.kernel(shape)
         if shape[-1] % groups:
             rule = f"groups={groups} do not divide the {shape[-1]} outputs."
             raise check.Unfit(rule, shape=shape)

@@ -126,8 +126,7 @@ def orthogonal(
 
 def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the middle tap of a kernel (3 to 5 axes, inputs and outputs last)."""
-    if len(shape) not in (3, 4, 5):
-        raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+    check.kernel(shape)
     if shape[-1] < shape[-2]:
         rule = "needs at least as many outputs as inputs, to keep every direction."
         raise check.Unfit(rule + " Use orthogonal().", shape=shape)

@@ -58,8 +58,7 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
     """
 
     def window(shape: tuple[int, ...]) -> np.ndarray:
-        if len(shape) not in (3, 4, 5):
-            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        check.kernel(shape)
         return functools.reduce(np.multiply.outer, map(_tent, shape[:-2]))
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:

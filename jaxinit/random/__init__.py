@@ -4,6 +4,7 @@ This room knows the laws and nothing of fans or layers. Arguments follow `jax.ra
 """
 
 from jaxinit.random._haar import Method as Method
+from jaxinit.random._haar import matmul as matmul
 from jaxinit.random._haar import orthonormal as orthonormal
 from jaxinit.random._haar import whole as whole
 from jaxinit.random._laws import bits as bits

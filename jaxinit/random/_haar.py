@@ -36,7 +36,7 @@ Method = Literal["householder", "qr"]
 
 _BLOCK = 256  # reflectors accumulated at once
 _TILE = 64  # size of T from which doubling leaves the loop; both are powers of two
-_matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def orthonormal(
@@ -91,7 +91,7 @@ def _by_reflectors(
         lax.slice(v, (i, i), (rows, min(i + _BLOCK, columns)))
         for i in range(0, columns, _BLOCK)
     ]
-    triangles = _triangles([_matmul(b.T.conj(), b) for b in blocks], tau)
+    triangles = _triangles([matmul(b.T.conj(), b) for b in blocks], tau)
     q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
@@ -99,12 +99,12 @@ def _by_reflectors(
         top = lax.slice(block, (0, 0), (width, width))
         rest = lax.slice(block, (width, 0), (rows_left, width))
         # The block meets an identity above q, whose part needs no product.
-        product = jnp.concatenate([top.T.conj(), _matmul(rest.T.conj(), q)], 1)
+        product = jnp.concatenate([top.T.conj(), matmul(rest.T.conj(), q)], 1)
         zero, before = jnp.zeros((), dtype), (width, 0, 0)
         q = lax.pad(q, zero, (before, before))
         row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
         q = jnp.where((row == column) & (row < width), jnp.ones((), dtype), q)
-        q = q - _matmul(block, _matmul(triangle, product))
+        q = q - matmul(block, matmul(triangle, product))
     return q * phase
 
 
@@ -145,7 +145,7 @@ def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
     t = _looped(_pairs(gram, tile, 0, 0), tau.reshape(len(grams), -1, tile))
     while (half := t.shape[-1]) < size:
         first, second = t[:, 0::2], t[:, 1::2]
-        cross = -_matmul(_matmul(first, _pairs(gram, 2 * half, 0, half)), second)
+        cross = -matmul(matmul(first, _pairs(gram, 2 * half, 0, half)), second)
         above = jnp.concatenate([first, cross], 3)
         below = jnp.concatenate([jnp.zeros_like(cross), second], 3)
         t = jnp.concatenate([above, below], 2)
@@ -172,7 +172,7 @@ def _looped(gram: jax.Array, tau: jax.Array) -> jax.Array:
         same = (row >> (step + 1)) == (column >> (step + 1))
         above = same & (((row >> step) & 1) < ((column >> step) & 1))
         cross = jnp.where(above, gram, jnp.zeros((), gram.dtype))
-        return t - _matmul(_matmul(t, cross), t)
+        return t - matmul(matmul(t, cross), t)
 
     start = tau[..., None, :] * jnp.eye(size, dtype=tau.dtype)
     found: jax.Array = lax.fori_loop(0, (size - 1).bit_length(), double, start)

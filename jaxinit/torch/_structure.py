@@ -94,8 +94,7 @@ def dirac(
 
     def as_jax(shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the shape in JAX's layout, checked as it was given."""
-        if len(shape) not in (3, 4, 5):
-            raise check.Unfit("needs a kernel of 3, 4 or 5 axes.", shape=shape)
+        check.kernel(shape)
         outputs = shape[-1 if layout == "jax" else 0]
         if outputs % groups:
             rule = f"groups={groups} do not divide the {outputs} outputs."
