@@ -72,17 +72,34 @@ NONLINEARITIES = tuple(sorted({*ACTIVATIONS, *_SQUARED}))
 
 # Gauss-Legendre with 8 nodes on panels of 1/64, so that kinks of the usual activations
 # (at 0, 1, 3, 6) fall on panel borders. Beyond 12 the normal density is below 1e-31.
-_REACH, _PANELS_PER_UNIT, _ORDER = 12, 64, 8
+_REACH, _PANELS_PER_UNIT = 12, 64
+_RULE = np.polynomial.legendre.leggauss(8)
+
+
+def on_panels(
+    borders: np.ndarray, rule: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a rule of [-1, 1], nodes and weights, on every panel between borders.
+
+    Borders rise along the last axis; nodes of an empty panel have weight 0.
+    """
+    node, weight = rule
+    half = np.diff(borders)[..., None] / 2
+    nodes = borders[..., :-1, None] + half + half * node
+    shape = (*borders.shape[:-1], -1)
+    return nodes.reshape(shape), (half * weight).reshape(shape)
+
+
+def normal_density(z: np.ndarray) -> np.ndarray:
+    """Computes the density of the standard normal law."""
+    return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:  # both [nodes]
     """Computes nodes and weights of the standard normal measure."""
-    node, weight = np.polynomial.legendre.leggauss(_ORDER)
-    half = 0.5 / _PANELS_PER_UNIT
-    centre = np.arange(-_REACH + half, _REACH, 2 * half)
-    z = (centre[:, None] + half * node).ravel()
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return z, np.tile(half * weight, centre.size) * density
+    count = 2 * _REACH * _PANELS_PER_UNIT
+    z, weight = on_panels(np.linspace(-_REACH, _REACH, count + 1), _RULE)
+    return z, weight * normal_density(z)
 
 
 def _second_moment(function: Activation) -> float:

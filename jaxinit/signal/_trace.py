@@ -1,0 +1,490 @@
+"""Finds a model's layers in its jaxpr, and measures at them while it runs.
+
+A layer is a matrix product or convolution of data with a weight. Its output is the
+product, or the sum with a bias that follows; its activation is the chain of elementwise
+operations behind that. Modules are seen by tags (`jax.ad_checkpoint.checkpoint_name`)
+that an adapter puts on their outputs. Bodies of `scan` and of rematerialised functions
+are entered; those of `while`, `cond` and of functions with derivatives of their own are
+taken as they are.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
+Values = dict[str, jax.Array]  # by their part in a site
+
+TAG = "jaxinit:"
+_CALLS = {"jit", "pjit", "closed_call", "core_call"}
+_REMAT = {"checkpoint", "remat", "remat2"}
+_SAME = {"reshape", "convert_element_type", "copy", "squeeze", "expand_dims", "name"}
+_SPREAD = _SAME | {"broadcast_in_dim", "transpose"}
+_ELEMENTWISE = frozenset(
+    """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
+    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
+    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name ne
+    neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
+    stop_gradient sub tan tanh xor""".split()
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """A place in a jaxpr where something is measured."""
+
+    number: int
+    path: str  # of the module, or of the weight
+    output: core.Var
+    leaf: int | None = None  # of the weight; None for a module
+    kind: str = "module"  # or dense, conv
+    fan_in: int = 0
+    unit_axes: tuple[int, ...] = (-1,)  # of the output
+    weight_unit_axes: tuple[int, ...] = (-1,)
+    product: core.Var | None = None
+    weight: core.Var | None = None
+    bias: core.Var | None = None
+    input: core.Var | None = None
+    chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
+    activated: core.Var | None = None  # the last of the chain
+    behind: int | None = None  # the site whose activation is this one's input
+
+    @property
+    def parts(self) -> dict[str, core.Var]:
+        """The variables that are kept."""
+        parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
+        if self.behind is None:
+            parts["input"] = self.input
+        return {name: var for name, var in parts.items() if var is not None}
+
+    @property
+    def activation(self) -> Callable[[jax.Array], jax.Array] | None:
+        """The elementwise function behind the output, None if there is none."""
+        if self.activated is None:
+            return None
+        return functools.partial(_apply_chain, self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """A jaxpr without inner calls, its sites, and the plans of its loops."""
+
+    closed: core.ClosedJaxpr
+    sites: tuple[Site, ...]
+    inner: Mapping[int, "Plan"]  # by the equation's index
+
+    def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[tuple[Site, tuple]]:
+        """Yields sites in the order of execution, each with the lengths of its loops."""
+        places = {site.output: site for site in self.sites if site.kind != "module"}
+        tags = [site for site in self.sites if site.kind == "module"]
+        for index, eqn in enumerate(self.closed.jaxpr.eqns):
+            if plan := self.inner.get(index):
+                length = eqn.params.get("length")
+                more = (length,) if length is not None else ()
+                yield from plan.all_sites((*steps, *more))
+            for var in eqn.outvars:
+                if site := places.get(var):
+                    yield site, steps
+            yield from ((site, steps) for site in tags if site.output in eqn.outvars)
+
+
+def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
+    """Finds the sites of a traced model.
+
+    Args:
+      closed: the jaxpr of the model.
+      origins: for each of its arguments, the number of the parameter's leaf as a set of
+        one, or None for data.
+    """
+    return _plan(closed, list(origins), itertools.count())
+
+
+def _plan(
+    closed: core.ClosedJaxpr, origins: list[Origin], numbers: Iterator[int]
+) -> Plan:
+    flat = _flattened(closed)
+    jaxpr = flat.jaxpr
+    origin: dict[core.Var, Origin] = dict(zip(jaxpr.invars, origins, strict=True))
+    origin |= {var: frozenset() for var in jaxpr.constvars}
+    inner: dict[int, Plan] = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        found = [_origin(origin, atom) for atom in eqn.invars]
+        if body := _body(eqn):
+            entering = _entering(eqn, found)
+            child = _plan(body, entering, numbers)
+            if child.sites or child.inner:
+                inner[index] = child
+        known = None if None in found else frozenset().union(*found)  # type: ignore[arg-type]
+        origin |= {var: known for var in eqn.outvars}
+    uses = _uses(jaxpr)
+    sites = [
+        site
+        for index, eqn in enumerate(jaxpr.eqns)
+        if (site := _site(jaxpr, index, eqn, origin, uses, numbers))
+    ]
+    return Plan(flat, tuple(_linked(jaxpr, sites)), inner)
+
+
+def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """Inlines calls that hold layers; calls of elementwise functions keep their name."""
+    if not any(_holds_layers(eqn) and _is_call(eqn) for eqn in closed.jaxpr.eqns):
+        return closed
+
+    def inlined(closed: core.ClosedJaxpr, *args: Any) -> list[Any]:
+        env = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        env |= dict(zip(closed.jaxpr.invars, args, strict=True))
+        for eqn in closed.jaxpr.eqns:
+            values = [_read(env, atom) for atom in eqn.invars]
+            if _is_call(eqn) and _holds_layers(eqn):
+                body = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
+                results = inlined(body, *values)
+            else:
+                results = _bind(eqn, values)
+            env |= dict(zip(eqn.outvars, results, strict=True))
+        return [_read(env, atom) for atom in closed.jaxpr.outvars]
+
+    flat: core.ClosedJaxpr = jax.make_jaxpr(functools.partial(inlined, closed))(
+        *closed.in_avals
+    )
+    return flat
+
+
+def _is_call(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name in _CALLS
+
+
+def _holds_layers(eqn: core.JaxprEqn) -> bool:
+    """Returns whether there are products, tags or loops in the calls of an equation."""
+    if eqn.primitive.name in {"dot_general", "conv_general_dilated"} or _tag(eqn):
+        return True
+    return any(
+        _holds_layers(inside)
+        for body in core.jaxprs_in_params(eqn.params)
+        for inside in body.eqns
+    )
+
+
+def _tag(eqn: core.JaxprEqn) -> str | None:
+    if eqn.primitive.name != "name":
+        return None
+    name = str(eqn.params["name"])
+    return name if name.startswith(TAG) else None
+
+
+def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """Takes the body of a scan or of a rematerialised function that holds layers."""
+    if not _holds_layers(eqn):
+        return None
+    if eqn.primitive.name == "scan":
+        body: core.ClosedJaxpr = eqn.params["jaxpr"]
+        return body
+    if eqn.primitive.name in _REMAT:
+        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
+    return None
+
+
+def _entering(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
+    """Finds the origins of a body's arguments; what a loop carries is data."""
+    if eqn.primitive.name != "scan":
+        return found
+    consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    return [*found[:consts], *[None] * carried, *found[consts + carried :]]
+
+
+def _origin(origin: Mapping[core.Var, Origin], atom: Any) -> Origin:
+    return frozenset() if isinstance(atom, core.Literal) else origin[atom]
+
+
+def _uses(jaxpr: core.Jaxpr) -> dict[Any, list[int]]:
+    """Lists the equations that read each variable; -1 stands for the results."""
+    uses: dict[Any, list[int]] = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        for atom in eqn.invars:
+            if not isinstance(atom, core.Literal):
+                uses.setdefault(atom, []).append(index)
+    for atom in jaxpr.outvars:
+        if not isinstance(atom, core.Literal):
+            uses.setdefault(atom, []).append(-1)
+    return uses
+
+
+def _site(
+    jaxpr: core.Jaxpr,
+    index: int,
+    eqn: core.JaxprEqn,
+    origin: Mapping[core.Var, Origin],
+    uses: Mapping[Any, list[int]],
+    numbers: Iterator[int],
+) -> Site | None:
+    if tag := _tag(eqn):
+        return Site(next(numbers), tag.removeprefix(TAG), eqn.outvars[0])
+    name = eqn.primitive.name
+    if name not in {"dot_general", "conv_general_dilated"}:
+        return None
+    known = [_origin(origin, atom) for atom in eqn.invars]
+    if (known[0] is None) == (known[1] is None):
+        return None
+    side = 0 if known[0] is not None else 1
+    leaves = known[side]
+    if not leaves:  # a constant, not a parameter
+        return None
+    weight, data = eqn.invars[side], eqn.invars[1 - side]
+    output = eqn.outvars[0]
+    rank = len(output.aval.shape)
+    if name == "dot_general":
+        (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+        contracted, batched = (left, left_batch) if side == 0 else (right, right_batch)
+        shape = weight.aval.shape
+        free = [i for i in range(len(shape)) if i not in (*contracted, *batched)]
+        start = len(batched) if side == 0 else rank - len(free)
+        unit_axes = tuple(range(start, start + len(free)))
+        weight_units, kind = tuple(free), "dense"
+        fan_in = math.prod(shape[i] for i in contracted)
+    else:
+        numbers_of = eqn.params["dimension_numbers"]
+        unit_axes, weight_units = (numbers_of.out_spec[1],), (numbers_of.rhs_spec[0],)
+        kind = "conv"
+        fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
+    output, bias = _with_bias(jaxpr, output, origin, uses)
+    chain, activated = _activation(jaxpr, output, uses)
+    return Site(
+        next(numbers),
+        "",
+        output,
+        min(leaves),
+        kind,
+        fan_in,
+        unit_axes,
+        weight_units,
+        eqn.outvars[0],
+        weight,
+        bias,
+        data,
+        chain,
+        activated,
+    )
+
+
+def _with_bias(
+    jaxpr: core.Jaxpr,
+    output: core.Var,
+    origin: Mapping[core.Var, Origin],
+    uses: Mapping[Any, list[int]],
+) -> tuple[core.Var, Any]:
+    """Follows a product to the sum with its bias, if it is read by nothing else."""
+    at = output
+    while len(readers := uses.get(at, [])) == 1 and readers[0] >= 0:
+        eqn = jaxpr.eqns[readers[0]]
+        if eqn.primitive.name == "add":
+            other = next((a for a in eqn.invars if a is not at), at)
+            if isinstance(other, core.Literal) or not origin[other]:
+                break
+            if eqn.outvars[0].aval.shape != output.aval.shape:
+                break
+            return eqn.outvars[0], other
+        same = eqn.outvars[0].aval.shape == output.aval.shape
+        if eqn.primitive.name not in {"convert_element_type", "copy"} or not same:
+            break
+        at = eqn.outvars[0]
+    return output, None
+
+
+def _activation(
+    jaxpr: core.Jaxpr, output: core.Var, uses: Mapping[Any, list[int]]
+) -> tuple[tuple[core.JaxprEqn, ...], core.Var | None]:
+    """Finds the chain of elementwise operations that starts at an output."""
+    reached: dict[Any, int] = {output: -1}
+    chain: dict[int, core.JaxprEqn] = {}
+    scalars: set[Any] = set()
+    for index, eqn in enumerate(jaxpr.eqns):
+        mine = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+        spread = eqn.primitive.name == "broadcast_in_dim"
+        if all(a in scalars for a in mine) and (
+            spread or not any(v.aval.shape for v in eqn.outvars)
+        ):
+            scalars.update(eqn.outvars)
+            chain[index] = eqn
+            continue
+        if not any(a in reached for a in mine) or not _elementwise(eqn):
+            continue
+        if all(a in reached or a in scalars for a in mine):
+            chain[index] = eqn
+            reached |= {var: index for var in eqn.outvars}
+    ends = [
+        var
+        for var, index in reached.items()
+        if index >= 0
+        and var.aval.shape == output.aval.shape
+        and jnp.issubdtype(var.aval.dtype, np.floating)
+        and any(use not in chain for use in uses.get(var, []))
+    ]
+    if not ends:
+        return (), None
+    end = max(ends, key=lambda var: reached[var])
+    needed = {end}
+    kept = []
+    for index in sorted(chain, reverse=True):
+        if needed.intersection(chain[index].outvars):
+            kept.append(chain[index])
+            needed.update(
+                a for a in chain[index].invars if not isinstance(a, core.Literal)
+            )
+    trivial = all(eqn.primitive.name in _SAME for eqn in kept)
+    return ((), None) if trivial else (tuple(reversed(kept)), end)
+
+
+def _elementwise(eqn: core.JaxprEqn) -> bool:
+    if eqn.primitive.name in _ELEMENTWISE:
+        return True
+    bodies = list(core.jaxprs_in_params(eqn.params))
+    names = _CALLS | {"custom_jvp_call", "custom_vjp_call"}
+    return (
+        eqn.primitive.name in names
+        and bool(bodies)
+        and all(
+            _elementwise(inside)
+            or (inside.primitive.name == "broadcast_in_dim" and _of_scalar(inside))
+            for body in bodies
+            for inside in body.eqns
+        )
+    )
+
+
+def _of_scalar(eqn: core.JaxprEqn) -> bool:
+    return not eqn.invars[0].aval.shape
+
+
+def _apply_chain(site: Site, x: jax.Array) -> jax.Array:
+    """Applies the activation behind a site to an array of any shape.
+
+    The chain has the output's shape and dtype written into it, so others are filled up.
+    """
+    shape, dtype = site.output.aval.shape, site.output.aval.dtype
+    if x.shape != shape or x.dtype != dtype:
+        size = math.prod(shape)
+        rows = -(-x.size // size)
+        flat = jnp.pad(x.reshape(-1).astype(dtype), (0, rows * size - x.size))
+        full = [_apply_chain(site, row.reshape(shape)) for row in jnp.split(flat, rows)]
+        return jnp.concatenate(full).reshape(-1)[: x.size].reshape(x.shape)
+    env: dict[Any, Any] = {site.output: x}
+    for eqn in site.chain:
+        values = [_read(env, atom) for atom in eqn.invars]
+        env |= dict(zip(eqn.outvars, _bind(eqn, values), strict=True))
+    found: jax.Array = env[site.activated]
+    return found
+
+
+def _linked(jaxpr: core.Jaxpr, sites: list[Site]) -> Iterator[Site]:
+    """Notes of each layer whose activation, if any, is its input."""
+    roots: dict[Any, Any] = {}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in _SAME:
+            source = eqn.invars[0]
+            if not isinstance(source, core.Literal):
+                roots[eqn.outvars[0]] = roots.get(source, source)
+    ends = {}
+    for site in sites:
+        if site.kind != "module":
+            end = site.output if site.activated is None else site.activated
+            ends[roots.get(end, end)] = site.number
+    for site in sites:
+        behind = ends.get(roots.get(site.input, site.input))
+        yield dataclasses.replace(site, behind=behind) if behind is not None else site
+
+
+def _read(env: Mapping[Any, Any], atom: Any) -> Any:
+    return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+
+def _bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
+    params = eqn.primitive.get_bind_params(eqn.params)
+    with eqn.ctx.manager:
+        results = eqn.primitive.bind(*values, **params)
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+
+def evaluate(
+    plan: Plan, args: Sequence[Any], shifts: Mapping[int, Values]
+) -> tuple[list[Any], dict[int, Values]]:
+    """Runs a planned jaxpr and keeps what flows through its sites.
+
+    Args:
+      plan: the plan.
+      args: the arguments of the jaxpr.
+      shifts: for each site to keep, what is added to its ``output`` and ``weight``:
+        zeros, in whose place a derivative stands. Within loops they have a leading axis
+        for each.
+
+    Returns:
+      The results, and for each site ``output``, ``weight``, ``bias`` and ``input``, as
+      far as it has them; ``input`` only where no other layer's activation is known to
+      be it. Within loops they have a leading axis for each.
+    """
+    jaxpr = plan.closed.jaxpr
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, plan.closed.consts, strict=True))
+    env |= dict(zip(jaxpr.invars, args, strict=True))
+    sites: dict[Any, list[Site]] = {}
+    for site in plan.sites:
+        if site.number in shifts:
+            sites.setdefault(site.output, []).append(site)
+    products = {site.product: site for site in plan.sites if site.weight is not None}
+    found: dict[int, Values] = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        values = [_read(env, atom) for atom in eqn.invars]
+        if body := plan.inner.get(index):
+            results, inside = _enter(eqn, body, values, shifts)
+            found |= inside
+        else:
+            if site := products.get(eqn.outvars[0]):
+                side = list(eqn.invars).index(site.weight)
+                values[side] = values[side] + shifts[site.number]["weight"]
+            results = _bind(eqn, values)
+        env |= dict(zip(eqn.outvars, results, strict=True))
+        for var in eqn.outvars:
+            for site in sites.get(var, []):
+                env[var] = env[var] + shifts[site.number]["output"]
+                found[site.number] = {
+                    name: _read(env, at) for name, at in site.parts.items()
+                }
+    return [_read(env, atom) for atom in jaxpr.outvars], found
+
+
+def _enter(
+    eqn: core.JaxprEqn,
+    body: Plan,
+    values: list[Any],
+    shifts: Mapping[int, Values],
+) -> tuple[list[Any], dict[int, Values]]:
+    """Evaluates a loop or a rematerialised function."""
+    inside = {site.number for site, _ in body.all_sites()}
+    mine = {number: values for number, values in shifts.items() if number in inside}
+    if eqn.primitive.name != "scan":
+        policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
+        run = functools.partial(evaluate, body)
+        return jax.checkpoint(run, policy=policy, prevent_cse=cse)(values, mine)
+    count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry = values[:count], values[count : count + carried]
+
+    def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
+        each, shifts = xs
+        results, found = evaluate(body, [*consts, *carry, *each], shifts)
+        return results[:carried], (results[carried:], found)
+
+    last, (stacked, found) = jax.lax.scan(
+        step,
+        carry,
+        (values[count + carried :], mine),
+        length=eqn.params["length"],
+        reverse=eqn.params["reverse"],
+        unroll=eqn.params["unroll"],
+    )
+    return [*last, *stacked], found
