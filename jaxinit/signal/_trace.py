@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxinit.model import bind
+
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
 Values = dict[str, jax.Array]  # by their part in a site
 
@@ -147,7 +149,7 @@ def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
                 body = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
                 results = inlined(body, *values)
             else:
-                results = _bind(eqn, values)
+                results = bind(eqn, values)
             env |= dict(zip(eqn.outvars, results, strict=True))
         return [_read(env, atom) for atom in closed.jaxpr.outvars]
 
@@ -377,7 +379,8 @@ def _apply_chain(site: Site, x: jax.Array) -> jax.Array:
     env: dict[Any, Any] = {site.output: x}
     for eqn in site.chain:
         values = [_read(env, atom) for atom in eqn.invars]
-        env |= dict(zip(eqn.outvars, _bind(eqn, values), strict=True))
+        results = values if eqn.primitive.name == "name" else bind(eqn, values)
+        env |= dict(zip(eqn.outvars, results, strict=True))
     found: jax.Array = env[site.activated]
     return found
 
@@ -402,14 +405,6 @@ def _linked(jaxpr: core.Jaxpr, sites: list[Site]) -> Iterator[Site]:
 
 def _read(env: Mapping[Any, Any], atom: Any) -> Any:
     return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-
-def _bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
-    params = eqn.primitive.get_bind_params(eqn.params)
-    with eqn.ctx.manager:
-        results = eqn.primitive.bind(*values, **params)
-    return list(results) if eqn.primitive.multiple_results else [results]
-
 
 
 def evaluate(
@@ -447,7 +442,7 @@ def evaluate(
             if site := products.get(eqn.outvars[0]):
                 side = list(eqn.invars).index(site.weight)
                 values[side] = values[side] + shifts[site.number]["weight"]
-            results = _bind(eqn, values)
+            results = bind(eqn, values)
         env |= dict(zip(eqn.outvars, results, strict=True))
         for var in eqn.outvars:
             for site in sites.get(var, []):

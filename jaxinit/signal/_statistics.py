@@ -1,0 +1,123 @@
+"""Statistics of what flows through one layer, and of its gradients."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit.signal._trace import Site
+
+_FLAT = 0.05  # of the steepest slope: an activation is saturated below it
+_ALIKE = 1e-5  # of the units' root mean square: projections this close are equal
+_SAMPLE = 256  # entries of an output that are kept for histograms
+
+
+def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Computes the statistics of one layer. # scalars, but for the sample"""
+    y = parts["output"]
+    y = jnp.abs(y) if jnp.iscomplexobj(y) else y.astype(wide(y))
+    found = {**_moments(y), "sample": _sampled(y)}
+    found["zeros"] = (y == 0).mean()
+    found["nonfinite"] = (~jnp.isfinite(y)).mean()
+    found["distance"] = _distance(y)
+    found["alike"] = _alike(y, site.unit_axes)
+    if site.activation is not None:
+        found |= _of_activation(site, parts["output"])
+    gradient = _moments(parts["gradient_output"])
+    found |= {f"gradient_{name}": gradient[name] for name in ("std", "rms")}
+    g = parts["gradient_output"]
+    found["gradient_nonfinite"] = (~jnp.isfinite(g)).mean()
+    examples = y.shape[0] if y.ndim > 1 else 1
+    found["gradient_norm"] = gradient["rms"] * math.sqrt(y.size / examples)
+    if "weight" in parts:
+        found["weight_std"] = _moments(parts["weight"])["std"]
+        g = parts["gradient_weight"]
+        found["weight_gradient_std"] = _moments(g)["rms"]
+        found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)
+    if "bias" in parts:
+        found["bias_std"] = _moments(parts["bias"])["std"]
+    if "input" in parts and is_float(parts["input"].dtype):
+        found["input_rms"] = _moments(parts["input"])["rms"]
+    return found
+
+
+def _moments(x: jax.Array) -> dict[str, jax.Array]:
+    """Computes moments of the entries, scaled so that no square leaves the range."""
+    x = jnp.abs(x) if jnp.iscomplexobj(x) else x.astype(wide(x))
+    largest = jnp.abs(x).max(initial=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    u = x / scale
+    mean = u.mean()
+    variance = ((u - mean) ** 2).mean()
+    return {
+        "mean": scale * mean,
+        "std": scale * jnp.sqrt(variance),
+        "rms": scale * jnp.sqrt(variance + mean**2),
+        "fourth": ((u - mean) ** 4).mean() / variance**2,
+        "largest": largest,
+    }
+
+
+def _sampled(y: jax.Array) -> jax.Array:
+    """Takes entries at equal distances."""
+    flat = y.reshape(-1)
+    return flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE]
+
+
+def _distance(y: jax.Array) -> jax.Array:
+    """Computes one less the mean cosine of an example's output and the next one's."""
+    if y.ndim < 2 or y.shape[0] < 2:
+        return jnp.full((), jnp.nan, y.dtype)
+    flat = y.reshape(y.shape[0], -1)
+    scale = jnp.abs(flat).max(1, keepdims=True)
+    flat = flat / jnp.where(scale > 0, scale, 1)
+    direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
+    return ((direction - jnp.roll(direction, 1, 0)) ** 2).sum(1).mean() / 2
+
+
+def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
+    """Computes the share of units that equal another one, by one projection of each."""
+    x = jnp.abs(x) if jnp.iscomplexobj(x) else x.astype(wide(x))
+    if x.ndim == 0:
+        return jnp.zeros((), x.dtype)
+    units = math.prod(x.shape[axis] for axis in unit_axes)
+    x = jnp.moveaxis(x, unit_axes, range(-len(unit_axes), 0)).reshape(-1, units)
+    if units < 2:
+        return jnp.zeros((), x.dtype)
+    scale = jnp.abs(x).max()
+    x = x / jnp.where(scale > 0, scale, 1)
+    weights = jnp.sin(jnp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
+    projected = jnp.sort(weights @ x)
+    size = jnp.sqrt((projected**2).mean())
+    near = jnp.diff(projected) <= _ALIKE * size
+    return near.mean()
+
+
+def _of_activation(site: Site, y: jax.Array) -> dict[str, jax.Array]:
+    """Computes shares of zeros, of dead and of saturated units behind a layer."""
+    activation = site.activation
+    assert activation is not None
+    a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
+    with jax.ensure_compile_time_eval():
+        grid = jnp.linspace(-8, 8, 321, dtype=y.dtype)
+        steep = jax.jvp(activation, (grid,), (jnp.ones_like(grid),))[1]
+        steepest = float(jnp.abs(steep).max())
+    zero = a == 0
+    axes = {axis % y.ndim for axis in site.unit_axes}
+    others = tuple(axis for axis in range(y.ndim) if axis not in axes)
+    return {
+        "activation_zeros": zero.mean(),
+        "dead": zero.all(others).mean(),
+        "saturated": ((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
+    }
+
+
+def is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, np.inexact))
+
+
+def wide(x: jax.Array) -> Any:
+    return jnp.promote_types(x.dtype, np.float32)
