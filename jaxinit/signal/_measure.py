@@ -13,7 +13,7 @@ from jaxinit import _check as check
 from jaxinit.model import merged
 from jaxinit.signal._model import Model
 from jaxinit.signal._statistics import is_float, of_layer, wide
-from jaxinit.signal._trace import Plan, Site, Values, evaluate, plan
+from jaxinit.signal._trace import Placed, Plan, Site, Values, evaluate, plan
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -27,14 +27,8 @@ class Measured:
       path: of the module, or of the weight.
       step: the indices of the loops that the site is in.
       shape: of the output, for one seed.
-      forward: ``mean``, ``std``, ``rms``, ``fourth`` (the fourth central moment over the
-        squared variance, 3 for a normal law), ``largest``, ``zeros`` (share),
-        ``nonfinite`` (share), ``distance`` (one less the cosine of different inputs),
-        ``alike`` (share of units equal to another), ``sample``; where an activation
-        follows ``activation_zeros``, ``dead``, ``saturated`` (shares); of the weight
-        ``weight_std``, ``bias_std``; ``input_rms``.
-      backward: of the gradient at the output ``std``, ``rms``, ``norm`` (per example),
-        ``nonfinite``; at the weight ``weight_std`` and ``weight_alike``.
+      forward: statistics as in `Layer`.
+      backward: statistics of gradients as in `Layer`.
     """
 
     site: Site
@@ -96,8 +90,8 @@ def measure(
             "has no layer: no matrix product or convolution of its input with a weight "
             "(those inside while loops, cond and functions with derivatives of their "
             "own are not seen).",
-            model=_path(()) or "model",
-        ).at("check", "model")
+            model="a model",
+        )
     out_tree = jax.eval_shape(model.apply, params, rest, key, *inputs)
     structure = jax.tree.structure(out_tree)
 
@@ -142,7 +136,7 @@ def _path(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _named(found: Plan, paths: list[str]) -> list[tuple[Site, tuple[int, ...]]]:
+def _named(found: Plan, paths: list[str]) -> list[Placed]:
     """Gives layers the paths of their weights, and drops tags that repeat a layer.
 
     A weight used twice gives two layers, the second named "path #2".
@@ -150,7 +144,7 @@ def _named(found: Plan, paths: list[str]) -> list[tuple[Site, tuple[int, ...]]]:
     parents = {path: path.rpartition("/")[0] for path in paths}
     weights = [s.leaf for s, _ in found.all_sites() if s.leaf is not None]
     alone = [paths[leaf] for leaf in set(weights)]
-    named: list[tuple[Site, tuple[int, ...]]] = []
+    named: list[Placed] = []
     seen: dict[str, int] = {}
     for site, steps in found.all_sites():
         if site.leaf is None:
@@ -162,7 +156,7 @@ def _named(found: Plan, paths: list[str]) -> list[tuple[Site, tuple[int, ...]]]:
         named.append((_renamed(site, name, seen[name]), steps))
     layers = {site.number: (site, steps) for site, steps in named}
     taken = {site.path for site, _ in named}
-    every: list[tuple[Site, tuple[int, ...]]] = []
+    every: list[Placed] = []
     for site, steps in found.all_sites():
         if site.leaf is not None:
             every.append(layers[site.number])
@@ -177,7 +171,7 @@ def _renamed(site: Site, name: str, count: int) -> Site:
     return dataclasses.replace(site, path=path)
 
 
-def _shifts(sites: list[tuple[Site, tuple[int, ...]]]) -> dict[int, Values]:
+def _shifts(sites: list[Placed]) -> dict[int, Values]:
     """Makes the zeros in whose place derivatives stand."""
     return {
         site.number: {
@@ -205,15 +199,15 @@ def _scalar(number: Any) -> jax.Array:
     if number.shape or not is_float(number.dtype):
         raise check.Unfit(
             "loss must return one real number, such as jnp.mean(...).", loss=number
-        ).at("check", "model")
+        )
     return number
 
 
 def _grouped(
-    sites: list[tuple[Site, tuple[int, ...]]],
-) -> list[list[tuple[Site, tuple[int, ...]]]]:
+    sites: list[Placed],
+) -> list[list[Placed]]:
     """Puts sites together whose values have equal forms and activations."""
-    groups: dict[Any, list[tuple[Site, tuple[int, ...]]]] = {}
+    groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in site.parts.items()]
         groups.setdefault((tuple(form), _form(site), site.unit_axes), []).append(
@@ -223,15 +217,15 @@ def _grouped(
 
 
 def _statistics(
-    groups: list[list[tuple[Site, tuple[int, ...]]]],
+    groups: list[list[Placed]],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
 ) -> list[dict[str, jax.Array]]:
-    """Computes statistics, those of a group in one loop. # each [sites * steps]
+    """Computes statistics, those of a group in one loop.
 
     What is compiled should grow with the kinds of layers and not with their number.
     """
-    found = []
+    found = []  # each [sites * steps]
     for group in groups:
         columns = {}
         for prefix, source in (("", values), ("gradient_", gradients)):
@@ -256,8 +250,8 @@ def _form(site: Site) -> str:
 
 
 def _layers(
-    sites: list[tuple[Site, tuple[int, ...]]],
-    groups: list[list[tuple[Site, tuple[int, ...]]]],
+    sites: list[Placed],
+    groups: list[list[Placed]],
     statistics: list[dict[str, np.ndarray]],
 ) -> tuple[Measured, ...]:
     """Makes a layer of each site and step, in the order of execution."""
@@ -305,9 +299,10 @@ def _singular(model: Model, inputs: tuple[Any, ...], params: Any) -> Any:
         y, back = jax.vjp(output, x)
         forth = jax.linear_transpose(back, y)
         smallest = min(x.size, y.size)
-        u = jax.random.normal(start, (min(vectors, smallest), y.size), y.dtype)
+        u = jax.random.normal(start, (y.size, min(vectors, smallest)), y.dtype)
+        u = jnp.linalg.qr(u)[0].T  # orthonormal: exact where all values are equal
         pulled = jax.vmap(back)(u)[0]
-        mean = (pulled**2).sum() / (len(u) * smallest)
+        mean = (pulled**2).sum() / len(u) * (y.size / smallest)
 
         def improve(_: int, u: jax.Array) -> jax.Array:
             u = jnp.linalg.qr(u.T)[0].T

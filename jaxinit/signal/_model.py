@@ -54,18 +54,19 @@ def adapt(
             "is a model whose weights are drawn already. Pass its class, or a function "
             "that takes rngs and returns it: lambda rngs: Model(..., rngs=rngs).",
             model=type(model).__name__,
-        ).at("check", "model")
+        )
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise check.Unfit(
             f"is a Linen class: pass a module, {model.__name__}(...).",
             model=model.__name__,
-        ).at("check", "model")
+        )
     if callable(model):
         return _nnx(model, arguments, streams)
-    raise check.WrongType(
+    raise check.Unfit(
         "must be a Flax module, an NNX class or factory, or (init_fn, apply_fn).",
+        TypeError,
         model=model,
-    ).at("check", "model")
+    )
 
 
 def _tagged(value: Any, path: str) -> Any:
@@ -81,7 +82,7 @@ def _pure(pair: Any, arguments: Mapping[str, Any]) -> Model:
             "a model of functions is the pair (init_fn, apply_fn): init_fn(key) makes "
             "the parameters, apply_fn(params, *inputs) the output.",
             model=pair,
-        ).at("check", "model")
+        )
     init, apply = pair
     return Model(
         lambda key: (init(key), ()),
@@ -136,10 +137,11 @@ def _nnx(
         named = "rngs" in inspect.signature(factory).parameters
         made = factory(rngs=rngs) if named else factory(rngs)
         if not isinstance(made, nnx.Module):
-            raise check.WrongType(
-                "a function given as the model must take rngs and return an nnx.Module.",
-                returned=made,
-            ).at("check", "model")
+            raise check.Unfit(
+                "a function as the model must take rngs and return an nnx.Module.",
+                TypeError,
+                model=made,
+            )
         return made
 
     graph: list[Any] = []

@@ -39,7 +39,7 @@ class Layer:
         (some entries, [seeds, entries]); behind it, if an activation follows,
         ``activation_zeros``, ``dead`` (units that are zero for every input) and
         ``saturated`` (shares); of a layer's weight and bias ``weight_std`` and
-        ``bias_std``; ``input_rms`` where the input is no other layer's activation.
+        ``bias_rms``; ``input_rms`` where the input is no other layer's activation.
       backward: of the gradient at the output ``std``, ``rms``, ``nonfinite`` (share)
         and ``norm`` (per example); of that at the weight ``weight_std`` (root mean
         square) and ``weight_alike`` (share of units that equal another).

@@ -16,7 +16,7 @@ _SAMPLE = 256  # entries of an output that are kept for histograms
 
 
 def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Computes the statistics of one layer. # scalars, but for the sample"""
+    """Computes the statistics of one layer, scalars but for the sample."""
     y = parts["output"]
     y = jnp.abs(y) if jnp.iscomplexobj(y) else y.astype(wide(y))
     found = {**_moments(y), "sample": _sampled(y)}
@@ -38,7 +38,7 @@ def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]
         found["weight_gradient_std"] = _moments(g)["rms"]
         found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)
     if "bias" in parts:
-        found["bias_std"] = _moments(parts["bias"])["std"]
+        found["bias_rms"] = _moments(parts["bias"])["rms"]
     if "input" in parts and is_float(parts["input"].dtype):
         found["input_rms"] = _moments(parts["input"])["rms"]
     return found

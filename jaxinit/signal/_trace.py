@@ -33,8 +33,8 @@ _SPREAD = _SAME | {"broadcast_in_dim", "transpose"}
 _ELEMENTWISE = frozenset(
     """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
     convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
-    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name ne
-    neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
+    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name
+    ne neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
     stop_gradient sub tan tanh xor""".split()
 )
 
@@ -75,6 +75,9 @@ class Site:
         return functools.partial(_apply_chain, self)
 
 
+Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of its loops
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """A jaxpr without inner calls, its sites, and the plans of its loops."""
@@ -83,8 +86,8 @@ class Plan:
     sites: tuple[Site, ...]
     inner: Mapping[int, "Plan"]  # by the equation's index
 
-    def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[tuple[Site, tuple]]:
-        """Yields sites in the order of execution, each with the lengths of its loops."""
+    def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[Placed]:
+        """Yields sites as they are executed, each with the lengths of its loops."""
         places = {site.output: site for site in self.sites if site.kind != "module"}
         tags = [site for site in self.sites if site.kind == "module"]
         for index, eqn in enumerate(self.closed.jaxpr.eqns):
@@ -136,7 +139,7 @@ def _plan(
 
 
 def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """Inlines calls that hold layers; calls of elementwise functions keep their name."""
+    """Inlines calls that hold layers; elementwise functions keep their name."""
     if not any(_holds_layers(eqn) and _is_call(eqn) for eqn in closed.jaxpr.eqns):
         return closed
 
@@ -328,7 +331,14 @@ def _activation(
         and jnp.issubdtype(var.aval.dtype, np.floating)
         and any(use not in chain for use in uses.get(var, []))
     ]
-    if not ends:
+    # An output that is also read as it is goes on by another way: into a
+    # normalisation, say, which squares it besides.
+    same = {output}
+    for eqn in chain.values():
+        if eqn.primitive.name in _SAME and eqn.invars[0] in same:
+            same.update(eqn.outvars)
+    escapes = any(use not in chain for var in same for use in uses.get(var, []))
+    if not ends or escapes:
         return (), None
     end = max(ends, key=lambda var: reached[var])
     needed = {end}

@@ -1,0 +1,199 @@
+"""Which initializer for which activation and architecture, and why."""
+
+import dataclasses
+import functools
+import math
+
+from jaxinit import _check as check
+from jaxinit import initializers
+from jaxinit._gain import ACTIVATIONS, Activation
+from jaxinit._gain import gain as gain_of
+from jaxinit._initializer import Initializer
+from jaxinit.signal.theory import MeanField, critical_weight_variance
+
+LAYERS = ("dense", "conv", "depthwise", "recurrent", "embedding", "attention", "output")
+NORMS = ("batch", "layer", "rms", "group", "instance", "weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """An initializer and the reason for it.
+
+    Attributes:
+      initializer: for the weight; its text can be pasted.
+      reason: why, in a few sentences.
+      reference: where that was shown.
+    """
+
+    initializer: Initializer
+    reason: str
+    reference: str
+
+    def __str__(self) -> str:
+        return f"{self.initializer}: {self.reason} [{self.reference}]"
+
+
+_HE = "He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015"
+_LECUN = "LeCun, Bottou, Orr, Muller. Efficient BackProp. 1998"
+_POOLE = (
+    "Schoenholz, Gilmer, Ganguli, Sohl-Dickstein. Deep Information Propagation. 2017"  # noqa: E501
+)
+_PENNINGTON = "Pennington, Schoenholz, Ganguli. Resurrecting the sigmoid. 2017"
+_XIAO = "Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington. Dynamical Isometry and a Mean Field Theory of CNNs. 2018"  # noqa: E501
+_FIXUP = "Zhang, Dauphin, Ma. Fixup Initialization. 2019"
+_GPT2 = "Radford and others. Language Models are Unsupervised Multitask Learners. 2019"
+_SAXE = "Saxe, McClelland, Ganguli. Exact solutions to the nonlinear dynamics of learning. 2014"  # noqa: E501
+_SELU = (
+    "Klambauer, Unterthiner, Mayr, Hochreiter. Self-Normalizing Neural Networks. 2017"  # noqa: E501
+)
+_SIREN = "Sitzmann and others. Implicit Neural Representations with Periodic Activation Functions. 2020"  # noqa: E501
+
+
+def recommend(
+    activation: str | Activation,
+    *,
+    layer: str = "dense",
+    norm: str | None = None,
+    residual: bool = False,
+    depth: int | None = None,
+) -> Recommendation:
+    """Recommends an initializer for the weight of a layer.
+
+    The weight variance is the critical one of mean-field theory where the activation
+    has one (signal and gradient keep their size through any depth), else the one that
+    keeps the variance of the signal.
+
+    Args:
+      activation: what follows the layer in the network: a name that `jaxinit.gain`
+        knows or an elementwise function.
+      layer: "dense", "conv", "depthwise", "recurrent" (from step to step), "embedding",
+        "attention" (its projections) or "output".
+      norm: the normalisation behind the layer: "batch", "layer", "rms", "group",
+        "instance", "weight", or None.
+      residual: whether the layer is the last of a branch that is added to its input.
+      depth: the number of such branches, 1 or above, if known.
+
+    Returns:
+      A `Recommendation`.
+
+    Raises:
+      ValueError: if a name is unknown or the depth below 1.
+      TypeError: if an argument has the wrong type.
+
+    Example:
+      >>> found = jaxinit.signal.recommend("relu")
+      >>> found.initializer == jaxinit.he_normal()
+      True
+      >>> jaxinit.signal.recommend("tanh").initializer == jaxinit.lecun_normal()
+      True
+
+    References:
+      Schoenholz, Gilmer, Ganguli, Sohl-Dickstein. Deep Information Propagation. 2017. https://arxiv.org/abs/1611.01232
+    """  # noqa: E501
+    try:
+        check.choice(LAYERS, layer=layer)
+        if norm is not None:
+            check.choice(NORMS, norm=norm)
+        check.boolean(residual=residual)
+        if depth is not None:
+            check.at_least(1, depth=depth)
+        if isinstance(activation, str):
+            check.choice(tuple(ACTIVATIONS), activation=activation)
+    except check.Unfit as error:
+        raise error.at("recommend", "activation") from None
+    if layer == "embedding":
+        return Recommendation(
+            initializers.normal(0.02),
+            "an embedding has no inputs to sum over; small entries let the first "
+            "normalisation set the scale.",
+            _GPT2,
+        )
+    if layer == "output":
+        return Recommendation(
+            initializers.lecun_normal(),
+            "no activation follows: gain 1 keeps the variance; zeros() is as sound "
+            "here, since the layer below is random, and starts at equal outputs.",
+            _LECUN,
+        )
+    if layer == "recurrent":
+        return Recommendation(
+            initializers.orthogonal(),
+            "the same matrix is applied at every step: all its singular values must be "
+            "1 for a gradient to reach back.",
+            _SAXE,
+        )
+    if residual and norm is None:
+        if depth is None:
+            return Recommendation(
+                initializers.zeros(),
+                "without normalisation, branches that add up make the variance grow "
+                "with depth; a last layer of zeros starts each branch closed.",
+                _FIXUP,
+            )
+        scale = 1 / (2 * depth)
+        return Recommendation(
+            initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
+            f"{depth} branches add up: each with 1/{2 * depth} of the variance keeps "
+            "the sum near that of the input.",
+            _GPT2,
+        )
+    variance, why = weight_variance(activation)
+    if norm is not None:
+        why += f" (the {norm} normalisation forgives another scale)"
+    reference = _reference(activation, variance)
+    axes = ""
+    if layer == "depthwise":
+        axes = " Name groups= so that the fan counts the one channel that feeds."
+    if layer == "conv" and activation in ("tanh", "identity", "linear", "hard_tanh"):
+        return Recommendation(
+            initializers.delta_orthogonal(math.sqrt(variance)),
+            f"{why}; orthogonal in the middle tap keeps all singular values equal.",
+            _XIAO,
+        )
+    return Recommendation(builder_of(variance), why + "." + axes, reference)
+
+
+@functools.lru_cache(maxsize=64)
+def weight_variance(activation: str | Activation) -> tuple[float, str]:
+    """Finds Var[W] * fan_in for an activation, and the reason."""
+    name = activation if isinstance(activation, str) else "the activation"
+    try:
+        variance = critical_weight_variance(activation)
+        star = MeanField(activation, variance).fixed_point
+        if star > 0 or activation in ("identity", "linear", "tanh", "sin", "hard_tanh"):
+            return round(variance, 6), (
+                f"at weight variance {variance:.3g} / fan_in {name} is critical: "
+                "neither signal nor gradient shrinks or grows with depth"
+            )
+    except ValueError:
+        pass
+    function = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+    variance = gain_of(function) ** 2
+    return round(variance, 6), (
+        f"{name} leaves 1/{variance:.3g} of the second moment: weight variance "
+        f"{variance:.3g} / fan_in makes up for it"
+    )
+
+
+def builder_of(variance: float) -> Initializer:
+    """Returns the named initializer of a weight variance, or a scaled one."""
+    if math.isclose(variance, 2, rel_tol=1e-4):
+        return initializers.he_normal()
+    if math.isclose(variance, 1, rel_tol=1e-4):
+        return initializers.lecun_normal()
+    scale = float(f"{variance:.4g}")
+    return initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+
+
+def _reference(activation: str | Activation, variance: float) -> str:
+    if activation in ("relu", "leaky_relu", "relu6"):
+        return _HE
+    if activation == "selu":
+        return _SELU
+    if activation == "sin":
+        return _SIREN
+    if activation in ("identity", "linear"):
+        return _LECUN
+    if activation in ("tanh", "hard_tanh"):
+        return _PENNINGTON
+    return _POOLE
