@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -269,7 +270,11 @@ def _layers(
             made.setdefault(site.number, []).append(
                 Measured(site, site.path, step, shape, mine, backward)
             )
-    return tuple(layer for site, _ in sites for layer in made[site.number])
+    layers: list[Measured] = []
+    for _, each in itertools.groupby(sites, lambda placed: placed[0].loop):
+        inside = [layer for site, _ in each for layer in made[site.number]]
+        layers += sorted(inside, key=lambda layer: layer.step)  # stable
+    return tuple(layers)
 
 
 def _singular(model: Model, inputs: tuple[Any, ...], params: Any) -> Any:

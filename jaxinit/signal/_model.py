@@ -32,7 +32,10 @@ class Model:
 
 
 def adapt(
-    model: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], streams: tuple
+    model: Any,
+    inputs: tuple[Any, ...],
+    arguments: Mapping[str, Any],
+    streams: tuple[str, ...],
 ) -> Model:
     """Finds what a model is and gives it the one form.
 
@@ -91,7 +94,10 @@ def _pure(pair: Any, arguments: Mapping[str, Any]) -> Model:
 
 
 def _linen(
-    model: Any, inputs: tuple[Any, ...], arguments: Mapping[str, Any], streams: tuple
+    model: Any,
+    inputs: tuple[Any, ...],
+    arguments: Mapping[str, Any],
+    streams: tuple[str, ...],
 ) -> Model:
     import flax.linen as nn
     from flax.core import meta
@@ -126,7 +132,7 @@ def _linen(
 
 
 def _nnx(
-    factory: Callable[..., Any], arguments: Mapping[str, Any], streams: tuple
+    factory: Callable[..., Any], arguments: Mapping[str, Any], streams: tuple[str, ...]
 ) -> Model:
     from flax import nnx
 
@@ -134,7 +140,8 @@ def _nnx(
         keys = jax.random.split(key, 1 + len(streams))
         names = dict(zip(("params", *streams), keys, strict=True))
         rngs = nnx.Rngs(keys[0], **names)
-        named = "rngs" in inspect.signature(factory).parameters
+        call = factory.__init__ if isinstance(factory, type) else factory
+        named = "rngs" in inspect.signature(call).parameters
         made = factory(rngs=rngs) if named else factory(rngs)
         if not isinstance(made, nnx.Module):
             raise check.Unfit(
@@ -152,6 +159,8 @@ def _nnx(
         return nnx.to_pure_dict(params), rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
+        # New variables, since one may only change where it was made.
+        rest = jax.tree.map(lambda leaf: leaf, rest)
         model = nnx.merge(graph[0], _state(params), rest)
         return _with_tags(model)(*inputs, **arguments)
 

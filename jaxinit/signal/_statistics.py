@@ -34,6 +34,7 @@ def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]
     found["gradient_norm"] = gradient["rms"] * math.sqrt(y.size / examples)
     if "weight" in parts:
         found["weight_std"] = _moments(parts["weight"])["std"]
+        found["weight_alike"] = _alike(parts["weight"], site.weight_unit_axes)
         g = parts["gradient_weight"]
         found["weight_gradient_std"] = _moments(g)["rms"]
         found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)

@@ -16,27 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
 from jaxinit.model import bind
+from jaxinit.signal._activation import CALLS, SAME, activation, apply
 
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
 Values = dict[str, jax.Array]  # by their part in a site
 
 TAG = "jaxinit:"
-_CALLS = {"jit", "pjit", "closed_call", "core_call"}
 _REMAT = {"checkpoint", "remat", "remat2"}
-_SAME = {"reshape", "convert_element_type", "copy", "squeeze", "expand_dims", "name"}
-_SPREAD = _SAME | {"broadcast_in_dim", "transpose"}
-_ELEMENTWISE = frozenset(
-    """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
-    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
-    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name
-    ne neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
-    stop_gradient sub tan tanh xor""".split()
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +33,7 @@ class Site:
     """A place in a jaxpr where something is measured."""
 
     number: int
+    loop: int  # the number of the loop whose body this is in
     path: str  # of the module, or of the weight
     output: core.Var
     leaf: int | None = None  # of the weight; None for a module
@@ -72,7 +62,7 @@ class Site:
         """The elementwise function behind the output, None if there is none."""
         if self.activated is None:
             return None
-        return functools.partial(_apply_chain, self)
+        return functools.partial(apply, self.chain, self.output, self.activated)
 
 
 Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of its loops
@@ -109,11 +99,11 @@ def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
       origins: for each of its arguments, the number of the parameter's leaf as a set of
         one, or None for data.
     """
-    return _plan(closed, list(origins), itertools.count())
+    return _plan(closed, list(origins), itertools.count(1), 0)
 
 
 def _plan(
-    closed: core.ClosedJaxpr, origins: list[Origin], numbers: Iterator[int]
+    closed: core.ClosedJaxpr, origins: list[Origin], numbers: Iterator[int], loop: int
 ) -> Plan:
     flat = _flattened(closed)
     jaxpr = flat.jaxpr
@@ -124,7 +114,8 @@ def _plan(
         found = [_origin(origin, atom) for atom in eqn.invars]
         if body := _body(eqn):
             entering = _entering(eqn, found)
-            child = _plan(body, entering, numbers)
+            within = next(numbers) if eqn.primitive.name == "scan" else loop
+            child = _plan(body, entering, numbers, within)
             if child.sites or child.inner:
                 inner[index] = child
         known = None if None in found else frozenset().union(*found)  # type: ignore[arg-type]
@@ -132,8 +123,8 @@ def _plan(
     uses = _uses(jaxpr)
     sites = [
         site
-        for index, eqn in enumerate(jaxpr.eqns)
-        if (site := _site(jaxpr, index, eqn, origin, uses, numbers))
+        for eqn in jaxpr.eqns
+        if (site := _site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
     ]
     return Plan(flat, tuple(_linked(jaxpr, sites)), inner)
 
@@ -163,7 +154,7 @@ def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def _is_call(eqn: core.JaxprEqn) -> bool:
-    return eqn.primitive.name in _CALLS
+    return eqn.primitive.name in CALLS
 
 
 def _holds_layers(eqn: core.JaxprEqn) -> bool:
@@ -223,14 +214,16 @@ def _uses(jaxpr: core.Jaxpr) -> dict[Any, list[int]]:
 
 def _site(
     jaxpr: core.Jaxpr,
-    index: int,
     eqn: core.JaxprEqn,
     origin: Mapping[core.Var, Origin],
     uses: Mapping[Any, list[int]],
-    numbers: Iterator[int],
+    place: tuple[int, int],
 ) -> Site | None:
+    """Makes the site of an equation, if it is a tag of data or a layer."""
     if tag := _tag(eqn):
-        return Site(next(numbers), tag.removeprefix(TAG), eqn.outvars[0])
+        if _origin(origin, eqn.invars[0]) is not None:
+            return None
+        return Site(*place, tag.removeprefix(TAG), eqn.outvars[0])
     name = eqn.primitive.name
     if name not in {"dot_general", "conv_general_dilated"}:
         return None
@@ -259,9 +252,9 @@ def _site(
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
     output, bias = _with_bias(jaxpr, output, origin, uses)
-    chain, activated = _activation(jaxpr, output, uses)
+    chain, activated = activation(jaxpr, output, uses)
     return Site(
-        next(numbers),
+        *place,
         "",
         output,
         min(leaves),
@@ -302,104 +295,11 @@ def _with_bias(
     return output, None
 
 
-def _activation(
-    jaxpr: core.Jaxpr, output: core.Var, uses: Mapping[Any, list[int]]
-) -> tuple[tuple[core.JaxprEqn, ...], core.Var | None]:
-    """Finds the chain of elementwise operations that starts at an output."""
-    reached: dict[Any, int] = {output: -1}
-    chain: dict[int, core.JaxprEqn] = {}
-    scalars: set[Any] = set()
-    for index, eqn in enumerate(jaxpr.eqns):
-        mine = [a for a in eqn.invars if not isinstance(a, core.Literal)]
-        spread = eqn.primitive.name == "broadcast_in_dim"
-        if all(a in scalars for a in mine) and (
-            spread or not any(v.aval.shape for v in eqn.outvars)
-        ):
-            scalars.update(eqn.outvars)
-            chain[index] = eqn
-            continue
-        if not any(a in reached for a in mine) or not _elementwise(eqn):
-            continue
-        if all(a in reached or a in scalars for a in mine):
-            chain[index] = eqn
-            reached |= {var: index for var in eqn.outvars}
-    ends = [
-        var
-        for var, index in reached.items()
-        if index >= 0
-        and var.aval.shape == output.aval.shape
-        and jnp.issubdtype(var.aval.dtype, np.floating)
-        and any(use not in chain for use in uses.get(var, []))
-    ]
-    # An output that is also read as it is goes on by another way: into a
-    # normalisation, say, which squares it besides.
-    same = {output}
-    for eqn in chain.values():
-        if eqn.primitive.name in _SAME and eqn.invars[0] in same:
-            same.update(eqn.outvars)
-    escapes = any(use not in chain for var in same for use in uses.get(var, []))
-    if not ends or escapes:
-        return (), None
-    end = max(ends, key=lambda var: reached[var])
-    needed = {end}
-    kept = []
-    for index in sorted(chain, reverse=True):
-        if needed.intersection(chain[index].outvars):
-            kept.append(chain[index])
-            needed.update(
-                a for a in chain[index].invars if not isinstance(a, core.Literal)
-            )
-    trivial = all(eqn.primitive.name in _SAME for eqn in kept)
-    return ((), None) if trivial else (tuple(reversed(kept)), end)
-
-
-def _elementwise(eqn: core.JaxprEqn) -> bool:
-    if eqn.primitive.name in _ELEMENTWISE:
-        return True
-    bodies = list(core.jaxprs_in_params(eqn.params))
-    names = _CALLS | {"custom_jvp_call", "custom_vjp_call"}
-    return (
-        eqn.primitive.name in names
-        and bool(bodies)
-        and all(
-            _elementwise(inside)
-            or (inside.primitive.name == "broadcast_in_dim" and _of_scalar(inside))
-            for body in bodies
-            for inside in body.eqns
-        )
-    )
-
-
-def _of_scalar(eqn: core.JaxprEqn) -> bool:
-    return not eqn.invars[0].aval.shape
-
-
-def _apply_chain(site: Site, x: jax.Array) -> jax.Array:
-    """Applies the activation behind a site to an array of any shape.
-
-    The chain has the output's shape and dtype written into it, so others are filled up.
-    """
-    shape, dtype = site.output.aval.shape, site.output.aval.dtype
-    if x.shape != shape or x.dtype != dtype:
-        size = math.prod(shape)
-        rows = -(-x.size // size)
-        flat = jnp.pad(x.reshape(-1).astype(dtype), (0, rows * size - x.size))
-        full = [_apply_chain(site, row.reshape(shape)) for row in jnp.split(flat, rows)]
-        return jnp.concatenate(full).reshape(-1)[: x.size].reshape(x.shape)
-    env: dict[Any, Any] = {site.output: x}
-    for eqn in site.chain:
-        values = [_read(env, atom) for atom in eqn.invars]
-        results = values if eqn.primitive.name == "name" else bind(eqn, values)
-        env |= dict(zip(eqn.outvars, results, strict=True))
-    found: jax.Array = env[site.activated]
-    return found
-
-
 def _linked(jaxpr: core.Jaxpr, sites: list[Site]) -> Iterator[Site]:
     """Notes of each layer whose activation, if any, is its input."""
     roots: dict[Any, Any] = {}
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in _SAME:
+        if eqn.primitive.name in SAME:
             source = eqn.invars[0]
             if not isinstance(source, core.Literal):
                 roots[eqn.outvars[0]] = roots.get(source, source)
