@@ -12,6 +12,8 @@ from jaxinit._initializer import Moments as Moments
 from jaxinit._initializer import initializer as initializer
 from jaxinit._spec import parse as parse
 from jaxinit.initializers import *  # noqa: F403
+from jaxinit.signal import check as check
+from jaxinit.signal import recommend as recommend
 
 _ROOMS = ("lab", "testing")  # imported when first used: they cost more than JAX
 

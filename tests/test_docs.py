@@ -69,8 +69,17 @@ def test_builders_are_documented(name):
 
 def test_public_names():
     public = {name for name in vars(jaxinit) if not name.startswith("_")}
-    rooms = {"initializers", "random", "torch", "testing", "lab", "cli"}
-    functions = {"axes", "fans", "gain", "initializer", "parse"}
+    rooms = {
+        "initializers",
+        "random",
+        "torch",
+        "testing",
+        "model",
+        "signal",
+        "lab",
+        "cli",
+    }
+    functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
@@ -78,13 +87,19 @@ def test_public_names():
     assert public - rooms == builders | functions | aliases | {"Initializer", "Moments"}
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.S)
+PAGES = (README, README.parent / "jaxinit" / "signal" / "README.md")
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_readme_python(number):
-    exec(compile(blocks("python")[number], f"README block {number}", "exec"), {})
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
+
+
+@pytest.mark.parametrize(
+    "page, number",
+    [(page, i) for page in PAGES for i in range(len(blocks("python", page)))],
+)
+def test_pages_python(page, number):
+    exec(compile(blocks("python", page)[number], f"{page} block {number}", "exec"), {})
 
 
 def test_readme_is_short_and_starts_with_code():

@@ -100,7 +100,7 @@ class _Entry(NamedTuple):
     """An entry of what a loop made, not yet taken out."""
 
     column: jax.Array
-    index: int
+    row: int
 
 
 def _run(group: list[core.JaxprEqn], env: dict[Any, Any]) -> None:
@@ -124,7 +124,7 @@ def _column(env: Mapping[Any, Any], atoms: tuple[Any, ...]) -> jax.Array:
         for h in held
     ):
         column: jax.Array = held[0].column  # type: ignore[union-attr]
-        return column[np.array([h.index for h in held])]  # type: ignore[union-attr]
+        return column[np.array([h.row for h in held])]  # type: ignore[union-attr]
     return jnp.stack([_read(env, atom) for atom in atoms])
 
 
@@ -132,7 +132,7 @@ def _read(env: Mapping[Any, Any], atom: Any) -> Any:
     if isinstance(atom, core.Literal):
         return atom.val
     held = env[atom]
-    return held.column[held.index] if isinstance(held, _Entry) else held
+    return held.column[held.row] if isinstance(held, _Entry) else held
 
 
 def bind(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:

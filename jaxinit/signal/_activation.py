@@ -11,6 +11,7 @@ from jax.extend import core
 
 from jaxinit.model import bind
 
+Var = Any  # core.Var; to the types its aval has no shape
 CALLS = {"jit", "pjit", "closed_call", "core_call"}
 SAME = {"reshape", "convert_element_type", "copy", "squeeze", "expand_dims", "name"}
 _ELEMENTWISE = frozenset(
@@ -23,8 +24,8 @@ _ELEMENTWISE = frozenset(
 
 
 def activation(
-    jaxpr: core.Jaxpr, output: core.Var, uses: Mapping[Any, list[int]]
-) -> tuple[tuple[core.JaxprEqn, ...], core.Var | None]:
+    jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
+) -> tuple[tuple[core.JaxprEqn, ...], Var | None]:
     """Finds the chain of elementwise operations that starts at an output."""
     reached: dict[Any, int] = {output: -1}
     chain: dict[int, core.JaxprEqn] = {}
@@ -33,7 +34,7 @@ def activation(
         mine = [a for a in eqn.invars if not isinstance(a, core.Literal)]
         spread = eqn.primitive.name == "broadcast_in_dim"
         if all(a in scalars for a in mine) and (
-            spread or not any(v.aval.shape for v in eqn.outvars)
+            spread or not any(_shape(v) for v in eqn.outvars)
         ):
             scalars.update(eqn.outvars)
             chain[index] = eqn
@@ -90,12 +91,17 @@ def _elementwise(eqn: core.JaxprEqn) -> bool:
     )
 
 
+def _shape(variable: Var) -> tuple[int, ...]:
+    shape: tuple[int, ...] = variable.aval.shape
+    return shape
+
+
 def _of_scalar(eqn: core.JaxprEqn) -> bool:
-    return not eqn.invars[0].aval.shape
+    return not _shape(eqn.invars[0])
 
 
 def apply(
-    chain: tuple[core.JaxprEqn, ...], start: core.Var, end: core.Var, x: jax.Array
+    chain: tuple[core.JaxprEqn, ...], start: Var, end: Var, x: jax.Array
 ) -> jax.Array:
     """Applies a chain, from one of its variables to another, to any array.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._gain import ACTIVATIONS
@@ -178,7 +179,7 @@ def activation_name(m: Measured) -> str | None:
     function = m.site.activation
     if function is None:
         return None
-    values = np.asarray(function(_GRID), np.float64)
+    values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():
         shape = np.asarray(known(_GRID), np.float64)
         factor = float(values @ shape / (shape @ shape))

@@ -19,7 +19,7 @@ def check(
     *,
     key: jax.Array,
     seeds: int = 32,
-    loss: Callable[[Any], jax.Array] | None = None,
+    loss: Callable[[Any], Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     streams: tuple[str, ...] = ("dropout",),
     limit: float = 100.0,
@@ -79,9 +79,7 @@ def check(
             check_that.at_least(1, chunk=chunk)
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
-        if loss is not None and not callable(loss):
-            rule = "loss must be a function of the output."
-            raise check_that.Unfit(rule, TypeError, loss=loss)
+        _check_loss(loss)
         inputs = _inputs(x)
         adapted = adapt(model, inputs, arguments or {}, tuple(streams))
         run = measure(adapted, inputs, key, seeds, loss, chunk, min(jacobian, seeds))
@@ -89,6 +87,12 @@ def check(
         raise error.at("check", "model", "x") from None
     layers, findings = judge(run.layers, limit)
     return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)
+
+
+def _check_loss(loss: Any) -> None:
+    if loss is not None and not callable(loss):
+        rule = "loss must be a function of the output."
+        raise check_that.Unfit(rule, TypeError, loss=loss)
 
 
 def _inputs(x: Any) -> tuple[jax.Array, ...]:

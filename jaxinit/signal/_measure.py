@@ -192,7 +192,8 @@ def _against(output: Any, key: jax.Array) -> jax.Array:
         (leaf.astype(wide(leaf)) * jax.random.normal(key, leaf.shape)).real.sum()
         for key, leaf in zip(keys, leaves, strict=True)
     ]
-    return jnp.asarray(sum(parts, jnp.zeros(())))
+    total: jax.Array = sum(parts, jnp.zeros(()))
+    return total
 
 
 def _scalar(number: Any) -> jax.Array:
@@ -201,7 +202,8 @@ def _scalar(number: Any) -> jax.Array:
         raise check.Unfit(
             "loss must return one real number, such as jnp.mean(...).", loss=number
         )
-    return number
+    scalar: jax.Array = number
+    return scalar
 
 
 def _grouped(
@@ -298,7 +300,8 @@ def _singular(model: Model, inputs: tuple[Any, ...], params: Any) -> Any:
             args = [*single[:which], x, *single[which + 1 :]]
             leaves = jax.tree.leaves(model.apply(params, rest, noise, *args))
             parts = [leaf.reshape(-1) for leaf in leaves if is_float(leaf.dtype)]
-            return jnp.concatenate([part.astype(x.dtype) for part in parts])
+            flat: jax.Array = jnp.concatenate([part.astype(x.dtype) for part in parts])
+            return flat
 
         x = single[which]
         y, back = jax.vjp(output, x)
@@ -312,7 +315,8 @@ def _singular(model: Model, inputs: tuple[Any, ...], params: Any) -> Any:
         def improve(_: int, u: jax.Array) -> jax.Array:
             u = jnp.linalg.qr(u.T)[0].T
             v = jax.vmap(back)(u)[0]
-            return jax.vmap(lambda v: forth((v,))[0])(v)
+            pushed: jax.Array = jax.vmap(lambda v: forth((v,))[0])(v)
+            return pushed
 
         u = jax.lax.fori_loop(0, rounds, improve, u)
         values = jnp.linalg.svd(jnp.linalg.qr(u.T)[1], compute_uv=False)

@@ -140,7 +140,9 @@ def _nnx(
         keys = jax.random.split(key, 1 + len(streams))
         names = dict(zip(("params", *streams), keys, strict=True))
         rngs = nnx.Rngs(keys[0], **names)
-        call = factory.__init__ if isinstance(factory, type) else factory
+        call: Any = factory
+        if isinstance(factory, type):
+            call = getattr(factory, "__init__")  # noqa: B009
         named = "rngs" in inspect.signature(call).parameters
         made = factory(rngs=rngs) if named else factory(rngs)
         if not isinstance(made, nnx.Module):
@@ -154,8 +156,9 @@ def _nnx(
     graph: list[Any] = []
 
     def init(key: jax.Array) -> tuple[Params, Any]:
-        definition, params, rest = nnx.split(make(key), nnx.Param, ...)
+        definition, params, *others = nnx.split(make(key), nnx.Param, ...)
         graph[:] = [definition]
+        (rest,) = others
         return nnx.to_pure_dict(params), rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:

@@ -1,10 +1,19 @@
 """What `check` returns: layers, verdicts, and the report that holds them."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+import importlib
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from jaxinit import _check as check
+from jaxinit.signal._number import number, over_seeds, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Condition = Literal[
     "healthy",
@@ -20,7 +29,7 @@ Condition = Literal[
 ]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """One layer, or one step of a scanned layer; statistics are arrays over seeds.
 
@@ -38,8 +47,9 @@ class Layer:
         different inputs), ``alike`` (share of units that equal another) and ``sample``
         (some entries, [seeds, entries]); behind it, if an activation follows,
         ``activation_zeros``, ``dead`` (units that are zero for every input) and
-        ``saturated`` (shares); of a layer's weight and bias ``weight_std`` and
-        ``bias_rms``; ``input_rms`` where the input is no other layer's activation.
+        ``saturated`` (shares); of a layer's weight and bias ``weight_std``,
+        ``weight_alike`` and ``bias_rms``; ``input_rms`` where the input is no other
+        layer's activation.
       backward: of the gradient at the output ``std``, ``rms``, ``nonfinite`` (share)
         and ``norm`` (per example); of that at the weight ``weight_std`` (root mean
         square) and ``weight_alike`` (share of units that equal another).
@@ -58,20 +68,22 @@ class Layer:
     predicted: Mapping[str, float]
     condition: Condition
 
+    def values(self, name: str) -> np.ndarray:
+        """Returns a statistic by seed: forward "std", backward "gradient_std"."""
+        side = self.backward if name.startswith("gradient_") else self.forward
+        return np.asarray(side[name.removeprefix("gradient_")], np.float64)
+
     def mean(self, name: str) -> float:
-        """Returns a statistic's mean over seeds: ``"std"`` or ``"gradient_std"``."""
-        return float(np.mean(self._values(name)))
+        """Returns a statistic's mean over seeds."""
+        return over_seeds(self.values(name))[0]
 
     def error(self, name: str) -> float:
         """Returns the standard error of that mean; not a number for one seed."""
-        values = self._values(name)
-        if len(values) < 2:
-            return float("nan")
-        return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        return over_seeds(self.values(name))[1]
 
-    def _values(self, name: str) -> np.ndarray:
-        side = self.backward if name.startswith("gradient_") else self.forward
-        return np.asarray(side[name.removeprefix("gradient_")], np.float64)
+    def __repr__(self) -> str:
+        size = f"{self.kind} {self.shape}, std {number(self.mean('std'))}"
+        return f"Layer({self.path!r}, {size}, {self.condition})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +103,11 @@ class Finding:
     cure: str
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SignalReport:
     """The health of a model at initialisation, over many seeds.
+
+    It prints as a table, in colours on a rich console and in notebooks.
 
     Attributes:
       layers: in the order of execution.
@@ -121,3 +135,191 @@ class SignalReport:
     def healthy(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
+
+    def table(self, *, all_layers: bool = False, width: int | None = None) -> str:
+        """Returns the report as text: layers, findings with cures, singular values.
+
+        Layers stand in the tree of their modules, with means over seeds and standard
+        errors; a dash is what is not a number. Zeros, dead and saturated are shares
+        behind the activation, and similarity is the cosine of outputs of different
+        inputs. Layers that repeat five times or more, alone or with their neighbours,
+        are folded: the first and the last stay, and a row between them spans the rest.
+
+        Args:
+          all_layers: whether every layer has a row of its own.
+          width: of the text, in characters, 1 or above: the least important columns are
+            left out until the others fit; by default all stay.
+
+        Returns:
+          Lines of text. ``print(report)`` prints these, in the width of the terminal.
+
+        Raises:
+          ValueError: if width is below 1.
+          TypeError: if an argument has the wrong type.
+        """
+        from jaxinit.signal import _table
+
+        try:
+            check.boolean(all_layers=all_layers)
+            if width is not None:
+                check.at_least(1, width=width)
+        except check.Unfit as error:
+            raise error.at("SignalReport.table") from None
+        return _table.text(self, all_layers, width)
+
+    def __str__(self) -> str:
+        # Without a terminal there is no width to keep to.
+        return self.table(width=shutil.get_terminal_size((10**6, 0)).columns)
+
+    def __repr__(self) -> str:
+        from jaxinit.signal._table import heading
+
+        return f"SignalReport({heading(self)})"
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from jaxinit.signal import _console
+
+        yield from _console.parts(self, options.max_width)
+
+    def _repr_html_(self) -> str:
+        from jaxinit.signal import _html
+
+        return _html.page(self)
+
+    def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
+        """Returns the report as JSON types; what is not finite is None.
+
+        Args:
+          seeds: whether to add the values of every seed, and the ``sample``.
+
+        Returns:
+          The attributes, of layers and findings too. A statistic is a dictionary of its
+          ``mean`` over seeds and the ``error`` of that, and with ``seeds=True`` of
+          ``values``, a list over seeds.
+
+        Raises:
+          TypeError: if seeds is not True or False.
+        """
+        try:
+            check.boolean(seeds=seeds)
+        except check.Unfit as error:
+            raise error.at("SignalReport.to_dict") from None
+
+        def statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+            found = {}
+            for name, array in arrays.items():
+                mean, error = over_seeds(array)
+                found[name] = {"mean": mean, "error": error} if name != "sample" else {}
+                if seeds:
+                    found[name]["values"] = np.asarray(array, np.float64).tolist()
+            return {name: statistic for name, statistic in found.items() if statistic}
+
+        layers = [
+            {
+                **{field.name: getattr(layer, field.name) for field in _FIELDS},
+                "shape": list(layer.shape),
+                "forward": statistics(layer.forward),
+                "backward": statistics(layer.backward),
+                "predicted": {k: float(v) for k, v in layer.predicted.items()},
+            }
+            for layer in self.layers
+        ]
+        found: dict[str, Any] = plain(
+            {
+                "condition": self.condition,
+                "healthy": self.healthy,
+                "seeds": self.seeds,
+                "limit": float(self.limit),
+                "findings": [dataclasses.asdict(finding) for finding in self.findings],
+                "layers": layers,
+                "jacobian": statistics(self.jacobian),
+                "loss": statistics({"loss": self.loss})["loss"],
+            }
+        )
+        return found
+
+    def to_json(self, *, indent: int | None = None, seeds: bool = False) -> str:
+        """Returns `to_dict` as JSON text, in which what is not finite is null.
+
+        Args:
+          indent: of the text, in blanks; by default it is one line.
+          seeds: as in `to_dict`.
+
+        Returns:
+          The text.
+
+        Raises:
+          TypeError: if seeds is not True or False.
+        """
+        return json.dumps(self.to_dict(seeds=seeds), indent=indent, allow_nan=False)
+
+    def plot(self) -> "Figure":
+        """Draws the signal's way through the model. Needs matplotlib.
+
+        Panels: standard deviation of signal and gradient by depth, with the median over
+        seeds, a band that holds 80 % of them and the theory's line; singular values of
+        the Jacobian, if there are; histograms of the outputs of up to eight layers.
+        Layers that are unhealthy are marked.
+
+        Returns:
+          A figure, which notebooks show; ``report.plot().savefig("signal.png")``
+          writes it.
+
+        Raises:
+          ImportError: if matplotlib is not installed.
+        """
+        try:
+            module = importlib.import_module("jaxinit.signal._plot")
+        except ModuleNotFoundError as error:
+            rule = f"SignalReport.plot(): needs {error.name}. "
+            rule += "Run pip install 'jaxinit[lab]'."
+            raise ModuleNotFoundError(rule, name=error.name) from None
+        figure: Figure = module.figure(self)
+        return figure
+
+    def assert_healthy(
+        self,
+        *,
+        allow: Condition | Collection[Condition] = (),
+        limit: float | None = None,
+        std: tuple[float, float] | None = None,
+        gradient: tuple[float, float] | None = None,
+        dead: float | None = None,
+        saturated: float | None = None,
+    ) -> None:
+        """Asserts that a model is healthy, for test suites.
+
+        Findings count unless their condition is allowed. The other arguments are limits
+        beside them, on means over seeds of layers, modules aside.
+
+        Args:
+          allow: a condition to tolerate, or several: "dead", "collapsed" and so on.
+          limit: above 1; the factor within which the signal's standard deviation stays
+            from the first layer to the last but one, and the gradient's norm from the
+            last layer to the first. What is exactly zero is left to the findings.
+          std: the least and the largest standard deviation of a layer's output, 0 or
+            above; the largest may be infinite.
+          gradient: the least and the largest norm of the gradient at a layer's output
+            over that at the last layer's, likewise.
+          dead: the largest share of units that are zero for every input, in [0, 1].
+          saturated: the largest share of entries where the activation is flat, in
+            [0, 1].
+
+        Raises:
+          AssertionError: if it is not; the message names layers, numbers and cures.
+          ValueError: if a condition is unknown, or a limit out of range.
+          TypeError: if an argument has the wrong type.
+        """
+        from jaxinit.signal import _limits, _table
+
+        try:
+            limits = _limits.Limits.of(allow, limit, std, gradient, dead, saturated)
+        except check.Unfit as error:
+            raise error.at("assert_healthy") from None
+        if wrong := _limits.broken(self, limits):
+            what = f"the model must be healthy. {_table.plural(len(wrong), 'thing')}"
+            # ...
+            raise AssertionError("\n- ".join([f"assert_healthy(): {what}", *wrong]))
+
+
+_FIELDS = dataclasses.fields(Layer)

@@ -19,7 +19,7 @@ import jax
 from jax.extend import core
 
 from jaxinit.model import bind
-from jaxinit.signal._activation import CALLS, SAME, activation, apply
+from jaxinit.signal._activation import CALLS, SAME, Var, activation, apply
 
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
 Values = dict[str, jax.Array]  # by their part in a site
@@ -35,22 +35,22 @@ class Site:
     number: int
     loop: int  # the number of the loop whose body this is in
     path: str  # of the module, or of the weight
-    output: core.Var
+    output: Var
     leaf: int | None = None  # of the weight; None for a module
     kind: str = "module"  # or dense, conv
     fan_in: int = 0
     unit_axes: tuple[int, ...] = (-1,)  # of the output
     weight_unit_axes: tuple[int, ...] = (-1,)
-    product: core.Var | None = None
-    weight: core.Var | None = None
-    bias: core.Var | None = None
-    input: core.Var | None = None
+    product: Var | None = None
+    weight: Var | None = None
+    bias: Var | None = None
+    input: Var | None = None
     chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
-    activated: core.Var | None = None  # the last of the chain
+    activated: Var | None = None  # the last of the chain
     behind: int | None = None  # the site whose activation is this one's input
 
     @property
-    def parts(self) -> dict[str, core.Var]:
+    def parts(self) -> dict[str, Var]:
         """The variables that are kept."""
         parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
         if self.behind is None:
@@ -107,7 +107,7 @@ def _plan(
 ) -> Plan:
     flat = _flattened(closed)
     jaxpr = flat.jaxpr
-    origin: dict[core.Var, Origin] = dict(zip(jaxpr.invars, origins, strict=True))
+    origin: dict[Var, Origin] = dict(zip(jaxpr.invars, origins, strict=True))
     origin |= {var: frozenset() for var in jaxpr.constvars}
     inner: dict[int, Plan] = {}
     for index, eqn in enumerate(jaxpr.eqns):
@@ -195,7 +195,7 @@ def _entering(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
     return [*found[:consts], *[None] * carried, *found[consts + carried :]]
 
 
-def _origin(origin: Mapping[core.Var, Origin], atom: Any) -> Origin:
+def _origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
     return frozenset() if isinstance(atom, core.Literal) else origin[atom]
 
 
@@ -215,7 +215,7 @@ def _uses(jaxpr: core.Jaxpr) -> dict[Any, list[int]]:
 def _site(
     jaxpr: core.Jaxpr,
     eqn: core.JaxprEqn,
-    origin: Mapping[core.Var, Origin],
+    origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
     place: tuple[int, int],
 ) -> Site | None:
@@ -234,8 +234,9 @@ def _site(
     leaves = known[side]
     if not leaves:  # a constant, not a parameter
         return None
-    weight, data = eqn.invars[side], eqn.invars[1 - side]
-    output = eqn.outvars[0]
+    weight: Var = eqn.invars[side]
+    data: Var = eqn.invars[1 - side]
+    output: Var = eqn.outvars[0]
     rank = len(output.aval.shape)
     if name == "dot_general":
         (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
@@ -273,25 +274,26 @@ def _site(
 
 def _with_bias(
     jaxpr: core.Jaxpr,
-    output: core.Var,
-    origin: Mapping[core.Var, Origin],
+    output: Var,
+    origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
-) -> tuple[core.Var, Any]:
+) -> tuple[Var, Any]:
     """Follows a product to the sum with its bias, if it is read by nothing else."""
     at = output
     while len(readers := uses.get(at, [])) == 1 and readers[0] >= 0:
         eqn = jaxpr.eqns[readers[0]]
+        result: Var = eqn.outvars[0]
         if eqn.primitive.name == "add":
             other = next((a for a in eqn.invars if a is not at), at)
             if isinstance(other, core.Literal) or not origin[other]:
                 break
-            if eqn.outvars[0].aval.shape != output.aval.shape:
+            if result.aval.shape != output.aval.shape:
                 break
-            return eqn.outvars[0], other
-        same = eqn.outvars[0].aval.shape == output.aval.shape
+            return result, other
+        same = result.aval.shape == output.aval.shape
         if eqn.primitive.name not in {"convert_element_type", "copy"} or not same:
             break
-        at = eqn.outvars[0]
+        at = result
     return output, None
 
 
@@ -349,9 +351,9 @@ def evaluate(
             results, inside = _enter(eqn, body, values, shifts)
             found |= inside
         else:
-            if site := products.get(eqn.outvars[0]):
-                side = list(eqn.invars).index(site.weight)
-                values[side] = values[side] + shifts[site.number]["weight"]
+            if product := products.get(eqn.outvars[0]):
+                side = list(eqn.invars).index(product.weight)
+                values[side] += shifts[product.number]["weight"]
             results = bind(eqn, values)
         env |= dict(zip(eqn.outvars, results, strict=True))
         for var in eqn.outvars:
@@ -375,7 +377,9 @@ def _enter(
     if eqn.primitive.name != "scan":
         policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
         run = functools.partial(evaluate, body)
-        return jax.checkpoint(run, policy=policy, prevent_cse=cse)(values, mine)
+        again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
+        results, found = again(values, mine)
+        return results, found
     count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
     consts, carry = values[:count], values[count : count + carried]
 

@@ -8,6 +8,7 @@ some depth. What recovers, as behind a normalisation or on a residual path, is h
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -209,7 +210,7 @@ def _profile(
     chain: Sequence[Measured], at: Sequence[int]
 ) -> dict[int, dict[str, float]]:
     """Predicts a chain from its input, its weights and its last gradient."""
-    activations = []
+    activations: list[Any] = []
     for m in chain:
         name = activation_name(m)
         known = name is None or name in ACTIVATIONS

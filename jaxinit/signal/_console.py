@@ -1,0 +1,41 @@
+"""A report in the colours of a rich console."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from jaxinit.signal._report import SignalReport
+from jaxinit.signal._table import explanation, grid, heading, left_out, summary
+
+_HEALTHY, _WRONG = "green", "bold red"
+
+
+def parts(
+    report: SignalReport, width: int, all_layers: bool = False
+) -> Iterator[Table | Text]:
+    """Yields a report as parts that rich prints one below the other."""
+    found = grid(report, all_layers).fitting(width)
+    yield Text(heading(report), _HEALTHY if report.healthy else _WRONG)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in found.columns:
+        justify = "left" if column.left else "right"
+        # Names may be cut, numbers may not.
+        table.add_column(
+            Text(column.head), justify=justify, no_wrap=True, overflow="ellipsis"
+        )
+    for row in found.cells:
+        *cells, condition = row
+        style = {"": "bold", "healthy": _HEALTHY}.get(condition, _WRONG)
+        texts = [Text(cell, style if not condition else "") for cell in cells]
+        table.add_row(*texts, Text(condition, style))
+    yield table
+    if found.left_out:
+        yield Text(left_out(found), "dim")
+    for finding in report.findings:
+        yield Text.assemble(
+            (f"{finding.condition}: ", _WRONG), explanation(report, finding)
+        )
+        yield Text.assemble(("  cure: ", "bold"), finding.cure)
+    for line in summary(report):
+        yield Text(line, _HEALTHY if line.startswith("healthy") else "")
