@@ -78,14 +78,55 @@ def measure(
         and eight elsewhere.
       jacobian: seeds of which the singular values are computed.
     """
+    program = prepare(model, inputs, key, loss)
+    if chunk is None:
+        chunk = 1 if jax.default_backend() == "cpu" else min(seeds, 8)
+
+    @jax.jit
+    def all_seeds(keys: jax.Array, inputs: tuple[Any, ...]) -> Any:
+        batch = None if chunk == 1 else chunk
+        one = functools.partial(program.one, inputs=inputs)
+        return jax.lax.map(one, keys, batch_size=batch)
+
+    keys = jax.random.split(key, seeds)
+    number, statistics = jax.device_get(all_seeds(keys, inputs))
+    singular = {}
+    if jacobian and (products := _singular(model, inputs)):
+        singular = jax.device_get(products(keys[:jacobian], inputs))
+    return Run(_layers(program, statistics), singular, np.asarray(number))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """What measures one seed.
+
+    Attributes:
+      one: takes a key and the inputs; returns the loss and, for each group, statistics.
+      sites: in the order of execution.
+      groups: sites of equal form.
+    """
+
+    one: Callable[..., tuple[jax.Array, list[dict[str, jax.Array]]]]
+    sites: list[Placed]
+    groups: list[list[Placed]]
+
+
+def prepare(
+    model: Model,
+    inputs: tuple[Any, ...],
+    key: jax.Array,
+    loss: Callable[[Any], jax.Array] | None = None,
+) -> Program:
+    """Finds a model's layers and makes the program that measures them."""
     params, rest = jax.eval_shape(model.init, key)
-    traced = jax.make_jaxpr(model.apply)(params, rest, key, *inputs)
-    leaves, tree = jax.tree.flatten_with_path(params)
+    traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
+        params, rest, key, *inputs
+    )
+    leaves, _ = jax.tree.flatten_with_path(params)
     others = len(jax.tree.leaves((rest, key, inputs)))
     origins = [frozenset({i}) for i in range(len(leaves))]
     found = plan(traced, [*origins, *[None] * others])
-    paths = [_path(path) for path, _ in leaves]
-    sites = _named(found, paths)
+    sites = _named(found, [_path(path) for path, _ in leaves])
     if not any(site.kind != "module" for site, _ in sites):
         raise check.Unfit(
             "has no layer: no matrix product or convolution of its input with a weight "
@@ -93,11 +134,9 @@ def measure(
             "own are not seen).",
             model="a model",
         )
-    out_tree = jax.eval_shape(model.apply, params, rest, key, *inputs)
-    structure = jax.tree.structure(out_tree)
-
-    init = merged(model.init)
+    structure = jax.tree.structure(output_shape)
     groups = _grouped(sites)
+    init = merged(model.init)
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
         first, noise, cotangent = jax.random.split(key, 3)
@@ -107,30 +146,15 @@ def measure(
             args = jax.tree.leaves((params, rest, noise, inputs))
             results, values = evaluate(found, args, shifts)
             output = jax.tree.unflatten(structure, results)
-            number = (
-                _against(output, cotangent) if loss is None else _scalar(loss(output))
-            )
-            return number, values
+            if loss is None:
+                return _against(output, cotangent), values
+            return _scalar(loss(output)), values
 
         shifts = _shifts(sites)
         (number, values), gradients = jax.value_and_grad(run, has_aux=True)(shifts)
         return number, _statistics(groups, values, gradients)
 
-    if chunk is None:
-        chunk = 1 if jax.default_backend() == "cpu" else min(seeds, 8)
-
-    @jax.jit
-    def all_seeds(keys: jax.Array, inputs: tuple[Any, ...]) -> Any:
-        batch = None if chunk == 1 else chunk
-        return jax.lax.map(lambda key: one(key, inputs), keys, batch_size=batch)
-
-    keys = jax.random.split(key, seeds)
-    number, statistics = jax.device_get(all_seeds(keys, inputs))
-    layers = _layers(sites, groups, statistics)
-    singular = {}
-    if jacobian and (program := _singular(model, inputs, params)):
-        singular = jax.device_get(program(keys[:jacobian], inputs))
-    return Run(layers, singular, np.asarray(number))
+    return Program(one, sites, groups)
 
 
 def _path(path: tuple[Any, ...]) -> str:
@@ -253,13 +277,11 @@ def _form(site: Site) -> str:
 
 
 def _layers(
-    sites: list[Placed],
-    groups: list[list[Placed]],
-    statistics: list[dict[str, np.ndarray]],
+    program: Program, statistics: list[dict[str, np.ndarray]]
 ) -> tuple[Measured, ...]:
     """Makes a layer of each site and step, in the order of execution."""
     made: dict[int, list[Measured]] = {}
-    for group, columns in zip(groups, statistics, strict=True):
+    for group, columns in zip(program.groups, statistics, strict=True):
         steps = [(site, step) for site, steps in group for step in np.ndindex(*steps)]
         for row, (site, step) in enumerate(steps):
             mine = {name: column[:, row] for name, column in columns.items()}
@@ -273,13 +295,13 @@ def _layers(
                 Measured(site, site.path, step, shape, mine, backward)
             )
     layers: list[Measured] = []
-    for _, each in itertools.groupby(sites, lambda placed: placed[0].loop):
+    for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):
         inside = [layer for site, _ in each for layer in made[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
 
 
-def _singular(model: Model, inputs: tuple[Any, ...], params: Any) -> Any:
+def _singular(model: Model, inputs: tuple[Any, ...]) -> Any:
     """Makes a program for singular values of the output by the first float input.
 
     Of one example, by products with the Jacobian: its mean square by random vectors,

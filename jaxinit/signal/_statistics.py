@@ -63,9 +63,12 @@ def _moments(x: jax.Array) -> dict[str, jax.Array]:
 
 
 def _sampled(y: jax.Array) -> jax.Array:
-    """Takes entries at equal distances."""
+    """Takes entries at equal distances, which share no factor with the units."""
     flat = y.reshape(-1)
-    return flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE]
+    stride = max(1, flat.size // _SAMPLE)
+    while stride > 1 and math.gcd(stride, y.shape[-1]) > 1:
+        stride -= 1
+    return flat[::stride][:_SAMPLE]
 
 
 def _distance(y: jax.Array) -> jax.Array:
