@@ -69,9 +69,7 @@ def judge(
         and average(measured[i].backward["weight_alike"]) > _MOST
     ]
     marks["collapsed"] = _collapsed(measured, finite)
-    marks |= _drift(measured, finite, limit)
-    if len(finite) < len(weighted):  # then no gradient is one
-        marks["vanishing gradient"] = marks["exploding gradient"] = []
+    marks |= _drift(measured, weighted, finite, limit)
     if marks["symmetric"] or marks["dead"]:  # which explain a gradient of zero
         marks["collapsed"] = []
         marks["vanishing gradient"] = [
@@ -109,19 +107,25 @@ def _name(m: Measured) -> str:
 
 
 def _drift(
-    measured: Sequence[Measured], weighted: Sequence[int], limit: float
+    measured: Sequence[Measured],
+    weighted: Sequence[int],
+    finite: Sequence[int],
+    limit: float,
 ) -> dict[Condition, list[int]]:
     """Finds layers where signal or gradient has vanished or exploded for good."""
     bound = math.log(limit)
-    start = start_of(measured, weighted)
+    start = start_of(measured, finite)
     # The last layer's own scale is a choice: a small head does not vanish.
-    inner = list(weighted[:-1]) or list(weighted)
+    inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
     sizes = {i: log_size(measured[i].forward["rms"]) - start for i in inner}
-    finite = [i for i in inner if sizes[i] > -math.inf]
+    arriving = [i for i in inner if sizes[i] > -math.inf]
     marks: dict[Condition, list[int]] = {
-        "vanishing": _suffix(finite, lambda i: sizes[i] < -bound),
-        "exploding": _suffix(finite, lambda i: sizes[i] > bound),
+        "vanishing": _suffix(arriving, lambda i: sizes[i] < -bound),
+        "exploding": _suffix(arriving, lambda i: sizes[i] > bound),
     }
+    marks["vanishing gradient"] = marks["exploding gradient"] = []
+    if len(finite) < len(weighted):  # then no gradient means anything
+        return marks
     waiting = _waiting(measured)
     end = log_size(measured[weighted[-1]].backward["norm"])
     norms = {
@@ -129,8 +133,7 @@ def _drift(
         for i in weighted
         if i not in waiting and not math.isnan(end)
     }
-    open_ones = list(norms)
-    back = list(reversed(open_ones))
+    back = list(reversed(norms))
     marks["vanishing gradient"] = _suffix(back, lambda i: norms[i] < -bound)[::-1]
     marks["exploding gradient"] = _suffix(back, lambda i: norms[i] > bound)[::-1]
     return marks
