@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit.model import merged
+from jaxinit.signal._activation import Var
 from jaxinit.signal._model import Model
-from jaxinit.signal._statistics import is_float, of_layer, wide
+from jaxinit.signal._statistics import is_float, of_layer, rms, wide
 from jaxinit.signal._trace import Placed, Plan, Site, Values, evaluate, plan
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
@@ -97,6 +98,19 @@ def measure(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Sites whose values have equal forms and activations.
+
+    Attributes:
+      members: the sites.
+      names: of the statistics, sorted.
+    """
+
+    members: list[Placed]
+    names: list[str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Program:
     """What measures one seed.
 
@@ -108,7 +122,7 @@ class Program:
 
     one: Callable[..., tuple[jax.Array, list[dict[str, jax.Array]]]]
     sites: list[Placed]
-    groups: list[list[Placed]]
+    groups: list[Group]
 
 
 def prepare(
@@ -201,8 +215,7 @@ def _shifts(sites: list[Placed]) -> dict[int, Values]:
     return {
         site.number: {
             part: jnp.zeros((*steps, *var.aval.shape), var.aval.dtype)
-            for part, var in (("output", site.output), ("weight", site.weight))
-            if var is not None
+            for part, var in _shifted(site).items()
         }
         for site, steps in sites
     }
@@ -230,41 +243,73 @@ def _scalar(number: Any) -> jax.Array:
     return scalar
 
 
-def _grouped(
-    sites: list[Placed],
-) -> list[list[Placed]]:
-    """Puts sites together whose values have equal forms and activations."""
+def _grouped(sites: list[Placed]) -> list[Group]:
+    """Puts sites together that one loop can compute the statistics of."""
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
-        form = [(name, str(var.aval)) for name, var in site.parts.items()]
-        groups.setdefault((tuple(form), _form(site), site.unit_axes), []).append(
-            (site, steps)
-        )
-    return list(groups.values())
+        form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
+        kind = (tuple(form), _form(site), site.unit_axes, site.weight_unit_axes)
+        groups.setdefault(kind, []).append((site, steps))
+    found = []
+    for members in groups.values():
+        site = members[0][0]
+        parts = {name: var.aval for name, var in _stacked(site).items()}
+        parts |= {f"gradient_{name}": parts[name] for name in _shifted(site)}
+        names = sorted(jax.eval_shape(functools.partial(of_layer, site), parts)[0])
+        found.append(Group(members, names))
+    return found
+
+
+def _stacked(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site that are stacked with those of others."""
+    return {name: var for name, var in site.parts.items() if name != "input"}
+
+
+def _shifted(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site whose gradients are measured."""
+    return {n: var for n, var in site.parts.items() if n in ("output", "weight")}
 
 
 def _statistics(
-    groups: list[list[Placed]],
+    groups: list[Group],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
 ) -> list[dict[str, jax.Array]]:
     """Computes statistics, those of a group in one loop.
 
-    What is compiled should grow with the kinds of layers and not with their number.
+    What is compiled should grow with the kinds of layers and not with their number; so
+    numbers leave the loop as one array, "numbers" # [sites * steps, names].
     """
-    found = []  # each [sites * steps]
+    found = []
     for group in groups:
-        columns = {}
-        for prefix, source in (("", values), ("gradient_", gradients)):
-            for part in source[group[0][0].number]:
-                each = [
-                    # Merges the axes of loops into one; without loops makes it.
-                    source[site.number][part].reshape(-1, *var.aval.shape)
-                    for site, _ in group
-                    if (var := getattr(site, part)) is not None
-                ]
-                columns[prefix + part] = jnp.concatenate(each)
-        found.append(jax.lax.map(functools.partial(of_layer, group[0][0]), columns))
+        first = group.members[0][0]
+
+        def column(
+            part: str, source: Mapping[int, Values], group: Group = group
+        ) -> jax.Array:
+            shape = _stacked(group.members[0][0])[part].aval.shape
+            # Merges the axes of loops into one; without loops makes it.
+            each = [
+                source[s.number][part].reshape(-1, *shape) for s, _ in group.members
+            ]
+            return jnp.concatenate(each)
+
+        columns = {part: column(part, values) for part in _stacked(first)}
+        columns |= {f"gradient_{p}": column(p, gradients) for p in _shifted(first)}
+
+        def packed(parts: dict[str, jax.Array], first: Site = first) -> Any:
+            numbers, sample = of_layer(first, parts)
+            row = [numbers[name].astype(sample.dtype) for name in sorted(numbers)]
+            return {"numbers": jnp.stack(row), "sample": sample}
+
+        inputs = {
+            f"input_rms {site.number}": jax.lax.map(
+                rms, values[site.number]["input"].reshape(-1, *site.input.aval.shape)
+            )
+            for site, _ in group.members
+            if "input" in site.parts and is_float(site.input.aval.dtype)
+        }
+        found.append({**jax.lax.map(packed, columns), **inputs})
     return found
 
 
@@ -282,9 +327,17 @@ def _layers(
     """Makes a layer of each site and step, in the order of execution."""
     made: dict[int, list[Measured]] = {}
     for group, columns in zip(program.groups, statistics, strict=True):
-        steps = [(site, step) for site, steps in group for step in np.ndindex(*steps)]
-        for row, (site, step) in enumerate(steps):
-            mine = {name: column[:, row] for name, column in columns.items()}
+        steps = [
+            (site, number, step)
+            for site, steps in group.members
+            for number, step in enumerate(np.ndindex(*steps))
+        ]
+        for row, (site, number, step) in enumerate(steps):
+            numbers = columns["numbers"][:, row].T
+            mine = dict(zip(group.names, numbers, strict=True))
+            mine["sample"] = columns["sample"][:, row]
+            if (sizes := columns.get(f"input_rms {site.number}")) is not None:
+                mine["input_rms"] = sizes[:, number]
             backward = {
                 name.replace("gradient_", ""): mine.pop(name)
                 for name in list(mine)

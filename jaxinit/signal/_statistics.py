@@ -15,11 +15,13 @@ _ALIKE = 1e-5  # of the units' root mean square: projections this close are equa
 _SAMPLE = 256  # entries of an output that are kept for histograms
 
 
-def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Computes the statistics of one layer, scalars but for the sample."""
+def of_layer(
+    site: Site, parts: Mapping[str, jax.Array]
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Computes the statistics of one layer, and takes a sample of its output."""
     y = parts["output"]
     y = jnp.abs(y) if jnp.iscomplexobj(y) else y.astype(wide(y))
-    found = {**_moments(y), "sample": _sampled(y)}
+    found = _moments(y)
     found["zeros"] = (y == 0).mean()
     found["nonfinite"] = (~jnp.isfinite(y)).mean()
     found["distance"] = _distance(y)
@@ -40,9 +42,12 @@ def of_layer(site: Site, parts: Mapping[str, jax.Array]) -> dict[str, jax.Array]
         found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)
     if "bias" in parts:
         found["bias_rms"] = _moments(parts["bias"])["rms"]
-    if "input" in parts and is_float(parts["input"].dtype):
-        found["input_rms"] = _moments(parts["input"])["rms"]
-    return found
+    return found, _sampled(y)
+
+
+def rms(x: jax.Array) -> jax.Array:
+    """Computes the root mean square."""
+    return _moments(x)["rms"]
 
 
 def _moments(x: jax.Array) -> dict[str, jax.Array]:

@@ -219,7 +219,10 @@ def _profile(
         known = name is None or name in ACTIVATIONS
         activations.append((name or "identity") if known else m.site.activation)
     weights = [average(m.forward["weight_std"] ** 2) * m.site.fan_in for m in chain]
-    biases = [average(np.square(m.forward.get("bias_rms", 0.0))) for m in chain]
+    biases = [
+        average(np.square(m.forward.get("bias_rms", 0.0), dtype=np.float64))
+        for m in chain
+    ]
     if not np.all(np.isfinite([*weights, *biases])) or not all(weights):
         return {}
     units = [math.prod(m.shape[a] for a in m.site.unit_axes) for m in chain]
