@@ -32,6 +32,8 @@ class Case:
       theirs: the same initializer of JAX, if JAX has it.
       peers: builds a contender from the case, by the peer's name.
       eager: whether the eager call is timed too.
+      impls: our other programs for the same, by the name that `init` takes as ``impl``.
+      argument: makes what `init` takes in place of a key, where it takes an array.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Case:
     theirs: Init | None = None
     peers: Mapping[str, Callable[["Case"], Contender]] = field(default_factory=dict)
     eager: bool = False
+    impls: tuple[str, ...] = ()
+    argument: Callable[["Case"], jax.Array] | None = None
 
     def ours(self, key: jax.Array) -> jax.Array:
         """Draws the weight."""
@@ -86,14 +90,14 @@ class Limit:
     """The least work that a draw could be.
 
     Attributes:
-      kind: "fill", a plain fill of a fresh array of the shape, or "product", a product
-        of two square matrices.
+      kind: "fill", a plain fill of a fresh array of the shape, "product", a product
+        of two square matrices, or "copy", an array of the shape from another.
       contender: does that work.
       share: which part of that work the draw needs.
-      flops: floating-point operations of the contender; 0 for a fill.
+      flops: floating-point operations of the contender; 0 but for a product.
     """
 
-    kind: Literal["fill", "product"]
+    kind: Literal["fill", "product", "copy"]
     contender: Contender
     share: float
     flops: float
@@ -101,6 +105,8 @@ class Limit:
 
 def limit(case: Case) -> Limit:
     """Returns the limit of a case."""
+    if case.impls:
+        return _copy(case)
     return _product(case) if case.law == "orthogonal" else _fill(case)
 
 
@@ -111,6 +117,13 @@ def _fill(case: Case) -> Limit:
         return jnp.asarray(np.asarray(repeat, case.dtype))
 
     return Limit("fill", Contender(fill, prepare, jitted=True), 1.0, 0.0)
+
+
+def _copy(case: Case) -> Limit:
+    """Reads an array and writes its negative; ours does one of the two."""
+    negative = jax.jit(lambda x: -x)
+    x = jnp.ones(case.shape, case.dtype)
+    return Limit("copy", Contender(negative, lambda repeat: x, jitted=True), 0.5, 0.0)
 
 
 def haar_flops(rows: int, columns: int) -> float:

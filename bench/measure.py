@@ -8,7 +8,7 @@ The keys of a row:
 - ``compile_s`` by contender, of those that `jax.jit` compiles;
 - ``ratios`` by peer;
 - ``limit``: ``kind``, ``seconds``, ``gflops``, ``share``;
-- ``gb_per_s``, where the limit is a fill;
+- ``gb_per_s``, where the limit is of bytes;
 - ``memory``, where the output is large: ``peak_bytes``, ``extra_bytes``;
 - ``left_out``: why a peer has no time.
 """
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench import memory, timing
+from bench import memory, timing, verify
 from bench.cases import Case, Limit, limit
 from bench.timing import Contender, Timing
 from bench.verify import KEY, Unverified
@@ -71,7 +71,7 @@ def types(case: Case) -> Iterator[None]:
 def draw(case: Case, settings: Settings) -> Row:
     """Measures the time that a draw takes, of each contender."""
     with types(case):
-        row = _start(case)
+        row = start(case)
         least = limit(case)
         contenders = {"ours": Contender(case.jitted, jitted=True)}
         if case.eager:
@@ -83,7 +83,7 @@ def draw(case: Case, settings: Settings) -> Row:
         lapack = least.kind == "product"
         pause = timing.LAPACK_PAUSE if lapack else timing.PAUSE
         timings = settings.race(contenders, pause=pause)
-        _finish(row, timings)
+        finish(row, timings)
         row["limit"] = limit_of(least, timings)
         if least.kind == "fill":
             row["gb_per_s"] = case.bytes / timings["ours"].median / 1e9
@@ -92,12 +92,55 @@ def draw(case: Case, settings: Settings) -> Row:
         return row
 
 
+def programs(case: Case, settings: Settings) -> Row:
+    """Measures our programs for the same draw, or the same numbers of an array.
+
+    Each is held against the first, which is the one that users get unasked.
+    """
+    row = start(case)
+    argument = case.argument(case) if case.argument else None
+
+    def contender(impl: str | None) -> Contender:
+        jitted = jax.jit(lambda x: case.init(x, case.shape, case.dtype, impl=impl))
+        if argument is None:
+            return Contender(jitted, jitted=True)
+        return Contender(jitted, lambda repeat: argument, jitted=True)
+
+    known = jax.random.key(KEY) if argument is None else argument
+    contenders = {"ours": contender(None)}
+    try:
+        row["compile_s"]["ours"] = contenders["ours"].compile()
+        ours = contenders["ours"].run(known)
+        row["found"] = case.verify(case, ours)
+    except Exception as error:  # as in a draw
+        row["found"] = _line(error)
+        return row
+    row["verified"] = True
+    for impl in case.impls:
+        if impl == "pallas" and jax.default_backend() == "cpu" and not settings.quick:
+            row["left_out"][impl] = "is interpreted on a CPU"
+            continue
+        try:
+            made = contender(impl)
+            row["compile_s"][impl] = made.compile()
+            verify.alike(made.run(known), ours, bits=impl != "paired")
+            contenders[impl] = made
+        except Exception as error:  # the others still race
+            row["left_out"][impl] = _line(error)
+    least = limit(case)
+    timings = settings.race({**contenders, _LIMIT: least.contender})
+    finish(row, timings)
+    row["limit"] = limit_of(least, timings)
+    row["gb_per_s"] = case.bytes / timings["ours"].median / 1e9
+    return row
+
+
 def compilation(case: Case, settings: Settings) -> Row:
     """Measures the time that tracing and compiling take, ours and JAX's.
 
     Each time a new function is compiled, and JAX has forgotten all that it knew.
     """
-    row = _start(case)
+    row = start(case)
 
     def contender(function: Any) -> Contender:
         def prepare(repeat: int) -> Any:
@@ -118,11 +161,12 @@ def compilation(case: Case, settings: Settings) -> Row:
     row["found"] = f"{abstract.dtype}{list(abstract.shape)}"
     row["verified"] = (abstract.shape, abstract.dtype) == (case.shape, case.dtype)
     if row["verified"]:
-        _finish(row, settings.race(contenders, warm=False))
+        finish(row, settings.race(contenders, warm=False))
     return row
 
 
-def _start(case: Case) -> Row:
+def start(case: Case) -> Row:
+    """Returns the row of a case, empty as yet."""
     return {
         "case": case.name,
         "shape": list(case.shape),
@@ -186,7 +230,7 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _finish(row: Row, timings: Mapping[str, Timing]) -> None:
+def finish(row: Row, timings: Mapping[str, Timing]) -> None:
     """Writes times and ratios."""
     for name, timing_ in timings.items():
         row["times"][name] = {

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +29,24 @@ def of_child(name: str) -> dict[str, int] | None:
       ``peak_bytes``, the output included, and ``extra_bytes`` beyond it; None where the
       system does not tell, or the process fails.
     """
+    found: dict[str, int] | None = in_child("bench.memory", name)
+    return found
+
+
+def in_child(module: str, argument: str) -> Any:
+    """Runs a module in a process of its own; returns the JSON of its last line.
+
+    None where the process fails.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", "bench.memory", name],
+        [sys.executable, "-m", module, argument],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        return None
-    found: dict[str, int] | None = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
 
 def of_draw(case: Case) -> dict[str, int] | None:
@@ -48,26 +55,26 @@ def of_draw(case: Case) -> dict[str, int] | None:
     key = jax.block_until_ready(jax.random.key(1))
     square = jnp.ones((256, 256))
     jax.block_until_ready(square @ square)  # threads have their stacks from here on
-    before = _reset()
+    before = reset()
     jax.block_until_ready(program(key))
-    after = _peak()
+    after = peak()
     if before is None or after is None:
         return None
     return {"peak_bytes": after - before, "extra_bytes": after - before - case.bytes}
 
 
-def _reset() -> int | None:
+def reset() -> int | None:
     """Returns the bytes in use, and lets the peak start there if it can."""
     if statistics := jax.local_devices()[0].memory_stats():
         return int(statistics["bytes_in_use"])
     try:
         _RESET.write_text("5")
     except OSError:
-        return _peak()
+        return peak()
     return _resident("VmRSS")
 
 
-def _peak() -> int | None:
+def peak() -> int | None:
     """Returns the largest number of bytes in use since the reset."""
     if statistics := jax.local_devices()[0].memory_stats():
         return int(statistics["peak_bytes_in_use"])

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 import jaxinit
-from bench import measure, verify
+from bench import health, measure, verify
 from bench.cases import Case, Law, Shape
 from bench.measure import Row, Settings
 from bench.peers import peers
+from jaxinit import _moments, random
 
 _UNIFORM: dict[str, Law] = {
     "uniform": "uniform",
@@ -187,6 +190,62 @@ def _compile(quick: bool) -> list[Case]:
     ]
 
 
+# Ours takes impl too.
+_DRAWS: dict[Law, tuple[Any, Any]] = {
+    "uniform": (random.uniform, jax.random.uniform),
+    "normal": (random.normal, jax.random.normal),
+    "truncated_normal": (
+        lambda key, *rest, impl=None: random.truncated_normal(
+            key, -2, 2, *rest, impl=impl
+        ),
+        lambda key, *rest: jax.random.truncated_normal(key, -2, 2, *rest),
+    ),
+}
+
+
+def _moments_of(
+    x: jax.Array, shape: Shape, dtype: str, impl: Literal["pallas"] | None = None
+) -> jax.Array:
+    """Computes the moments of an array as one array."""
+    return jnp.stack(_moments.moments(x, impl=impl))
+
+
+def _array(case: Case) -> jax.Array:
+    return jax.random.normal(jax.random.key(verify.KEY), case.shape, case.dtype)
+
+
+def _kernels(quick: bool) -> list[Case]:
+    cases = []
+    for label in ((1024, 1024), (8192, 8192)):
+        shape = _TOY if quick else label
+        for law, (ours, theirs) in _DRAWS.items():
+            cases.append(
+                Case(
+                    f"random.{law} {_label(label)}",
+                    ours,
+                    shape,
+                    "float32",
+                    law,
+                    verify.same_bits,
+                    theirs,
+                    impls=("jax", "fused", "pallas", "paired"),
+                )
+            )
+        cases.append(
+            Case(
+                f"moments {_label(label)}",
+                _moments_of,
+                shape,
+                "float32",
+                "normal",
+                verify.numbers,
+                impls=("pallas",),
+                argument=_array,
+            )
+        )
+    return cases
+
+
 SUITES = {
     "draws": Suite("float32 draws of independent entries", _draws),
     "dtypes": Suite("draws in other dtypes", _dtypes),
@@ -195,4 +254,10 @@ SUITES = {
     ),
     "sparse": Suite("an exact share of zeros in each column", _sparse),
     "compile": Suite("seconds to trace and compile", _compile, measure.compilation),
+    "kernels": Suite(
+        "our programs for one draw, or for moments, by impl", _kernels, measure.programs
+    ),
+    "check": Suite(
+        "signal and gradient of all seeds, from cold", health.cases, health.health
+    ),
 }

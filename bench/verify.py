@@ -13,6 +13,7 @@ KEY = 3  # the seed of every draw that is verified
 _SIGMAS = 6  # standard errors that a sample may be off; the key is fixed
 # Largest entry of Q^T Q - I, by dtype.
 _ORTHOGONAL = {"float32": 2e-6, "float64": 1e-13}
+_NUMBERS = 1e-5  # that float32 may be off after a dozen operations
 
 
 class Unverified(Exception):
@@ -67,6 +68,30 @@ def moments(case: Case, weight: jax.Array) -> str:
 def _near(what: str, off: float, error: float) -> None:
     if not off <= _SIGMAS * error:
         raise Unverified(f"the {what} is off by {off / (error or 1):.1f} errors.")
+
+
+def numbers(case: Case, found: jax.Array) -> str:
+    """Holds the moments of an array against those of NumPy, in double precision."""
+    assert case.argument is not None
+    x = np.asarray(case.argument(case)).astype(float)
+    d = x - x.mean()
+    known = [x.mean(), (d**2).mean(), (d**4).mean(), x.min(), x.max(), (x == 0).mean()]
+    if not np.allclose(found, known, rtol=_NUMBERS, atol=_NUMBERS):
+        raise Unverified(f"the moments are {np.asarray(found)}, not {known}.")
+    return "moments of NumPy"
+
+
+def alike(found: jax.Array, known: jax.Array, bits: bool) -> None:
+    """Holds numbers against others: the same up to rounding, or of the same law."""
+    x, y = (np.asarray(array, float) for array in (found, known))
+    if bits:
+        if x.shape != y.shape or not np.allclose(x, y, rtol=_NUMBERS, atol=_NUMBERS):
+            raise Unverified("gives other values")
+        return
+    for what, power in (("mean", 1), ("mean square", 2)):
+        a, b = x**power, y**power
+        error = math.sqrt((a.var() + b.var()) / a.size)
+        _near(what, abs(a.mean() - b.mean()), error)
 
 
 def orthogonality(case: Case, weight: jax.Array) -> str:

@@ -89,6 +89,14 @@ def check_row(row, case, suite):
     ours = {"ours"}
     if suite == "compile":
         wanted &= {"jax"}
+    elif suite == "kernels":
+        wanted = set(case.impls)
+        assert set(row["compile_s"]) == ours | wanted
+        assert row["limit"]["share"] > 0 and row["gb_per_s"] > 0
+        ours |= {"limit"}
+    elif suite == "check":
+        wanted = {"loop", "eager"}
+        assert not row["compile_s"]
     else:
         ours |= {"ours eager"} if case.eager else set()
         assert set(row["compile_s"]) == {"ours"} | wanted & {"jax"}
@@ -108,6 +116,8 @@ def test_the_suites_measure_what_was_promised():
         "orthogonal": {"orthogonal 4096×512", "delta_orthogonal 3×3×512×512"},
         "sparse": {"sparse(0.1) 4096×4096", "sparse(0.9) 4096×4096"},
         "compile": {"normal 512×512", "he_normal 3×3×64×64"},
+        "check": {"check 50 layers 32×256×256"},
+        "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
     }
     for suite, made in suites.SUITES.items():
         full = made.cases(False)
@@ -211,6 +221,53 @@ def test_a_wrong_draw_is_reported_and_not_timed(name, change, found):
     row = measure.draw(case, settings)
     assert row["verified"] is False and found in row["found"]
     assert not row["times"] and not row["ratios"] and row["limit"] is None
+
+
+def flawed(law, change):
+    """Returns a case of our programs, of which those in change give other values."""
+    case = one(f"random.{law}")
+
+    def init(key, *rest, impl=None):
+        return change.get(impl, lambda w: w)(case.init(key, *rest, impl=impl))
+
+    return dataclasses.replace(case, init=init)
+
+
+def test_a_wrong_program_is_left_out_with_the_reason():
+    case = flawed(
+        "normal",
+        {"fused": lambda w: w * 1.1, "pallas": raising, "paired": lambda w: w + 9},
+    )
+    row = measure.programs(case, QUICK)
+    assert row["verified"] and set(row["times"]) == {"ours", "jax", "limit"}
+    reasons = ["gives other values", "no such draw", "the mean is off by"]
+    for reason, found in zip(reasons, row["left_out"].values(), strict=True):
+        assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("case", "found"),
+    [
+        (flawed("uniform", {None: lambda w: -w}), "256 of 256 entries differ from"),
+        (
+            dataclasses.replace(one("moments"), init=lambda x, *_, impl: jnp.zeros(6)),
+            "the moments are [0. 0. 0. 0. 0. 0.], not [",
+        ),
+    ],
+)
+def test_a_wrong_first_program_has_no_times(case, found):
+    row = measure.programs(case, QUICK)
+    assert row["verified"] is False and row["found"].startswith(found)
+    assert not row["times"] and row["limit"] is None
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="kernels are compiled")
+def test_kernels_are_not_interpreted_at_full_size():
+    row = measure.programs(
+        one("random.uniform"), dataclasses.replace(QUICK, quick=False)
+    )
+    assert row["left_out"] == {"pallas": "is interpreted on a CPU"}
+    assert set(row["times"]) == {"ours", "jax", "fused", "paired", "limit"}
 
 
 def test_a_compiled_draw_of_another_shape_is_reported():

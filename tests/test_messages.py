@@ -291,3 +291,23 @@ def test_long_and_large_values_stay_on_one_line():
     assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
     with pytest.raises(TypeError, match=r"stddev=<ndarray float32\[100\]>"):
         ji.normal(jnp.zeros(100))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: ji.random.orthonormal(KEY, 4, 4, jnp.dtype("float32"), "svd"),
+            r"random.orthonormal\(method='svd'\): method must be one of 'householder', "
+            "'qr'",
+        ),
+        (lambda: ji.random.subset(KEY, -1, (3, 2)), "count must be 0 or above"),
+        (
+            lambda: ji.random.subset(KEY, 4, (3, 2)),
+            r"random.subset\(count=4\): there are only 3 rows to take",
+        ),
+    ],
+)
+def test_values_refused_by_draws(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -8,13 +8,13 @@ from jaxinit.random._haar import matmul as matmul
 from jaxinit.random._haar import orthonormal as orthonormal
 from jaxinit.random._haar import whole as whole
 from jaxinit.random._laws import bits as bits
-from jaxinit.random._laws import (
-    complex_truncated_variance as complex_truncated_variance,
-)
 from jaxinit.random._laws import disk as disk
 from jaxinit.random._laws import normal as normal
-from jaxinit.random._laws import normal_mass as normal_mass
-from jaxinit.random._laws import truncated_moments as truncated_moments
 from jaxinit.random._laws import truncated_normal as truncated_normal
 from jaxinit.random._laws import uniform as uniform
 from jaxinit.random._subset import subset as subset
+from jaxinit.random._truncation import (
+    complex_truncated_variance as complex_truncated_variance,
+)
+from jaxinit.random._truncation import normal_mass as normal_mass
+from jaxinit.random._truncation import truncated_moments as truncated_moments

@@ -23,13 +23,14 @@ the thread pool for threads that the other holds).
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxinit import _check as check
 from jaxinit.random._laws import normal
 
 Method = Literal["householder", "qr"]
@@ -50,6 +51,10 @@ def orthonormal(
 
     ``method="qr"`` gives the values of `jax.random.orthogonal`.
     """
+    try:
+        check.choice(get_args(Method), method=method)
+    except check.Unfit as error:
+        raise error.at("random.orthonormal", "key") from None
     if method == "qr":
         draw = functools.partial(_by_qr, rows=rows, columns=columns, dtype=dtype)
     else:
@@ -93,18 +98,13 @@ def _by_reflectors(
     ]
     triangles = _triangles([matmul(b.T.conj(), b) for b in blocks], tau)
     q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
+    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
-        rows_left = block.shape[0]
-        top = lax.slice(block, (0, 0), (width, width))
-        rest = lax.slice(block, (width, 0), (rows_left, width))
-        # The block meets an identity above q, whose part needs no product.
-        product = jnp.concatenate([top.T.conj(), matmul(rest.T.conj(), q)], 1)
-        zero, before = jnp.zeros((), dtype), (width, 0, 0)
-        q = lax.pad(q, zero, (before, before))
+        q = lax.pad(q, zero, ((width, 0, 0), (width, 0, 0)))
         row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
-        q = jnp.where((row == column) & (row < width), jnp.ones((), dtype), q)
-        q = q - matmul(block, matmul(triangle, product))
+        q = jnp.where((row == column) & (row < width), one, q)
+        q = q - matmul(block, matmul(triangle, matmul(block.T.conj(), q)))
     return q * phase
 
 
@@ -142,30 +142,22 @@ def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
     gram = jnp.stack([jnp.pad(gram, (0, size - len(gram))) for gram in grams])
     tau = jnp.pad(tau, (0, len(grams) * size - tau.size))
     tile = min(_TILE, size)
-    t = _looped(_pairs(gram, tile, 0, 0), tau.reshape(len(grams), -1, tile))
-    while (half := t.shape[-1]) < size:
-        first, second = t[:, 0::2], t[:, 1::2]
-        cross = -matmul(matmul(first, _pairs(gram, 2 * half, 0, half)), second)
-        above = jnp.concatenate([first, cross], 3)
-        below = jnp.concatenate([jnp.zeros_like(cross), second], 3)
-        t = jnp.concatenate([above, below], 2)
-    return [t[i, 0, :width, :width] for i, width in enumerate(widths)]
+    # Diagonal tiles are taken by a masked sum: slices of them compile slowly.
+    shape = (len(grams), size // tile, tile, size // tile, tile)
+    first, second = (lax.broadcasted_iota("int32", shape, axis) for axis in (1, 3))
+    zero = jnp.zeros((), gram.dtype)
+    tiles = jnp.where(first == second, gram.reshape(shape), zero).sum(3)
+    t = _doubled(
+        tiles, 0, tau.reshape(shape[:3])[..., None, :] * jnp.eye(tile, dtype=tau.dtype)
+    )
+    t = jnp.where(first == second, t[:, :, :, None, :], zero).reshape(gram.shape)
+    t = _doubled(gram, (tile - 1).bit_length(), t)
+    return [t[i, :width, :width] for i, width in enumerate(widths)]
 
 
-def _pairs(gram: jax.Array, size: int, row: int, column: int) -> jax.Array:
-    """Takes, of each diagonal tile of a size, the part from a row and column on."""
-    starts = range(0, gram.shape[-1], size)
-    rest = size - max(row, column)
-    parts = [
-        gram[:, i + row : i + row + rest, i + column : i + column + rest]
-        for i in starts
-    ]
-    return jnp.stack(parts, 1)  # [blocks, tiles, rest, rest]
-
-
-def _looped(gram: jax.Array, tau: jax.Array) -> jax.Array:
-    """Builds T of tiles by doubling in place: a product with masks for each size."""
-    size = tau.shape[-1]
+def _doubled(gram: jax.Array, start: int, t: jax.Array) -> jax.Array:
+    """Builds T by doubling from diagonal tiles of 2^start: products with masks."""
+    size = t.shape[-1]
     row, column = (lax.broadcasted_iota("int32", (size, size), i) for i in (0, 1))
 
     def double(step: jax.Array, t: jax.Array) -> jax.Array:
@@ -174,6 +166,5 @@ def _looped(gram: jax.Array, tau: jax.Array) -> jax.Array:
         cross = jnp.where(above, gram, jnp.zeros((), gram.dtype))
         return t - matmul(matmul(t, cross), t)
 
-    start = tau[..., None, :] * jnp.eye(size, dtype=tau.dtype)
-    found: jax.Array = lax.fori_loop(0, (size - 1).bit_length(), double, start)
+    found: jax.Array = lax.fori_loop(start, (size - 1).bit_length(), double, t)
     return found

@@ -3,9 +3,11 @@
 A complex law is circular: its density depends on the modulus alone.
 
 Values are those of `jax.random`. On CPU, a Threefry key takes a path of its own to them
-(`jaxinit.random._threefry`); every other key, platform and setting takes JAX's.
+(`jaxinit.random._path`); every other key, platform and setting takes JAX's, unless
+``impl`` says otherwise.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -19,10 +21,14 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import _value
-from jaxinit.random import _threefry
+from jaxinit.random import _path, _threefry
+from jaxinit.random._path import Impl
 
 Shape = Sequence[int]
-_Draw = Callable[[jax.Array], jax.Array]
+_Number = jax.Array | np.ndarray  # of no axes
+# XLA counts the bytes of a program in 63 bits and aborts past them; all buffers of a
+# draw together take less than 2^7 bytes an entry.
+_MOST = 2**56
 _KINDS: dict[type[Any], str] = {
     np.unsignedinteger: "an unsigned integer",
     np.floating: "a float",
@@ -31,85 +37,102 @@ _KINDS: dict[type[Any], str] = {
 
 
 def _fixed(law: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Compiles a law for a shape and dtype."""
+    """Compiles a law for a shape, dtype and path."""
     compiled: Callable[..., jax.Array] = jax.jit(
-        law, static_argnames=("shape", "dtype"), inline=True
+        law, static_argnames=("shape", "dtype", "impl"), inline=True
     )
     return compiled
 
 
 def _checked(
-    law: str, key: jax.Array, shape: Shape, dtype: DTypeLike, kind: type[Any]
+    law: str,
+    key: jax.Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    kind: type[Any],
+    impl: Impl | None,
 ) -> tuple[jax.Array, tuple[int, ...], np.dtype]:
     """Checks what every law takes."""
     try:
         sizes, found = check.shape(shape), _value.as_dtype(dtype)
-        if math.prod(sizes) > 2**64:
-            raise check.Unfit("has more than 2^64 entries.", shape=sizes)
+        if math.prod(sizes) > _MOST:
+            raise check.Unfit("has more than 2^56 entries.", shape=sizes)
         if not jnp.issubdtype(found, kind):
             raise check.Unfit(f"dtype must be {_KINDS[kind]} type.", dtype=found.name)
-        return check.key(key), sizes, found
+        one = check.key(key)
+        _path.checked(impl, one, found)
     except check.Unfit as error:
-        raise error.at(f"random.{law}", "key", "shape", "dtype") from None
+        raise error.at(f"random.{law}", "key", "shape", "dtype", "impl") from None
+    return one, sizes, found
 
 
-# Sizes at which XLA spreads the fused loop over threads, which costs 20 us, and not yet
-# the smaller loops of JAX (two cores, JAX 0.10).
-_SPREAD_TOO_SOON = range(7, 21)
+def _bound(call: str, *order: str, **bound: Any) -> Any:
+    """Returns a bound: a number, or an array without axes, which may be traced."""
+    ((name, value),) = bound.items()
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        real = (np.integer, np.floating)
+        if not np.ndim(value) and any(jnp.issubdtype(value.dtype, k) for k in real):
+            return value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    rule = f"{name} must be a real number or a scalar array."
+    raise check.Unfit(rule, TypeError, **bound).at(call, *order)
 
 
-def _drawn(
-    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, fused: _Draw, own: _Draw
+def bits(
+    key: jax.Array,
+    shape: Shape = (),
+    dtype: DTypeLike | None = None,
+    *,
+    impl: Impl | None = None,
 ) -> jax.Array:
-    """Draws by the fused path where it has the type, JAX's values, and is no slower."""
-    small = math.prod(shape) in _SPREAD_TOO_SOON
-    if dtype.itemsize < 4 or small or not _threefry.fits(key):
-        return own(key)
-    drawn: jax.Array = lax.platform_dependent(key, cpu=fused, default=own)
-    return drawn
-
-
-def bits(key: jax.Array, shape: Shape = (), dtype: DTypeLike = np.uint32) -> jax.Array:
     """Draws random bits, as `jax.random.bits`.
 
     Args:
       key: one PRNG key, typed or legacy, of any implementation.
       shape: sizes of the array.
-      dtype: an unsigned integer type.
+      dtype: an unsigned integer type; by default uint64 under x64, else uint32.
+      impl: which program draws, as in `uniform`.
 
     Returns:
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is not unsigned, or the shape too large.
+      ValueError: if the dtype is not unsigned, the shape too large, or the impl not
+        one for the key and dtype.
       TypeError: if the key, shape or dtype is none.
 
     Example:
       >>> key = jax.random.key(0)
       >>> drawn = jaxinit.random.bits(key, (3,))
-      >>> bool((drawn == jax.random.bits(key, (3,), "uint32")).all())
+      >>> bool((drawn == jax.random.bits(key, (3,))).all())
       True
     """
-    key, sizes, found = _checked("bits", key, shape, dtype, np.unsignedinteger)
-    return _bits(key, shape=sizes, dtype=found)
+    if dtype is None:
+        dtype = jax.dtypes.canonicalize_dtype(np.uint64)
+    key, sizes, found = _checked("bits", key, shape, dtype, np.unsignedinteger, impl)
+    return _bits(key, shape=sizes, dtype=found, impl=impl)
 
 
 @_fixed
-def _bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    def fused(key: jax.Array) -> jax.Array:
-        return _threefry.bits(key, shape, dtype)
+def _bits(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, impl: Impl | None
+) -> jax.Array:
+    def own(key: jax.Array) -> jax.Array:
+        return jax.random.bits(key, shape, dtype)
 
-    return _drawn(
-        key, shape, dtype, fused, lambda key: jax.random.bits(key, shape, dtype)
-    )
+    return _path.drawn(key, shape, dtype, impl, own, lambda drawn: drawn)
 
 
 def uniform(
     key: jax.Array,
     shape: Shape = (),
     dtype: DTypeLike = float,
-    minval: float = 0.0,
-    maxval: float = 1.0,
+    minval: jax.Array | float = 0.0,
+    maxval: jax.Array | float = 1.0,
+    *,
+    impl: Impl | None = None,
 ) -> jax.Array:
     """Draws real numbers uniform on [minval, maxval), as `jax.random.uniform`.
 
@@ -117,15 +140,25 @@ def uniform(
       key: one PRNG key, typed or legacy, of any implementation.
       shape: sizes of the array.
       dtype: a real float type.
-      minval: the lower end.
-      maxval: the upper end.
+      minval: the lower end, a number or scalar array.
+      maxval: the upper end, likewise.
+      impl: which program draws. None is the fastest known to give the values of
+        `jax.random`. Others give them too: "jax" is its own; "fused" makes bits and
+        law one pass of XLA; "pallas" makes them one kernel on a GPU or TPU, which
+        writes each entry once and which no mesh divides, and elsewhere interprets
+        that kernel, which is slow and for tests. "paired" is such a kernel, or a
+        program of XLA elsewhere, that gives **other values** of the same law: each
+        block of Threefry makes two entries, so that half as many are enciphered. All
+        but None and "jax" need a threefry2x32 key; "pallas" and "paired" draw 32 bits
+        an entry.
 
     Returns:
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is not a float type, or the shape too large.
-      TypeError: if the key, shape or dtype is none.
+      ValueError: if the dtype is not a float type, the shape too large, or the impl
+        not one for the key and dtype.
+      TypeError: if the key, shape, dtype or a bound is none.
 
     Example:
       >>> key = jax.random.key(0)
@@ -133,8 +166,10 @@ def uniform(
       >>> bool((drawn == jax.random.uniform(key, (3,), minval=-1.0)).all())
       True
     """
-    key, sizes, found = _checked("uniform", key, shape, dtype, np.floating)
-    return _uniform(key, minval, maxval, shape=sizes, dtype=found)
+    key, sizes, found = _checked("uniform", key, shape, dtype, np.floating, impl)
+    place = ("random.uniform", "key", "shape", "dtype", "minval", "maxval")
+    minval, maxval = _bound(*place, minval=minval), _bound(*place, maxval=maxval)
+    return _uniform(key, minval, maxval, shape=sizes, dtype=found, impl=impl)
 
 
 @_fixed
@@ -144,30 +179,27 @@ def _uniform(
     maxval: jax.Array,
     shape: tuple[int, ...],
     dtype: np.dtype,
+    impl: Impl | None,
 ) -> jax.Array:
-    return _drawn(
-        key,
-        shape,
-        dtype,
-        lambda key: _between(key, minval, maxval, shape, dtype),
-        lambda key: jax.random.uniform(key, shape, dtype, minval, maxval),
-    )
+    def own(key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, minval, maxval)
+
+    ends = (lax.convert_element_type(x, dtype) for x in (minval, maxval))
+    return _path.drawn(key, shape, dtype, impl, own, _between, *ends)
 
 
-def _between(
+def _between(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
+    """Makes bits uniform on [low, high), rounded as JAX rounds them."""
+    return jnp.maximum(low, _threefry.unit(drawn) * (high - low) + low)
+
+
+def normal(
     key: jax.Array,
-    minval: jax.typing.ArrayLike,
-    maxval: jax.typing.ArrayLike,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
+    shape: Shape = (),
+    dtype: DTypeLike = float,
+    *,
+    impl: Impl | None = None,
 ) -> jax.Array:
-    """Draws uniform numbers by the fused path, rounded as JAX rounds them."""
-    low, high = (lax.convert_element_type(x, dtype) for x in (minval, maxval))
-    spread = _threefry.floats(key, shape, dtype) * (high - low) + low
-    return jnp.maximum(low, spread)
-
-
-def normal(key: jax.Array, shape: Shape = (), dtype: DTypeLike = float) -> jax.Array:
     """Draws standard normal numbers, as `jax.random.normal`.
 
     Complex ones have E[z conj(z)] = 1.
@@ -176,12 +208,14 @@ def normal(key: jax.Array, shape: Shape = (), dtype: DTypeLike = float) -> jax.A
       key: one PRNG key, typed or legacy, of any implementation.
       shape: sizes of the array.
       dtype: a float or complex type.
+      impl: which program draws, as in `uniform`.
 
     Returns:
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is neither float nor complex, or the shape too large.
+      ValueError: if the dtype is neither float nor complex, the shape too large, or
+        the impl not one for the key and dtype.
       TypeError: if the key, shape or dtype is none.
 
     Example:
@@ -190,17 +224,17 @@ def normal(key: jax.Array, shape: Shape = (), dtype: DTypeLike = float) -> jax.A
       >>> bool((drawn == jax.jit(jax.random.normal, static_argnums=1)(key, (3,))).all())
       True
     """
-    key, sizes, found = _checked("normal", key, shape, dtype, np.inexact)
+    key, sizes, found = _checked("normal", key, shape, dtype, np.inexact, impl)
     if jnp.issubdtype(found, np.complexfloating):
         real, imaginary = jax.random.split(key)
         # Rounded as JAX does.
         parts = (
-            normal(part, sizes, _real(found)).astype(found)
+            normal(part, sizes, _real(found), impl=impl).astype(found)
             for part in (real, imaginary)
         )
         drawn: jax.Array = _complex(*parts)
         return drawn
-    return _normal(key, shape=sizes, dtype=found)
+    return _normal(key, shape=sizes, dtype=found, impl=impl)
 
 
 @functools.partial(jax.jit, inline=True)
@@ -209,23 +243,31 @@ def _complex(real: jax.Array, imaginary: jax.Array) -> jax.Array:
 
 
 @_fixed
-def _normal(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    def fused(key: jax.Array) -> jax.Array:
-        one = np.ones((), dtype)
-        inside = _between(key, np.nextafter(-one, 0 * one), one, shape, dtype)
-        return jnp.multiply(np.sqrt(2).astype(dtype), lax.erf_inv(inside))
+def _normal(
+    key: jax.Array, shape: tuple[int, ...], dtype: np.dtype, impl: Impl | None
+) -> jax.Array:
+    def own(key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, shape, dtype)
 
-    return _drawn(
-        key, shape, dtype, fused, lambda key: jax.random.normal(key, shape, dtype)
-    )
+    one = np.ones((), dtype)
+    ends = np.nextafter(-one, 0 * one), one
+    return _path.drawn(key, shape, dtype, impl, own, lambda drawn: _bell(drawn, *ends))
+
+
+def _bell(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
+    """Makes bits standard normal between the quantiles of (1 + low) / 2 and high's."""
+    inside = _between(drawn, low, high)
+    return jnp.multiply(np.sqrt(2).astype(inside.dtype), lax.erf_inv(inside))
 
 
 def truncated_normal(
     key: jax.Array,
-    lower: float,
-    upper: float,
+    lower: jax.Array | float,
+    upper: jax.Array | float,
     shape: Shape = (),
     dtype: DTypeLike = float,
+    *,
+    impl: Impl | None = None,
 ) -> jax.Array:
     """Draws standard normal numbers given that they lie between lower and upper.
 
@@ -235,56 +277,70 @@ def truncated_normal(
 
     Args:
       key: one PRNG key, typed or legacy, of any implementation.
-      lower: the lower bound; not used by complex numbers.
+      lower: the lower bound, a number or scalar array; not used by complex numbers.
       upper: the upper bound, above lower.
       shape: sizes of the array.
       dtype: a float or complex type.
+      impl: which program draws, as in `uniform`.
 
     Returns:
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is neither float nor complex, or the shape too large.
-      TypeError: if the key, shape or dtype is none.
+      ValueError: if the dtype is neither float nor complex, the shape too large, or
+        the impl not one for the key and dtype.
+      TypeError: if the key, shape, dtype or a bound is none.
 
     Example:
       >>> w = jaxinit.random.truncated_normal(jax.random.key(0), -1, 2, (256,))
       >>> bool((w > -1).all() and (w < 2).all())
       True
     """
-    key, sizes, found = _checked("truncated_normal", key, shape, dtype, np.inexact)
+    law = "truncated_normal"
+    key, sizes, found = _checked(law, key, shape, dtype, np.inexact, impl)
+    place = (f"random.{law}", "key", "lower", "upper")
+    lower, upper = _bound(*place, lower=lower), _bound(*place, upper=upper)
     if not jnp.issubdtype(found, np.complexfloating):
-        drawn: jax.Array = _truncated(key, lower, upper, shape=sizes, dtype=found)
+        drawn: jax.Array = _truncated(
+            key, lower, upper, shape=sizes, dtype=found, impl=impl
+        )
         return drawn
     radius, angle = jax.random.split(key)
-    inside = -math.expm1(-(upper**2))  # P(|z| <= upper) before truncation
-    squared = -jnp.log1p(-inside * uniform(radius, sizes, _real(found)))
-    return _polar(jnp.sqrt(squared), angle, found)
+    inside: Any  # P(|z| <= upper) before truncation
+    if isinstance(upper, jax.core.Tracer):
+        inside = -jnp.expm1(-(upper.astype(_real(found)) ** 2))
+    else:
+        inside = -math.expm1(-(upper**2))
+    share = uniform(radius, sizes, _real(found), impl=impl)
+    return _polar(jnp.sqrt(-jnp.log1p(-inside * share)), angle, found, impl)
 
 
 # Not inlined: with the bounds in sight, XLA would compute their erf by another formula
 # than inside jax.random.truncated_normal, which is a function of its own.
-@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "impl"))
 def _truncated(
     key: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
     shape: tuple[int, ...],
     dtype: np.dtype,
+    impl: Impl | None,
 ) -> jax.Array:
-    def fused(key: jax.Array) -> jax.Array:
-        root = np.sqrt(2).astype(dtype)
-        low, high = (lax.convert_element_type(x, dtype) for x in (lower, upper))
-        mass = lax.erf(low / root), lax.erf(high / root)
-        drawn = lax.mul(root, lax.erf_inv(_between(key, *mass, shape, dtype)))
-        # Rounding must not reach the bounds.
-        inner = np.asarray(np.inf, dtype)
-        return jnp.clip(drawn, lax.nextafter(low, inner), lax.nextafter(high, -inner))
-
     def own(key: jax.Array) -> jax.Array:
         return jax.random.truncated_normal(key, lower, upper, shape, dtype)
 
-    return _drawn(key, shape, dtype, fused, own)
+    root, infinity = np.sqrt(2).astype(dtype), np.asarray(np.inf, dtype)
+    low, high = (lax.convert_element_type(x, dtype) for x in (lower, upper))
+    mass = lax.erf(low / root), lax.erf(high / root)
+    edges = lax.nextafter(low, infinity), lax.nextafter(high, -infinity)
+    return _path.drawn(key, shape, dtype, impl, own, _cut, *mass, *edges)
+
+
+def _cut(
+    drawn: jax.Array, low: jax.Array, high: jax.Array, least: jax.Array, most: jax.Array
+) -> jax.Array:
+    """Makes bits truncated normal; rounding must not reach the bounds."""
+    return jnp.clip(_bell(drawn, low, high), least, most)
 
 
 def disk(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -294,9 +350,11 @@ def disk(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     return _polar(jnp.sqrt(squared), angle, dtype)
 
 
-def _polar(modulus: jax.Array, key: jax.Array, dtype: np.dtype) -> jax.Array:
+def _polar(
+    modulus: jax.Array, key: jax.Array, dtype: np.dtype, impl: Impl | None = None
+) -> jax.Array:
     """Gives each modulus a uniform angle."""
-    angle = uniform(key, modulus.shape, modulus.dtype, 0, 2 * math.pi)
+    angle = uniform(key, modulus.shape, modulus.dtype, 0, 2 * math.pi, impl=impl)
     return jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle)).astype(
         dtype
     )
@@ -304,37 +362,3 @@ def _polar(modulus: jax.Array, key: jax.Array, dtype: np.dtype) -> jax.Array:
 
 def _real(dtype: np.dtype) -> np.dtype:
     return np.zeros(0, dtype).real.dtype
-
-
-def normal_mass(lower: float, upper: float) -> float:
-    """Computes the mass of the standard normal law between two bounds."""
-    if (
-        lower + upper > 0
-    ):  # mirrored, since erfc keeps its digits in the lower tail only
-        lower, upper = -upper, -lower
-    return (math.erfc(-upper / math.sqrt(2)) - math.erfc(-lower / math.sqrt(2))) / 2
-
-
-def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
-    """Computes mean and variance of the real `truncated_normal`.
-
-    With density f and mass Z between the bounds a and b,
-    mean = (f(a) - f(b)) / Z and variance = 1 + (a f(a) - b f(b)) / Z - mean^2.
-    """
-
-    def density(x: float) -> float:
-        return math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-
-    mass = normal_mass(lower, upper)
-    mean = (density(lower) - density(upper)) / mass
-    edge = (lower * density(lower) - upper * density(upper)) / mass
-    return mean, 1 + edge - mean**2
-
-
-def complex_truncated_variance(upper: float) -> float:
-    """Computes E|z|^2 of the complex `truncated_normal`.
-
-    With c = upper^2: E|z|^2 = 1 - c exp(-c) / (1 - exp(-c)).
-    """
-    c = upper**2
-    return 1 - c * math.exp(-c) / -math.expm1(-c)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxinit import _check as check
 from jaxinit.random._laws import bits
 from jaxinit.random._threefry import times
 
@@ -22,6 +23,11 @@ def subset(key: jax.Array, count: int, shape: tuple[int, int]) -> jax.Array:
     Rows are fewer than 2^32; probabilities are off by less than 2^-32.
     """
     rows, columns = shape
+    try:
+        if check.at_least(0, count=count) > rows:
+            raise check.Unfit(f"there are only {rows} rows to take.", count=count)
+    except check.Unfit as error:
+        raise error.at("random.subset", "key") from None
 
     def step(
         state: tuple[jax.Array, jax.Array], drawn: jax.Array
@@ -31,5 +37,5 @@ def subset(key: jax.Array, count: int, shape: tuple[int, int]) -> jax.Array:
         return (need - taken.astype(_U32), left - _U32(1)), taken
 
     start = (jnp.full((columns,), _U32(count)), jnp.full((), _U32(rows)))
-    mask: jax.Array = lax.scan(step, start, bits(key, shape))[1]
+    mask: jax.Array = lax.scan(step, start, bits(key, shape, _U32))[1]
     return mask

@@ -18,6 +18,7 @@ from jax import lax
 _U32, _U64 = np.uint32, np.uint64
 _PARITY = 0x1BD11BDA  # of the key schedule (Salmon and others 2011, section 3.2)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+LINE = 1024  # entries that share half as many blocks, when paired: part of the stream
 Words = tuple[jax.Array, jax.Array]  # high and low 32 bits
 
 
@@ -35,23 +36,39 @@ def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     return (high ^ low).astype(dtype)
 
 
-def floats(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    """Computes float32 or float64 numbers uniform on [0, 1), of all mantissa bits.
+def paired(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Computes 32 random bits an entry, two entries from each block of 64.
+
+    In row-major order each line of 1024 entries takes 512 blocks: of each the high word
+    in the first half, the low word in the second.
+    """
+    size = math.prod(shape)
+    lines = jnp.concatenate(_words(key, (-(-size // LINE), LINE // 2)), 1)
+    return lines.ravel()[:size].reshape(shape)
+
+
+def unit(drawn: jax.Array) -> jax.Array:
+    """Makes 32 or 64 bits a float on [0, 1), uniform, of all mantissa bits.
 
     The mantissa is random and the exponent that of 1, less 1.
     """
-    unsigned = np.dtype(_U32 if dtype == np.float32 else _U64)
-    spare = unsigned.type(8 * unsigned.itemsize - jnp.finfo(dtype).nmant)
-    one = np.ones((), dtype).view(unsigned)
-    mantissa = lax.shift_right_logical(bits(key, shape, unsigned), spare)
-    return lax.bitcast_convert_type(mantissa | one, dtype) - np.ones((), dtype)
+    unsigned = drawn.dtype
+    one = np.float32(1) if unsigned == _U32 else np.float64(1)
+    spare = unsigned.type(8 * unsigned.itemsize - jnp.finfo(one.dtype).nmant)
+    mantissa = lax.shift_right_logical(drawn, spare)
+    return lax.bitcast_convert_type(mantissa | one.view(unsigned), one.dtype) - one
+
+
+def data(key: jax.Array) -> jax.Array:
+    """Returns the two words of a key, typed or legacy."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(key) if typed else key
 
 
 def _words(key: jax.Array, shape: tuple[int, ...]) -> Words:
     """Computes 64 random bits for each entry of a shape."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    first, second = _unknown(jax.random.key_data(key) if typed else key)
-    return _threefry(first, second, *_counter(shape))
+    first, second = _unknown(data(key))
+    return cipher(first, second, *_counter(shape))
 
 
 def _unknown(key: jax.Array) -> jax.Array:
@@ -63,7 +80,7 @@ def _unknown(key: jax.Array) -> jax.Array:
     return hidden
 
 
-def _threefry(
+def cipher(
     first: jax.Array, second: jax.Array, high: jax.Array, low: jax.Array
 ) -> Words:
     """Enciphers two words by a key of two words, in 20 rounds."""
@@ -87,7 +104,7 @@ def _counter(shape: tuple[int, ...]) -> Words:
     for axis in range(len(shape)):
         stride = math.prod(shape[axis + 1 :])
         if wide:
-            more_high, more_low = _product(_index(shape, axis), stride)
+            more_high, more_low = product(_index(shape, axis), stride)
             low = low + more_low
             high = high + more_high + (low < more_low).astype(_U32)
         else:
@@ -113,15 +130,15 @@ def _index(shape: tuple[int, ...], axis: int) -> Words:
     return word(0), word(1)
 
 
-def _product(index: Words, stride: int) -> Words:
+def product(index: Words, stride: int) -> Words:
     """Multiplies an index by a stride, modulo 2^64."""
     high, low = index
-    low_stride = jnp.asarray(_U32(stride % 2**32))
+    low_stride = _U32(stride % 2**32)
     above = low * _U32(stride >> 32) + high * low_stride
     return times(low, low_stride) + above, low * low_stride
 
 
-def times(a: jax.Array, b: jax.Array) -> jax.Array:
+def times(a: jax.Array, b: jax.Array | np.uint32) -> jax.Array:
     """Computes the high word of a product of words, from those of 16-bit halves."""
     half, shift = _U32(0xFFFF), _U32(16)
     first, second = (a >> shift) * (b & half), (a & half) * (b >> shift)

@@ -304,10 +304,10 @@ def _statistics(
 
         inputs = {
             f"input_rms {site.number}": jax.lax.map(
-                rms, values[site.number]["input"].reshape(-1, *site.input.aval.shape)
+                rms, values[site.number]["input"].reshape(-1, *var.aval.shape)
             )
             for site, _ in group.members
-            if "input" in site.parts and is_float(site.input.aval.dtype)
+            if (var := site.parts.get("input")) and is_float(var.aval.dtype)
         }
         found.append({**jax.lax.map(packed, columns), **inputs})
     return found

@@ -1,0 +1,534 @@
+"""Kernels: interpreted, the values of their references; lowered, for GPU and TPU.
+
+What is interpreted here is what Triton and Mosaic compile; on a machine with a GPU the
+tests marked so hold the compiled kernels against the references too.
+"""
+
+import contextlib
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import tpu
+from jax.extend.random import threefry_2x32
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+from scipy import stats
+
+from jaxinit import _tiles, random
+from jaxinit._moments import Moments, _by_kernel, moments
+from jaxinit.random import _kernel, _path, _threefry
+from jaxinit.testing import LEVEL
+
+KEY = jax.random.key(7)
+LINE = _threefry.LINE
+TILE = LINE * _kernel.TILES.lines  # of a TPU
+SIZES = [1, 2, 127, 128, 129, LINE - 1, LINE, LINE + 1, 3 * LINE, 3 * LINE + 513]
+SHAPES = [*[(n,) for n in SIZES], (), (3, 5), (4, 0, 2), (7, 1, 129)]
+TPU_SHAPES = [(129,), (TILE - 1,), (2 * TILE,), (2, TILE // 2 + 1)]
+
+DRAWS = {
+    "bits": lambda key, shape, **impl: random.bits(key, shape, "uint32", **impl),
+    "uniform": lambda key, shape, **impl: random.uniform(key, shape, **impl),
+    "between": lambda key, shape, **impl: random.uniform(
+        key, shape, "float32", -2.5, 0.75, **impl
+    ),
+    "normal": lambda key, shape, **impl: random.normal(key, shape, **impl),
+    "truncated": lambda key, shape, **impl: random.truncated_normal(
+        key, -1.0, 2.5, shape, **impl
+    ),
+}
+LAWS = {  # their distribution functions
+    "uniform": stats.uniform,
+    "between": stats.uniform(-2.5, 3.25),
+    "normal": stats.norm,
+    "truncated": stats.truncnorm(-1, 2.5),
+}
+# Since JAX 0.11; Mosaic GPU, the successor, lowers neither log1p nor masked stores yet
+# (JAX 0.12).
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
+)
+draws = pytest.mark.parametrize("law", DRAWS)
+kernels = pytest.mark.parametrize("impl", ["pallas", "paired"])
+devices = pytest.mark.parametrize("device", ["other", "tpu"])
+
+
+def same(ours, expected):
+    """Compares bits."""
+    ours, expected = np.asarray(ours), np.asarray(expected)
+    assert (ours.dtype, ours.shape) == (expected.dtype, expected.shape)
+    assert ours.tobytes() == expected.tobytes()
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Lets kernels run, interpreted, as a device has them."""
+
+    @contextlib.contextmanager
+    def enter(device):
+        def on_each(program, *operands, other=None):
+            return program(device)(*operands)
+
+        jax.clear_caches()
+        with monkeypatch.context() as patch, tpu.force_tpu_interpret_mode():
+            patch.setattr(_tiles, "on_each", on_each)
+            yield
+        jax.clear_caches()
+
+    return enter
+
+
+# Draws
+
+
+@draws
+@devices
+@kernels
+def test_kernels_give_the_values_of_their_references(impl, device, law, on):
+    shapes = TPU_SHAPES if device == "tpu" else SHAPES
+    if law != "bits":  # which alone has all that a law does not know
+        shapes = shapes[-3:]
+
+    def all_of(key, impl):
+        return [DRAWS[law](key, shape, impl=impl) for shape in shapes]
+
+    reference = "fused" if impl == "pallas" else impl
+    expected = jax.jit(all_of, static_argnums=1)(KEY, reference)
+    with on(device):
+        found = jax.jit(all_of, static_argnums=1)(KEY, impl)
+    for ours, known in zip(found, expected, strict=True):
+        same(ours, known)
+
+
+@draws
+def test_every_path_but_paired_gives_the_same(law):
+    draw = jax.jit(DRAWS[law], static_argnums=1, static_argnames="impl")
+    expected = draw(KEY, (3, 500), impl="jax")
+    for impl in (None, "fused", "pallas"):
+        same(draw(KEY, (3, 500), impl=impl), expected)
+    assert (np.asarray(draw(KEY, (3, 500), impl="paired")) != expected).mean() > 0.99
+
+
+@pytest.mark.parametrize("tile", [0, 1, 2**22 - 1, 2**22, 2**31 - 1])
+def test_counters_past_a_word(tile):
+    shape = (8, LINE)
+    counters = [tile * 8 * LINE + place for place in range(8 * LINE)]
+    halves = [c >> 32 for c in counters] + [c % 2**32 for c in counters]
+    data = jax.random.key_data(KEY)
+    expected = threefry_2x32(data, np.array(halves, np.uint32))
+    found = _kernel.words(*data, jnp.asarray(np.int32(tile)), shape)
+    same(np.ravel(found), expected)
+
+
+@pytest.mark.parametrize("size", [1, 700, LINE, 2 * LINE + 600])
+def test_paired_takes_both_words_of_each_block(size):
+    drawn = np.asarray(random.bits(KEY, (size,), "uint32", impl="paired"))
+    places = np.arange(size)
+    blocks = places // LINE * (LINE // 2) + places % (LINE // 2)
+    counters = np.concatenate([0 * blocks, blocks]).astype(np.uint32)
+    words = np.asarray(threefry_2x32(jax.random.key_data(KEY), counters))
+    second = places % LINE >= LINE // 2
+    same(drawn, np.where(second, words[size:], words[:size]))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_paired_has_the_law_and_independent_halves(law):
+    drawn = np.asarray(DRAWS[law](KEY, (200 * LINE,), impl="paired"))
+    assert stats.kstest(drawn, LAWS[law].cdf).pvalue > LEVEL
+    halves = LAWS[law].cdf(drawn).reshape(-1, 2, LINE // 2)
+    first, second = halves[:, 0].ravel(), halves[:, 1].ravel()
+    assert stats.kstest(first, "uniform").pvalue > LEVEL
+    assert stats.kstest(second, "uniform").pvalue > LEVEL
+    assert stats.pearsonr(first, second).pvalue > LEVEL
+    cells = np.histogram2d(first, second, 8, [(0, 1), (0, 1)])[0]
+    assert stats.chisquare(cells.ravel()).pvalue > LEVEL
+
+
+def test_paired_words_have_independent_bits():
+    drawn = np.asarray(random.bits(KEY, (100 * LINE,), "uint32", impl="paired"))
+    first, second = np.moveaxis(drawn.reshape(-1, 2, LINE // 2), 1, 0)
+    flips = np.bitwise_count(first ^ second).sum()
+    assert stats.binomtest(int(flips), 32 * first.size).pvalue > LEVEL
+
+
+@kernels
+def test_kernels_draw_a_batch_of_keys(impl):
+    keys = jax.random.split(KEY, 3)
+
+    def draw(key, low):
+        return random.uniform(key, (5, 300), "float32", low, 1.0, impl=impl)
+
+    low = jnp.asarray([-1.0, 0.0, 0.5])
+    expected = np.stack([draw(*pair) for pair in zip(keys, low, strict=True)])
+    same(jax.jit(jax.vmap(draw))(keys, low), expected)
+
+
+@pytest.mark.parametrize("impl", _path.IMPLS)
+def test_every_path_takes_legacy_keys_and_draws_complex_numbers(impl):
+    legacy = jax.random.key_data(KEY)
+    for draw in (
+        random.normal,
+        lambda *a, **k: random.truncated_normal(*a[:1], 0, 2, *a[1:], **k),
+    ):
+        typed = draw(KEY, (40,), "complex64", impl=impl)
+        same(draw(legacy, (40,), "complex64", impl=impl), typed)
+        if impl != "paired":
+            same(typed, draw(KEY, (40,), "complex64"))
+
+
+@pytest.mark.usefixtures("x64")
+def test_fused_draws_64_bits():
+    same(random.bits(KEY, (9,), impl="fused"), jax.random.bits(KEY, (9,)))
+    drawn = random.normal(KEY, (9,), "float64", impl="fused")
+    same(drawn, jax.jit(lambda: jax.random.normal(KEY, (9,), "float64"))())
+
+
+def test_paired_needs_no_partitionable_threefry():
+    expected = random.normal(KEY, (40,), impl="paired")
+    with jax.threefry_partitionable(False):
+        same(random.normal(KEY, (40,), impl="paired"), expected)
+
+
+# Moments
+
+
+def exact(x, axes=None):
+    """Computes moments by NumPy, in double precision."""
+    x = np.asarray(x).astype(float)
+    d = x - x.mean(axes, keepdims=True)
+    return Moments(
+        x.mean(axes),
+        (d**2).mean(axes),
+        (d**4).mean(axes),
+        x.min(axes),
+        x.max(axes),
+        (x == 0).mean(axes),
+    )
+
+
+def near(found, x, axes=None, rtol=1e-5):
+    known = exact(x, axes)
+    deviation = np.sqrt(known.variance)
+    np.testing.assert_array_equal(found.minimum, known.minimum)
+    np.testing.assert_array_equal(found.maximum, known.maximum)
+    np.testing.assert_allclose(found.zeros, known.zeros, rtol=2e-7)
+    np.testing.assert_allclose(found.variance, known.variance, rtol)
+    np.testing.assert_allclose(found.fourth, known.fourth, rtol)
+    # The mean is off by its own last place, and by rounding of the deviations.
+    off = np.abs(found.mean - known.mean)
+    assert (off <= 2e-7 * np.abs(known.mean) + 1e-6 * deviation).all()
+
+
+def sample(shape, mean=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.gamma(2.0, size=shape) + mean).astype(np.float32)
+
+
+ENTRIES = [1, 2, 129, 4095, 4096, 4097, 3 * 4096 + 5]
+moment_impls = pytest.mark.parametrize("impl", [None, "jax", "pallas"])
+
+
+@pytest.mark.parametrize("mean", [0.0, -1e3, 1e5])
+@moment_impls
+def test_moments_are_exact(impl, mean):
+    for size in ENTRIES:
+        x = sample(size, mean, size)
+        near(moments(x, impl=impl), x)
+
+
+def test_moments_on_a_tpu(on):
+    for size in (1, 32 * 4096, 32 * 4096 + 4097):
+        x = sample(size, 50.0, size)
+        with on("tpu"):
+            near(_by_kernel(jnp.asarray(x)), x)
+
+
+def test_moments_of_many_entries():
+    near(moments(x := sample(2**24, 1e4)), x)
+
+
+@pytest.mark.parametrize("axes", [None, 0, -1, (0, 2), (-1, -3), (0, 1, 2), ()])
+@moment_impls
+def test_moments_over_axes(impl, axes):
+    x = np.maximum(sample((6, 9, 5), -1.0), 0)
+    found = moments(x, axes, impl=impl)
+    every = {None: None, (-1, -3): (2, 0)}.get(axes, axes)
+    assert found.mean.shape == np.mean(x, every).shape
+    near(found, x, every)
+
+
+@moment_impls
+def test_moments_of_a_batch_of_seeds(impl):
+    x = sample((4, 70, 80))
+    found = jax.jit(jax.vmap(functools.partial(moments, impl=impl)))(x)
+    near(found, x, (1, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@moment_impls
+def test_moments_of_narrow_floats_are_of_float32(impl, dtype):
+    x = jnp.asarray(sample(5000, 3.0)).astype(dtype)
+    found = moments(x, impl=impl)
+    assert {value.dtype for value in found} == {jnp.dtype("float32")}
+    near(found, x)
+
+
+@pytest.mark.usefixtures("x64")
+def test_moments_of_doubles_are_of_float64():
+    x = np.random.default_rng(0).normal(10, 1, 5000)
+    found = moments(x)
+    assert found.mean.dtype == np.float64
+    near(found, x, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("values", "extremes", "share"),
+    [
+        ([1.0, np.nan, 0.0], (np.nan, np.nan), np.nan),
+        ([1.0, np.inf, 0.0], (0.0, np.inf), 1 / 3),
+        ([-np.inf, np.inf], (-np.inf, np.inf), 0),
+    ],
+)
+@moment_impls
+def test_what_is_not_finite_shows(impl, values, extremes, share):
+    found = moments(np.float32(values), impl=impl)
+    assert np.isnan([found.mean, found.variance, found.fourth]).all()
+    np.testing.assert_array_equal([found.minimum, found.maximum], extremes)
+    np.testing.assert_allclose(found.zeros, share)
+
+
+@moment_impls
+def test_moments_of_equal_entries_and_of_none(impl):
+    found = moments(np.full((3, 50), 0.1, np.float32), impl=impl)
+    assert (found.mean, found.minimum, found.maximum) == (np.float32(0.1),) * 3
+    assert (found.variance, found.fourth, found.zeros) == (0, 0, 0)
+    for axes, shape in ((None, ()), (0, (4,)), (1, (0,))):
+        none = moments(np.zeros((0, 4), np.float32), axes, impl=impl)
+        assert all(x.shape == shape and np.isnan(x).all() for x in none)
+
+
+# Lowering
+
+# JAX cannot lower a kernel without being told for which kind of chip.
+KINDS = {"cuda": ("NVIDIA H200", "gpu"), "tpu": ("TPU v5e", "tpu")}
+TARGETS = {"cuda": "__gpu$xla.gpu.triton", "tpu": "tpu_custom_call"}
+LOWERED = [(5000,), (64, 1024), (), (2**17, 2**17)]
+platforms = pytest.mark.parametrize("platform", KINDS)
+
+
+def lowered(function, platform, *arguments):
+    """Exports a function for a platform that need not be there; returns its program."""
+    kind, family = KINDS[platform]
+    device = AbstractDevice(device_kind=kind, num_cores=1, platform=family)
+    allow = [jax.export.DisabledSafetyCheck.custom_call(TARGETS["cuda"])]
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+        export = jax.export.export(
+            jax.jit(function), platforms=[platform], disabled_checks=allow
+        )
+        return export(*arguments).mlir_module()
+
+
+def calls(program, platform):
+    return program.count(f"@{TARGETS[platform]}(")
+
+
+@draws
+@platforms
+@kernels
+def test_draws_lower_to_one_kernel(impl, platform, law):
+    keys = jax.random.split(KEY, 3)
+    for shape in LOWERED:
+        draw = functools.partial(DRAWS[law], shape=shape, impl=impl)
+        assert calls(lowered(draw, platform, KEY), platform) == 1
+        assert calls(lowered(jax.vmap(draw), platform, keys), platform) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@platforms
+def test_moments_lower_to_one_kernel(platform, dtype):
+    one = functools.partial(moments, impl="pallas")
+    for shape in LOWERED:
+        x = jax.ShapeDtypeStruct((3, *shape), dtype)
+        for function in (one, jax.vmap(one)):
+            assert calls(lowered(function, platform, x), platform) == 1
+    assert calls(lowered(functools.partial(one, axes=1), platform, x), platform) == 1
+
+
+@draws
+@pytest.mark.parametrize("impl", [None, "jax", "fused"])
+@platforms
+def test_other_paths_lower_to_no_kernel(platform, impl, law):
+    """Else the tests above show nothing."""
+    draw = functools.partial(DRAWS[law], shape=(64, 1024), impl=impl)
+    assert not calls(lowered(draw, platform, KEY), platform)
+
+
+def test_pallas_is_imported_when_it_is_asked_for():
+    code = (
+        "import sys, jax; from jaxinit import random, _moments; k = jax.random.key(0)"
+    )
+    code += "; _moments.moments(random.normal(k, (9,))); known = '{0}' in sys.modules"
+    code += (
+        "; random.normal(k, (9,), impl='pallas'); print(known, '{0}' in sys.modules)"
+    )
+    run = [sys.executable, "-c", code.format("jaxinit._tiles")]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+# On a device
+
+gpu = pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
+
+
+@pytest.mark.gpu
+@gpu
+@draws
+def test_kernels_of_draws_on_the_device(law):
+    """Bits are exact; elsewhere products may be fused with sums, or not."""
+    for shape in [*SHAPES, (300, 1024)]:
+        draw = jax.jit(DRAWS[law], static_argnums=1, static_argnames="impl")
+        expected = np.asarray(draw(KEY, shape, impl="jax"))
+        for impl in ("fused", "pallas"):
+            found = np.asarray(draw(KEY, shape, impl=impl))
+            if law in ("bits", "uniform"):
+                same(found, expected)
+            else:
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        on_cpu = jax.device_put(KEY, jax.devices("cpu")[0])
+        expected = np.asarray(draw(on_cpu, shape, impl="paired"))
+        found = np.asarray(draw(KEY, shape, impl="paired"))
+        if law in ("bits", "uniform"):
+            same(found, expected)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@gpu
+def test_kernels_of_moments_on_the_device():
+    for size in [*ENTRIES, 2**24 + 1]:
+        x = sample(size, 1e3, size)
+        near(moments(jnp.asarray(x), impl="pallas"), x)
+    near(moments(jnp.asarray(x := sample((6, 9, 5))), 1, impl="pallas"), x, 1)
+
+
+# Messages
+
+RBG = jax.random.key(0, impl="rbg")
+CURE = "Write jax.random.key(0, impl='threefry2x32'), or leave impl out."
+CHOICES = "impl must be one of 'jax', 'fused', 'pallas', 'paired'."
+
+
+@pytest.mark.parametrize(
+    ("law", "call"),
+    [
+        ("bits", lambda key, dtype, impl: random.bits(key, (2,), dtype, impl=impl)),
+        ("normal", lambda key, dtype, impl: random.normal(key, (2,), dtype, impl=impl)),
+        (
+            "uniform",
+            lambda key, dtype, impl: random.uniform(key, (2,), dtype, impl=impl),
+        ),
+        (
+            "truncated_normal",
+            lambda key, dtype, impl: random.truncated_normal(
+                key, -1, 1, (2,), dtype, impl=impl
+            ),
+        ),
+    ],
+)
+def test_messages_of_draws(law, call):
+    def message(key, dtype, impl):
+        with pytest.raises(ValueError) as raised:
+            call(key, dtype, impl)
+        before = f"random.{law}(key, shape, dtype, impl={impl!r}): "
+        assert str(raised.value).startswith(before)
+        return str(raised.value).removeprefix(before)
+
+    kind = "uint" if law == "bits" else "float"
+    assert message(KEY, f"{kind}32", "palas") == f"{CHOICES} Did you mean 'pallas'?"
+    assert message(KEY, f"{kind}32", 3) == CHOICES
+    for impl, fit in (("fused", "32 or 64"), ("pallas", "32"), ("paired", "32")):
+        found = message(RBG, f"{kind}32", impl)
+        assert found == f"needs a threefry2x32 key, not one of rbg. {CURE}"
+        found = message(KEY, f"{kind}16", impl)
+        assert found == (
+            f"draws real numbers of {fit} bits, and {kind}16 has 16. "
+            "Leave impl out, or choose another dtype."
+        )
+        if impl != "paired":
+            with jax.threefry_partitionable(False):
+                found = message(KEY, f"{kind}32", impl)
+            assert found == (
+                "gives the values of jax_threefry_partitionable, which is off. "
+                "Set it, or leave impl out."
+            )
+    with jax.enable_x64(True):
+        wide = "uint64" if law == "bits" else "float64"
+        assert f"draws real numbers of 32 bits, and {wide} has 64." in message(
+            KEY, wide, "pallas"
+        )
+    if law in ("normal", "truncated_normal"):
+        with jax.enable_x64(True):
+            found = message(KEY, "complex128", "paired")
+        assert "complex128 has 64" in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "kind", "message"),
+    [
+        ((3.0,), {}, TypeError, "x=3.0): x must be an array."),
+        (
+            (np.zeros(2, int),),
+            {},
+            ValueError,
+            "x=<ndarray int64[2]>): x must be of floats. "
+            "Convert it, or take real and imaginary part.",
+        ),
+        (
+            (np.zeros(2),),
+            {"axes": 1},
+            ValueError,
+            "x, axes=1): x of rank 1 has no such axis.",
+        ),
+        (
+            (np.zeros((2, 2)),),
+            {"axes": (0, -3)},
+            ValueError,
+            "x, axes=(0, -3)): x of rank 2 has no such axis.",
+        ),
+        (
+            (np.zeros((2, 2)),),
+            {"axes": (0, -2)},
+            ValueError,
+            "x, axes=(0, 0)): axes names an axis twice.",
+        ),
+        (
+            (np.zeros(2),),
+            {"axes": "a"},
+            TypeError,
+            "x, axes='a'): axes must be an axis or a tuple of axes, as integers.",
+        ),
+        (
+            (np.zeros(2),),
+            {"impl": "fused"},
+            ValueError,
+            "x, axes, impl='fused'): impl must be one of 'jax', 'pallas'.",
+        ),
+        (
+            (np.zeros(2),),
+            {"impl": "pallas"},
+            ValueError,
+            "x, axes, impl='pallas'): sums in float32, and x is float64. "
+            "Leave impl out.",
+        ),
+    ],
+)
+def test_messages_of_moments(arguments, options, kind, message):
+    with pytest.raises(kind) as raised:
+        moments(*arguments, **options)
+    assert str(raised.value) == f"moments({message}"
