@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it says no."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from catalogue import OWN
 
 import jaxinit
 from jaxinit.cli import main
+from jaxinit.signal import Finding, Layer, SignalReport
 
 TINY = ["--depth", "2", "--width", "4", "--seeds", "1", "--steps", "2", "--lr", "0.01"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -371,6 +373,291 @@ def test_show_refuses_bad_input_in_one_line(capsys, monkeypatch, tmp_path, words
     assert not list(tmp_path.iterdir())
 
 
+# check
+
+MODELS = """
+import jax
+from flax import linen as nn, nnx
+from jax.numpy import tanh
+
+class Net(nn.Module):
+    width: int
+    kernel: object = None
+    name_of: str = ""
+    @nn.compact
+    def __call__(self, x, y=None, train=True):
+        return nn.Dense(self.width)(x)
+
+class Live(nnx.Module):
+    def __init__(self, width=2, *, rngs):
+        self.dense = nnx.Linear(3, width, rngs=rngs)
+    def __call__(self, x):
+        return self.dense(x)
+
+def factory(r):
+    return Live(rngs=r)
+
+def build(width=4):
+    return Net(width)
+
+def broken():
+    raise RuntimeError("\\n  first line\\nsecond line")
+
+built = Net(3)
+pair = (
+    lambda key: {"w": jax.random.normal(key, (3, 3))},
+    lambda params, x: tanh(x @ params["w"]),
+)
+"""
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A directory with a module of models, whose name no other test has."""
+    name = "models_" + re.sub(r"\W", "_", tmp_path.name)
+    (tmp_path / f"{name}.py").write_text(MODELS)
+    (tmp_path / f"{name}_failing.py").write_text("import torchvision_of_nowhere")
+    (tmp_path / f"{name}_leaving.py").write_text("raise SystemExit('bye')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return name
+
+
+def report_of(condition):
+    """A report of one layer, healthy or not."""
+    side = {"std": np.array([1.0, 2.0]), "sample": np.ones((2, 4)) * [1, 2, 3, 4]}
+    side |= {"distance": np.array([0.5, 0.5])}
+    one = Layer("a", "dense", (2, 3), 3, None, side, side, {}, condition)
+    wrong = Finding(condition, ("a",), "it is so.", "use he_normal()")
+    findings = () if condition == "healthy" else (wrong,)
+    return SignalReport((one,), findings, 2, {}, np.zeros(2), 100.0)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Takes the place of `jaxinit.signal.check`; keeps what it was asked for."""
+    calls = []
+
+    def fake(model, x, **given):
+        calls.append({"model": model, "x": x, **given})
+        return report_of(fake.condition)
+
+    fake.condition, fake.calls = "healthy", calls
+    monkeypatch.setattr("jaxinit.signal.check", fake)
+    return fake
+
+
+@pytest.mark.parametrize("condition, code", [("healthy", 0), ("vanishing", 1)])
+def test_check_prints_a_report_and_its_code_is_the_health(
+    models, asked, capsys, condition, code
+):
+    asked.condition = condition
+    assert main(["check", f"{models}:pair", "--input", "2x3"]) == code
+    out, err = capsys.readouterr()
+    assert out == report_of(condition).table() + "\n" and not err
+
+
+def test_check_passes_its_options_on(models, asked):
+    words = ["--input", "4x3", "--input", "2:int8", "--vocabulary", "7"]
+    words += ["--set", "width=5", "--set", "kernel=he_normal(gain=2.0)"]
+    words += ["--set", "name_of=he_normal", "--call", "train=False", "--limit", "9"]
+    assert main(["check", f"{models}:Net", *words, "--seeds", "3", "--seed", "1"]) == 0
+    (call,) = asked.calls
+    assert call["model"].width == 5 and call["model"].name_of == "he_normal"
+    assert call["model"].kernel == jaxinit.he_normal(gain=2.0)
+    numbers, tokens = call["x"]
+    assert numbers.shape == (4, 3) and numbers.dtype == np.float32
+    assert tokens.shape == (2,) and tokens.dtype == np.int8
+    assert call["seeds"] == 3 and call["limit"] == 9.0
+    assert call["arguments"] == {"train": False}
+    assert set(call) == {"model", "x", "key", "seeds", "arguments", "limit"}
+    noise, key = jax.random.split(jax.random.key(1))
+    assert call["key"] == key
+
+
+@pytest.mark.parametrize(
+    "words, holds",
+    [
+        (["50x20"], lambda x: abs(x.mean()) < 0.2 and abs(x.std() - 1) < 0.1),
+        (["9:bfloat16"], lambda x: x.dtype == "bfloat16"),
+        (["9:complex64"], lambda x: abs(x.imag).max() > 0),
+        (["99:bool"], lambda x: 20 < x.sum() < 80),
+        (
+            ["99", "--dtype", "uint8", "--vocabulary", "3"],
+            lambda x: x.dtype == np.uint8 and set(x.tolist()) == {0, 1, 2},
+        ),
+    ],
+)
+def test_check_draws_inputs(models, asked, words, holds):
+    assert main(["check", f"{models}:pair", "--input", *words]) == 0
+    ((x,),) = [call["x"] for call in asked.calls]
+    assert holds(np.asarray(x))
+
+
+@pytest.mark.parametrize(
+    "name, words, kind",
+    [
+        ("Net", ["--set", "width=3"], "Net"),
+        ("built", [], "Net"),
+        ("build", [], "Net"),
+        ("build", ["--set", "width=7"], "Net"),
+        ("pair", [], "tuple"),
+        ("Live", [], "Live"),
+        ("Live", ["--set", "width=7"], "Live"),
+        ("factory", [], "Live"),
+    ],
+)
+def test_check_takes_every_kind_of_model(models, asked, name, words, kind):
+    from flax import nnx
+
+    assert main(["check", f"{models}:{name}", "--input", "2x3", *words]) == 0
+    found = asked.calls[0]["model"]
+    if kind == "Live":
+        found = found(nnx.Rngs(0))
+        assert found.dense.out_features == (7 if words else 2)
+    elif kind == "Net":
+        width = {"built": 3, "build": 7 if words else 4, "Net": 3}[name]
+        assert found.width == width
+    assert type(found).__name__ == kind
+
+
+def test_check_runs_the_real_thing(models, capsys):
+    words = ["--input", "4x3", "--seeds", "2", "--set", "width=4", "--json", "-"]
+    assert main(["check", f"{models}:Net", *words]) == 0
+    out, err = capsys.readouterr()
+    found = only_json(out)
+    assert found["layers"][0]["path"] == "Dense_0" and not err
+
+
+def test_check_writes_files(models, asked, capsys, tmp_path):
+    words = ["--json", "report.json", "--plot", "report.svg"]
+    assert main(["check", f"{models}:pair", "--input", "2x3", *words]) == 0
+    written = "Written to report.json\nWritten to report.svg\n"
+    out, err = capsys.readouterr()
+    assert out.endswith(written) and not err
+    found = only_json((tmp_path / "report.json").read_text())
+    assert found == report_of("healthy").to_dict()
+    assert (tmp_path / "report.svg").read_text().startswith("<?xml")
+
+
+def test_check_prints_only_json_if_asked_to(models, asked, capsys):
+    words = ["--json", "-", "--plot", "report.png"]
+    assert main(["check", f"{models}:pair", "--input", "2x3", *words]) == 0
+    out, err = capsys.readouterr()
+    assert only_json(out) == report_of("healthy").to_dict()
+    assert err == "Written to report.png\n"
+
+
+def test_check_prints_a_row_for_each_layer_if_asked_to(models, capsys, monkeypatch):
+    one = report_of("healthy")
+    many = dataclasses.replace(one, layers=one.layers * 9)
+    monkeypatch.setattr("jaxinit.signal.check", lambda *_, **__: many)
+    for words, count in ((["--all"], 9), ([], 3)):
+        assert main(["check", f"{models}:pair", "--input", "2x3", *words]) == 0
+        assert capsys.readouterr().out.count(" healthy\n") == count
+
+
+def on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_check_has_colours_on_a_terminal(models, asked, capsys, monkeypatch):
+    on_a_terminal(monkeypatch)
+    assert main(["check", f"{models}:pair", "--input", "2x3"]) == 0
+    assert capsys.readouterr().out.startswith("\x1b[32mhealthy, 1 layer, 2 seeds")
+
+
+def test_check_needs_no_rich_on_a_terminal(models, asked, capsys, monkeypatch, without):
+    on_a_terminal(monkeypatch)
+    without("rich")
+    assert main(["check", f"{models}:pair", "--input", "2x3"]) == 0
+    assert capsys.readouterr().out == report_of("healthy").table() + "\n"
+
+
+@pytest.mark.parametrize(
+    "model, words, said",
+    [
+        ("{}", [], "{}: must be MODULE:OBJECT, such as package.module:Model."),
+        ("{}:", [], "must be MODULE:OBJECT"),
+        ("{}/x:Net", [], "must be MODULE:OBJECT"),
+        ("{}_x:Net", [], "there is no module {}_x, neither here nor installed."),
+        ("{}.inner:Net", [], "there is no module {}.inner"),
+        ("{}_failing:Net", [], "importing {}_failing failed: ModuleNotFoundError: No"),
+        ("{}_leaving:Net", [], "importing {}_leaving failed: SystemExit: bye"),
+        ("{}:Nett", [], "{}:Nett: {} has no Nett. Did you mean 'Net'"),
+        ("{}:Net.depth", [], "{}.Net has no depth."),
+        ("{}:Net", [], "failed: TypeError: Net.__init__() missing 1 required"),
+        ("{}:broken", [], "{}:broken failed: RuntimeError: first line"),
+        ("{}:built", ["--set", "width=3"], "is built already: --set needs a class or"),
+        ("{}:pair", ["--set", "width=3"], "is built already: --set needs a class or"),
+        ("{}:build", ["--set", "depth=3"], "unexpected keyword argument 'depth'"),
+        ("{}:build", ["--set", "width"], "--set width: must be NAME=VALUE, such as"),
+        ("{}:build", ["--call", "2=3"], "--call 2=3: must be NAME=VALUE"),
+        ("{}:build", ["--set", "a=1", "--set", "a=2"], "--set a=2: a is given twice."),
+        ("{}:build", ["--set", "width=he_norml()"], "Did you mean 'he_normal'"),
+        ("{}:pair", ["--input", "2by3"], "--input 2by3: a shape is sizes of 1 or abo"),
+        ("{}:pair", ["--input", "2x0"], "with x between them, such as 32x784."),
+        ("{}:pair", ["--input", ""], "a shape is sizes"),
+        ("{}:pair", ["--input", "99999x99999"], "an input has at most 268435456 entr"),
+        ("{}:pair", ["--input", "2:float33"], "--input 2:float33: dtype must be a nu"),
+        ("{}:pair", ["--dtype", "float33"], "--dtype float33: dtype must be a number"),
+        ("{}:pair", ["--dtype", "int32"], "say how many there are, as --vocabulary 1"),
+        ("{}:pair", ["--vocabulary", "9"], "goes with inputs of integers: add --dtype"),
+        (
+            "{}:pair",
+            ["--dtype", "int8", "--vocabulary", "999"],
+            "--vocabulary 999: must lie between 1 and 127, the largest int8.",
+        ),
+        ("{}:pair", ["--seed", "-1"], "--seed must lie between 0"),
+        ("{}:pair", ["--plot", "a.jpg"], "the file must end in .png, .svg, .pdf."),
+        ("{}:pair", ["--plot", "no/a.png"], "cannot write to no: No such file or"),
+        ("{}:pair", ["--json", "no/a.json"], "cannot write to no: No such file or"),
+        ("{}:pair", ["--seeds", "two"], "argument --seeds: invalid int value: 'two'"),
+    ],
+)
+def test_check_refuses_bad_input_in_one_line(models, capsys, model, words, said):
+    line = refusal(["check", model.format(models), "--input", "2x3", *words], capsys)
+    assert said.replace("{}", models) in line
+
+
+def test_check_needs_an_input(models, capsys):
+    said = "the following arguments are required: --input"
+    assert said in refusal(["check", f"{models}:pair"], capsys)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (TypeError("no\n\nmore"), "{}:pair failed: TypeError: no"),
+        (ValueError("check(seeds=0): seeds must be 1 or above."), "jaxinit: check(see"),
+        (ValueError("x" * 900), "x..."),
+        (ZeroDivisionError(), "{}:pair failed: ZeroDivisionError: "),
+    ],
+    ids=repr,
+)
+def test_a_model_that_fails_prints_its_own_error_in_one_line(
+    models, capsys, monkeypatch, error, said
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("jaxinit.signal.check", fail)
+    line = refusal(["check", f"{models}:pair", "--input", "2x3"], capsys)
+    assert said.format(models) in line and len(line) < 400
+
+
+def test_check_says_where_it_cannot_write(models, asked, capsys, tmp_path):
+    (tmp_path / "report.json").mkdir()
+    words = ["check", f"{models}:pair", "--input", "2x3", "--json", "report.json"]
+    code = main(words)
+    assert code == 2
+    said = "jaxinit: cannot write report.json: Is a directory.\n"
+    assert capsys.readouterr().err == said
+
+
 # The rest.
 
 
@@ -395,7 +682,9 @@ def without(monkeypatch):
 
     def take(package):
         loaded = [n for n in sys.modules if n.partition(".")[0] == package]
-        for name in [*loaded, "jaxinit.lab.plots", "jaxinit.lab.files"]:
+        ours = [f"jaxinit.signal.{n}" for n in ("_console", "_panels", "_plot")]
+        ours += ["jaxinit.lab.plots", "jaxinit.lab.files"]
+        for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
 
@@ -428,6 +717,6 @@ def test_a_missing_module_of_ours_is_a_traceback(monkeypatch):
     def broken(given):
         raise ModuleNotFoundError("No module named 'x'", name="x")
 
-    monkeypatch.setattr("jaxinit.cli._list", broken)
+    monkeypatch.setattr("jaxinit.cli._list.run", broken)
     with pytest.raises(ModuleNotFoundError, match="No module named 'x'"):
         main(["list"])

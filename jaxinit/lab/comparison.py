@@ -14,6 +14,7 @@ import numpy as np
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Scores, Signals
 from jaxinit.lab.settings import Settings
+from jaxinit.signal._number import plain
 
 _BINS = 60
 
@@ -219,8 +220,8 @@ class Comparison:
             "device": device(),
             "initializers": initializers,
         }
-        plain: dict[str, Any] = _plain(found)
-        return plain
+        readable: dict[str, Any] = plain(found)
+        return readable
 
     def to_json(self) -> str:
         """Returns `to_dict` as JSON text."""
@@ -284,12 +285,3 @@ def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
         "edges": edges.tolist(),
         "not_finite": int(entries.size - finite.size),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Replaces numbers that are not finite, which JSON lacks, by None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

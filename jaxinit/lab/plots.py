@@ -1,6 +1,5 @@
 """Plots of a comparison, as PNG."""
 
-import io
 import textwrap
 
 import numpy as np
@@ -11,14 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxinit.lab.comparison import Comparison
+from jaxinit.signal._panels import COLOURS, band, histogram, note, png
 
-# Paul Tol's "muted" and "bright" colours, told apart by people with any colour vision.
-_COLOURS = (
-    *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
-    *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
-)
 _COLUMNS = 4
-_DPI = 110
 
 
 def plots(comparison: Comparison) -> dict[str, bytes]:
@@ -31,7 +25,7 @@ def plots(comparison: Comparison) -> dict[str, bytes]:
     }
     if len(comparison.steps):
         drawn = {"loss": _loss, **drawn}
-    return {name: _png(draw(comparison)) for name, draw in drawn.items()}
+    return {name: png(draw(comparison)) for name, draw in drawn.items()}
 
 
 def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
@@ -42,19 +36,13 @@ def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
     figure = Figure((9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)
-    _histogram(left, weight.ravel(), _COLOURS[1], "weights")
+    histogram(left, weight.ravel(), COLOURS[1], "weights")
     left.set_xlabel("value")
     left.set_ylabel("density")
     figure.colorbar(_heatmap(right, weight), ax=right)
     right.set_xlabel("last axis")
     right.set_ylabel("all other axes")
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI)
-    return file.getvalue()
+    return png(figure)
 
 
 def _panels(
@@ -80,20 +68,6 @@ def _wrapped(spec: str, width: int = 38) -> str:
     return "\n".join(textwrap.wrap(spec, width))
 
 
-def _band(axis: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
-    """Draws the median over seeds and their range.
-
-    # x: [points], y: [seeds, points]
-    """
-    y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
-    seen = ~np.isnan(y).all(axis=0)
-    if seen.any():
-        x, y = x[seen], y[:, seen]
-        axis.plot(x, np.nanmedian(y, axis=0), color=colour, linewidth=1.6)
-        low, high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
-        axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-
-
 def _loss(comparison: Comparison) -> Figure:
     """Draws loss curves: each initializer before the grey ones of the others."""
     title = "Training loss at the best learning rate: median and range over seeds"
@@ -112,15 +86,11 @@ def _loss(comparison: Comparison) -> Figure:
             axis.plot(
                 comparison.steps, median, color="#d5d5d5", linewidth=0.7, zorder=0
             )
-        _band(axis, comparison.steps, curves[i], _COLOURS[1])
+        band(axis, comparison.steps, curves[i], COLOURS[1])
         top = axes[0].get_ylim()[1]
         if not (np.isfinite(curves[i]) & (curves[i] < top)).any():
-            note = (
-                "not finite" if not np.isfinite(curves[i]).any() else "above the panel"
-            )
-            axis.text(
-                0.5, 0.85, note, transform=axis.transAxes, ha="center", fontsize=8
-            )
+            lost = not np.isfinite(curves[i]).any()
+            note(axis, "not finite" if lost else "above the panel")
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("training loss (dotted: chance)", fontsize=9)
     return figure
@@ -133,51 +103,26 @@ def _signals(comparison: Comparison) -> Figure:
     layers = np.arange(1, comparison.settings.depth + 1)
     forward, gradient = comparison.signals
     lines = {
-        "signal, over the first layer's": (_COLOURS[1], forward, forward[..., :1]),
-        "gradient, over the last layer's": (_COLOURS[9], gradient, gradient[..., -1:]),
+        "signal, over the first layer's": (COLOURS[1], forward, forward[..., :1]),
+        "gradient, over the last layer's": (COLOURS[9], gradient, gradient[..., -1:]),
     }
     for colour, above, below in lines.values():
         with np.errstate(all="ignore"):
             ratio = above.astype(float) / below.astype(float)
         for i, axis in enumerate(axes):
-            _band(axis, layers, ratio[i], colour)
+            band(axis, layers, ratio[i], colour)
     for i, axis in enumerate(axes):
         axis.set_yscale("log")
         axis.set_ylim(1e-6, 1e6)
         axis.axhline(1, color="#888888", linewidth=0.8, linestyle=":")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if not (forward[i, :, -1] > 0).any():
-            _note(axis, "the signal is zero")
+            note(axis, "the signal is zero")
     handles = [
         Line2D([], [], color=line[0], label=label) for label, line in lines.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
-
-
-def _note(axis: Axes, text: str) -> None:
-    axis.text(0.5, 0.85, text, transform=axis.transAxes, ha="center", fontsize=8)
-
-
-def _histogram(axis: Axes, values: np.ndarray, colour: str, label: str) -> None:
-    """Draws a density of the finite values, or a note where there are none."""
-    finite = values[np.isfinite(values)].astype(float)
-    if not finite.size:
-        axis.text(
-            0.5, 0.5, "not finite", transform=axis.transAxes, ha="center", fontsize=8
-        )
-    elif finite.min() == finite.max():
-        axis.axvline(finite[0], color=colour, label=f"{label}: all {finite[0]:.3g}")
-    else:
-        axis.hist(
-            finite,
-            80,
-            density=True,
-            histtype="stepfilled",
-            alpha=0.55,
-            color=colour,
-            label=label,
-        )
 
 
 def _weights(comparison: Comparison) -> Figure:
@@ -187,13 +132,11 @@ def _weights(comparison: Comparison) -> Figure:
     for i, axis in enumerate(axes):
         for kernels, colour, label in zip(
             comparison.kernels(i),
-            (_COLOURS[4], _COLOURS[0]),
+            (COLOURS[4], COLOURS[0]),
             ("before", "after"),
             strict=True,
         ):
-            _histogram(
-                axis, np.concatenate([k.ravel() for k in kernels]), colour, label
-            )
+            histogram(axis, np.concatenate([k.ravel() for k in kernels]), colour, label)
         axis.set_yscale("log")
         axis.legend(fontsize=6)
     figure.supylabel("density", fontsize=9)
@@ -234,6 +177,6 @@ def _biases(comparison: Comparison) -> Figure:
         size = np.array([np.sqrt(np.mean(b.astype(float) ** 2)) for b in after])
         axis.bar(np.arange(1, len(size) + 1), np.where(np.isfinite(size), size, 0))
         if not np.isfinite(size).all():
-            _note(axis, "not finite")
+            note(axis, "not finite")
     figure.supxlabel("layer", fontsize=9)
     return figure

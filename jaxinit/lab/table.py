@@ -5,6 +5,7 @@ import math
 from rich.table import Table
 
 from jaxinit.lab.comparison import Comparison, Row
+from jaxinit.signal._number import number
 
 
 def header(comparison: Comparison) -> list[str]:
@@ -38,15 +39,6 @@ def cells(comparison: Comparison, row: Row) -> list[str]:
         test if math.isfinite(row.test_mean) else "–",
         f"{100 * row.diverged:.0f} %",
     ]
-
-
-def number(value: float) -> str:
-    """Returns a number in three digits, a dash for one that does not exist."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value) or value == 0:
-        return "∞" if value else "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"
 
 
 def caption(comparison: Comparison) -> str:

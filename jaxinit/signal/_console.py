@@ -19,19 +19,20 @@ def parts(
     yield Text(heading(report), _HEALTHY if report.healthy else _WRONG)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in found.columns:
-        justify = "left" if column.left else "right"
-        # Names may be cut, numbers may not.
         table.add_column(
-            Text(column.head), justify=justify, no_wrap=True, overflow="ellipsis"
+            Text(column.head),
+            justify="left" if column.left else "right",
+            no_wrap=column.head != "layer",
+            overflow="fold",
         )
     for row in found.cells:
         *cells, condition = row
-        style = {"": "bold", "healthy": _HEALTHY}.get(condition, _WRONG)
-        texts = [Text(cell, style if not condition else "") for cell in cells]
-        table.add_row(*texts, Text(condition, style))
+        style = _HEALTHY if condition == "healthy" else _WRONG
+        table.add_row(*map(Text, cells), Text(condition, style))
     yield table
     if found.left_out:
         yield Text(left_out(found), "dim")
+    yield Text()
     for finding in report.findings:
         yield Text.assemble(
             (f"{finding.condition}: ", _WRONG), explanation(report, finding)

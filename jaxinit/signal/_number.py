@@ -1,7 +1,22 @@
 """Numbers as people read them, and as JSON takes them."""
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
+
+_ROUNDING = 1e-5  # of a number: an error below it says nothing of seeds
+
+
+def over_seeds(values: Any) -> tuple[float, float]:
+    """Computes a mean and its standard error, which one seed does not have."""
+    array = np.asarray(values, np.float64)
+    with np.errstate(all="ignore"):  # what is not finite
+        mean = float(np.mean(array))
+        if len(array) < 2:
+            return mean, math.nan
+        return mean, float(np.std(array, ddof=1) / np.sqrt(len(array)))
 
 
 def number(value: float) -> str:
@@ -14,18 +29,21 @@ def number(value: float) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """Returns a number and, if it exists, its standard error in one digit."""
-    if not math.isfinite(value) or math.isnan(error):
+    """Returns a number and its standard error, unless that is none or rounding."""
+    if not math.isfinite(value) or not error > _ROUNDING * abs(value):
         return number(value)
     digits = f"{error:.0f}" if 1 <= error < 1e3 else f"{error:.1g}"
     return f"{number(value)}±{digits}"  # no space: a cell stays one line
 
 
-def span(values: list[float]) -> str:
+def span(values: Iterable[float], text: Callable[[float], str] = number) -> str:
     """Returns the smallest and the largest of some numbers, or the one they all are."""
-    known = [value for value in values if not math.isnan(value)]
-    low, high = (number(f(known, default=math.nan)) for f in (min, max))
-    return low if low == high else f"{low}–{high}"
+    found = list(values)
+    known = [value for value in found if not math.isnan(value)]
+    if not known:
+        return "–" if found else ""
+    ends = dict.fromkeys((text(min(known)), text(max(known))))
+    return (" to " if min(known) < 0 else "–").join(ends)
 
 
 def percent(share: float) -> str:

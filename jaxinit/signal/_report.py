@@ -117,6 +117,15 @@ class SignalReport:
         singular values and the ``largest``; empty where the input has no derivative.
       loss: by seed; without a loss, the output times random numbers.
       limit: the factor over all layers that makes a signal vanish or explode.
+
+    Example:
+      >>> from jaxinit.signal import check
+      >>> init = lambda key: {"w": jaxinit.lecun_normal()(key, (8, 8))}
+      >>> model = init, lambda params, x: jnp.tanh(x @ params["w"])
+      >>> report = check(model, jnp.eye(8), key=jax.random.key(0), seeds=2)
+      >>> report.assert_healthy(std=(0.1, 10.0), saturated=0.5)
+      >>> report.to_dict()["layers"][0]["activation"]
+      'tanh'
     """
 
     layers: tuple[Layer, ...]
@@ -205,19 +214,26 @@ class SignalReport:
         except check.Unfit as error:
             raise error.at("SignalReport.to_dict") from None
 
+        def statistic(name: str, array: Any) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            if name != "sample":
+                found["mean"], found["error"] = over_seeds(array)
+            if seeds:
+                found["values"] = np.asarray(array, np.float64).tolist()
+            return found
+
         def statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-            found = {}
-            for name, array in arrays.items():
-                mean, error = over_seeds(array)
-                found[name] = {"mean": mean, "error": error} if name != "sample" else {}
-                if seeds:
-                    found[name]["values"] = np.asarray(array, np.float64).tolist()
-            return {name: statistic for name, statistic in found.items() if statistic}
+            found = {name: statistic(name, array) for name, array in arrays.items()}
+            return {name: numbers for name, numbers in found.items() if numbers}
 
         layers = [
             {
-                **{field.name: getattr(layer, field.name) for field in _FIELDS},
-                "shape": list(layer.shape),
+                "path": layer.path,
+                "kind": layer.kind,
+                "shape": layer.shape,
+                "fan_in": layer.fan_in,
+                "activation": layer.activation,
+                "condition": layer.condition,
                 "forward": statistics(layer.forward),
                 "backward": statistics(layer.backward),
                 "predicted": {k: float(v) for k, v in layer.predicted.items()},
@@ -230,10 +246,10 @@ class SignalReport:
                 "healthy": self.healthy,
                 "seeds": self.seeds,
                 "limit": float(self.limit),
+                "loss": statistic("loss", self.loss),
+                "jacobian": statistics(self.jacobian),
                 "findings": [dataclasses.asdict(finding) for finding in self.findings],
                 "layers": layers,
-                "jacobian": statistics(self.jacobian),
-                "loss": statistics({"loss": self.loss})["loss"],
             }
         )
         return found
@@ -266,14 +282,15 @@ class SignalReport:
           writes it.
 
         Raises:
-          ImportError: if matplotlib is not installed.
+          ModuleNotFoundError: if matplotlib is not installed.
         """
         try:
             module = importlib.import_module("jaxinit.signal._plot")
         except ModuleNotFoundError as error:
-            rule = f"SignalReport.plot(): needs {error.name}. "
+            package = (error.name or "matplotlib").partition(".")[0]
+            rule = f"SignalReport.plot(): needs {package}. "
             rule += "Run pip install 'jaxinit[lab]'."
-            raise ModuleNotFoundError(rule, name=error.name) from None
+            raise ModuleNotFoundError(rule, name=package) from None
         figure: Figure = module.figure(self)
         return figure
 
@@ -310,16 +327,12 @@ class SignalReport:
           ValueError: if a condition is unknown, or a limit out of range.
           TypeError: if an argument has the wrong type.
         """
-        from jaxinit.signal import _limits, _table
+        from jaxinit.signal import _limits
 
         try:
             limits = _limits.Limits.of(allow, limit, std, gradient, dead, saturated)
         except check.Unfit as error:
             raise error.at("assert_healthy") from None
         if wrong := _limits.broken(self, limits):
-            what = f"the model must be healthy. {_table.plural(len(wrong), 'thing')}"
-            # ...
-            raise AssertionError("\n- ".join([f"assert_healthy(): {what}", *wrong]))
-
-
-_FIELDS = dataclasses.fields(Layer)
+            rule = "assert_healthy(): the model must be healthy, and it is not:"
+            raise AssertionError("\n- ".join([rule, *wrong]))

@@ -194,4 +194,4 @@ def text(
 
 def left_out(table: Grid) -> str:
     """Returns which columns found no room."""
-    return f"No room for: {', '.join(table.left_out)}. report.table() has all."
+    return f"A wider table shows {', '.join(table.left_out)} too."

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxinit.signal._report import Layer
@@ -81,22 +81,38 @@ def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
 def _tree(layers: Sequence[Layer]) -> list[_Node]:
     """Hangs layers into the modules that their paths name."""
     modules = {layer.path: layer for layer in layers if layer.kind == "module"}
+    waiting = dict(modules)  # those without a row as yet
     root = _Node("", None)
-    path: list[_Node] = [root]  # the nodes that lead to the last row
+    way: list[_Node] = [root]  # nodes that lead to the last row
     for layer in layers:
-        if layer.kind == "module" and modules.pop(layer.path, None) is None:
-            continue  # the heading of its layers has its numbers
-        *outer, name = layer.path.split("/")
-        pairs = zip((node.name for node in path[1:]), outer, strict=False)
+        if layer.kind == "module" and layer.path not in waiting:
+            continue  # it heads its layers
+        *outer, name = _parts(layer.path, modules)
+        pairs = zip((node.name for node in way[1:]), outer, strict=False)
         same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-        del path[same + 1 :]
+        del way[same + 1 :]
         for depth in range(same, len(outer)):
-            heading = modules.pop("/".join(outer[: depth + 1]), None)
-            path.append(_Node(outer[depth], heading))
-            path[-2].inner.append(path[-1])
-        path.append(_Node(name, layer))
-        path[-2].inner.append(path[-1])
+            heading = waiting.pop("/".join(outer[: depth + 1]), None)
+            way.append(_Node(outer[depth], heading))
+            way[-2].inner.append(way[-1])
+        waiting.pop(layer.path, None)
+        way.append(_Node(name, layer))
+        way[-2].inner.append(way[-1])
     return root.inner
+
+
+def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
+    """Splits a path; a module that is a loop's body gets the step.
+
+    "blocks/dense[3]" lies in "blocks[3]", if that has a row.
+    """
+    parts = path.split("/")
+    _, bracket, step = parts[-1].partition("[")
+    for depth in range(1, len(parts)):
+        if bracket and "/".join(parts[:depth]) + bracket + step in modules:
+            parts[depth - 1] += bracket + step
+            break
+    return parts
 
 
 def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:

@@ -1,0 +1,66 @@
+"""The command line: ``jaxinit check``, ``compare``, ``list`` and ``show``."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from jaxinit.cli import _check, _compare, _list, _show
+from jaxinit.cli._list import describe as describe
+from jaxinit.cli._terminal import BadInput, Parser
+
+_EXTRA = ("flax", "jinja2", "matplotlib", "optax", "rich", "sklearn")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      arguments: the words behind ``jaxinit``; by default those of the process.
+
+    Returns:
+      The exit code: 0, 1 for a model that is not healthy, 2 for bad input, 130 after an
+      interrupt.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser().parse_args(given)
+    parsed.command = shlex.join(["jaxinit", *given])
+    try:
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()  # so that a reader that has gone is found here
+        return code
+    except BadInput as error:
+        print(f"jaxinit: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        print(
+            f"jaxinit: {error.name} is missing. Run: pip install 'jaxinit[lab]'",
+            file=sys.stderr,
+        )
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("jaxinit: interrupted before there was a result.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="jaxinit", description="Choose, draw and check initial weights."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (_check, _compare, _list, _show):
+        command.add(commands)
+    return parser
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    return f"jaxinit {metadata.version('jaxinit')}"

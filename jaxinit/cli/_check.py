@@ -1,0 +1,305 @@
+"""``jaxinit check``: signal and gradient of a model that can be imported."""
+
+import argparse
+import ast
+import contextlib
+import functools
+import importlib
+import inspect
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxinit
+from jaxinit import _check as check
+from jaxinit._value import as_dtype
+from jaxinit.cli._terminal import MOST, BadInput, checked, console, key_of, writable
+from jaxinit.signal import SignalReport
+
+_PLOTS = (".png", ".svg", ".pdf")
+_LONGEST = 300  # characters of a model's error
+_CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    text = "measure a model's signal and gradient at initialisation and judge them"
+    parser = commands.add_parser(
+        "check",
+        help=text,
+        description=text.capitalize() + ".",
+        epilog="Exit code: 0 for a healthy model, 1 for an unhealthy one, 2 for bad "
+        "input.",
+    )
+    option = parser.add_argument
+    option(
+        "model",
+        metavar="MODULE:OBJECT",
+        help="what to import, from here or from what is installed: a Flax class, a "
+        "Linen module, a function that makes a model, or a pair of functions (init, "
+        "apply)",
+    )
+    option(
+        "--input",
+        metavar="SHAPE",
+        action="append",
+        dest="inputs",
+        required=True,
+        help="sizes of an input, the first one over examples, such as 32x784; with a "
+        "dtype of its own 8x128:int32; repeatable",
+    )
+    option("--dtype", default="float32", help="dtype of the inputs (default: float32)")
+    option(
+        "--vocabulary",
+        metavar="SIZE",
+        type=int,
+        help="how many tokens there are, for inputs of integers",
+    )
+    option(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="an argument of the model's constructor: a Python literal, an initializer "
+        'such as "kernel_init=he_normal()", or text; repeatable',
+    )
+    option(
+        "--call",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="arguments",
+        help="a keyword of the model's call, such as train=False; repeatable",
+    )
+    option("--seeds", type=int, default=32, help="draws of the weights (default: 32)")
+    option("--seed", type=int, default=0, help="seed of all of them (default: 0)")
+    option(
+        "--limit",
+        metavar="FACTOR",
+        type=float,
+        default=100.0,
+        help="over all layers, by which a signal vanishes or explodes (default: 100)",
+    )
+    option(
+        "--json",
+        metavar="FILE",
+        help="write the report as JSON there; - prints it instead of the table",
+    )
+    option(
+        "--plot",
+        metavar="FILE",
+        type=Path,
+        help="draw the report there, as PNG, SVG or PDF",
+    )
+    option("--all", action="store_true", help="print a row for every layer")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs the command."""
+    from jaxinit.signal import check as signal_of
+
+    piped = given.json == "-"
+    files = [given.plot, None if piped or not given.json else Path(given.json)]
+    for file in filter(None, files):
+        writable(file.parent)
+    if given.plot is not None:
+        importlib.import_module("matplotlib")  # a missing plot library shows here
+        if given.plot.suffix.lower() not in _PLOTS:
+            rule = f"the file must end in {', '.join(_PLOTS)}."
+            raise BadInput(f"--plot {given.plot}: {rule}")
+    noise, key = jax.random.split(key_of(given.seed))
+    inputs = _inputs(given, noise)
+    settings = _named("--set", given.settings)
+    arguments = _named("--call", given.arguments)
+    model = _built(_imported(given.model), settings, given.model)
+    try:
+        report = signal_of(
+            model,
+            inputs,
+            key=key,
+            seeds=given.seeds,
+            arguments=arguments,
+            limit=given.limit,
+        )
+    except Exception as error:  # the model's own, or ours of an argument
+        raise _failure(given.model, error) from error
+    if piped:
+        print(report.to_json(indent=1))
+    else:
+        _print(report, given.all)
+    plot, numbers = files
+    note = sys.stderr if piped else sys.stdout
+    try:
+        if numbers is not None:
+            numbers.write_text(report.to_json(indent=1) + "\n")
+            print(f"Written to {numbers}", file=note)
+        if plot is not None:
+            report.plot().savefig(plot)
+            print(f"Written to {plot}", file=note)
+    except OSError as error:
+        raise BadInput(f"cannot write {error.filename}: {error.strerror}.") from error
+    return 0 if report.healthy else 1
+
+
+def _print(report: SignalReport, all_layers: bool) -> None:
+    """Prints a report, on a terminal in colours if rich is there."""
+    if sys.stdout.isatty():
+        with contextlib.suppress(ModuleNotFoundError):
+            from jaxinit.signal import _console
+
+            screen = console()
+            screen.print(*_console.parts(report, screen.width, all_layers), sep="\n")
+            return
+    print(report.table(all_layers=all_layers))
+
+
+def _failure(what: str, error: BaseException) -> BadInput:
+    """Returns the error of a user's code in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else ""
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST - 3] + "..."
+    if message.startswith("check("):
+        return BadInput(message)
+    return BadInput(f"{what} failed: {type(error).__name__}: {message}")
+
+
+def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
+    """Draws normal numbers, tokens or truth values."""
+    keys = jax.random.split(key, len(given.inputs))
+    found = [_input(*pair, given) for pair in zip(given.inputs, keys, strict=True)]
+    if given.vocabulary is not None and not any(map(_is_integer, found)):
+        raise BadInput("--vocabulary goes with inputs of integers: add --dtype int32.")
+    return tuple(found)
+
+
+def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
+    text, _, own = spec.partition(":")
+    sizes = text.split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        rule = "a shape is sizes of 1 or above with x between them, such as 32x784."
+        raise BadInput(f"--input {spec}: {rule}")
+    shape = tuple(map(int, sizes))
+    if math.prod(shape) > MOST:
+        raise BadInput(f"--input {spec}: an input has at most {MOST} entries.")
+    try:
+        dtype = as_dtype(own or given.dtype)
+    except check.Unfit as error:
+        where = f"--input {spec}" if own else f"--dtype {given.dtype}"
+        raise BadInput(f"{where}: {error}") from error
+    if dtype == np.bool_:
+        return jax.random.bernoulli(key, shape=shape)
+    if not jnp.issubdtype(dtype, np.integer):
+        drawn: jax.Array = checked(jax.random.normal, key, shape, dtype)
+        return drawn
+    if given.vocabulary is None:
+        rule = "integers are tokens: say how many there are, as --vocabulary 1000."
+        raise BadInput(f"--input {spec}: {rule}")
+    if not 1 <= given.vocabulary <= jnp.iinfo(dtype).max:
+        rule = f"must lie between 1 and {jnp.iinfo(dtype).max}, the largest {dtype}."
+        raise BadInput(f"--vocabulary {given.vocabulary}: {rule}")
+    return jax.random.randint(key, shape, 0, given.vocabulary, dtype)
+
+
+def _is_integer(array: jax.Array) -> bool:
+    return bool(jnp.issubdtype(array.dtype, np.integer))
+
+
+def _named(option: str, items: Sequence[str]) -> dict[str, Any]:
+    """Reads NAME=VALUE pairs."""
+    found: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"{option} {item}: must be NAME=VALUE, such as width=256.")
+        if name in found:
+            raise BadInput(f"{option} {item}: {name} is given twice.")
+        found[name] = _read(text)
+    return found
+
+
+def _read(text: str) -> Any:
+    """Reads a literal, an initializer, or text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python's parser, about odd literals
+        with contextlib.suppress(
+            ValueError, SyntaxError, TypeError, MemoryError, RecursionError
+        ):
+            return ast.literal_eval(text)
+    return checked(jaxinit.parse, text) if _CALL.fullmatch(text) else text
+
+
+def _imported(spec: str) -> Any:
+    """Imports an object; the current directory counts as installed."""
+    module, _, path = spec.partition(":")
+    if not path or not all(
+        part.isidentifier() for part in spec.replace(":", ".").split(".")
+    ):
+        rule = "must be MODULE:OBJECT, such as package.module:Model."
+        raise BadInput(f"{spec}: {rule}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _failure(f"importing {module}", error) from error
+        rule = f"there is no module {error.name}, neither here nor installed."
+        raise BadInput(f"{spec}: {rule}") from error
+    except (Exception, SystemExit) as error:
+        raise _failure(f"importing {module}", error) from error
+    where = module
+    for name in path.split("."):
+        if not hasattr(found, name):
+            near = check.suggestion(name, dir(found))
+            raise BadInput(f"{spec}: {where} has no {name}.{near}")
+        found, where = getattr(found, name), f"{where}.{name}"
+    return found
+
+
+def _built(found: Any, settings: dict[str, Any], spec: str) -> Any:
+    """Makes of what was imported what `jaxinit.check` takes."""
+    if not callable(found) or _is_module(found):
+        if settings:
+            rule = "is built already: --set needs a class or a function."
+            raise BadInput(f"{spec}: {rule}")
+        return found
+    try:
+        parameters = inspect.signature(found).parameters
+        if "rngs" in parameters or _is_class_of_nnx(found):
+            return lambda rngs: found(**settings, rngs=rngs)
+        waiting = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        if inspect.isfunction(found) and len(set(waiting) - set(settings)) == 1:
+            return functools.partial(found, **settings)  # of the random streams
+        return found(**settings)
+    except Exception as error:
+        raise _failure(spec, error) from error
+
+
+def _is_module(found: Any) -> bool:
+    """Returns whether an object is a Flax module, rather than the class of one."""
+    from flax import linen, nnx
+
+    return isinstance(found, (linen.Module, nnx.Module))
+
+
+def _is_class_of_nnx(found: Any) -> bool:
+    from flax import nnx
+
+    return isinstance(found, type) and issubclass(found, nnx.Module)

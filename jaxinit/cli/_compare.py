@@ -1,0 +1,146 @@
+"""``jaxinit compare``: what the initializer does to training."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxinit._gain import ACTIVATIONS
+from jaxinit.cli._terminal import checked, console, writable
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    text = "train a deep network under every initializer and show what it does"
+    parser = commands.add_parser(
+        "compare", help=text, description=text.capitalize() + "."
+    )
+    option = parser.add_argument
+    option(
+        "--init",
+        metavar="SPEC",
+        action="append",
+        dest="initializers",
+        help="an initializer, such as \"he_normal(gain='gelu')\"; repeatable "
+        "(default: a dozen, from zeros to orthogonal)",
+    )
+    option(
+        "--activation",
+        default="relu",
+        help=f"one of {', '.join(ACTIVATIONS)} (default: relu)",
+    )
+    option("--depth", type=int, default=20, help="dense layers (default: 20)")
+    option(
+        "--width", type=int, default=64, help="units of a hidden layer (default: 64)"
+    )
+    option("--norm", default="none", help="none, layer or batch (default: none)")
+    option(
+        "--seeds", type=int, default=3, help="seeds of the initial weights (default: 3)"
+    )
+    option("--steps", type=int, default=400, help="training steps (default: 400)")
+    option(
+        "--lr",
+        metavar="RATE",
+        type=float,
+        action="append",
+        dest="learning_rates",
+        help="a learning rate that every initializer is tried at; repeatable "
+        "(default: 3e-4, 1e-3 and 3e-3)",
+    )
+    option(
+        "--optimizer",
+        default="adam",
+        help="adam, adamw, lion, momentum, rmsprop or sgd (default: adam)",
+    )
+    option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
+    option(
+        "--target-loss",
+        metavar="LOSS",
+        type=float,
+        default=0.5,
+        help="the training loss to count the steps to (default: 0.5)",
+    )
+    option(
+        "--data",
+        metavar="FILE.npz",
+        help="arrays x and y: integer or string y are classes, float y are real "
+        "targets (default: scikit-learn's digits)",
+    )
+    option(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write results.json, plots and index.html there",
+    )
+    option(
+        "--json",
+        action="store_true",
+        help="print the results as JSON instead of the table",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs the command."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from jaxinit.lab import DEFAULT_INITIALIZERS, Settings
+    from jaxinit.lab._compare import prepare, train
+    from jaxinit.lab.table import table
+
+    if given.out is not None:
+        from jaxinit.lab.files import write  # a missing plot library shows here
+
+        writable(given.out, make=True)
+    task, settings = checked(
+        prepare,
+        given.data,
+        given.initializers or DEFAULT_INITIALIZERS,
+        given.activation,
+        given.depth,
+        given.width,
+        given.norm,
+        given.seeds,
+        given.steps,
+        given.learning_rates or Settings.learning_rates,
+        given.optimizer,
+        given.batch_size,
+        given.target_loss,
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        job = bar.add_task("drawing and compiling", total=settings.steps)
+        result = train(
+            task,
+            settings,
+            lambda done, _: bar.update(job, completed=done, description="training"),
+        )
+    if given.json:
+        print(result.to_json())
+    else:
+        console().print(table(result))
+        parts = ", ".join(
+            f"{part} {s:.1f} s" for part, s in result.seconds._asdict().items()
+        )
+        print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
+    note = sys.stderr if given.json else sys.stdout
+    if given.out is not None:
+        files = write(result, given.out, given.command)
+        print(
+            f"Written to {given.out}: {', '.join(file.name for file in files)}",
+            file=note,
+        )
+    elif not given.json:
+        print("Add --out DIR for plots, a page and every number.")
+    if result.interrupted:
+        done = f"{result.steps_done} of {settings.steps} steps"
+        kept = f"; what was computed is in {given.out}" if given.out is not None else ""
+        print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,67 @@
+"""``jaxinit list``: the builders."""
+
+import argparse
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+from jaxinit._initializer import REGISTRY, registered
+from jaxinit.cli._terminal import console
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    text = "list the builders with their law, variance and reference"
+    parser = commands.add_parser("list", help=text, description=text.capitalize() + ".")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON instead of a table"
+    )
+    parser.set_defaults(run=run)
+
+
+def describe(builder: Callable[..., Any]) -> dict[str, str]:
+    """Reads a builder's documentation: summary, law, variance and first reference."""
+    sections: dict[str, list[str]] = {"": []}
+    name = ""
+    for line in (inspect.getdoc(builder) or "").splitlines():
+        if line.endswith(":") and not line.startswith(" ") and line[:-1].isalpha():
+            name = line[:-1]
+        sections.setdefault(name, []).append(line.strip())
+    body = "\n".join(sections[""])
+    law = " ".join(body.partition("Law: ")[2].partition("\n\n")[0].split())
+    law, _, variance = law.partition("; ")
+    references = sections.get("References", ["", ""])[1:]
+    return {
+        "name": registered(builder),
+        "summary": body.partition("\n")[0],
+        "law": law,
+        "variance": variance.rstrip("."),
+        "reference": " ".join(references),
+    }
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs the command."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = [
+        describe(b) for name, b in sorted(REGISTRY.items()) if registered(b) == name
+    ]
+    if given.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return 0
+    table = Table(show_lines=True)
+    for name, ratio in {
+        "name": None,
+        "summary": 3,
+        "law": 4,
+        "variance": 3,
+        "reference": 4,
+    }.items():
+        table.add_column(name, ratio=ratio, no_wrap=name == "name")
+    for row in found:
+        table.add_row(*map(escape, row.values()))
+    console().print(table)
+    return 0

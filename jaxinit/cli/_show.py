@@ -1,0 +1,97 @@
+"""``jaxinit show``: one weight beside its law."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxinit
+from jaxinit._initializer import Initializer
+from jaxinit.cli._terminal import MOST, BadInput, checked, console, key_of
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    text = "draw one weight and compare it with its law"
+    parser = commands.add_parser("show", help=text, description=text.capitalize() + ".")
+    option = parser.add_argument
+    option(
+        "spec",
+        metavar="SPEC",
+        help="an initializer, such as \"he_normal(gain='gelu')\"",
+    )
+    option(
+        "--shape",
+        metavar="SIZE",
+        type=int,
+        nargs="+",
+        required=True,
+        help="such as 512 256",
+    )
+    option("--seed", type=int, default=0, help="seed of the key (default: 0)")
+    option("--dtype", default=None, help="dtype of the weight (default: float32)")
+    option(
+        "--plot",
+        metavar="FILE.png",
+        type=Path,
+        help="write a histogram and a heat map there",
+    )
+    option("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=run)
+
+
+def statistics(init: Initializer, weight: np.ndarray) -> dict[str, Any]:
+    """Computes what there is to say about one weight, beside its law."""
+    moments = init.moments(weight.shape)
+    values = weight if np.iscomplexobj(weight) else weight.astype(float)
+    empty = not weight.size
+    part = values.real if empty or not np.iscomplexobj(values) else np.abs(values)
+    found = {
+        "mean": None if empty else complex(values.mean()).real,
+        "mean by law": moments and moments.mean,
+        "standard deviation": None if empty else float(values.std()),
+        "standard deviation by law": moments and moments.variance**0.5,
+        "smallest": None if empty else float(part.min()),
+        "largest": None if empty else float(part.max()),
+        "zeros": int((weight == 0).sum()),
+        "distinct values": len(np.unique(weight)),
+        "entries": weight.size,
+    }
+    return {k: v if v is None or np.isfinite(v) else None for k, v in found.items()}
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs the command."""
+    from rich.table import Table
+
+    init = checked(jaxinit.parse, given.spec)
+    key = key_of(given.seed)
+    if math.prod(given.shape) > MOST:
+        raise BadInput(
+            f"show draws the weight: give a shape of at most {MOST} entries."
+        )
+    drawn = checked(init, key, given.shape, given.dtype)
+    weight = np.asarray(drawn)
+    with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
+        found = statistics(init, weight)
+    title = f"{init!r} {list(weight.shape)} {weight.dtype.name}, seed {given.seed}"
+    if given.json:
+        print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))
+    else:
+        table = Table(title=title, show_header=False, title_justify="left")
+        for name, value in found.items():
+            table.add_row(name, "–" if value is None else f"{value:.6g}")
+        console().print(table)
+    if given.plot is not None:
+        from jaxinit.lab.plots import histogram_and_heatmap
+
+        if not weight.size or np.iscomplexobj(weight):
+            raise BadInput("a plot needs a real weight with entries.")
+        try:
+            given.plot.write_bytes(histogram_and_heatmap(weight.astype(float), title))
+        except OSError as error:
+            raise BadInput(f"cannot write {given.plot}: {error.strerror}.") from error
+    return 0

@@ -1,0 +1,57 @@
+"""What every command needs: a parser, a console, and errors of one line."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+
+MOST = 2**28  # entries of an array that a command draws
+_PIPED_WIDTH = 160  # columns of a table that no terminal limits
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class BadInput(Exception):
+    """What a user gave cannot be used; the message is the one line to print."""
+
+
+def checked(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function whose ValueError and TypeError speak of what the user gave."""
+    try:
+        return function(*args)
+    except (ValueError, TypeError) as error:
+        raise BadInput(str(error)) from error
+
+
+def console() -> Any:
+    """Returns a console of rich."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def key_of(seed: int) -> jax.Array:
+    """Returns the key of ``--seed``."""
+    if not 0 <= seed < 2**32:
+        raise BadInput("--seed must lie between 0 and 2**32 - 1.")
+    return jax.random.key(seed)
+
+
+def writable(directory: Path, make: bool = False) -> None:
+    """Checks that a file can be written to a directory, which may be made first."""
+    try:
+        if make:
+            directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise BadInput(f"cannot write to {directory}: {error.strerror}.") from error

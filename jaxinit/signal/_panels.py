@@ -1,0 +1,76 @@
+"""Parts of plots that reports and comparisons share."""
+
+import io
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Paul Tol's "muted" and "bright" colours, told apart by people with any colour vision.
+COLOURS = (
+    *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
+    *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
+)
+_DPI = 110
+_FLAT = 1e-9  # of the largest value: a narrower range has no room for bins
+_EXTREME = 1e150  # larger values, and their reciprocals, overflow in a density
+
+
+def png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return file.getvalue()
+
+
+def band(
+    axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, share: float = 1.0
+) -> None:
+    """Draws the median over seeds and the range of this share of them.
+
+    What a logarithm cannot show is left out. # x: [points], y: [seeds, points]
+    """
+    y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
+    seen = ~np.isnan(y).all(axis=0)
+    if seen.any():
+        low, middle, high = np.full((3, len(x)), np.nan)
+        parts = (1 - share) / 2, 0.5, (1 + share) / 2
+        for line, part in zip((low, middle, high), parts, strict=True):
+            line[seen] = np.nanquantile(y[:, seen], part, axis=0)
+        axis.plot(x, middle, color=colour, linewidth=1.6)
+        axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def note(axis: Axes, text: str, height: float = 0.85) -> None:
+    """Writes a line into a panel."""
+    axis.text(0.5, height, text, transform=axis.transAxes, ha="center", fontsize=8)
+
+
+def histogram(
+    axis: Axes,
+    values: np.ndarray,
+    colour: str,
+    label: str | None = None,
+    bins: int = 80,
+) -> None:
+    """Draws a density of the finite values, or a note where there are none."""
+    finite = values[np.isfinite(values)].astype(float)
+    finite = finite[np.abs(finite) < _EXTREME]
+    finite[np.abs(finite) < 1 / _EXTREME] = 0
+    if not finite.size:
+        note(axis, "not finite", 0.5)
+    elif np.ptp(finite) <= _FLAT * np.abs(finite).max():
+        each = f"all {finite[0]:.3g}"
+        axis.axvline(finite[0], color=colour, label=label and f"{label}: {each}")
+        if label is None:
+            note(axis, each)
+    else:
+        axis.hist(
+            finite,
+            bins,
+            density=True,
+            histtype="stepfilled",
+            alpha=0.55,
+            color=colour,
+            label=label,
+        )
