@@ -1,5 +1,6 @@
 """Advice: what is wrong with a model, in words and numbers, and what to change."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._recommend import builder_of, weight_variance
 from jaxinit.signal._report import Condition, Finding
+from jaxinit.signal._trace import Site
 
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)
 
@@ -176,7 +178,12 @@ def start_of(measured: Sequence[Measured], weighted: Sequence[int]) -> float:
 
 def activation_name(m: Measured) -> str | None:
     """Names the activation behind a layer by its values; None if there is none."""
-    function = m.site.activation
+    return _name_of(m.site)
+
+
+@functools.lru_cache(maxsize=1024)
+def _name_of(site: Site) -> str | None:
+    function = site.activation
     if function is None:
         return None
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)

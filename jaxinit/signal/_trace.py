@@ -351,7 +351,8 @@ def evaluate(
             results, inside = _enter(eqn, body, values, shifts)
             found |= inside
         else:
-            if product := products.get(eqn.outvars[0]):
+            product = products.get(eqn.outvars[0]) if eqn.outvars else None
+            if product is not None:
                 side = list(eqn.invars).index(product.weight)
                 values[side] += shifts[product.number]["weight"]
             results = bind(eqn, values)

@@ -26,6 +26,7 @@ from jaxinit.signal._report import Condition, Finding, Layer
 
 _MOST = 0.5  # of a layer's units or entries
 _DEAD = 0.9  # of a layer's units: deep relu networks tend to 1/2 for any one direction
+_LEAST = 0.1  # of all layers, for a drift
 _COLLAPSED = 1e-4  # one less the cosine of different inputs
 _ORDER: tuple[Condition, ...] = (
     "symmetric",
@@ -120,8 +121,8 @@ def _drift(
     sizes = {i: log_size(measured[i].forward["rms"]) - start for i in inner}
     arriving = [i for i in inner if sizes[i] > -math.inf]
     marks: dict[Condition, list[int]] = {
-        "vanishing": _suffix(arriving, lambda i: sizes[i] < -bound),
-        "exploding": _suffix(arriving, lambda i: sizes[i] > bound),
+        "vanishing": _end(arriving, lambda i: sizes[i] < -bound),
+        "exploding": _end(arriving, lambda i: sizes[i] > bound),
     }
     marks["vanishing gradient"] = marks["exploding gradient"] = []
     if len(finite) < len(weighted):  # then no gradient means anything
@@ -134,9 +135,18 @@ def _drift(
         if i not in waiting and not math.isnan(end)
     }
     back = list(reversed(norms))
-    marks["vanishing gradient"] = _suffix(back, lambda i: norms[i] < -bound)[::-1]
-    marks["exploding gradient"] = _suffix(back, lambda i: norms[i] > bound)[::-1]
+    marks["vanishing gradient"] = _end(back, lambda i: norms[i] < -bound)[::-1]
+    marks["exploding gradient"] = _end(back, lambda i: norms[i] > bound)[::-1]
     return marks
+
+
+def _end(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
+    """Returns the longest end of which all hold, unless it is no drift but one branch.
+
+    The first queries and keys of a transformer, say, get little gradient.
+    """
+    found = _suffix(items, holds)
+    return found if len(found) >= _LEAST * len(items) else []
 
 
 def _suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:

@@ -1,0 +1,461 @@
+"""`check`: known networks get their verdict, in every form that a model can have."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxinit as ji
+from jaxinit._gain import ACTIVATIONS
+from jaxinit.signal import theory
+from jaxinit.signal._measure import measure
+from jaxinit.signal._model import adapt
+from jaxinit.signal._recommend import weight_variance
+from jaxinit.signal._verdict import judge
+
+KEY = jax.random.key(0)
+SEEDS = 20
+X = jax.random.normal(jax.random.key(1), (64, 64))
+IMAGES = jax.random.normal(jax.random.key(1), (16, 8, 8, 3))
+TOKENS = jax.random.randint(jax.random.key(1), (8, 16), 0, 100)
+
+
+class Step(nn.Module):
+    kernel: object
+    act: object
+    bias: object = ji.zeros
+    norm: bool = False
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        dense = nn.Dense(x.shape[-1], kernel_init=self.kernel, bias_init=self.bias)
+        x = dense(x)
+        return self.act(nn.LayerNorm()(x) if self.norm else x), None
+
+
+class Deep(nn.Module):
+    """Equal layers in a loop, so that depth costs no compiling, and a head."""
+
+    kernel: object
+    act: object = nn.relu
+    depth: int = 50
+    bias: object = ji.zeros
+    norm: bool = False
+    head: object = nn.initializers.lecun_normal()
+    units: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        loop = nn.scan(
+            Step,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.depth,
+        )
+        x, _ = loop(self.kernel, self.act, self.bias, self.norm, name="steps")(x, None)
+        return nn.Dense(self.units, kernel_init=self.head, name="head")(x)
+
+
+class Block(nn.Module):
+    pre: bool
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        before = nn.LayerNorm() if self.pre else lambda x: x
+        after = (lambda x: x) if self.pre else nn.LayerNorm()
+        h = before(x)
+        x = after(x + nn.MultiHeadDotProductAttention(4, name="attention")(h, h))
+        before = nn.LayerNorm() if self.pre else lambda x: x
+        after = (lambda x: x) if self.pre else nn.LayerNorm()
+        h = nn.gelu(nn.Dense(128, name="up")(before(x)))
+        return after(x + nn.Dense(32, name="down")(h)), None
+
+
+class Transformer(nn.Module):
+    pre: bool
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(100, 32, embedding_init=ji.normal(0.02))(tokens)
+        loop = nn.scan(
+            Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=12
+        )
+        x, _ = loop(self.pre, name="blocks")(x, None)
+        return nn.Dense(100)(nn.LayerNorm()(x))
+
+
+class Residual(nn.Module):
+    gamma: object
+    train: bool
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        y = x
+        for scale, act in ((ji.ones, nn.relu), (self.gamma, lambda y: y)):
+            y = nn.Conv(16, (3, 3), use_bias=False, kernel_init=ji.he_normal())(y)
+            norm = nn.BatchNorm(use_running_average=not self.train, scale_init=scale)
+            y = act(norm(y))
+        return nn.relu(x + y), None
+
+
+class ResNet(nn.Module):
+    gamma: object = ji.ones
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        x = nn.Conv(16, (3, 3))(x)
+        loop = nn.scan(
+            Residual,
+            variable_axes={"params": 0, "batch_stats": 0},
+            split_rngs={"params": True},
+            length=8,
+        )
+        x, _ = loop(self.gamma, train, name="blocks")(x, None)
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+def variance(scale):
+    return ji.variance_scaling(scale, "fan_in", "normal")
+
+
+HEALTHY = {
+    "relu, he": (Deep(ji.he_normal()), X),
+    "tanh, critical": (Deep(variance(1.0), nn.tanh, 100), X),
+    "tanh, orthogonal": (Deep(ji.orthogonal(), nn.tanh, 100), X),
+    "gelu, gain": (Deep(ji.he_normal(gain="gelu"), nn.gelu, 20), X),
+    "selu": (Deep(ji.lecun_normal(), nn.selu, 30), X),
+    "LayerNorm": (Deep(ji.lecun_normal(), norm=True), X),
+    "small head": (Deep(ji.he_normal(), depth=5, head=ji.normal(0.01)), X),
+    "closed head": (Deep(ji.he_normal(), depth=5, head=ji.zeros), X),
+    "pixels": (Deep(ji.he_normal(), depth=5), 255 * jnp.abs(X)),
+    "pre-norm": (Transformer(True), TOKENS),
+    "post-norm": (Transformer(False), TOKENS),
+    "ResNet": (ResNet(), IMAGES),
+    "ResNet, zero gamma": (ResNet(ji.zeros), IMAGES),
+    "LSTM": (nn.RNN(nn.OptimizedLSTMCell(16)), X.reshape(8, 8, 64)),
+}
+SICK = {
+    "relu, lecun": (Deep(ji.lecun_normal()), X, "vanishing"),
+    "relu, normal(1)": (Deep(ji.normal(1.0)), X, "exploding"),
+    "zeros": (Deep(ji.zeros), X, "symmetric"),
+    "constant": (Deep(ji.constant(0.01)), X, "symmetric"),
+    "tanh, ordered": (Deep(variance(0.7), nn.tanh, 100), X, "vanishing"),
+    "tanh, chaotic": (Deep(variance(3.0), nn.tanh, 100), X, "exploding gradient"),
+    "sigmoid": (Deep(ji.glorot_normal(), nn.sigmoid, 20), X, "vanishing gradient"),
+    "dead": (Deep(ji.he_normal(), depth=5, bias=ji.constant(-10.0)), X, "dead"),
+    "saturated": (Deep(ji.normal(1.0), nn.tanh, 5), X, "saturated"),
+}
+
+
+def run(model, x, seeds=SEEDS):
+    return measure(adapt(model, (x,), {}, ()), (x,), KEY, seeds, None, None, 0).layers
+
+
+def of_seed(layers, seed):
+    """Takes one seed of what was measured."""
+    return [
+        dataclasses.replace(
+            m,
+            forward={k: v[seed : seed + 1] for k, v in m.forward.items()},
+            backward={k: v[seed : seed + 1] for k, v in m.backward.items()},
+        )
+        for m in layers
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_healthy_network_is_accused(name):
+    layers = run(*HEALTHY[name])
+    assert not judge(layers, 100.0)[1]
+    for seed in range(SEEDS):
+        assert not judge(of_seed(layers, seed), 100.0)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SICK)
+def test_no_sick_network_passes(name):
+    model, x, condition = SICK[name]
+    layers = run(model, x)
+    assert judge(layers, 100.0)[1][0].condition == condition
+    for seed in range(SEEDS):
+        found = judge(of_seed(layers, seed), 100.0)[1]
+        assert found[0].condition == condition
+        assert found[0].layers and found[0].reason and found[0].cure
+
+
+def test_an_orthogonal_linear_network_has_equal_singular_values():
+    model = Deep(ji.orthogonal(), lambda x: x, head=ji.orthogonal(), units=64)
+    report = ji.check(model, X, key=KEY, seeds=3, jacobian=3)
+    assert report.healthy
+    np.testing.assert_allclose(report.jacobian["mean_square"], 1, rtol=1e-3)
+    np.testing.assert_allclose(report.jacobian["largest"], 1, rtol=1e-3)
+
+
+def test_the_jacobian_is_that_of_the_matrix_product():
+    model = (lambda key: ji.normal(0.1)(key, (8, 5)), lambda w, x: x @ w)
+    report = ji.check(model, jnp.eye(3, 8), key=KEY, seeds=2, jacobian=2)
+    for seed, key in enumerate(jax.random.split(KEY, 2)):
+        w = model[0](jax.random.split(key, 3)[0])
+        values = np.linalg.svd(np.asarray(w), compute_uv=False)
+        assert abs(report.jacobian["largest"][seed] / values[0] - 1) < 1e-3
+        np.testing.assert_allclose(
+            report.jacobian["mean_square"][seed], np.mean(values**2), rtol=1e-4
+        )
+
+
+EIGHT = ("relu", "tanh", "gelu", "silu", "selu", "sigmoid", "elu", "sin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EIGHT)
+def test_measured_variances_agree_with_theory(name):
+    """Width 1024, depth 30: variances lie within three standard errors of theory.
+
+    All three bounds are on numbers fixed by the key: the last layer, and of all layers
+    no more outside than one run in a thousand would have (layers hang together, so the
+    share is tested, 90 %).
+    """
+    depth, seeds = 30, 12
+    scale = min(weight_variance(name)[0], 3.0)
+    act = ACTIVATIONS[name]
+    x = jax.random.normal(jax.random.key(2), (8, 1024))
+    layers = run(Deep(variance(scale), act, depth), x, seeds)[: 2 * depth]
+    dense = [m for m in layers if m.site.kind == "dense"][:depth]
+    moment = float(np.mean(np.square(dense[0].forward["input_rms"])))
+    weights = [
+        float(np.mean(np.square(m.forward["weight_std"], dtype=float))) * 1024
+        for m in dense
+    ]
+    profile = theory.profile(name, weights, depth=depth, input_moment=moment)
+    off = []
+    for layer, q in zip(dense, profile.variance, strict=True):
+        measured = np.square(layer.forward["rms"], dtype=float)
+        error = measured.std(ddof=1) / np.sqrt(seeds)
+        off.append(abs(measured.mean() - q) / max(error, 1e-6 * q))
+    assert np.mean(np.array(off) < 3) >= 0.9, off
+    assert off[-1] < 3
+
+
+def mlp(depth):
+    def init(key):
+        keys = jax.random.split(key, depth)
+        return [{"w": ji.he_normal()(k, (64, 64)), "b": jnp.zeros(64)} for k in keys]
+
+    def apply(params, x):
+        for layer in params:
+            x = jnp.tanh(x @ layer["w"] + layer["b"])
+        return x
+
+    return init, apply
+
+
+def test_a_report_predicts_a_chain():
+    report = ji.check(mlp(6), X, key=KEY, seeds=8, jacobian=0)
+    assert [layer.path for layer in report.layers] == list("012345")
+    assert {layer.activation for layer in report.layers} == {"tanh"}
+    for layer in report.layers:
+        assert abs(layer.predicted["std"] / layer.mean("std") - 1) < 0.1
+        assert (
+            abs(layer.predicted["gradient_std"] / layer.mean("gradient_std") - 1) < 0.1
+        )
+
+
+def test_gradients_are_those_of_the_loss():
+    init, apply = mlp(2)
+    report = ji.check(
+        (init, apply),
+        X,
+        key=KEY,
+        seeds=1,
+        loss=lambda y: (y**2).mean(),
+        jacobian=0,
+    )
+    params = init(jax.random.split(jax.random.split(KEY, 1)[0], 3)[0])
+    value, grads = jax.value_and_grad(lambda p: (apply(p, X) ** 2).mean())(params)
+    np.testing.assert_allclose(report.loss, [value], rtol=1e-5)
+    for layer, grad in zip(report.layers, grads, strict=True):
+        rms = np.sqrt(np.mean(np.square(grad["w"])))
+        np.testing.assert_allclose(layer.backward["weight_std"], [rms], rtol=1e-4)
+    z = X @ params[0]["w"]
+    first = report.layers[0].forward
+    np.testing.assert_allclose(first["std"], [z.std()], rtol=1e-5)
+    np.testing.assert_allclose(first["mean"], [z.mean()], atol=1e-6)
+    np.testing.assert_allclose(
+        first["saturated"], [np.mean(1 - np.tanh(z) ** 2 < 0.05)], atol=1e-6
+    )
+    unit = np.asarray(z) / np.linalg.norm(z, axis=1, keepdims=True)
+    cosine = (unit * np.roll(unit, 1, 0)).sum(1).mean()
+    np.testing.assert_allclose(first["distance"], [1 - cosine], rtol=1e-4)
+
+
+class Net(nnx.Module):
+    def __init__(self, *, rngs):
+        self.lin = nnx.Linear(64, 64, kernel_init=ji.he_normal(), rngs=rngs)
+        self.norm = nnx.BatchNorm(64, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
+        self.head = nnx.Linear(64, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.drop(nnx.relu(self.norm(self.lin(x)))))
+
+
+def test_nnx_classes_and_factories():
+    call = Net.__call__
+    report = ji.check(Net, X, key=KEY, seeds=2, jacobian=1)
+    assert [layer.path for layer in report.layers][:2] == ["lin", "norm"]
+    assert report.healthy and report.jacobian["largest"].shape == (1,)
+    same = ji.check(lambda rngs: Net(rngs=rngs), X, key=KEY, seeds=2, jacobian=0)
+    for a, b in zip(report.layers, same.layers, strict=True):
+        np.testing.assert_array_equal(a.forward["std"], b.forward["std"])
+    assert Net.__call__ is call
+
+
+class Several(nn.Module):
+    @nn.compact
+    def __call__(self, tokens, x, train=False):
+        embed = nn.Embed(10, 16)
+        h = embed(tokens) + nn.Dense(16)(x)
+        h = nn.Dropout(0.5, deterministic=not train)(nn.relu(nn.Dense(16)(h)))
+        return {"logits": embed.attend(h), "pooled": h.mean(0)}
+
+
+def test_several_inputs_streams_and_outputs():
+    inputs = (jnp.arange(4), X[:4, :3])
+    report = ji.check(
+        Several(), inputs, key=KEY, seeds=2, arguments={"train": True}, jacobian=1
+    )
+    paths = [layer.path for layer in report.layers]
+    assert paths[:2] == ["Dense_0", "Dense_1"] and "Embed_0" in paths
+    assert report.jacobian["largest"].shape == (1,)  # by x, since tokens have none
+
+
+def test_loops_have_a_row_for_each_step_and_chunks_change_nothing():
+    model = Deep(ji.he_normal(), depth=3)
+    one, two = (
+        ji.check(model, X, key=KEY, seeds=3, jacobian=0, chunk=chunk)
+        for chunk in (1, 2)
+    )
+    paths = [layer.path for layer in one.layers if layer.kind == "dense"]
+    assert paths == [*(f"steps/Dense_0[{i}]" for i in range(3)), "head"]
+    for a, b in zip(one.layers, two.layers, strict=True):
+        np.testing.assert_allclose(a.forward["std"], b.forward["std"], rtol=1e-5)
+        np.testing.assert_allclose(a.backward["rms"], b.backward["rms"], rtol=1e-4)
+
+
+def test_statistics_of_train_and_eval_differ():
+    report, other = (
+        ji.check(ResNet(), IMAGES, key=KEY, seeds=1, arguments={"train": t}, jacobian=0)
+        for t in (True, False)
+    )
+    by_path = {layer.path: layer for layer in other.layers}
+    layer = next(m for m in report.layers if "BatchNorm_0[0]" in m.path)
+    assert abs(layer.mean("std") - 1) < 0.01
+    assert abs(by_path[layer.path].mean("std") - 1) > 0.05
+
+
+def test_a_model_that_fails_says_so_itself():
+    class Broken(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            raise RuntimeError("my own mistake")
+
+    with pytest.raises(RuntimeError, match="my own mistake"):
+        ji.check(Broken(), X, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seeds": 0}, ValueError, r"check\(seeds=0\): seeds must be 1 or above"),
+        ({"jacobian": -1}, ValueError, "jacobian must be 0 or above"),
+        ({"chunk": 0}, ValueError, "chunk must be 1 or above"),
+        ({"limit": 1.0}, ValueError, "limit must be above 1"),
+        ({"loss": 3}, TypeError, "loss must be a function of the output"),
+        ({"loss": lambda y: y}, ValueError, "loss must return one real number"),
+        ({"key": 0}, TypeError, "key must be a PRNG key"),
+        ({"x": "text"}, TypeError, "x must be an array, or a tuple of arrays"),
+        ({"model": 3}, TypeError, "must be a Flax module, an NNX class or factory"),
+        ({"model": nn.Dense}, ValueError, "is a Linen class: pass a module, Dense"),
+        ({"model": (len,)}, ValueError, r"a model of functions is the pair \(init_fn"),
+        ({"model": lambda rngs: 3}, TypeError, "must take rngs and return an nnx.Modu"),
+        ({"model": Net(rngs=nnx.Rngs(0))}, ValueError, "weights are drawn already"),
+        (
+            {"model": (lambda key: jnp.ones(3), lambda p, x: x.sum())},
+            ValueError,
+            "has no layer: no matrix product or convolution",
+        ),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    given = {"model": mlp(1), "x": X, "key": KEY, "seeds": 1, **arguments}
+    with pytest.raises(error, match=message):
+        ji.check(given.pop("model"), given.pop("x"), **given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "initializer"),
+    [
+        ({"activation": "relu"}, ji.he_normal()),
+        ({"activation": "tanh"}, ji.lecun_normal()),
+        ({"activation": "relu", "layer": "output"}, ji.lecun_normal()),
+        ({"activation": "tanh", "layer": "recurrent"}, ji.orthogonal()),
+        ({"activation": "relu", "layer": "embedding"}, ji.normal(0.02)),
+        ({"activation": "relu", "residual": True}, ji.zeros()),
+        ({"activation": "tanh", "layer": "conv"}, ji.delta_orthogonal(1.0)),
+        ({"activation": "relu", "norm": "batch"}, ji.he_normal()),
+    ],
+)
+def test_recommendations(arguments, initializer):
+    found = ji.recommend(**arguments)
+    assert found.initializer == initializer
+    assert found.reason and str(initializer) in str(found)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_every_activation_has_a_recommendation_that_keeps_the_signal(name):
+    found = ji.recommend(name, norm="layer")
+    moments = found.initializer.moments((256, 256))
+    profile = theory.profile(name, moments.variance * 256, depth=10)
+    assert 1e-2 < profile.variance[-1] / profile.variance[0] < 1e2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"activation": "reluu"}, "activation must be one of .* Did you mean 'relu'"),
+        ({"layer": "lstm"}, "layer must be one of"),
+        ({"norm": "layers"}, "norm must be one of .* Did you mean 'layer'"),
+        ({"depth": 0}, "depth must be 1 or above"),
+    ],
+)
+def test_bad_recommendations(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ji.recommend(**{"activation": "relu", **arguments})
+
+
+def test_residual_must_be_a_boolean():
+    with pytest.raises(TypeError, match="residual must be True or False"):
+        ji.recommend("relu", residual=1)
+
+
+@pytest.mark.parametrize("kernel", [ji.he_normal(), nn.initializers.lecun_normal()])
+def test_merged_draws_have_the_same_bits(kernel):
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for width in (32, 32, 32, 32, 16, 16):
+                x = nn.Dense(width, kernel_init=kernel)(x)
+            return x
+
+    def init(key):
+        return Plain().init(key, X[:, :32])
+
+    wanted = jax.jit(init)(KEY)
+    found = jax.jit(ji.model.merged(init))(KEY)
+    for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(a, b)
