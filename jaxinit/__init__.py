@@ -12,6 +12,11 @@ from jaxinit._initializer import Moments as Moments
 from jaxinit._initializer import initializer as initializer
 from jaxinit._spec import parse as parse
 from jaxinit.initializers import *  # noqa: F403
+from jaxinit.model import describe as describe
+from jaxinit.model import jit_init as jit_init
+from jaxinit.model import preview as preview
+from jaxinit.model import recipes as recipes
+from jaxinit.model import reinit as reinit
 from jaxinit.signal import check as check
 from jaxinit.signal import recommend as recommend
 

@@ -682,7 +682,10 @@ def without(monkeypatch):
 
     def take(package):
         loaded = [n for n in sys.modules if n.partition(".")[0] == package]
-        ours = [f"jaxinit.signal.{n}" for n in ("_console", "_panels", "_plot")]
+        ours = [
+            "jaxinit._panels",
+            *(f"jaxinit.signal.{n}" for n in ("_console", "_plot")),
+        ]
         ours += ["jaxinit.lab.plots", "jaxinit.lab.files"]
         for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxinit._panels import png
 from jaxinit.signal._number import number, over_seeds, percent, span, with_error
-from jaxinit.signal._panels import png
 from jaxinit.signal._report import Finding, Layer, SignalReport
 from jaxinit.signal._tree import rows, runs
 
@@ -445,8 +445,8 @@ def without(monkeypatch):
         for name in [n for n in sys.modules if n.partition(".")[0] == package]:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, package, None)
-        for name in ("_console", "_panels", "_plot"):
-            monkeypatch.delitem(sys.modules, f"jaxinit.signal.{name}", raising=False)
+        for name in ("_panels", "signal._console", "signal._plot"):
+            monkeypatch.delitem(sys.modules, f"jaxinit.{name}", raising=False)
 
     return take
 

@@ -5,12 +5,11 @@ import textwrap
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from jaxinit._panels import COLOURS, band, heatmap, histogram, note, png
 from jaxinit.lab.comparison import Comparison
-from jaxinit.signal._panels import COLOURS, band, histogram, note, png
 
 _COLUMNS = 4
 
@@ -39,7 +38,7 @@ def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
     histogram(left, weight.ravel(), COLOURS[1], "weights")
     left.set_xlabel("value")
     left.set_ylabel("density")
-    figure.colorbar(_heatmap(right, weight), ax=right)
+    figure.colorbar(heatmap(right, weight), ax=right)
     right.set_xlabel("last axis")
     right.set_ylabel("all other axes")
     return png(figure)
@@ -143,16 +142,6 @@ def _weights(comparison: Comparison) -> Figure:
     return figure
 
 
-def _heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
-    """Draws a weight as a matrix, white at zero."""
-    matrix = np.atleast_2d(weight).astype(float)
-    matrix = matrix.reshape(-1, matrix.shape[-1])
-    finite = np.abs(matrix[np.isfinite(matrix)])
-    limit = float(np.quantile(finite, 0.995)) if finite.size else 1.0
-    limit = limit or float(finite.max(initial=0)) or 1.0
-    return axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-
-
 def _heatmaps(comparison: Comparison) -> Figure:
     """Draws the kernel of the middle layer, before training and after."""
     layer = comparison.settings.depth // 2
@@ -164,7 +153,7 @@ def _heatmaps(comparison: Comparison) -> Figure:
             inner = axis.inset_axes((left, 0, 0.46, 1))
             inner.set_xticks([])
             inner.set_yticks([])
-            _heatmap(inner, kernels[layer])
+            heatmap(inner, kernels[layer])
     return figure
 
 

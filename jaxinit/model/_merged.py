@@ -14,13 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-_RANDOM = {
-    "random_bits",
-    "random_fold_in",
-    "random_seed",
-    "random_split",
-    "threefry2x32",
-}
+from jaxinit.model._equation import Speller, bind, draws
+
 _FEWEST = 3  # equal equations that are worth a loop
 
 
@@ -49,17 +44,18 @@ def _evaluate(closed: core.ClosedJaxpr, args: list[Any]) -> list[Any]:
     env |= dict(zip(jaxpr.invars, args, strict=True))
     # An equation's level is the number of draws that it waits for.
     level: dict[Any, int] = dict.fromkeys(env, 0)
+    speller = Speller()
     plain: dict[int, list[core.JaxprEqn]] = {}
     equal: dict[int, dict[Any, list[core.JaxprEqn]]] = {}
     for eqn in jaxpr.eqns:
         waits = max((level[a] for a in _variables(eqn)), default=0)
-        draws = _draws(eqn)
-        if draws:
+        random = draws(eqn)
+        if random:
             groups = equal.setdefault(waits, {})
-            groups.setdefault(_signature(eqn), []).append(eqn)
+            groups.setdefault(_signature(eqn, speller), []).append(eqn)
         else:
             plain.setdefault(waits, []).append(eqn)
-        level |= dict.fromkeys(eqn.outvars, waits + draws)
+        level |= dict.fromkeys(eqn.outvars, waits + random)
     for waits in sorted({*plain, *equal}):
         for eqn in plain.get(waits, ()):
             _run([eqn], env)
@@ -72,28 +68,15 @@ def _variables(eqn: core.JaxprEqn) -> list[Any]:
     return [atom for atom in eqn.invars if not isinstance(atom, core.Literal)]
 
 
-def _draws(eqn: core.JaxprEqn) -> bool:
-    """Returns whether an equation draws random numbers or derives keys."""
-    return eqn.primitive.name in _RANDOM or any(
-        _draws(inner)
-        for body in core.jaxprs_in_params(eqn.params)
-        for inner in body.eqns
-    )
-
-
-def _signature(eqn: core.JaxprEqn) -> Any:
-    """Spells what an equation does, equal for equal ones."""
-    constants = [
-        id(const)
-        for value in eqn.params.values()
-        if isinstance(value, core.ClosedJaxpr)
-        for const in value.consts
-    ]
+def _signature(eqn: core.JaxprEqn, speller: Speller) -> Any:
+    """Spells an equation and the types of its operands, equal for equal ones."""
     operands = tuple(
-        str(atom) if isinstance(atom, core.Literal) and np.ndim(atom.val) else atom.aval
+        speller.constant(atom)
+        if isinstance(atom, core.Literal) and np.ndim(atom.val)
+        else atom.aval
         for atom in eqn.invars
     )
-    return eqn.primitive, str(eqn.params), tuple(constants), operands
+    return speller.equation(eqn), operands
 
 
 class _Entry(NamedTuple):
@@ -133,11 +116,3 @@ def _read(env: Mapping[Any, Any], atom: Any) -> Any:
         return atom.val
     held = env[atom]
     return held.column[held.row] if isinstance(held, _Entry) else held
-
-
-def bind(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-    """Evaluates one equation."""
-    params = eqn.primitive.get_bind_params(eqn.params)
-    with eqn.ctx.manager:
-        results = eqn.primitive.bind(*values, **params)
-    return list(results) if eqn.primitive.multiple_results else [results]

@@ -9,6 +9,7 @@ each device of a mesh computes its own shard.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,23 @@ def fits(key: jax.Array) -> bool:
 
 def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     """Computes random bits of an unsigned type."""
-    high, low = _words(key, shape)
+    return _joined(_words(key, shape), dtype)
+
+
+def bits_from(
+    key: jax.Array, start: jax.Array, size: int, dtype: np.dtype
+) -> jax.Array:
+    """Computes the bits of the entries that begin at an index, high and low word."""
+    first, second = data(key)
+    high, low = jnp.full(size, start[0]), lax.broadcasted_iota(_U32, (size,), 0)
+    low = low + start[1]
+    high = high + (low < start[1]).astype(_U32)
+    return _joined(cipher(first, second, high, low), dtype)
+
+
+def _joined(words: Words, dtype: np.dtype) -> jax.Array:
+    """Makes two words one number of an unsigned type."""
+    high, low = words
     if dtype == np.uint64:
         return lax.shift_left(high.astype(dtype), _U64(32)) | low.astype(dtype)
     return (high ^ low).astype(dtype)
@@ -80,17 +97,21 @@ def _unknown(key: jax.Array) -> jax.Array:
     return hidden
 
 
-def cipher(
-    first: jax.Array, second: jax.Array, high: jax.Array, low: jax.Array
-) -> Words:
-    """Enciphers two words by a key of two words, in 20 rounds."""
+def fold_in(key: jax.Array, number: int) -> jax.Array:
+    """Computes `jax.random.fold_in` of a typed key, without compiling anything."""
+    data = np.asarray(jax.random.key_data(key))[:, None]
+    words = cipher(data[0], data[1], np.zeros(1, _U32), np.full(1, number, _U32))
+    return jax.random.wrap_key_data(np.concatenate(words))
+
+
+def cipher(first: Any, second: Any, high: Any, low: Any) -> Any:
+    """Enciphers two words by a key of two words, in 20 rounds; also NumPy's arrays."""
     schedule = (first, second, first ^ second ^ _U32(_PARITY))
     high, low = high + schedule[0], low + schedule[1]
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             high = high + low
-            left = lax.shift_left(low, _U32(distance))
-            right = lax.shift_right_logical(low, _U32(32 - distance))
+            left, right = low << _U32(distance), low >> _U32(32 - distance)
             low = high ^ (left | right)
         high = high + schedule[(group + 1) % 3]
         low = low + schedule[(group + 2) % 3] + _U32(group + 1)

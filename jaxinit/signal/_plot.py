@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._gain import normal_density
-from jaxinit.signal._panels import COLOURS, band, histogram, note, png
+from jaxinit._panels import COLOURS, band, histogram, note, png
 from jaxinit.signal._report import Condition, Layer, SignalReport
 from jaxinit.signal._table import heading
 

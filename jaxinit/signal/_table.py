@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+from jaxinit import _columns
 from jaxinit.signal._number import over_seeds, percent, span, with_error
 from jaxinit.signal._report import Finding, SignalReport
 from jaxinit.signal._tree import Row, rows, runs
-
-_GAP = "  "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ def _condition(row: Row) -> str:
 
 
 _COLUMNS = (
-    Column("layer", lambda row: _GAP * row.depth + row.name, left=True),
+    Column("layer", lambda row: _columns.GAP * row.depth + row.name, left=True),
     Column("output", _output, left=True, rank=3),
     Column("activation", _activation, left=True, rank=4),
     Column("signal std", _size("std")),
@@ -107,7 +106,10 @@ class Grid:
     def fitting(self, width: int) -> "Grid":
         """Leaves out columns until the others fit, or none can go."""
         ranks = [column.rank for column in self.columns if column.rank]
-        if sum(self.widths) + len(_GAP) * (len(self.columns) - 1) <= width or not ranks:
+        if (
+            sum(self.widths) + len(_columns.GAP) * (len(self.columns) - 1) <= width
+            or not ranks
+        ):
             return self
         kept = [i for i, x in enumerate(self.columns) if x.rank != min(ranks)]
         gone = [x.head for x in self.columns if x.rank == min(ranks)]
@@ -174,21 +176,14 @@ def text(
     """Returns a report as text."""
     full = grid(report, all_layers)
     table = full if width is None else full.fitting(width)
-    heads = tuple(column.head for column in table.columns)
-    rule = tuple("─" * width for width in table.widths)
-    lines = [heading(report)]
-    for cells in (heads, rule, *table.cells):
-        columns = zip(table.columns, cells, table.widths, strict=True)
-        padded = [
-            cell.ljust(width) if column.left else cell.rjust(width)
-            for column, cell, width in columns
-        ]
-        lines.append(_GAP.join(padded).rstrip())
+    heads = [column.head for column in table.columns]
+    left = [place for place, column in enumerate(table.columns) if column.left]
+    lines = [heading(report), *_columns.lines(heads, table.cells, left)]
     lines += [left_out(table)] if table.left_out else []
     lines.append("")
     for finding in report.findings:
         lines += [f"{finding.condition}: {explanation(report, finding)}"]
-        lines += [f"{_GAP}cure: {finding.cure}"]
+        lines += [f"{_columns.GAP}cure: {finding.cure}"]
     return "\n".join([*lines, *summary(report)])
 
 

@@ -1,10 +1,11 @@
-"""Parts of plots that reports and comparisons share."""
+"""Parts of plots that descriptions, reports and comparisons share."""
 
 import io
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 # Paul Tol's "muted" and "bright" colours, told apart by people with any colour vision.
 COLOURS = (
@@ -74,3 +75,20 @@ def histogram(
             color=colour,
             label=label,
         )
+
+
+def bell(axis: Axes, mean: float, std: float) -> None:
+    """Draws the density of a normal law over a histogram."""
+    x = np.linspace(mean - 3 * std, mean + 3 * std, 200)
+    y = np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
+    axis.plot(x, y, color=COLOURS[0], linewidth=1)
+
+
+def heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
+    """Draws a weight as a matrix, white at zero."""
+    matrix = np.atleast_2d(weight).astype(float)
+    matrix = matrix.reshape(-1, matrix.shape[-1])
+    finite = np.abs(matrix[np.isfinite(matrix)])
+    limit = float(np.quantile(finite, 0.995)) if finite.size else 1.0
+    limit = limit or float(finite.max(initial=0)) or 1.0
+    return axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")

@@ -1,0 +1,305 @@
+"""`describe`: what the parameters of a model are, beside what they should be."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from jaxinit import _check as check
+from jaxinit import _columns
+from jaxinit._moments import moments
+from jaxinit.model import _paths
+from jaxinit.model._rules import Rule, preview
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Plot = Literal["histogram", "heatmap", "bias"]
+_BARS = "▁▂▃▄▅▆▇█"
+_BINS = 12
+_SAMPLE = 2**14  # entries that a histogram is made of
+_MOST = 512  # rows or columns of a heat map
+_PANELS = 4  # plots side by side
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+      path: in the tree.
+      shape: its sizes.
+      dtype: its type.
+      mean: of its entries; of a complex parameter the real part's.
+      std: their standard deviation.
+      expected: the standard deviation that its rule gives; None without rules, or where
+        the rule's law states none.
+      minimum: the least entry; of a complex parameter, the least modulus.
+      maximum: the largest.
+      zeros: the share of entries that are 0.
+      finite: whether all entries are.
+      sample: some entries, spread evenly, [entries].
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    mean: float
+    std: float
+    expected: float | None
+    minimum: float
+    maximum: float
+    zeros: float
+    finite: bool
+    sample: np.ndarray
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """Shares of the entries between minimum and maximum, [12]."""
+        finite = self.sample[np.isfinite(self.sample)]
+        if not finite.size:
+            return np.zeros(_BINS)
+        counts, _ = np.histogram(finite.astype(np.float64), _BINS)
+        shares: np.ndarray = counts / finite.size
+        return shares
+
+    @property
+    def sparkline(self) -> str:
+        """The histogram in twelve characters; empty for equal entries."""
+        shares = self.histogram
+        if not self.finite or self.minimum == self.maximum or not shares.any():
+            return ""
+        levels = np.ceil(shares / shares.max() * (len(_BARS) - 1)).astype(int)
+        return "".join(_BARS[level] for level in levels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Description:
+    """All parameters of a model; it prints as a table.
+
+    Attributes:
+      parameters: in the order of the tree.
+    """
+
+    parameters: tuple[Parameter, ...]
+    _arrays: dict[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def count(self) -> int:
+        """Number of entries of all parameters."""
+        return sum(math.prod(x.shape) for x in self.parameters)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Returns a row for each parameter, of plain Python values."""
+        names = [field.name for field in dataclasses.fields(Parameter)]
+        return [
+            {name: getattr(x, name) for name in names if name != "sample"}
+            | {"histogram": x.histogram.tolist()}
+            for x in self.parameters
+        ]
+
+    def __str__(self) -> str:
+        expected = any(x.expected is not None for x in self.parameters)
+        heads = ["path", "shape", "dtype", "mean", "std"]
+        heads += ["expected"] if expected else []
+        heads += ["least", "largest", "zeros", "histogram"]
+        rows = [_row(x, expected) for x in self.parameters]
+        lines = _columns.lines(heads, rows, left=(0, 2, len(heads) - 1))
+        size = sum(
+            math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in self.parameters
+        )
+        total = f"{len(rows)} parameters, {self.count:,} entries, {_columns.size(size)}"
+        return "\n".join([*lines, "", total])
+
+    def __repr__(self) -> str:
+        return f"Description({len(self.parameters)} parameters)"
+
+    def plot(self, what: Plot = "histogram", match: str | None = None) -> "Figure":
+        """Draws the parameters, a panel for each.
+
+        Args:
+          what: "histogram" of the entries; "heatmap" of every parameter with two axes
+            or more, the last axis across and all others down; "bias", bars of the
+            entries of every parameter with one axis.
+          match: draws only parameters with this in their path.
+
+        Returns:
+          A figure of matplotlib; ``figure.savefig("weights.png")`` keeps it.
+
+        Raises:
+          ValueError: if what is none of these, or there is no such parameter.
+          ModuleNotFoundError: without matplotlib (``pip install 'jaxinit[lab]'``).
+        """
+        try:
+            check.choice(get_args(Plot), what=what)
+            ranks = {"histogram": (0, 99), "heatmap": (2, 99), "bias": (1, 1)}[what]
+            chosen = [
+                x
+                for x in self.parameters
+                if ranks[0] <= len(x.shape) <= ranks[1]
+                and math.prod(x.shape)
+                and (match is None or match in x.path)
+            ]
+            if not chosen:
+                rule = f"there is no parameter for a {what} with this in its path."
+                raise check.Unfit(rule, match=match)
+        except check.Unfit as error:
+            raise error.at("plot") from None
+        return _figure(what, chosen, self._arrays)
+
+
+def describe(params: Any, *, rules: Sequence[Rule] | None = None) -> Description:
+    """Measures every parameter of a model: mean, standard deviation, range, zeros.
+
+    A program is compiled for each kind of parameter, which reads it where it lies.
+
+    Args:
+      params: any tree of arrays: variables of Flax Linen, a model or state of NNX, a
+        module of Equinox. What is no array of numbers is left out.
+      rules: rules or a recipe; their standard deviation then stands beside the
+        measured one.
+
+    Returns:
+      A `Description`: prints as a table, has rows as ``to_dict()`` and ``plot()``.
+
+    Raises:
+      ValueError: if there is no array in params, or a rule does not fit.
+      TypeError: if a rule is none.
+
+    Example:
+      >>> params = {"kernel": jnp.arange(8.0).reshape(2, 4), "bias": jnp.zeros(4)}
+      >>> print(describe(params))
+      path    shape  dtype    mean   std  least  largest  zeros  histogram
+      ──────  ─────  ───────  ────  ────  ─────  ───────  ─────  ────────────
+      bias        4  float32     0     0      0        0  100 %
+      kernel    2×4  float32   3.5  2.29      0        7   12 %  ██▁█▁██▁█▁██
+      <BLANKLINE>
+      2 parameters, 12 entries, 48 B
+    """
+    arrays = {
+        path: leaf
+        for path, leaf in _paths.named(params)
+        if isinstance(leaf, (jax.Array, np.ndarray)) and _numeric(leaf.dtype)
+    }
+    if not arrays:
+        raise ValueError("describe(params=...): there is no array in the tree.")
+    expected: dict[str, float | None] = {}
+    if rules is not None:
+        expected = {row.path: row.std for row in preview(params, rules).rows}
+    measured = jax.device_get(
+        {path: _measured(_untyped(x)) for path, x in arrays.items()}
+    )
+    found = [
+        _parameter(path, arrays[path], expected.get(path), *numbers)
+        for path, numbers in measured.items()
+    ]
+    return Description(tuple(found), arrays)
+
+
+def _numeric(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, np.number) or dtype == np.bool_
+
+
+def _untyped(x: Any) -> Any:
+    """Returns an array without the mesh in its type, where it lies."""
+    if isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding):
+        mesh, spec = x.sharding.mesh, x.sharding.spec
+        return jax.device_put(
+            x, NamedSharding(Mesh(mesh.devices, mesh.axis_names), spec)
+        )
+    return x
+
+
+@functools.partial(jax.jit, inline=True)
+def _measured(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns numbers of an array, and some of its entries."""
+    flat = x.ravel()
+    sample = flat[:: max(1, x.size // _SAMPLE)][:_SAMPLE]
+    if not x.size:
+        return jnp.full(5, np.nan), sample
+    if jnp.iscomplexobj(x):
+        real, imag, modulus = moments(flat.real), moments(flat.imag), moments(abs(flat))
+        variance = real.variance + imag.variance
+        mean, least, most, zeros = (
+            real.mean,
+            modulus.minimum,
+            modulus.maximum,
+            modulus.zeros,
+        )
+    else:
+        wide = (
+            flat if jnp.issubdtype(x.dtype, jnp.floating) else flat.astype(np.float32)
+        )
+        mean, variance, _, least, most, zeros = moments(wide)
+    numbers = [mean, jnp.sqrt(variance), least, most, zeros]
+    return jnp.stack([number.astype(np.float32) for number in numbers]), sample
+
+
+def _parameter(
+    path: str, x: Any, expected: float | None, numbers: np.ndarray, sample: np.ndarray
+) -> Parameter:
+    mean, std, least, most, zeros = map(float, numbers)
+    finite = math.isfinite(mean) and math.isfinite(least) and math.isfinite(most)
+    values = np.abs(sample) if np.iscomplexobj(sample) else sample
+    return Parameter(
+        *(path, tuple(x.shape), str(x.dtype), mean, std, expected),
+        *(least, most, zeros, finite or not x.size, values),
+    )
+
+
+def _row(x: Parameter, with_expected: bool) -> list[str]:
+    row = [x.path, "×".join(map(str, x.shape)) or "scalar", x.dtype]
+    row += [_number(x.mean), _number(x.std)]
+    if with_expected:
+        row.append("–" if x.expected is None else _number(x.expected))
+    spark = x.sparkline if x.finite else "not finite"
+    zeros = "–" if math.isnan(x.zeros) else f"{100 * x.zeros:.0f} %"
+    return [*row, _number(x.minimum), _number(x.maximum), zeros, spark]
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3g}"
+
+
+def _figure(
+    what: Plot, chosen: Sequence[Parameter], arrays: dict[str, Any]
+) -> "Figure":
+    from matplotlib.figure import Figure
+
+    from jaxinit import _panels
+
+    columns = min(_PANELS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure = Figure((3.2 * columns, 2.4 * rows + 0.3), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes[len(chosen) :]:
+        axis.set_visible(False)
+    for axis, x in zip(axes, chosen, strict=False):
+        axis.set_title(x.path, fontsize=8)
+        axis.tick_params(labelsize=7)
+        if what == "histogram":
+            _panels.histogram(axis, x.sample, _panels.COLOURS[1])
+            if x.expected:
+                _panels.bell(axis, x.mean, x.expected)
+        elif what == "bias":
+            values = np.asarray(arrays[x.path]).astype(float)
+            axis.bar(
+                np.arange(values.size), values, width=1.0, color=_panels.COLOURS[1]
+            )
+        else:
+            figure.colorbar(_panels.heatmap(axis, _thinned(arrays[x.path])), ax=axis)
+    return figure
+
+
+def _thinned(x: Any) -> np.ndarray:
+    """Returns a weight as a matrix of at most 512 rows and columns."""
+    matrix = x.reshape(-1, x.shape[-1])
+    rows, columns = (-(-size // _MOST) for size in matrix.shape)
+    thin = np.asarray(matrix[::rows, ::columns])
+    return np.abs(thin) if np.iscomplexobj(thin) else thin.astype(float)

@@ -1,0 +1,276 @@
+"""`jit_init`: `jax.jit` for init functions, one program for each kind of parameter."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec, Sharding
+
+from jaxinit import _check as check
+from jaxinit.model import _paths
+from jaxinit.model._plan import Output, Plan
+
+_DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+
+
+def jit_init(
+    init_fn: Callable[..., Any],
+    *,
+    out_shardings: Any = None,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+) -> "InitFunction":
+    """Compiles an init function, as `jax.jit` does, once for each kind of parameter.
+
+    `jax.jit` compiles every parameter's draw, although most are the same program on
+    another key, and the forward pass on top. Here the function is traced, keys are
+    derived, and each parameter is cut out with what it needs; equal cuts share one
+    program, compiled side by side while others already fill. Draws of `jax.random`
+    within take this library's paths. Values are bit for bit those of
+    ``jax.jit(init_fn)``. Parameters that depend on each other share one program, at
+    worst one for all, which is then as fast as `jax.jit`.
+
+    Args:
+      init_fn: any function that JAX can trace: ``model.init`` of Flax Linen, ``lambda
+        key: Model(rngs=nnx.Rngs(key))`` of Flax NNX (also within ``nnx.split``), a
+        constructor of Equinox, or a plain function. Of a result that `jax.jit` cannot
+        return, because it holds functions or strings, the arrays are filled and
+        everything else comes back as it is.
+      out_shardings: shardings of the result, a prefix of its tree, as for `jax.jit`;
+        every device fills its own shard.
+      static_argnums: positions of arguments that are part of the program.
+      static_argnames: names of such arguments.
+
+    Returns:
+      A function of the same arguments. Its ``plan(*args)`` tells, without drawing,
+      which slices there are, and ``report(*args)`` what they take.
+
+    Raises:
+      TypeError: if init_fn is not callable; at the call, if JAX cannot trace it.
+      ValueError: at the call, if out_shardings do not fit the result.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> model = nn.Sequential([nn.Dense(64), nn.relu] * 20)
+      >>> init, x = jaxinit.jit_init(model.init), jnp.ones((1, 64))
+      >>> params = init(jax.random.key(0), x)
+      >>> same = jax.jit(model.init)(jax.random.key(0), x)
+      >>> jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, same)).item()
+      True
+      >>> len(init.plan(jax.random.key(0), x).slices)  # 20 layers: kernels and biases
+      2
+    """
+    _check_function(init_fn)
+    return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
+
+
+def _check_function(init_fn: Any) -> None:
+    if not callable(init_fn):
+        rule = "init_fn must be a function, such as model.init."
+        raise check.Unfit(rule, TypeError, init_fn=init_fn).at("jit_init")
+
+
+class InitFunction:
+    """What `jit_init` returns: a function that fills what an init function describes.
+
+    Attributes:
+      init_fn: the function.
+    """
+
+    def __init__(
+        self,
+        init_fn: Callable[..., Any],
+        out_shardings: Any,
+        static_argnums: int | Sequence[int],
+        static_argnames: str | Sequence[str],
+    ):
+        """Takes what `jit_init` takes."""
+        functools.update_wrapper(self, init_fn)
+        self.init_fn = init_fn
+        self._shardings = out_shardings
+        self._static = _static(init_fn, static_argnums, static_argnames)
+        numbers, names = self._static
+        self._jitted = jax.jit(
+            _packed(init_fn),
+            static_argnums=sorted(numbers) or None,
+            static_argnames=sorted(names) or None,
+        )
+        self._plans: dict[Any, Plan] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Fills the result of ``init_fn(*args, **kwargs)``."""
+        leaves = self._leaves(args, kwargs)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            made = self._jitted(*args, **kwargs)  # within another program
+            if self._shardings is not None:
+                made = jax.lax.with_sharding_constraint(made, self._shardings)
+            return _unpacked(made)
+        plan = self._planned(args, kwargs, leaves)
+        return _unpacked(plan.fill(leaves))
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """Returns the slices of ``init_fn(*args, **kwargs)``, and fills nothing.
+
+        Args:
+          *args: the arguments, or `jax.ShapeDtypeStruct` in their place.
+          **kwargs: such by name.
+        """
+        return self._planned(args, kwargs, self._leaves(args, kwargs))
+
+    def report(self, *args: Any, **kwargs: Any) -> Plan:
+        """Returns the slices with the seconds that compiling and filling each took.
+
+        Everything is filled once, one slice after another, and thrown away.
+        """
+        leaves = self._leaves(args, kwargs)
+        plan = self._planned(args, kwargs, leaves)
+        plan.measure(leaves)
+        return plan
+
+    def __repr__(self) -> str:
+        name = getattr(self.init_fn, "__qualname__", repr(self.init_fn))
+        return f"jit_init({name})"
+
+    def _leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Returns the arguments that are data, in the order of the traced program."""
+        numbers, names = self._static
+        numbers = {number % len(args) if number < 0 else number for number in numbers}
+        positional = tuple(a for i, a in enumerate(args) if i not in numbers)
+        named = {k: v for k, v in kwargs.items() if k not in names}
+        return jax.tree.leaves((positional, named))
+
+    def _planned(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
+    ) -> Plan:
+        try:
+            traced = self._jitted.trace(*args, **kwargs)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+            reason = str(error).splitlines()[0]
+            raise TypeError(
+                f"{self!r}: init_fn must be a function that JAX can trace, as for "
+                f"jax.jit. {reason} Name arguments that choose the program in "
+                "static_argnames, and keep numpy out of init_fn."
+            ) from error
+        placed = tuple(map(_placed, leaves))
+        token = id(traced.jaxpr), placed  # the plan holds the jaxpr: its id stays
+        if token not in self._plans:
+            outputs = self._outputs(traced.out_info)
+            tree = jax.tree.structure(traced.out_info)
+            self._plans[token] = Plan(traced.jaxpr, outputs, tree, placed)
+        return self._plans[token]
+
+    def _outputs(self, result: Any) -> list[Output]:
+        """Returns name, type and placement of every array of the result."""
+        found = _paths.named(result)
+        shardings: list[Any] = [None] * len(found)
+        if self._shardings is not None:
+            shardings = self._spread(result)
+        outputs = []
+        for (name, leaf), sharding in zip(found, shardings, strict=True):
+            if isinstance(sharding, Sharding):
+                try:
+                    sharding.shard_shape(leaf.shape)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self!r}: {name} of shape {leaf.shape} does not fit its "
+                        f"sharding. {error}"
+                    ) from None
+            outputs.append(Output(name, leaf.shape, leaf.dtype, sharding))
+        return outputs
+
+    def _spread(self, result: Any) -> list[Any]:
+        """Returns a sharding, or None, for every array of the result."""
+
+        def ends(x: Any) -> bool:
+            return x is None or isinstance(x, (Sharding, PartitionSpec))
+
+        try:
+            spread = jax.tree.map(
+                lambda sharding, part: [sharding] * len(jax.tree.leaves(part)),
+                self._shardings,
+                result,
+                is_leaf=ends,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{self!r}: out_shardings must have the tree of what init_fn returns, "
+                f"or a prefix of it. {error}"
+            ) from None
+        lists = jax.tree.leaves(spread, is_leaf=lambda x: isinstance(x, list))
+        return [sharding for each in lists for sharding in each]
+
+
+class _Packed:
+    """A result that `jax.jit` cannot return: its arrays by name, the rest as it is."""
+
+    def __init__(self, arrays: Sequence[Any], fixed: tuple[Any, ...]):
+        self.arrays, self.fixed = arrays, fixed  # fixed: names, tree, leaves
+
+
+jax.tree_util.register_pytree_with_keys(
+    _Packed,
+    lambda packed: (
+        zip(map(jax.tree_util.GetAttrKey, packed.fixed[0]), packed.arrays, strict=True),
+        packed.fixed,
+    ),
+    lambda fixed, arrays: _Packed(tuple(arrays), fixed),
+)
+
+
+def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes an init function return what `jax.jit` can return."""
+
+    @functools.wraps(init_fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        result = init_fn(*args, **kwargs)
+        found, tree = jax.tree_util.tree_flatten_with_path(result)
+        if all(isinstance(leaf, _DATA) for _, leaf in found):
+            return result
+        drawn = [isinstance(leaf, (jax.Array, np.ndarray)) for _, leaf in found]
+        arrays = [one for one, is_drawn in zip(found, drawn, strict=True) if is_drawn]
+        names = tuple(_paths.text(path) for path, _ in arrays)
+        rest = tuple(
+            None if is_drawn else leaf
+            for (_, leaf), is_drawn in zip(found, drawn, strict=True)
+        )
+        return _Packed([leaf for _, leaf in arrays], (names, tree, tuple(drawn), rest))
+
+    return run
+
+
+def _unpacked(result: Any) -> Any:
+    """Returns what the init function itself would have returned."""
+    if not isinstance(result, _Packed):
+        return result
+    _, tree, drawn, rest = result.fixed
+    arrays = iter(result.arrays)
+    leaves = [next(arrays) if d else one for d, one in zip(drawn, rest, strict=True)]
+    return jax.tree.unflatten(tree, leaves)
+
+
+def _placed(leaf: Any) -> Sharding | None:
+    """Returns where an argument was put on purpose."""
+    if isinstance(leaf, jax.Array) and not leaf.committed:
+        return None
+    placed: Sharding | None = getattr(leaf, "sharding", None)
+    return placed
+
+
+def _static(
+    init_fn: Callable[..., Any],
+    numbers: int | Sequence[int],
+    names: str | Sequence[str],
+) -> tuple[set[int], set[str]]:
+    """Returns positions and names of static arguments, each also by the other."""
+    found = {numbers} if isinstance(numbers, int) else set(numbers)
+    named = {names} if isinstance(names, str) else set(names)
+    try:
+        parameters = inspect.signature(init_fn).parameters.values()
+    except (TypeError, ValueError):  # functions of C have none
+        return found, named
+    order = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+    by_name = {order.index(name) for name in named if name in order}
+    return found | by_name, named | {order[i] for i in found if -1 < i < len(order)}

@@ -1,0 +1,358 @@
+"""Laws: slices whose entries are independent, filled by one program for every shape.
+
+Entry i of a draw is a function of the key and of i alone. On CPU one program therefore
+draws a chunk of entries from any index on, and serves all shapes of a law, and all
+scales where the last thing that the law does is to multiply. Chunks stay in the
+processor's cache and are copied to where the parameter lies, in large pages that NumPy
+asks the system for: faster than one program for each shape, and far less to compile.
+
+Values are those of the whole: XLA evaluates each entry by the same operations. Of
+(x c) s with constants c and s it makes x (c s), and so does `_scale`.
+"""
+
+import collections
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxinit.model._equation import Speller, bind, generator, is_key
+from jaxinit.model._slices import Fixed, Graph, Operand, Slice
+from jaxinit.random import _threefry
+
+_CHUNK = 2**18  # entries: 1 MiB of float32, within the second cache
+_COPYING = 2  # threads: what takes them long is memory that was never used
+_FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
+_ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
+_WIDTHS = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
+_SAME = {"broadcast_in_dim", "reshape", "squeeze", "stop_gradient", "copy", "copy_p"}
+_ELEMENTWISE = {
+    *("abs", "add", "and", "asin", "atan", "bitcast_convert_type", "cbrt", "ceil"),
+    *("clamp", "convert_element_type", "cos", "cosh", "div", "eq", "erf", "erf_inv"),
+    *("erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite"),
+    *("le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg"),
+    *("nextafter", "not", "or", "pow", "rem", "round", "rsqrt", "select_n"),
+    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin"),
+    *("sinh", "sqrt", "square", "sub", "tan", "tanh", "xor"),
+}
+# What may stand before the last product, so that XLA leaves the product alone.
+_APART = {"clamp", "erf_inv", "max", "min", "select_n"}
+_EXACT = {  # of IEEE, to the last bit wherever they are computed
+    "add": np.add,
+    "div": np.divide,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "sqrt": np.sqrt,
+    "sub": np.subtract,
+}
+
+
+class Step(NamedTuple):
+    """An equation of a law, without the shape."""
+
+    eqn: core.JaxprEqn
+    inputs: tuple[Operand, ...]
+    output: int
+
+
+class Law(NamedTuple):
+    """A law of independent entries.
+
+    Attributes:
+      steps: from a key to the entries, but for the last product.
+      key: number of the key.
+      result: number of what is multiplied.
+      full: numbers of the values that differ by entry.
+      dtype: of the entries.
+      scale: what they are multiplied by; None for nothing.
+    """
+
+    steps: tuple[Step, ...]
+    key: int
+    result: int
+    full: frozenset[int]
+    dtype: np.dtype
+    scale: Any
+
+    def spelt(self, speller: Speller) -> Any:
+        """Spells the law: equal for laws that are equal but for shape and scale."""
+        names: dict[int, int] = {self.key: 0}
+        text = []
+        for step in self.steps:
+            operands = tuple(
+                speller.constant(v) if isinstance(v, Fixed) else names[v]
+                for v in step.inputs
+            )
+            names[step.output] = len(names)
+            is_bits = step.eqn.primitive.name == "random_bits"
+            what = _width(step.eqn) if is_bits else speller.equation(step.eqn)
+            text.append((what, operands, step.output in self.full))
+        return tuple(text), self.dtype.name, self.scale is None
+
+
+def law_of(graph: Graph, part: Slice) -> Law | None:
+    """Returns the law of a slice, if its entries are independent."""
+    if len(part.inputs) != 1 or len(part.targets) != 1:
+        return None
+    (key,), (target,) = part.inputs, part.targets
+    if not isinstance(target, int) or target == key or not is_key(graph.avals[key]):
+        return None
+    shape = graph.avals[target].shape
+    if graph.avals[key].shape or math.prod(shape) < _FEWEST:
+        return None
+    reader = _Reader(shape, key)
+    made: dict[int, Operand] = {key: key}
+    for node in part.nodes:
+        given = [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
+        found = reader.read(node.eqn, given)
+        if found is None:
+            return None
+        made.update(zip(node.outputs, found, strict=True))
+    result = made[target]
+    if not isinstance(result, int) or result not in reader.full or reader.draws != 1:
+        return None
+    steps, result, scale = _scale(reader, result)
+    dtype = np.dtype(graph.avals[target].dtype)
+    return Law(tuple(steps), key, result, frozenset(reader.full), dtype, scale)
+
+
+class _Reader:
+    """Reads equations as steps, as long as they are of independent entries.
+
+    What has as many entries as the whole has them in the same order, whatever its
+    shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...], key: int):
+        self.size = math.prod(shape)
+        self.steps: list[Step] = []
+        self.full: set[int] = set()
+        self.draws = 0
+        self._next = key + 1
+
+    def read(
+        self, eqn: core.JaxprEqn, given: Sequence[Operand]
+    ) -> Sequence[Operand] | None:
+        """Reads one equation; returns what it makes, None if it is another kind."""
+        body = _body(eqn)
+        if body is not None:
+            return self._call(body, given[-len(body.jaxpr.invars) :])
+        name = eqn.primitive.name
+        if len(eqn.outvars) != 1:
+            return None
+        out: Any = eqn.outvars[0].aval
+        whole = math.prod(out.shape) == self.size
+        if name == "platform_index":  # the branch is chosen already
+            return [Fixed(0, out)]
+        if not whole and math.prod(out.shape) != 1:
+            return None
+        many = any(v in self.full for v in given if isinstance(v, int))
+        if name == "random_bits":
+            self.draws += 1
+            if not (whole and _written_out(eqn)):
+                return None
+            return self._step(eqn, given, full=True)
+        if name in _SAME and (not many or whole) and not is_key(out):
+            return given[:1]
+        if name not in _ELEMENTWISE or many != whole and many:
+            return None
+        return self._step(eqn, given, full=many)
+
+    def _call(
+        self, body: core.ClosedJaxpr, given: Sequence[Operand]
+    ) -> Sequence[Operand] | None:
+        if body.consts:
+            return None
+        env: dict[Any, Operand] = dict(zip(body.jaxpr.invars, given, strict=True))
+
+        def value(atom: Any) -> Operand:
+            if isinstance(atom, core.Literal):
+                return Fixed(atom.val, atom.aval)
+            return env[atom]
+
+        for eqn in body.jaxpr.eqns:
+            made = self.read(eqn, list(map(value, eqn.invars)))
+            if made is None:
+                return None
+            env |= dict(zip(eqn.outvars, made, strict=True))
+        return list(map(value, body.jaxpr.outvars))
+
+    def _step(
+        self, eqn: core.JaxprEqn, given: Sequence[Operand], full: bool
+    ) -> list[Operand]:
+        self.steps.append(Step(eqn, tuple(given), self._next))
+        if full:
+            self.full.add(self._next)
+        self._next += 1
+        return [self._next - 1]
+
+
+def _written_out(eqn: core.JaxprEqn) -> bool:
+    """Returns whether the bits of a draw are Threefry's of the index."""
+    with eqn.ctx.manager:
+        by_index = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    threefry = generator(_dtype(eqn.invars[0])) == "threefry2x32"
+    return bool(by_index and threefry and _width(eqn) in _WIDTHS)
+
+
+def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """Returns the program that a call runs, of several platforms JAX's own."""
+    if eqn.params.get("branches_platforms") is not None:
+        branches = eqn.params["branches"]
+        platforms = eqn.params["branches_platforms"]
+        return next(
+            (b for b, p in zip(branches, platforms, strict=True) if p is None), None
+        )
+    if eqn.primitive.name in ("jit", "pjit", "closed_call", "custom_jvp_call"):
+        body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        return body if isinstance(body, core.ClosedJaxpr) else None
+    return None
+
+
+def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
+    """Takes the last product with a constant off a law, and those before it."""
+    makers = {step.output: step for step in reader.steps}
+    scale, current, taken = None, result, set()
+    while makers[current].eqn.primitive.name == "mul":
+        step = makers[current]
+        constants = [v for v in step.inputs if v not in reader.full]
+        rest = [v for v in step.inputs if isinstance(v, int) and v in reader.full]
+        value = _constant(constants[0], makers) if constants else None
+        if value is None or len(rest) != 1:
+            return reader.steps, result, None
+        scale = value if scale is None else value * scale
+        current = rest[0]
+        taken.add(step.output)
+    if scale is None or makers[current].eqn.primitive.name not in _APART:
+        return reader.steps, result, None
+    needed = {current}
+    steps = []
+    for step in reversed(reader.steps):
+        if step.output in needed and step.output not in taken:
+            needed.update(v for v in step.inputs if isinstance(v, int))
+            steps.append(step)
+    return steps[::-1], current, scale
+
+
+def _constant(operand: Operand, makers: dict[int, Step]) -> Any:
+    """Computes a scalar that depends on literals alone, if that is exact."""
+    if isinstance(operand, Fixed):
+        return np.asarray(operand.val, operand.aval.dtype)[()]
+    step = makers.get(operand)
+    if step is None:
+        return None
+    values = [_constant(v, makers) for v in step.inputs]
+    name, dtype = step.eqn.primitive.name, _dtype(step.eqn.outvars[0])
+    if any(value is None for value in values):
+        return None
+    if name == "convert_element_type":
+        return np.asarray(values[0]).astype(dtype)[()]
+    return _EXACT[name](*values) if name in _EXACT else None
+
+
+def _width(eqn: core.JaxprEqn) -> Any:
+    return eqn.params["bit_width"]
+
+
+def _dtype(atom: Any) -> Any:
+    return atom.aval.dtype
+
+
+def constant_of(graph: Graph, part: Slice) -> Any:
+    """Returns the number that a slice repeats; None if it is not of one number."""
+    if part.inputs or len(part.targets) != 1:
+        return None
+    (target,) = part.targets
+    if isinstance(target, Fixed):
+        return _constant(target, {})
+    reader = _Reader(graph.avals[target].shape, target)
+    made: dict[int, Operand] = {}
+    for node in part.nodes:
+        found = reader.read(
+            node.eqn, [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
+        )
+        if found is None:
+            return None
+        made.update(zip(node.outputs, found, strict=True))
+    return _constant(made[target], {step.output: step for step in reader.steps})
+
+
+def chunk_of(sizes: Sequence[int]) -> int:
+    """Returns how many entries a program draws that is for arrays of these sizes."""
+    return min(_CHUNK, 1 << (max(sizes) - 1).bit_length())
+
+
+def filled(
+    draw: Any,
+    chunk: int,
+    dtype: np.dtype,
+    jobs: Sequence[tuple[jax.Array, Any, tuple[int, ...]]],
+) -> list[np.ndarray]:
+    """Fills arrays chunk by chunk; while some are copied the next is drawn.
+
+    Args:
+      draw: draws a chunk, from a key, an index and a scale if there is one.
+      chunk: its number of entries.
+      dtype: of the entries.
+      jobs: key, scale and shape of each array.
+    """
+    arrays = []
+    waiting: collections.deque[Future[None]] = collections.deque()
+    with ThreadPoolExecutor(_COPYING) as pool:
+        for key, scale, shape in jobs:
+            flat = _empty(math.prod(shape), dtype)
+            arrays.append(flat.reshape(shape))
+            for start in range(0, flat.size, chunk):
+                words = np.array([start >> 32, start % 2**32], np.uint32)
+                drawn = draw(key, words, *([] if scale is None else [scale]))
+                place = flat[start : start + chunk]
+                waiting.append(pool.submit(_copy, place, drawn))
+                if len(waiting) > 2 * _COPYING:
+                    waiting.popleft().result()
+        while waiting:
+            waiting.popleft().result()
+    return arrays
+
+
+def _copy(place: np.ndarray, drawn: jax.Array) -> None:
+    place[:] = np.asarray(drawn)[: len(place)]
+
+
+def _empty(size: int, dtype: np.dtype) -> np.ndarray:
+    """Returns an array that JAX can take over."""
+    room = np.empty(size * dtype.itemsize + _ALIGNED, np.uint8)
+    begin = -room.ctypes.data % _ALIGNED
+    array: np.ndarray = room[begin : begin + size * dtype.itemsize].view(dtype)
+    return array
+
+
+def lowered(law: Law, chunk: int, key: jax.ShapeDtypeStruct) -> Any:
+    """Lowers the program that draws a chunk of a law from a key and an index."""
+
+    def run(key: jax.Array, start: jax.Array, *scale: jax.Array) -> jax.Array:
+        env: dict[int, Any] = {law.key: key}
+        for step in law.steps:
+            values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
+            if step.eqn.primitive.name == "random_bits":
+                dtype = _WIDTHS[_width(step.eqn)]
+                made = _threefry.bits_from(values[0], start, chunk, dtype)
+            else:
+                if step.output in law.full:
+                    types = [_dtype(atom) for atom in step.eqn.invars]
+                    values = [
+                        jnp.broadcast_to(jnp.asarray(value, dtype), chunk)
+                        for value, dtype in zip(values, types, strict=True)
+                    ]
+                (made,) = bind(step.eqn, values)
+            env[step.output] = made
+        drawn: jax.Array = env[law.result]
+        return drawn * scale[0] if scale else drawn
+
+    start = jax.ShapeDtypeStruct((2,), np.uint32)
+    scale = [] if law.scale is None else [jax.ShapeDtypeStruct((), law.scale.dtype)]
+    return jax.jit(run).lower(key, start, *scale)

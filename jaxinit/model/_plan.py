@@ -1,0 +1,367 @@
+"""The plan of a fill: its slices, their programs, and how they run."""
+
+import collections
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.sharding import Sharding, SingleDeviceSharding
+
+from jaxinit import _columns
+from jaxinit.model import _fused, _laws
+from jaxinit.model._equation import Speller, bind, generator, is_key
+from jaxinit.model._slices import Fixed, Node, Slice, flat, key_nodes, slices, spelt
+from jaxinit.random import _threefry
+
+Kind = Literal["law", "constant", "slice"]
+
+
+class Output(NamedTuple):
+    """An array of the result.
+
+    Attributes:
+      path: its name in the tree, such as "params/Dense_0/kernel".
+      shape: its sizes.
+      dtype: its type.
+      sharding: where it goes; None for JAX's choice.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    sharding: Any
+
+    @property
+    def bytes(self) -> int:
+        """Its size in memory."""
+        size = 0 if is_key(self) else np.dtype(self.dtype).itemsize
+        return int(np.prod(self.shape, dtype=object)) * size
+
+
+class Program:
+    """Equal slices, which share an executable.
+
+    Attributes:
+      kind: "law" of independent entries, which one program draws for all shapes;
+        "constant", which needs none; "slice" for any other.
+      parts: the slices.
+      made: by slice the law or constant.
+      members: by slice its outputs.
+      compiled: seconds that compiling took; None before.
+      filled: seconds that all members took, when `measure` ran; None before.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        """Begins without slices."""
+        self.kind = kind
+        self.parts: list[Slice] = []
+        self.made: list[Any] = []
+        self.members: list[tuple[Output, ...]] = []
+        self.compiled: float | None = None
+        self.filled: float | None = None
+        self.executable: Any = None
+
+    @property
+    def chunk(self) -> int:
+        """Entries that the program of a law draws at once."""
+        shapes = (output.shape for member in self.members for output in member)
+        return _laws.chunk_of([math.prod(shape) for shape in shapes])
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is something to compile."""
+        return self.executable is None and self.kind != "constant"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that it fills."""
+        return sum(output.bytes for member in self.members for output in member)
+
+
+class Plan:
+    """How an init function is filled.
+
+    Attributes:
+      slices: one for each kind of parameter, the largest first.
+      outputs: all arrays of the result.
+    """
+
+    def __init__(
+        self,
+        closed: core.ClosedJaxpr,
+        outputs: Sequence[Output],
+        tree: Any,
+        placed: Sequence[Sharding | None],
+    ):
+        """Cuts a traced program into slices."""
+        self._closed = closed
+        self._graph = flat(closed)
+        self._tree = tree
+        self.outputs = tuple(outputs)
+        self._keys = key_nodes(self._graph)
+        self._placed = tuple(placed)
+        self._home = next((_replicated(place) for place in placed if place), None)
+        places = (self._home, *(output.sharding for output in outputs))
+        self._cpu = _platform(places) == "cpu"
+        sharded = any(output.sharding is not None for output in outputs)
+        self._whole = not sharded and (
+            self._home is None or isinstance(self._home, SingleDeviceSharding)
+        )
+        known = {*self._graph.arguments, *self._graph.constants}
+        known.update(value for node in self._keys for value in node.outputs)
+        self.slices = self._programs(slices(self._graph, known, every=sharded))
+        self._spread = any(
+            isinstance(o.sharding, Sharding) and not o.sharding.is_fully_addressable
+            for o in outputs
+        )
+
+    def _programs(self, parts: list[Slice]) -> tuple[Program, ...]:
+        """Groups equal slices."""
+        speller = Speller()
+        by_target: dict[Any, Output] = {}
+        for value, output in zip(self._graph.outputs, self.outputs, strict=True):
+            by_target.setdefault(value, output)
+        groups: dict[Any, Program] = {}
+        for part in parts:
+            member = tuple(by_target[target] for target in part.targets)
+            kind, made, text = self._kind(part, speller)
+            token = kind, text, tuple(output.sharding for output in member)
+            program = groups.setdefault(token, Program(kind))
+            program.parts.append(part)
+            program.made.append(made)
+            program.members.append(member)
+        return tuple(sorted(groups.values(), key=lambda p: p.bytes, reverse=True))
+
+    def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
+        """Returns of which kind a slice is, what it makes, and how it is spelt."""
+        if self._whole:
+            if (value := _laws.constant_of(self._graph, part)) is not None:
+                return "constant", value, (str(value), value.dtype.name)
+            law = _laws.law_of(self._graph, part) if self._cpu else None
+            if law is not None:
+                return "law", law, law.spelt(speller)
+        return "slice", None, spelt(self._graph, part, speller)
+
+    def fill(self, leaves: Sequence[Any]) -> Any:
+        """Fills the result for some arguments."""
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            jobs: dict[int, Future[None]] = {}
+            for program in self.slices:
+                if program.needed:
+                    lowered = self._lower(program)  # here: settings are of a thread
+                    jobs[id(program)] = pool.submit(_compile, program, lowered)
+            env = self._known(leaves)
+            for program in self.slices:
+                if id(program) in jobs:
+                    jobs[id(program)].result()
+                self._run(program, env)
+        return self._result(env)
+
+    def measure(self, leaves: Sequence[Any]) -> None:
+        """Fills slice by slice, and keeps the seconds of each."""
+        env = self._known(leaves)
+        for program in self.slices:
+            if program.needed:
+                _compile(program, self._lower(program))
+            jax.block_until_ready(list(env.values()))
+            begun = time.perf_counter()
+            made = self._run(program, {**env})
+            jax.block_until_ready(made)
+            program.filled = time.perf_counter() - begun
+
+    def __str__(self) -> str:
+        heads = ("parameters", "kind", "arrays", "bytes", "compile", "fill")
+        rows = [
+            (
+                _what(part),
+                part.kind,
+                _shapes(part.members),
+                _columns.size(part.bytes),
+                _seconds(part.compiled),
+                _seconds(part.filled),
+            )
+            for part in self.slices
+        ]
+        total = _columns.size(sum(output.bytes for output in self.outputs))
+        lines = _columns.lines(heads, rows, left=(0, 1, 2))
+        found = f"{len(self.outputs)} arrays, {total}, {len(rows)} programs"
+        return "\n".join([*lines, "", found])
+
+    def __repr__(self) -> str:
+        return f"Plan({len(self.outputs)} arrays, {len(self.slices)} programs)"
+
+    def _known(self, leaves: Sequence[Any]) -> dict[Any, Any]:
+        """Returns arguments, constants and keys by number."""
+        env: dict[Any, Any] = dict(self._graph.constants)
+        env.update(zip(self._graph.arguments, leaves, strict=True))
+        for node in self._keys:
+            values = [v.val if isinstance(v, Fixed) else env[v] for v in node.inputs]
+            env.update(zip(node.outputs, self._derived(node, values), strict=True))
+        return env
+
+    def _derived(self, node: Node, values: list[Any]) -> list[Any]:
+        """Derives keys, on the host where that is simple: it spares a compilation."""
+        if node.eqn.primitive.name == "random_fold_in" and self._home is None:
+            key, number = values
+            scalar = key.ndim == np.ndim(number) == 0
+            if scalar and generator(key.dtype) == "threefry2x32":
+                return [_threefry.fold_in(key, int(number))]
+        return bind(node.eqn, values)
+
+    def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
+        values = [env[value] for value in part.inputs]
+        return list(map(_everywhere, values)) if self._spread else values
+
+    def _lower(self, program: Program) -> Any:
+        """Lowers a program."""
+        part = program.parts[0]
+        types = [self._type(value) for value in part.inputs]
+        if program.kind == "law":
+            return _laws.lowered(program.made[0], program.chunk, *types)
+        kinds = [
+            generator(t.dtype) if self._spread and is_key(t) else None for t in types
+        ]
+
+        evaluate = _fused.fused if self._cpu else bind
+
+        def run(*values: Any) -> list[Any]:
+            local = dict(zip(part.inputs, map(_wrapped, values, kinds), strict=True))
+
+            def read(v: Any) -> Any:
+                return v.val if isinstance(v, Fixed) else local[v]
+
+            for node in part.nodes:
+                made = evaluate(node.eqn, list(map(read, node.inputs)))
+                local.update(zip(node.outputs, made, strict=True))
+            return list(map(read, part.targets))
+
+        home = None if types else self._home
+        shardings = [o.sharding or home for o in program.members[0]]
+        jitted = jax.jit(run, out_shardings=shardings, keep_unused=True)
+        if self._spread:
+            types = [jax.eval_shape(_raw, t) for t in types]
+        return jitted.lower(*types)
+
+    def _type(self, value: int) -> jax.ShapeDtypeStruct:
+        """Returns the type of a value, and where it was put on purpose."""
+        aval = self._graph.avals[value]
+        place = self._home
+        if value in self._graph.arguments:
+            place = self._placed[self._graph.arguments.index(value)]
+        return jax.ShapeDtypeStruct(
+            aval.shape, aval.dtype, sharding=place, weak_type=aval.weak_type
+        )
+
+    def _run(self, program: Program, env: dict[Any, Any]) -> list[Any]:
+        """Fills the members of a program."""
+        if program.kind != "slice":
+            return self._put(program, env)
+        filled = []
+        for part in program.parts:
+            made = program.executable(*self._operands(part, env))
+            env.update(zip(part.targets, made, strict=True))
+            filled.append(made)
+        return filled
+
+    def _put(self, program: Program, env: dict[Any, Any]) -> list[Any]:
+        """Fills the members of a law or constant."""
+        types = [
+            (output.shape, np.dtype(output.dtype)) for (output,) in program.members
+        ]
+        if program.kind == "constant":
+            pairs = zip(program.made, types, strict=True)
+            arrays = [np.full(shape, value, dtype) for value, (shape, dtype) in pairs]
+        else:
+            jobs = [
+                (env[part.inputs[0]], law.scale, shape)
+                for part, law, (shape, _) in zip(
+                    program.parts, program.made, types, strict=True
+                )
+            ]
+            arrays = _laws.filled(program.executable, program.chunk, types[0][1], jobs)
+        made = [jax.device_put(array, self._home) for array in arrays]
+        for part, array in zip(program.parts, made, strict=True):
+            env[part.targets[0]] = array
+        return made
+
+    def _result(self, env: dict[Any, Any]) -> Any:
+        """Puts the result together; no two of its arrays are one."""
+        leaves: list[Any] = []
+        seen: set[Any] = set()
+        for value in self._graph.outputs:
+            if isinstance(value, Fixed) and value not in env:
+                env[value] = jax.device_put(_literal(value), self._home)
+            leaves.append(env[value].copy() if value in seen else env[value])
+            seen.add(value)
+        return jax.tree.unflatten(self._tree, leaves)
+
+
+def _literal(value: Fixed) -> jax.Array:
+    """Returns a constant as `jax.jit` would."""
+    if value.aval.weak_type:
+        return jnp.asarray(np.asarray(value.val).item())
+    return jnp.asarray(value.val, value.aval.dtype)
+
+
+def _what(part: Program) -> str:
+    """Names what a program fills, by its first output."""
+    first, *rest = (output.path for member in part.members for output in member)
+    return f"{first} and {len(rest)} more" if rest else first or "the result"
+
+
+def _shapes(members: Sequence[tuple[Output, ...]]) -> str:
+    """Counts arrays by shape, the largest first."""
+    counts = collections.Counter(o.shape for member in members for o in member)
+    found = [
+        f"{count} × {'×'.join(map(str, shape)) or 'scalar'}"
+        for shape, count in sorted(
+            counts.items(), key=lambda pair: math.prod(pair[0]), reverse=True
+        )
+    ]
+    more = f" and {len(found) - 3} shapes more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{1e3 * value:.0f} ms"
+
+
+def _platform(places: Sequence[Any]) -> str:
+    """Returns the platform of the first place that names devices."""
+    named = (place for place in places if isinstance(place, Sharding))
+    devices: Any = next((place.device_set for place in named), jax.local_devices())
+    platform: str = next(iter(devices)).platform
+    return platform
+
+
+def _replicated(sharding: Sharding) -> Sharding:
+    """Returns the sharding of a value that every device of another one has."""
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return sharding
+
+
+def _compile(program: Program, lowered: Any) -> None:
+    begun = time.perf_counter()
+    program.executable = lowered.compile()
+    program.compiled = time.perf_counter() - begun
+
+
+def _everywhere(value: Any) -> np.ndarray:
+    """Returns a value as NumPy's, which JAX takes to be the same in every process."""
+    return np.asarray(_raw(value))
+
+
+def _raw(value: Any) -> Any:
+    return jax.random.key_data(value) if is_key(value) else value
+
+
+def _wrapped(value: Any, kind: str | None) -> Any:
+    return value if kind is None else jax.random.wrap_key_data(value, impl=kind)

@@ -1,0 +1,26 @@
+"""Recipes: how well-known models are initialised, as lists of rules for `reinit`.
+
+Each function returns a plain list of (pattern, what), which can be changed, cut and
+joined like any list: rules that stand first win. Patterns fit the names that Flax gives
+(``kernel``, ``bias``, ``scale``, ``embedding``); those that depend on a model's own
+names are arguments. A recipe has a rule for every weight, bias and norm.
+
+``layers`` is the number of blocks L; each transformer block adds two branches to the
+residual stream.
+"""
+
+from jaxinit.model.recipes._depth import deepnorm as deepnorm
+from jaxinit.model.recipes._depth import deepnorm_alpha as deepnorm_alpha
+from jaxinit.model.recipes._depth import fixup as fixup
+from jaxinit.model.recipes._depth import t_fixup as t_fixup
+from jaxinit.model.recipes._language import bert as bert
+from jaxinit.model.recipes._language import gpt2 as gpt2
+from jaxinit.model.recipes._language import gpt_neox as gpt_neox
+from jaxinit.model.recipes._language import llama as llama
+from jaxinit.model.recipes._language import megatron as megatron
+from jaxinit.model.recipes._language import t5 as t5
+from jaxinit.model.recipes._torch import torch_default as torch_default
+from jaxinit.model.recipes._vision import dcgan as dcgan
+from jaxinit.model.recipes._vision import detection_head as detection_head
+from jaxinit.model.recipes._vision import resnet as resnet
+from jaxinit.model.recipes._vision import vit as vit

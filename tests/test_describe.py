@@ -1,0 +1,127 @@
+"""`describe`: measured rows, the table, the plots."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+import jaxinit
+from jaxinit import describe
+
+KEY = jax.random.key(5)
+PARAMS = {
+    "dense": {
+        "kernel": jaxinit.he_normal()(KEY, (256, 64)),
+        "bias": jnp.zeros(64).at[3].set(0.5),
+    },
+    "steps": jnp.arange(5),
+    "half": jaxinit.normal(0.1)(KEY, (64, 64), jnp.bfloat16),
+    "wave": jaxinit.normal(0.1)(KEY, (64, 64), jnp.complex64),
+    "f": jnp.tanh,
+    "key": KEY,
+}
+
+
+def by_path(params, **options):
+    return {x.path: x for x in describe(params, **options).parameters}
+
+
+def test_numbers_are_numpys():
+    for path, x in by_path(PARAMS).items():
+        leaf = PARAMS
+        for part in path.split("/"):
+            leaf = leaf[part]
+        wide = np.asarray(leaf, np.complex128 if path == "wave" else np.float64)
+        assert x.shape == wide.shape and x.dtype == str(leaf.dtype) and x.finite
+        assert x.mean == pytest.approx(wide.mean().real, rel=1e-4, abs=1e-6)
+        assert x.std == pytest.approx(wide.std(), rel=1e-4)
+        modulus = np.abs(wide) if path == "wave" else wide
+        assert x.minimum == pytest.approx(modulus.min(), rel=1e-6)
+        assert x.maximum == pytest.approx(modulus.max(), rel=1e-6)
+        assert x.zeros == pytest.approx((wide == 0).mean())
+        assert x.histogram.sum() == pytest.approx(1)
+    assert set(by_path(PARAMS)) == {
+        "dense/kernel",
+        "dense/bias",
+        "steps",
+        "half",
+        "wave",
+    }
+
+
+def test_expected_standard_deviations():
+    rules = [("kernel", jaxinit.he_normal()), ("bias", 0.0)]
+    found = by_path(PARAMS, rules=rules)
+    assert found["dense/kernel"].expected == pytest.approx((2 / 256) ** 0.5)
+    assert found["dense/bias"].expected == 0 and found["half"].expected is None
+    table = str(describe(PARAMS, rules=rules))
+    assert "expected" in table and "expected" not in str(describe(PARAMS))
+
+
+def test_sick_parameters():
+    params = {
+        "nan": jnp.array([1.0, jnp.nan]),
+        "inf": jnp.array([1.0, jnp.inf]),
+        "empty": jnp.zeros((0, 4)),
+        "scalar": jnp.float32(2.0),
+    }
+    found = by_path(params)
+    assert not found["nan"].finite and not found["inf"].finite
+    assert found["empty"].finite and found["scalar"].mean == 2
+    lines = str(describe(params)).splitlines()
+    assert [line for line in lines if line.startswith("nan") and "not finite" in line]
+    assert [line for line in lines if line.startswith("scalar  scalar")]
+
+
+def test_sharded_parameters_and_models():
+    mesh = jax.make_mesh((8,), ("x",))
+    kernel = jax.device_put(
+        PARAMS["dense"]["kernel"], NamedSharding(mesh, PartitionSpec("x"))
+    )
+    whole, cut = (by_path({"k": k})["k"] for k in (PARAMS["dense"]["kernel"], kernel))
+    assert cut.std == pytest.approx(whole.std, rel=1e-5)
+    model = nnx.Linear(4, 8, rngs=nnx.Rngs(0))
+    assert set(by_path(model)) == {"kernel", "bias"}
+
+
+def test_rows_are_plain():
+    (row,) = describe({"w": jnp.ones((2, 2))}).to_dict()
+    assert row == {
+        "path": "w",
+        "shape": (2, 2),
+        "dtype": "float32",
+        "mean": 1.0,
+        "std": 0.0,
+        "expected": None,
+        "minimum": 1.0,
+        "maximum": 1.0,
+        "zeros": 0.0,
+        "finite": True,
+        "histogram": row["histogram"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "panels"), [("histogram", 5), ("heatmap", 3), ("bias", 2)]
+)
+def test_plots(kind, panels, tmp_path):
+    rules = [("kernel", jaxinit.he_normal())]
+    figure = describe(PARAMS, rules=rules).plot(kind)
+    titled = [axis for axis in figure.axes if axis.get_title()]
+    assert len(titled) == panels
+    figure.savefig(tmp_path / "plot.png")
+
+
+def test_messages():
+    with pytest.raises(ValueError, match=r"describe\(params=...\): there is no array"):
+        describe({"f": jnp.tanh})
+    found = describe(PARAMS)
+    with pytest.raises(ValueError, match=r"plot\(what='pie'\): what must be one of"):
+        found.plot("pie")
+    with pytest.raises(
+        ValueError, match=r"plot\(match='zzz'\): there is no parameter f"
+    ):
+        found.plot(match="zzz")
+    assert repr(found) == "Description(5 parameters)"
