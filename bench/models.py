@@ -125,7 +125,9 @@ class ResNet(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes logits of images, (examples, height, width, 3)."""
         x = nnx.relu(self.norm(self.stem(x)))
-        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+        x = jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"
+        )
         for block in self.blocks:
             x = block(x)
         return self.head(x.mean((1, 2)))

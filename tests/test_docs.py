@@ -87,7 +87,8 @@ def test_public_names():
     assert public - rooms == builders | functions | aliases | {"Initializer", "Moments"}
 
 
-PAGES = (README, README.parent / "jaxinit" / "signal" / "README.md")
+ROOMS = README.parent / "jaxinit"
+PAGES = (README, ROOMS / "signal" / "README.md", ROOMS / "model" / "README.md")
 
 
 def blocks(language, page=README):

@@ -304,7 +304,7 @@ LAWS = {
 @pytest.mark.parametrize("name", LAWS)
 def test_laws_of_every_size(x64, name):
     """Around the chunk and the width of a vector, to the last bit."""
-    sizes = (31, 32, 33, 63, 100, 1000, 4097, 2**18 - 1, 2**18 + 5, 3 * 2**18)
+    sizes = (31, 33, 100, 4097, 2**18 + 5)
 
     def fn(key):
         return [LAWS[name](key, (size,)) for size in sizes]
@@ -353,6 +353,15 @@ def test_other_keys_compile_nothing_more():
 def test_no_two_arrays_are_one():
     made = jaxinit.jit_init(by_hand)(KEY)
     assert made["table"].unsafe_buffer_pointer() != made["same"].unsafe_buffer_pointer()
+
+
+def test_a_loaded_array_can_be_given_away():
+    weight = np.arange(64.0, dtype=np.float32).reshape(8, 8)
+    init = jaxinit.jit_init(lambda key: {"w": jnp.asarray(weight)})
+    for _ in range(2):
+        made = init(KEY)["w"]
+        np.testing.assert_array_equal(made, weight)
+        made.delete()
 
 
 def test_the_report_reads():

@@ -143,7 +143,7 @@ class Description:
                 x
                 for x in self.parameters
                 if ranks[0] <= len(x.shape) <= ranks[1]
-                and math.prod(x.shape)
+                and 0 not in x.shape
                 and (match is None or match in x.path)
             ]
             if not chosen:

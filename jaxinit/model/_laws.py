@@ -340,7 +340,7 @@ def lowered(law: Law, chunk: int, key: jax.ShapeDtypeStruct) -> Any:
             values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
             if step.eqn.primitive.name == "random_bits":
                 dtype = _WIDTHS[_width(step.eqn)]
-                made = _threefry.bits_from(values[0], start, chunk, dtype)
+                made: Any = _threefry.bits_from(values[0], start, chunk, dtype)
             else:
                 if step.output in law.full:
                     types = [_dtype(atom) for atom in step.eqn.invars]

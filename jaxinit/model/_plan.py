@@ -111,9 +111,8 @@ class Plan:
         places = (self._home, *(output.sharding for output in outputs))
         self._cpu = _platform(places) == "cpu"
         sharded = any(output.sharding is not None for output in outputs)
-        self._whole = not sharded and (
-            self._home is None or isinstance(self._home, SingleDeviceSharding)
-        )
+        one = self._home is None or isinstance(self._home, SingleDeviceSharding)
+        self._by_law = self._cpu and one and not sharded
         known = {*self._graph.arguments, *self._graph.constants}
         known.update(value for node in self._keys for value in node.outputs)
         self.slices = self._programs(slices(self._graph, known, every=sharded))
@@ -141,11 +140,10 @@ class Plan:
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
         """Returns of which kind a slice is, what it makes, and how it is spelt."""
-        if self._whole:
+        if self._by_law:
             if (value := _laws.constant_of(self._graph, part)) is not None:
                 return "constant", value, (str(value), value.dtype.name)
-            law = _laws.law_of(self._graph, part) if self._cpu else None
-            if law is not None:
+            if (law := _laws.law_of(self._graph, part)) is not None:
                 return "law", law, law.spelt(speller)
         return "slice", None, spelt(self._graph, part, speller)
 
@@ -228,7 +226,6 @@ class Plan:
         kinds = [
             generator(t.dtype) if self._spread and is_key(t) else None for t in types
         ]
-
         evaluate = _fused.fused if self._cpu else bind
 
         def run(*values: Any) -> list[Any]:
@@ -292,13 +289,13 @@ class Plan:
         return made
 
     def _result(self, env: dict[Any, Any]) -> Any:
-        """Puts the result together; no two of its arrays are one."""
+        """Puts the result together; no two of its arrays are one, nor ours."""
         leaves: list[Any] = []
-        seen: set[Any] = set()
+        seen: set[Any] = set(self._graph.constants)
         for value in self._graph.outputs:
             if isinstance(value, Fixed) and value not in env:
                 env[value] = jax.device_put(_literal(value), self._home)
-            leaves.append(env[value].copy() if value in seen else env[value])
+            leaves.append(jnp.copy(env[value]) if value in seen else env[value])
             seen.add(value)
         return jax.tree.unflatten(self._tree, leaves)
 

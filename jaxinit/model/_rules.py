@@ -6,10 +6,8 @@ its value. A recipe is a list of rules.
 
 import dataclasses
 import difflib
-import fnmatch
 import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,11 +19,9 @@ from jaxinit import _columns, _spec
 from jaxinit._initializer import Initializer
 from jaxinit.model import _paths
 from jaxinit.model._init import InitFunction, jit_init
+from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
 
-Pattern = str | re.Pattern[str] | tuple[Any, ...] | Callable[..., Any]
 Rule = tuple[Pattern, Any]
-
-_SIZE = (int, np.integer, type(None), type(...))
 
 
 def reinit(
@@ -225,7 +221,7 @@ def _preview(
         for path, leaf in found.items()
     ]
     used = {row.rule for row in rows}
-    unused = tuple(_spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
+    unused = tuple(spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
     if unused and (strict or used == {None}):
         near = difflib.get_close_matches(unused[0], found) or list(found)[:3]
         raise ValueError(
@@ -256,13 +252,7 @@ def _checked(call: str, rule: Any) -> Rule:
             f"{call}(rules=...): a rule is a pair (pattern, initializer), not "
             f"{check.show(rule)}."
         ) from None
-    sizes = isinstance(pattern, tuple) and pattern.count(...) < 2
-    fits = sizes and all(isinstance(x, _SIZE) for x in pattern)
-    if not (
-        fits
-        or (isinstance(pattern, (str, re.Pattern)) and pattern)
-        or callable(pattern)
-    ):
+    if not is_pattern(pattern):
         raise TypeError(
             f"{call}(rules=...): a pattern is a glob, re.compile(...), a tuple of "
             f"sizes or a function of (path, leaf), not {check.show(pattern)}."
@@ -271,56 +261,8 @@ def _checked(call: str, rule: Any) -> Rule:
         try:
             return pattern, _spec.parse(what)
         except ValueError as error:
-            raise ValueError(f"{call}(rules=...), {_spelt(pattern)}: {error}") from None
+            raise ValueError(f"{call}(rules=...), {spelt(pattern)}: {error}") from None
     return pattern, what
-
-
-def _matches(pattern: Pattern, path: str, leaf: Any) -> bool:
-    """Returns whether a pattern matches a parameter."""
-    match pattern:
-        case str():
-            deep = pattern if "/" in pattern else f"**/{pattern}"
-            return _glob(path.split("/"), deep.split("/"))
-        case re.Pattern():
-            return pattern.search(path) is not None
-        case tuple():
-            return _sizes(tuple(leaf.shape), pattern)
-    return bool(pattern(path, leaf))
-
-
-def _glob(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not parts
-    head, *rest = pattern
-    if head == "**":
-        return any(_glob(parts[i:], rest) for i in range(len(parts) + 1))
-    return (
-        bool(parts) and fnmatch.fnmatchcase(parts[0], head) and _glob(parts[1:], rest)
-    )
-
-
-def _sizes(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> bool:
-    if ... in pattern:
-        place = pattern.index(...)
-        missing = len(shape) - len(pattern) + 1
-        pattern = (*pattern[:place], *[None] * missing, *pattern[place + 1 :])
-        if missing < 0:
-            return False
-    fits = (want is None or want == size for want, size in zip(pattern, shape))  # noqa: B905
-    return len(shape) == len(pattern) and all(fits)
-
-
-def _spelt(pattern: Pattern) -> str:
-    """Writes a pattern for people."""
-    match pattern:
-        case str():
-            return pattern
-        case re.Pattern():
-            return f"re.compile({pattern.pattern!r})"
-        case tuple():
-            sizes = ("…" if x is ... else "*" if x is None else str(x) for x in pattern)
-            return f"({'×'.join(sizes)})"
-    return getattr(pattern, "__name__", None) or check.show(pattern)
 
 
 def _assigned(
@@ -333,8 +275,8 @@ def _assigned(
     """Finds what one parameter gets."""
     rule, pattern, law = None, "", None
     for place, (pattern_, what) in enumerate(rules):
-        if _matches(pattern_, path, leaf):
-            rule, pattern = place, _spelt(pattern_)
+        if matches(pattern_, path, leaf):
+            rule, pattern = place, spelt(pattern_)
             law = what(path, leaf, siblings) if _sees_siblings(what) else what
             break
     shape = tuple(leaf.shape)
@@ -404,4 +346,4 @@ def _sharding(leaf: Any) -> Any:
 def _law_text(law: Any) -> str:
     if isinstance(law, (np.ndarray, jax.Array)) or not callable(law):
         return check.show(law)
-    return repr(law) if isinstance(law, Initializer) else _spelt(law)
+    return repr(law) if isinstance(law, Initializer) else spelt(law)

@@ -101,10 +101,11 @@ def fold_in(key: jax.Array, number: int) -> jax.Array:
     """Computes `jax.random.fold_in` of a typed key, without compiling anything."""
     data = np.asarray(jax.random.key_data(key))[:, None]
     words = cipher(data[0], data[1], np.zeros(1, _U32), np.full(1, number, _U32))
-    return jax.random.wrap_key_data(np.concatenate(words))
+    folded: jax.Array = jax.random.wrap_key_data(np.concatenate(words))  # type: ignore[arg-type]
+    return folded
 
 
-def cipher(first: Any, second: Any, high: Any, low: Any) -> Any:
+def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
     """Enciphers two words by a key of two words, in 20 rounds; also NumPy's arrays."""
     schedule = (first, second, first ^ second ^ _U32(_PARITY))
     high, low = high + schedule[0], low + schedule[1]

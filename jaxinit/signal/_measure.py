@@ -84,16 +84,16 @@ def measure(
         chunk = 1 if jax.default_backend() == "cpu" else min(seeds, 8)
 
     @jax.jit
-    def all_seeds(keys: jax.Array, inputs: tuple[Any, ...]) -> Any:
+    def all_seeds(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
         batch = None if chunk == 1 else chunk
         one = functools.partial(program.one, inputs=inputs)
-        return jax.lax.map(one, keys, batch_size=batch)
+        return jax.lax.map(one, jax.random.split(key, seeds), batch_size=batch)
 
-    keys = jax.random.split(key, seeds)
-    number, statistics = jax.device_get(all_seeds(keys, inputs))
+    number, statistics = jax.device_get(all_seeds(key, inputs))
     singular = {}
     if jacobian and (products := _singular(model, inputs)):
-        singular = jax.device_get(products(keys[:jacobian], inputs))
+        keys = jax.random.split(key, seeds)[:jacobian]
+        singular = jax.device_get(products(keys, inputs))
     return Run(_layers(program, statistics), singular, np.asarray(number))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxinit.signal._trace import Site
 
+_GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
 _FLAT = 0.05  # of the steepest slope: an activation is saturated below it
 _ALIKE = 1e-5  # of the units' root mean square: projections this close are equal
 _SAMPLE = 256  # entries of an output that are kept for histograms
@@ -110,10 +111,8 @@ def _of_activation(site: Site, y: jax.Array) -> dict[str, jax.Array]:
     activation = site.activation
     assert activation is not None
     a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
-    with jax.ensure_compile_time_eval():
-        grid = jnp.linspace(-8, 8, 321, dtype=y.dtype)
-        steep = jax.jvp(activation, (grid,), (jnp.ones_like(grid),))[1]
-        steepest = float(jnp.abs(steep).max())
+    grid = jnp.asarray(_GRID, y.dtype)
+    steepest = jnp.abs(jax.jvp(activation, (grid,), (jnp.ones_like(grid),))[1]).max()
     zero = a == 0
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
