@@ -80,6 +80,7 @@ def test_public_names():
         "cli",
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
+    functions |= {"describe", "jit_init", "preview", "recipes", "reinit"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }

@@ -58,9 +58,9 @@ def jit_init(
       >>> init, x = jaxinit.jit_init(model.init), jnp.ones((1, 64))
       >>> params = init(jax.random.key(0), x)
       >>> same = jax.jit(model.init)(jax.random.key(0), x)
-      >>> jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, same)).item()
+      >>> jax.tree.all(jax.tree.map(jnp.array_equal, params, same))
       True
-      >>> len(init.plan(jax.random.key(0), x).slices)  # 20 layers: kernels and biases
+      >>> len(init.plan(jax.random.key(0), x).slices)  # of 20 kernels and 20 biases
       2
     """
     _check_function(init_fn)

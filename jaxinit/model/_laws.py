@@ -29,7 +29,7 @@ _CHUNK = 2**18  # entries: 1 MiB of float32, within the second cache
 _COPYING = 2  # threads: what takes them long is memory that was never used
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 _ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
-_WIDTHS = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
+_WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
 _SAME = {"broadcast_in_dim", "reshape", "squeeze", "stop_gradient", "copy", "copy_p"}
 _ELEMENTWISE = {
     *("abs", "add", "and", "asin", "atan", "bitcast_convert_type", "cbrt", "ceil"),

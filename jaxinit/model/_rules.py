@@ -74,7 +74,7 @@ def reinit(
       >>> float(drawn["dense"]["bias"].sum())
       0.0
       >>> print(preview(params, rules))
-      path          shape  dtype    rule     law          std
+      path          shape  dtype    rule     law            std
       ────────────  ─────  ───────  ───────  ───────────  ─────
       dense/bias       64  float32  **/bias  0.0              0
       dense/kernel  64×64  float32  kernel   he_normal()  0.177
@@ -194,7 +194,7 @@ class Assignments:
             for row in self.rows
         ]
         heads = ("path", "shape", "dtype", "rule", "law", "std")
-        lines = list(_columns.lines(heads, rows, left=(0, 2, 3, 4, 5)))
+        lines = list(_columns.lines(heads, rows, left=(0, 2, 3, 4)))
         if self.unused:
             lines += ["", f"rules without a parameter: {', '.join(self.unused)}"]
         return "\n".join(lines)
