@@ -17,6 +17,7 @@ _COLOURS = {
     "torch": "#ee6677",
     "keras": "#ccbb44",
     "numpy": "#228833",
+    **{"loop": "#66ccee", "eager": "#bbbbbb", "jit": "#4477aa"},
 }
 _BAR = 0.16  # inches
 _MOST = 14  # cases of a panel
