@@ -29,11 +29,25 @@ def add(commands: Any) -> None:
         default="relu",
         help=f"one of {', '.join(ACTIVATIONS)} (default: relu)",
     )
-    option("--depth", type=int, default=20, help="dense layers (default: 20)")
+    option(
+        "--model",
+        default="mlp",
+        help="mlp, cnn, resnet, transformer, lstm, gru, rnn, coordinate, or your own "
+        "package.module:Model of Flax Linen or NNX (default: mlp)",
+    )
+    option(
+        "--task",
+        help="digits, diabetes, photograph, text or memory (default: digits)",
+    )
+    option("--depth", type=int, help="layers or blocks (default: 20 dense layers)")
     option(
         "--width", type=int, default=64, help="units of a hidden layer (default: 64)"
     )
-    option("--norm", default="none", help="none, layer or batch (default: none)")
+    option(
+        "--norm",
+        default="none",
+        help="none, layer or batch; post in a transformer (default: none)",
+    )
     option(
         "--seeds", type=int, default=3, help="seeds of the initial weights (default: 3)"
     )
@@ -64,7 +78,7 @@ def add(commands: Any) -> None:
         "--data",
         metavar="FILE.npz",
         help="arrays x and y: integer or string y are classes, float y are real "
-        "targets (default: scikit-learn's digits)",
+        "targets; or a text, FILE.txt, for the next character",
     )
     option(
         "--out",
@@ -107,6 +121,8 @@ def run(given: argparse.Namespace) -> int:
         given.optimizer,
         given.batch_size,
         given.target_loss,
+        task=given.task,
+        model=given.model,
     )
     columns = (
         TextColumn("{task.description}"),

@@ -24,10 +24,10 @@ class BadInput(Exception):
     """What a user gave cannot be used; the message is the one line to print."""
 
 
-def checked(function: Callable[..., Any], *args: Any) -> Any:
+def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a function whose ValueError and TypeError speak of what the user gave."""
     try:
-        return function(*args)
+        return function(*args, **kwargs)
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
 

@@ -1,11 +1,13 @@
 """`compare`: settings in, results out."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
@@ -13,10 +15,12 @@ from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
 from jaxinit._spec import parse
 from jaxinit.lab.comparison import Comparison, Seconds
-from jaxinit.lab.data import Task, digits, load
+from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, Scores, block_length
 from jaxinit.lab.model import MLP
+from jaxinit.lab.networks import DEPTHS, Network, network
 from jaxinit.lab.settings import Settings
+from jaxinit.lab.tasks import task_of
 
 # In the order in which the table tells the story: symmetry, wrong scale, right scale
 # for a linear layer, right scale for relu, and structure.
@@ -41,7 +45,7 @@ def compare(
     *,
     data: Task | str | Path | None = None,
     activation: str = "relu",
-    depth: int = 20,
+    depth: int | None = None,
     width: int = 64,
     norm: str = "none",
     seeds: int = 3,
@@ -50,6 +54,8 @@ def compare(
     optimizer: str = "adam",
     batch_size: int = 64,
     target_loss: float = 0.5,
+    task: str | None = None,
+    model: str = "mlp",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
@@ -60,17 +66,21 @@ def compare(
 
     Args:
       initializers: specs or initializers of the kernels.
-      data: a task, the path of an .npz file (see `load`), or None for the digits.
+      data: a task, the path of an .npz file (see `load`) or of a text, or None.
       activation: see `Settings`, like all that follow.
-      depth: number of dense layers.
+      depth: number of layers or blocks; by default 20 dense layers, 4 convolutions, 6
+        residual blocks, 4 of a transformer, 5 of a coordinate network, 1 recurrent.
       width: outputs of every layer but the last.
-      norm: "none", "layer" or "batch".
+      norm: "none", "layer" or "batch"; "post" in a transformer.
       seeds: number of seeds.
       steps: number of training steps.
       learning_rates: tried for every initializer alike.
       optimizer: name of an optax optimizer.
       batch_size: rows per step.
       target_loss: the training loss whose first step is reported.
+      task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
+      model: see `Settings`; every kernel of two axes or more is drawn by the
+        initializer.
       progress: is called with (steps done, all steps) after each block.
 
     Returns:
@@ -96,13 +106,18 @@ def compare(
         steps,
         learning_rates,
     )
-    return train(*prepare(data, *varied, optimizer, batch_size, target_loss), progress)
+    rest = optimizer, batch_size, target_loss
+    return train(*prepare(data, *varied, *rest, task=task, model=model), progress)
 
 
 def prepare(
     data: Any,
     initializers: Any,
+    activation: Any,
+    depth: int | None,
     *settings: Any,
+    task: str | None = None,
+    model: str = "mlp",
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
@@ -116,28 +131,38 @@ def prepare(
         if not isinstance(data, (Task, str, Path, type(None))):
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(parse(i) if isinstance(i, str) else i for i in initializers)
-        checked = Settings(parsed, *settings)
-        if data is None:
-            task = digits()
-        else:
-            task = data if isinstance(data, Task) else load(data)
-        if checked.batch_size > len(task.x_train):
-            rule = f"the task has {len(task.x_train)} training rows only."
+        layers = DEPTHS.get(model, 1) if depth is None else depth
+        names = [field.name for field in dataclasses.fields(Settings)][3:-1]
+        named = dict(zip(names, settings, strict=True))
+        checked = Settings(parsed, activation, layers, **named, model=model)
+        found = data if isinstance(data, Task) else task_of(task, data)
+        if checked.batch_size > len(found.x_train):
+            rule = f"the task has {len(found.x_train)} training rows only."
             raise check.Unfit(rule, batch_size=checked.batch_size)
+        built = model_of(found, checked)
     except check.Unfit as error:
         raise error.at("compare") from None
-    model = model_of(task, checked)
+    key, x = jax.random.key(0), jnp.asarray(found.x_train[:1])
     for init in checked.initializers:  # each raises if it cannot take a kernel's shape
-        jax.eval_shape(
-            model.clone(kernel_init=init).init, jax.random.key(0), task.x_train[:1]
-        )
-    return task, checked
+        if isinstance(built, MLP):
+            jax.eval_shape(built.clone(kernel_init=init).init, key, x)
+        else:
+            jax.eval_shape(built.drawn(init), key, x)
+    return found, checked
 
 
-def model_of(task: Task, settings: Settings) -> MLP:
+def model_of(task: Task, settings: Settings) -> MLP | Network:
     """Returns the network that the settings describe, without its initializer."""
-    function = activation(settings.activation)
-    return MLP(settings.depth, settings.width, task.outputs, function, settings.norm)
+    function, norm = activation(settings.activation), settings.norm
+    sizes = settings.depth, settings.width
+    if settings.model != "mlp":
+        return network(settings.model, task, *sizes, function, norm)
+    if norm == "post":
+        raise check.Unfit("post stands in a transformer only.", norm=norm)
+    if task.tokens:
+        rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
+        raise check.Unfit(rule, model="mlp")
+    return MLP(*sizes, task.outputs, function, norm)
 
 
 def train(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Scores, Signals
 from jaxinit.lab.settings import Settings
+from jaxinit.model import named
 from jaxinit.signal._number import plain
 
 _BINS = 60
@@ -65,7 +66,8 @@ class Comparison:
     Attributes:
       task: the data.
       settings: what was varied and what was fixed.
-      signals: standard deviations at initialisation. # [initializers, seeds, layers]
+      signals: standard deviations at initialisation, of the perceptron's layers; None
+        for other models. # [initializers, seeds, layers]
       curves: training loss, averaged over each block.
         # [initializers, seeds, learning rates, blocks]
       steps: the last step of each block. # [blocks]
@@ -80,7 +82,7 @@ class Comparison:
 
     task: Task
     settings: Settings
-    signals: Signals
+    signals: Signals | None
     curves: np.ndarray
     steps: np.ndarray
     scores: Scores
@@ -134,15 +136,15 @@ class Comparison:
         """Returns the table, an initializer a row."""
         loss, test = (self.at_best(a.astype(float)) for a in self.scores)
         first = self.at_best(self.first_steps())
-        forward, gradient = self.signals
+        forward, gradient = self.signals or (None, None)
         rows = []
         for i, init in enumerate(self.settings.initializers):
             median = float(np.median(first[i]))
             row = Row(
                 initializer=repr(init),
                 learning_rate=self.settings.learning_rates[self.best[i]],
-                forward_ratio=_ratio(forward[i, :, -1], forward[i, :, 0]),
-                gradient_ratio=_ratio(gradient[i, :, 0], gradient[i, :, -1]),
+                forward_ratio=_ratio(forward, i, -1, 0),
+                gradient_ratio=_ratio(gradient, i, 0, -1),
                 steps_to_target=median if math.isfinite(median) else None,
                 final_loss=float(loss[i].mean()),
                 test_mean=float(test[i].mean()),
@@ -192,8 +194,8 @@ class Comparison:
             before, after = self.kernels(i)
             entry = {
                 "initializer": repr(init),
-                "forward_stddev": self.signals.forward[i].tolist(),
-                "gradient_stddev": self.signals.gradient[i].tolist(),
+                "forward_stddev": self.signals and self.signals.forward[i].tolist(),
+                "gradient_stddev": self.signals and self.signals.gradient[i].tolist(),
                 "weights_before": _histogram(before),
                 "weights_after": _histogram(after),
                 "cells": cells,
@@ -253,8 +255,14 @@ def _stddev(values: np.ndarray) -> float:
     return float(values.std()) if np.isfinite(values).all() else math.nan
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> float:
-    """Computes the geometric mean of ratios; nan where nothing is left to compare."""
+def _ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:
+    """Computes the geometric mean of ratios between layers, by seed.
+
+    Nan where nothing is left to compare. # signals: [initializers, seeds, layers]
+    """
+    if signals is None:
+        return math.nan
+    above, below = signals[index, :, over], signals[index, :, under]
     with np.errstate(all="ignore"):
         return float(
             np.exp(np.mean(np.log(above.astype(float)) - np.log(below.astype(float))))
@@ -264,6 +272,10 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
 def _layers(params: Any, name: str) -> list[np.ndarray]:
     """Splits one cell's parameters of a name by layer, first to last."""
     found: list[np.ndarray] = []
+    if "first" not in params:  # no perceptron: as the tree has them
+        axes = {"kernel": 2, "bias": 1}[name]
+        leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
+        return [x for last, x in leaves if last == name and x.ndim >= axes]
     for block in ("first", "hidden", "last"):
         if block in params:
             array = params[block].get("block", params[block])["Dense_0"][name]

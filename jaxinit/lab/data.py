@@ -18,16 +18,18 @@ class Task(NamedTuple):
 
     Attributes:
       name: what the data is.
-      kind: "classification" (y: class indices) or "regression" (y: standardised
-        targets).
+      kind: "classification" (y: class indices; -1 counts for nothing) or "regression"
+        (y: standardised targets).
       x_train: inputs of mean 0 and variance 1, per feature for tables and on average
-        for images. # [rows, features]
-      y_train: targets. # [rows] or [rows, outputs]
+        for images; or tokens. # [rows, features], or [rows, length]
+      y_train: targets. # [rows], [rows, outputs], or [rows, length] for tokens
       x_test: as x_train, standardised by the training rows.
       y_test: as y_train.
       outputs: number of classes or targets.
       chance: training loss of the best constant prediction: the entropy of the classes
         in nats, or the variance of the targets.
+      shape: of an example, where it is an image; else empty.
+      tokens: how many tokens there are, where inputs are such; else 0.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Task(NamedTuple):
     y_test: np.ndarray
     outputs: int
     chance: float
+    shape: tuple[int, ...] = ()
+    tokens: int = 0
 
 
 def digits() -> Task:
@@ -45,7 +49,8 @@ def digits() -> Task:
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
-    return make_task("digits (1797 scans of 8 x 8)", bundled.images, bundled.target)
+    name = "digits (1797 scans of 8 x 8)"
+    return make_task(name, bundled.images, bundled.target)._replace(shape=(8, 8, 1))
 
 
 def load(path: str | Path) -> Task:

@@ -17,6 +17,7 @@ import optax
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, by_layer
+from jaxinit.lab.networks import Network
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
@@ -53,8 +54,15 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 
 def loss_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns the mean loss of a batch: cross-entropy, or squared error."""
+
+    def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+        each: jax.Array = optax.softmax_cross_entropy_with_integer_labels(
+            z, jnp.maximum(y, 0)
+        )
+        return each.mean(where=y >= 0) if task.tokens else each.mean()
+
     if task.kind == "classification":
-        return lambda z, y: optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
+        return cross_entropy
     return lambda z, y: optax.squared_error(z, y).mean()
 
 
@@ -63,7 +71,8 @@ def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
     def accuracy(z: jax.Array, y: jax.Array) -> jax.Array:
         # The largest of numbers that are none is the first, which is no prediction.
-        return ((z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)).mean()
+        right = (z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)
+        return right.mean(where=y >= 0) if task.tokens else right.mean()
 
     if task.kind == "classification":
         return accuracy
@@ -76,7 +85,7 @@ class Grid:
     def __init__(
         self,
         task: Task,
-        model: MLP,
+        model: MLP | Network,
         initializers: tuple[Initializer, ...],
         seeds: int,
         learning_rates: tuple[float, ...],
@@ -97,12 +106,17 @@ class Grid:
         keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
         drawn = [self._initialise(init)(keys) for init in initializers]
         self.initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
-        self.signals = Signals(*map(np.asarray, self._measure(self.initial)))
+        self.signals: Signals | None = None
+        if isinstance(model, MLP):
+            self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         self._rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
         self.variables, self._state = self._start(self.initial)
 
     def _initialise(self, init: Initializer) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
+        if isinstance(self.model, Network):
+            drawn = self.model.drawn(init)
+            return jax.jit(jax.vmap(lambda key: drawn(key, self._x[:1])))
         model = self.model.clone(kernel_init=init)
 
         def one(key: jax.Array) -> Any:
@@ -111,7 +125,7 @@ class Grid:
 
         return jax.jit(jax.vmap(one))
 
-    def _measure(self, initial: Any) -> tuple[jax.Array, jax.Array]:
+    def _measure(self, model: MLP, initial: Any) -> tuple[jax.Array, jax.Array]:
         """Measures signal and gradient by layer.
 
         # each [initializers, seeds, layers]
@@ -120,7 +134,7 @@ class Grid:
 
         def one(variables: Any) -> tuple[jax.Array, jax.Array]:
             def forward(perturbations: Any) -> Any:
-                z, seen = self.model.apply(
+                z, seen = model.apply(
                     {**variables, "perturbations": perturbations},
                     x,
                     train=True,
@@ -129,7 +143,7 @@ class Grid:
                 return self._loss(z, y), seen["intermediates"]
 
             shapes = jax.eval_shape(
-                lambda: self.model.init(jax.random.key(0), x, train=True)
+                lambda: model.init(jax.random.key(0), x, train=True)
             )
             nothing = jax.tree.map(
                 lambda a: jnp.zeros(a.shape, a.dtype), shapes["perturbations"]
@@ -178,13 +192,14 @@ class Grid:
         block = jax.jit(self._block)
         for first in range(0, self.steps, length):
             rows = jnp.asarray(self._order[first : first + length])
+            keys = jax.vmap(jax.random.key)(first + jnp.arange(len(rows)))
             # One assignment: an interrupt finds the state before the block or after it.
             (self.variables, self._state), losses = block(
-                self.variables, self._state, rows
+                self.variables, self._state, (rows, keys)
             )
             yield np.asarray(losses)
 
-    def _block(self, variables: Any, state: Any, order: jax.Array) -> Any:
+    def _block(self, variables: Any, state: Any, order: Any) -> Any:
         """Trains every cell for the steps of a block."""
 
         def cell(cell: Any) -> Any:
@@ -198,17 +213,22 @@ class Grid:
         together = _TOGETHER_ON_CPU if jax.default_backend() == "cpu" else self._cells
         return jax.lax.map(cell, cells, batch_size=together)
 
-    def _step(self, rate: jax.Array, carry: Any, rows: jax.Array) -> Any:
-        """Takes one training step of one cell."""
+    def _step(self, rate: jax.Array, carry: Any, order: Any) -> Any:
+        """Takes one training step of one cell; all cells drop out the same."""
         variables, state = carry
+        rows, key = order
         params = variables["params"]
         fixed = {k: v for k, v in variables.items() if k != "params"}
         x, y = self._x[rows], self._y[rows]
 
         def loss(params: Any) -> Any:
-            z, updated = self.model.clone(unroll=_UNROLL).apply(
-                {**fixed, "params": params}, x, train=True, mutable=["batch_stats"]
-            )
+            variables = {**fixed, "params": params}
+            if isinstance(self.model, Network):
+                z, updated = self.model.train(variables, x, key)
+            else:
+                z, updated = self.model.clone(unroll=_UNROLL).apply(
+                    variables, x, train=True, mutable=["batch_stats"]
+                )
             return self._loss(z, y), updated
 
         (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)

@@ -16,8 +16,8 @@ _COLUMNS = 4
 
 def plots(comparison: Comparison) -> dict[str, bytes]:
     """Draws every plot of a comparison; returns PNG files by name."""
-    drawn = {
-        "signals": _signals,
+    drawn = {"signals": _signals} if comparison.signals else {}
+    drawn |= {
         "weights": _weights,
         "heatmaps": _heatmaps,
         "biases": _biases,
@@ -100,6 +100,7 @@ def _signals(comparison: Comparison) -> Figure:
     title = "Standard deviation by layer before training; 1 is healthy (band: seeds)"
     figure, axes = _panels(comparison, title, share=True)
     layers = np.arange(1, comparison.settings.depth + 1)
+    assert comparison.signals is not None
     forward, gradient = comparison.signals
     lines = {
         "signal, over the first layer's": (COLOURS[1], forward, forward[..., :1]),
@@ -144,7 +145,7 @@ def _weights(comparison: Comparison) -> Figure:
 
 def _heatmaps(comparison: Comparison) -> Figure:
     """Draws the kernel of the middle layer, before training and after."""
-    layer = comparison.settings.depth // 2
+    layer = len(comparison.kernels(0)[0]) // 2
     title = f"Kernel of layer {layer + 1}: before (left) and after training (right)"
     figure, axes = _panels(comparison, title, share=False)
     for i, axis in enumerate(axes):

@@ -1,6 +1,7 @@
 """Settings of a comparison: what is varied and what is held fixed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from jaxinit._gain import ACTIVATIONS
 from jaxinit._initializer import Initializer
 from jaxinit.lab.grid import OPTIMIZERS
 from jaxinit.lab.model import NORMS, Norm
+from jaxinit.lab.networks import NAMES
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,10 @@ class Settings:
     Attributes:
       initializers: specs or initializers of the kernels, one or more.
       activation: name of the activation, as in `jaxinit.gain`.
-      depth: number of dense layers, 2 or more.
+      depth: number of layers or blocks, 2 or more for dense layers.
       width: outputs of every layer but the last, 1 or more.
-      norm: "none", "layer" or "batch", between each hidden layer and its activation.
+      norm: "none", "layer" or "batch", between each hidden layer and its activation;
+        "post" in a transformer stands behind each branch.
       seeds: number of seeds; seed i draws from ``jax.random.key(i)``.
       steps: number of training steps.
       learning_rates: learning rates that every initializer is tried at, above 0.
@@ -28,19 +31,22 @@ class Settings:
       batch_size: rows per step.
       target_loss: the training loss whose first step is reported, in nats for
         classification, in variances of the targets for regression.
+      model: "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate",
+        or "package.module:Model" of Flax Linen or NNX.
     """
 
     initializers: tuple[Initializer, ...]
     activation: str = "relu"
     depth: int = 20
     width: int = 64
-    norm: Norm = "none"
+    norm: Norm | Literal["post"] = "none"
     seeds: int = 3
     steps: int = 400
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     optimizer: str = "adam"
     batch_size: int = 64
     target_loss: float = 0.5
+    model: str = "mlp"
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -49,9 +55,11 @@ class Settings:
             raise check.Unfit(rule, TypeError, learning_rates=self.learning_rates)
         object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
         check.choice(tuple(ACTIVATIONS), activation=self.activation)
-        check.choice(NORMS, norm=self.norm)
+        check.choice((*NORMS, "post"), norm=self.norm)
+        if ":" not in self.model:
+            check.choice(NAMES, model=self.model)
         check.choice(tuple(OPTIMIZERS), optimizer=self.optimizer)
-        check.at_least(2, depth=self.depth)
+        check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
         for name in ("width", "seeds", "steps", "batch_size"):
             check.at_least(1, **{name: getattr(self, name)})
         for rate in self.learning_rates:

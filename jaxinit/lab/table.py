@@ -5,6 +5,7 @@ import math
 from rich.table import Table
 
 from jaxinit.lab.comparison import Comparison, Row
+from jaxinit.lab.settings import Settings
 from jaxinit.signal._number import number
 
 
@@ -47,13 +48,20 @@ def caption(comparison: Comparison) -> str:
     norm = "" if s.norm == "none" else f", {s.norm} norm"
     cells = comparison.scores.loss.size
     return (
-        f"{task.name}; {s.depth} dense layers of width {s.width}, "
+        f"{task.name}; {_network(s)}, "
         f"{s.activation}{norm}; {s.optimizer}, batch {s.batch_size}, "
         f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
         f"{len(s.learning_rates)} learning rates; each row at its own best learning "
         f"rate; chance: loss {task.chance:.2f}"
     )
+
+
+def _network(s: Settings) -> str:
+    """Returns what was trained, in words."""
+    if s.model == "mlp":
+        return f"{s.depth} dense layers of width {s.width}"
+    return s.model if ":" in s.model else f"{s.model}, depth {s.depth}, width {s.width}"
 
 
 def table(comparison: Comparison) -> Table:
