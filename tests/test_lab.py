@@ -320,7 +320,7 @@ def test_a_directory_is_refused(tmp_path):
         ({"initializers": (5,)}, TypeError, ""),
         ({"initializers": "he_normal()"}, TypeError, ""),
         ({"norm": "laier"}, ValueError, "Did you mean 'layer'?"),
-        ({"norm": None}, ValueError, "one of 'none', 'layer', 'batch'."),
+        ({"norm": None}, ValueError, "one of 'none', 'layer', 'batch', 'post'."),
         ({"optimizer": "adan"}, ValueError, "Did you mean 'adam'"),
         ({"activation": "rellu"}, ValueError, "Did you mean 'relu'"),
         ({"data": 5}, TypeError, ""),

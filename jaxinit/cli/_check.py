@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import math
-import os
 import re
 import sys
 import warnings
@@ -22,7 +21,15 @@ import numpy as np
 import jaxinit
 from jaxinit import _check as check
 from jaxinit._value import as_dtype
-from jaxinit.cli._terminal import MOST, BadInput, checked, console, key_of, writable
+from jaxinit.cli._terminal import (
+    MOST,
+    BadInput,
+    checked,
+    console,
+    importable,
+    key_of,
+    writable,
+)
 from jaxinit.signal import SignalReport
 
 _PLOTS = (".png", ".svg", ".pdf")
@@ -248,8 +255,7 @@ def _imported(spec: str) -> Any:
     ):
         rule = "must be MODULE:OBJECT, such as package.module:Model."
         raise BadInput(f"{spec}: {rule}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    importable()
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:

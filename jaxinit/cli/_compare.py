@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.cli._terminal import checked, console, writable
+from jaxinit.cli._terminal import checked, console, importable, writable
 
 
 def add(commands: Any) -> None:
@@ -107,6 +107,7 @@ def run(given: argparse.Namespace) -> int:
         from jaxinit.lab.files import write  # a missing plot library shows here
 
         writable(given.out, make=True)
+    importable()
     task, settings = checked(
         prepare,
         given.data,

@@ -1,6 +1,7 @@
 """What every command needs: a parser, a console, and errors of one line."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -30,6 +31,12 @@ def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
+
+
+def importable() -> None:
+    """Lets modules of the working directory be imported, as ``python -m`` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def console() -> Any:

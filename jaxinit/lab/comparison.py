@@ -167,7 +167,8 @@ class Comparison:
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         before = jax.tree.map(lambda a: a[index, 0], self.initial)
         after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
-        return _layers(before, name), _layers(after, name)
+        split = _layers if self.settings.model == "mlp" else _leaves
+        return split(before, name), split(after, name)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON types.
@@ -272,15 +273,17 @@ def _ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> flo
 def _layers(params: Any, name: str) -> list[np.ndarray]:
     """Splits one cell's parameters of a name by layer, first to last."""
     found: list[np.ndarray] = []
-    if "first" not in params:  # no perceptron: as the tree has them
-        axes = {"kernel": 2, "bias": 1}[name]
-        leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
-        return [x for last, x in leaves if last == name and x.ndim >= axes]
     for block in ("first", "hidden", "last"):
         if block in params:
             array = params[block].get("block", params[block])["Dense_0"][name]
             found += list(array) if block == "hidden" else [array]
     return found
+
+
+def _leaves(params: Any, name: str) -> list[np.ndarray]:
+    """Takes one cell's parameters of a name in the order of the tree."""
+    leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
+    return [np.asarray(x) for last, x in leaves if last == name]
 
 
 def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
