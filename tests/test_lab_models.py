@@ -206,3 +206,29 @@ def test_models_are_imported_from_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     words = "compare --model own_model:Model --init he_normal() --seeds 1 --steps 1"
     assert main([*words.split(), "--lr", "1e-3"]) == 0
+
+
+# devices
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_results_do_not_depend_on_the_devices(seeds):
+    """Up to rounding, for grids that fill the devices and grids that do not."""
+    settings = TINY | {
+        "initializers": ["he_normal()", "lecun_normal()"],
+        "seeds": seeds,
+    }
+    settings |= {"learning_rates": [1e-3, 1e-2, 1e-1], "steps": 4}
+    one = lab.compare(devices=1, **settings)
+    for devices in (2, 8):
+        many = lab.compare(devices=devices, **settings)
+        np.testing.assert_allclose(one.curves, many.curves, rtol=1e-5)
+        for a, b in zip(one.scores, many.scores, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
+        for a, b in zip(*map(jax.tree.leaves, (one.final, many.final)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_there_are_no_more_devices_than_there_are(capsys):
+    assert main(["compare", "--devices", "99"]) == 2
+    assert "there are 8 devices only" in capsys.readouterr().err

@@ -66,6 +66,7 @@ def add(commands: Any) -> None:
         default="adam",
         help="adam, adamw, lion, momentum, rmsprop or sgd (default: adam)",
     )
+    option("--devices", type=int, default=1, help="that share the cells (default: 1)")
     option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
     option(
         "--target-loss",
@@ -124,6 +125,7 @@ def run(given: argparse.Namespace) -> int:
         given.target_loss,
         task=given.task,
         model=given.model,
+        devices=given.devices,
     )
     columns = (
         TextColumn("{task.description}"),

@@ -56,6 +56,7 @@ def compare(
     target_loss: float = 0.5,
     task: str | None = None,
     model: str = "mlp",
+    devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
@@ -81,6 +82,7 @@ def compare(
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
       model: see `Settings`; every kernel of two axes or more is drawn by the
         initializer.
+      devices: how many devices share the cells.
       progress: is called with (steps done, all steps) after each block.
 
     Returns:
@@ -107,7 +109,10 @@ def compare(
         learning_rates,
     )
     rest = optimizer, batch_size, target_loss
-    return train(*prepare(data, *varied, *rest, task=task, model=model), progress)
+    return train(
+        *prepare(data, *varied, *rest, task=task, model=model, devices=devices),
+        progress,
+    )
 
 
 def prepare(
@@ -118,6 +123,7 @@ def prepare(
     *settings: Any,
     task: str | None = None,
     model: str = "mlp",
+    devices: int = 1,
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
@@ -132,9 +138,11 @@ def prepare(
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(parse(i) if isinstance(i, str) else i for i in initializers)
         layers = DEPTHS.get(model, 1) if depth is None else depth
-        names = [field.name for field in dataclasses.fields(Settings)][3:-1]
+        names = [field.name for field in dataclasses.fields(Settings)][3:-2]
         named = dict(zip(names, settings, strict=True))
-        checked = Settings(parsed, activation, layers, **named, model=model)
+        checked = Settings(
+            parsed, activation, layers, **named, model=model, devices=devices
+        )
         found = data if isinstance(data, Task) else task_of(task, data)
         if checked.batch_size > len(found.x_train):
             rule = f"the task has {len(found.x_train)} training rows only."
@@ -179,6 +187,7 @@ def train(
         settings.optimizer,
         settings.batch_size,
         settings.steps,
+        settings.devices,
     )
     drawn = time.perf_counter()
     losses: list[np.ndarray] = []

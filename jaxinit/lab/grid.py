@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
@@ -92,12 +93,14 @@ class Grid:
         optimizer: str,
         batch_size: int,
         steps: int,
+        devices: int = 1,
     ):
         """Draws the initial parameters of every cell and measures their signals."""
         self.task = task
         self.model = model
         self.shape = len(initializers), seeds, len(learning_rates)
         self.steps = steps
+        self._mesh = Mesh(np.array(jax.devices()[:devices]), ("cells",))
         self._optimizer = OPTIMIZERS[optimizer]
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
         self._loss, self._score = loss_of(task), score_of(task)
@@ -109,7 +112,8 @@ class Grid:
         self.signals: Signals | None = None
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
-        self._rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
+        rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
+        self._rates = self._filled_up(rates)
         self.variables, self._state = self._start(self.initial)
 
     def _initialise(self, init: Initializer) -> Callable[[jax.Array], Any]:
@@ -164,12 +168,27 @@ class Grid:
     def _cells(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def _together(self) -> int:
+        """Cells that one vmap covers, on one device."""
+        if jax.default_backend() == "cpu":
+            return min(_TOGETHER_ON_CPU, self._cells)
+        return -(-self._cells // self._mesh.size)
+
+    def _filled_up(self, cells: jax.Array) -> jax.Array:
+        """Repeats cells until every device has as many, in full groups.
+
+        Equal groups are one program; values depend on the devices by rounding only.
+        """
+        rows = self._together * self._mesh.size
+        return jnp.resize(cells, (-(-len(cells) // rows) * rows, *cells.shape[1:]))
+
     def _start(self, initial: Any) -> tuple[Any, Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
 
         def spread(array: jax.Array) -> jax.Array:
             cells = jnp.broadcast_to(array[:, :, None], self.shape + array.shape[2:])
-            return cells.reshape(self._cells, *array.shape[2:])
+            return self._filled_up(cells.reshape(self._cells, *array.shape[2:]))
 
         @jax.jit
         def start(initial: Any) -> tuple[Any, Any]:
@@ -209,9 +228,15 @@ class Grid:
             )
             return (variables, state), losses.mean()
 
-        cells = (variables, state, self._rates)
-        together = _TOGETHER_ON_CPU if jax.default_backend() == "cpu" else self._cells
-        return jax.lax.map(cell, cells, batch_size=together)
+        def share(cells: Any) -> Any:
+            return jax.lax.map(cell, cells, batch_size=self._together)
+
+        spec = PartitionSpec("cells")
+        on_devices = jax.shard_map(
+            share, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
+        )
+        trained, losses = on_devices((variables, state, self._rates))
+        return trained, losses[: self._cells]
 
     def _step(self, rate: jax.Array, carry: Any, order: Any) -> Any:
         """Takes one training step of one cell; all cells drop out the same."""
@@ -258,7 +283,8 @@ class Grid:
 
         # [cells, ...] -> [initializers, seeds, learning rates, ...]
         """
-        return np.asarray(array).reshape(*self.shape, *array.shape[1:])
+        cells = np.asarray(array)[: self._cells]
+        return cells.reshape(*self.shape, *array.shape[1:])
 
 
 def block_length(steps: int) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import numpy as np
 
 from jaxinit import _check as check
@@ -33,6 +34,7 @@ class Settings:
         classification, in variances of the targets for regression.
       model: "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate",
         or "package.module:Model" of Flax Linen or NNX.
+      devices: that share the cells; it changes results by rounding only.
     """
 
     initializers: tuple[Initializer, ...]
@@ -47,6 +49,7 @@ class Settings:
     batch_size: int = 64
     target_loss: float = 0.5
     model: str = "mlp"
+    devices: int = 1
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -60,7 +63,7 @@ class Settings:
             check.choice(NAMES, model=self.model)
         check.choice(tuple(OPTIMIZERS), optimizer=self.optimizer)
         check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
-        for name in ("width", "seeds", "steps", "batch_size"):
+        for name in ("width", "seeds", "steps", "batch_size", "devices"):
             check.at_least(1, **{name: getattr(self, name)})
         for rate in self.learning_rates:
             if check.real(learning_rates=rate) <= 0:
@@ -68,6 +71,9 @@ class Settings:
                     "learning rates must be above 0.", learning_rates=rate
                 )
         check.real(target_loss=self.target_loss)
+        if self.devices > len(jax.devices()):
+            rule = f"there are {len(jax.devices())} devices only."
+            raise check.Unfit(rule, devices=self.devices)
         for name in ("initializers", "learning_rates"):
             given = getattr(self, name)
             if not given:
