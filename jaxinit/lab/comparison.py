@@ -160,6 +160,7 @@ class Comparison:
         first = self.at_best(self.first_steps())
         forward, gradient = self.signals
         effects, rates, reference = self.against_best(), self.rates(), self.reference
+        lost = self.at_best(self.diverged)[reference].all()  # no cell is any good
         lowest = 0.0 if self.task.kind == "classification" else -math.inf
         rows = []
         for i, init in enumerate(self.settings.initializers):
@@ -180,7 +181,7 @@ class Comparison:
                 against_best=against.difference,
                 against_best_low=against.low,
                 against_best_high=against.high,
-                effect="best" if i == reference else against.verdict,
+                effect="best" if i == reference and not lost else against.verdict,
                 rates_that_train=rates[i].decades,
                 share_that_trains=rates[i].share,
                 diverged=float(self.diverged[i].mean()),

@@ -27,7 +27,8 @@ class Row(NamedTuple):
         learning rate.
       against_best_low: lower end of the interval of these paired differences.
       against_best_high: upper end.
-      effect: "best" for that initializer itself; for others "better" or "worse" in
+      effect: "best" for that initializer itself, unless all its seeds have diverged
+        at every rate; for others "better" or "worse" in
         test score where the interval excludes 0 and there are 3 seeds or more,
         otherwise "no effect shown". Each row is a comparison of its own: among twenty
         initializers as good as the best, one is expected to show an effect.

@@ -95,6 +95,7 @@ def interval(values: Any) -> Interval:
       TypeError: if they are not real numbers.
 
     Example:
+      >>> from jaxinit.lab.statistics import interval
       >>> found = interval([0.8, 0.9, 1.0])
       >>> found.low < 0.8 < 0.9 == found.mean < 1.0 < found.high
       True
@@ -144,6 +145,7 @@ def paired(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
       TypeError: if they are not real numbers.
 
     Example:
+      >>> from jaxinit.lab.statistics import paired
       >>> paired([0.1, 0.2, 0.1], [0.5, 0.7, 0.6], higher_is_better=False).verdict
       'better'
     """
@@ -197,6 +199,7 @@ def sensitivity(
       ValueError: if there is not a rate for each column of losses.
 
     Example:
+      >>> from jaxinit.lab.statistics import sensitivity
       >>> losses = [[0.2, 0.1, 2.3], [0.3, 0.2, 2.3]]
       >>> sensitivity(losses, [0.001, 0.01, 0.1], best=0.1, chance=2.3).decades
       1.0
