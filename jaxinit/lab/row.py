@@ -33,7 +33,7 @@ class Row(NamedTuple):
         otherwise "no effect shown". Each row is a comparison of its own: of twenty
         initializers as good as the best, one is expected to show an effect, and up to
         three where a low training loss, by which the best is chosen, goes along with a
-        high test score. More seeds do not lower this; a second run on other data does.
+        high test score. More seeds do not lower this.
       rates_that_train: decades of learning rates that train, as in `sensitivity`; nan
         where none does.
       share_that_trains: share of the learning rates tried that train.
