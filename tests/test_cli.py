@@ -76,12 +76,13 @@ def test_compare_prints_a_table_with_a_row_for_each_initializer(compare, capsys)
     heads, rows = table_of(out)
     assert heads == [
         *("initializer", "learning rate", "signal last/first", "gradient first/last"),
-        *("steps to loss 0.7", "training loss", "test accuracy, %", "diverged"),
+        *("steps to loss 0.7", "training loss", "test accuracy, % [95 %]"),
+        *("test against best", "decades that train", "diverged"),
     ]
     assert [row[0] for row in rows] == ["he_normal()", "normal(stddev=0.5)"]
     for row in rows:
         assert row[1] == "0.01" and row[-1] == "0 %"
-        assert re.fullmatch(r"\d+\.\d±0\.0", row[-2])
+        assert re.fullmatch(r"\d+\.\d", row[6])  # one seed: no interval
         assert 0 < float(row[5]) < 10
     assert "data.npz; 2 dense layers of width 4, relu; adam, batch 8, 2 steps" in out
     assert "Computed in" in out and "Add --out DIR for plots" in out

@@ -87,10 +87,20 @@ def add(commands: Any) -> None:
         type=Path,
         help="write results.json, plots and index.html there",
     )
-    option(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("table", "md", "json", "csv"),
+        default="table",
+        help="print a table, a table in Markdown, all results as JSON, or the cells as "
+        "CSV (default: table)",
+    )
+    form.add_argument(
         "--json",
-        action="store_true",
-        help="print the results as JSON instead of the table",
+        action="store_const",
+        const="json",
+        dest="format",
+        help="short for --format json",
     )
     parser.set_defaults(run=run)
 
@@ -102,7 +112,7 @@ def run(given: argparse.Namespace) -> int:
 
     from jaxinit.lab import DEFAULT_INITIALIZERS, Settings
     from jaxinit.lab._compare import prepare, train
-    from jaxinit.lab.table import table
+    from jaxinit.lab.table import markdown, table
 
     if given.out is not None:
         from jaxinit.lab.files import write  # a missing plot library shows here
@@ -140,22 +150,27 @@ def run(given: argparse.Namespace) -> int:
             settings,
             lambda done, _: bar.update(job, completed=done, description="training"),
         )
-    if given.json:
+    if given.format == "json":
         print(result.to_json())
+    elif given.format == "csv":
+        print(result.to_csv(), end="")
+    elif given.format == "md":
+        print(markdown(result), end="")
     else:
-        console().print(table(result))
+        terminal = console()
+        terminal.print(table(result, terminal.width))
         parts = ", ".join(
             f"{part} {s:.1f} s" for part, s in result.seconds._asdict().items()
         )
         print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
-    note = sys.stderr if given.json else sys.stdout
+    note = sys.stdout if given.format == "table" else sys.stderr
     if given.out is not None:
         files = write(result, given.out, given.command)
         print(
             f"Written to {given.out}: {', '.join(file.name for file in files)}",
             file=note,
         )
-    elif not given.json:
+    elif given.format == "table":
         print("Add --out DIR for plots, a page and every number.")
     if result.interrupted:
         done = f"{result.steps_done} of {settings.steps} steps"

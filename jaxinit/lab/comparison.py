@@ -1,6 +1,8 @@
 """`Comparison`: what a run measured, as rows, as a dictionary and as files."""
 
 import contextlib
+import csv
+import io
 import json
 import math
 import platform
@@ -13,7 +15,16 @@ import numpy as np
 
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Scores, Signals
+from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
+from jaxinit.lab.statistics import (
+    Effect,
+    Sensitivity,
+    interval,
+    median,
+    paired,
+    sensitivity,
+)
 from jaxinit.model import named
 from jaxinit.signal._number import plain
 
@@ -26,37 +37,6 @@ class Seconds(NamedTuple):
     initialise: float
     train: float
     evaluate: float
-
-
-class Row(NamedTuple):
-    """One initializer at its best learning rate, the one of lowest final training loss.
-
-    Attributes:
-      initializer: the spec.
-      learning_rate: the best of those tried; the lowest number of diverged cells first.
-      forward_ratio: standard deviation of the signal at the last layer over that at the
-        first, at initialisation; geometric mean over seeds.
-      gradient_ratio: that of the gradient with respect to a layer's output, first layer
-        over last.
-      steps_to_target: median over seeds of the first step whose loss, averaged over its
-        block, is at the target; None if half the seeds never reach it.
-      final_loss: mean training loss over seeds, on all training rows.
-      test_mean: mean test score over seeds: accuracy, or R^2 for regression.
-      test_stddev: its standard deviation over seeds.
-      diverged: share of diverged cells over all learning rates. A cell has diverged
-        when its loss is not finite, or in the end more than twice that of the best
-        constant prediction.
-    """
-
-    initializer: str
-    learning_rate: float
-    forward_ratio: float
-    gradient_ratio: float
-    steps_to_target: float | None
-    final_loss: float
-    test_mean: float
-    test_stddev: float
-    diverged: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +92,50 @@ class Comparison:
         count = self.diverged.sum(axis=1)
         return np.array([np.lexsort(keys)[0] for keys in zip(loss, count, strict=True)])
 
+    @property
+    def ranked_loss(self) -> np.ndarray:  # [initializers, seeds, learning rates]
+        """Final training losses for medians and ranks: infinite where diverged."""
+        found: np.ndarray = np.where(self.diverged, np.inf, self.scores.loss)
+        return found
+
+    @property
+    def reference(self) -> int:
+        """Index of the table's best initializer.
+
+        It has the lowest median of final training losses at its best learning rate,
+        then the lowest mean. The test scores have no part in the choice, so that they
+        can be compared with its own.
+        """
+        loss = self.at_best(self.ranked_loss)
+        return int(np.lexsort((loss.mean(axis=1), median(loss[..., None])[:, 0]))[0])
+
+    def against_best(self) -> list[dict[str, Effect]]:
+        """Compares each initializer with the table's best, seed by seed.
+
+        Returns:
+          For each initializer the effects on "test", the test score, and on "loss", the
+          final training loss, which is infinite where a cell has diverged.
+        """
+        loss = self.at_best(self.ranked_loss)
+        test = self.at_best(self.scores.test)
+        best = self.reference
+        return [
+            {
+                "test": paired(test[i], test[best], higher_is_better=True),
+                "loss": paired(loss[i], loss[best], higher_is_better=False),
+            }
+            for i in range(len(loss))
+        ]
+
+    def rates(self) -> list[Sensitivity]:
+        """Finds for each initializer the learning rates that train."""
+        given = self.settings.learning_rates
+        best = float(median(self.ranked_loss).min())
+        return [
+            sensitivity(loss, given, best=best, chance=self.task.chance)
+            for loss in self.ranked_loss
+        ]
+
     def at_best(self, array: np.ndarray) -> np.ndarray:
         """Selects the best learning rate.
 
@@ -137,22 +161,55 @@ class Comparison:
         loss, test = (self.at_best(a.astype(float)) for a in self.scores)
         first = self.at_best(self.first_steps())
         forward, gradient = self.signals or (None, None)
+        effects, rates, reference = self.against_best(), self.rates(), self.reference
+        lost = self.at_best(self.diverged)[reference].all()  # no cell is any good
+        lowest = 0.0 if self.task.kind == "classification" else -math.inf
         rows = []
         for i, init in enumerate(self.settings.initializers):
-            median = float(np.median(first[i]))
+            steps = float(np.median(first[i]))
+            score, against = interval(test[i]), effects[i]["test"]
             row = Row(
                 initializer=repr(init),
                 learning_rate=self.settings.learning_rates[self.best[i]],
                 forward_ratio=_ratio(forward, i, -1, 0),
                 gradient_ratio=_ratio(gradient, i, 0, -1),
-                steps_to_target=median if math.isfinite(median) else None,
+                steps_to_target=steps if math.isfinite(steps) else None,
                 final_loss=float(loss[i].mean()),
-                test_mean=float(test[i].mean()),
+                test_mean=score.mean,
                 test_stddev=_stddev(test[i]),
+                test_error=score.error,
+                test_low=float(np.maximum(score.low, lowest)),  # keeps nan
+                test_high=float(np.minimum(score.high, 1)),
+                against_best=against.difference,
+                against_best_low=against.low,
+                against_best_high=against.high,
+                effect="best" if i == reference and not lost else against.verdict,
+                rates_that_train=rates[i].decades,
+                share_that_trains=rates[i].share,
                 diverged=float(self.diverged[i].mean()),
             )
             rows.append(row)
         return rows
+
+    def cells(self, index: int) -> list[dict[str, Any]]:
+        """Returns what an initializer's cells measured, a dictionary for each.
+
+        Steps are infinite where the target was not reached.
+        """
+        first, diverged = self.first_steps()[index], self.diverged[index]
+        loss, test = (scores[index] for scores in self.scores)
+        return [
+            {
+                "seed": seed,
+                "learning_rate": float(rate),
+                "final_loss": float(loss[seed, r]),
+                "test": float(test[seed, r]),
+                "steps_to_target": float(first[seed, r]),
+                "diverged": bool(diverged[seed, r]),
+            }
+            for seed in range(self.settings.seeds)
+            for r, rate in enumerate(self.settings.learning_rates)
+        ]
 
     def kernels(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns the kernels of the first seed at the best rate, before and after."""
@@ -176,21 +233,13 @@ class Comparison:
         What is not finite is None.
         """
         s = self.settings
-        first = self.first_steps()
+        effects, rates = self.against_best(), self.rates()
         initializers = []
         for i, init in enumerate(s.initializers):
+            curves = [curve.tolist() for by_rate in self.curves[i] for curve in by_rate]
             cells = [
-                {
-                    "seed": seed,
-                    "learning_rate": rate,
-                    "loss": self.curves[i, seed, r].tolist(),
-                    "final_loss": float(self.scores.loss[i, seed, r]),
-                    "test": float(self.scores.test[i, seed, r]),
-                    "steps_to_target": float(first[i, seed, r]),
-                    "diverged": bool(self.diverged[i, seed, r]),
-                }
-                for seed in range(s.seeds)
-                for r, rate in enumerate(s.learning_rates)
+                {**cell, "loss": curve}
+                for cell, curve in zip(self.cells(i), curves, strict=True)
             ]
             before, after = self.kernels(i)
             entry = {
@@ -199,6 +248,8 @@ class Comparison:
                 "gradient_stddev": self.signals and self.signals.gradient[i].tolist(),
                 "weights_before": _histogram(before),
                 "weights_after": _histogram(after),
+                "against_best": {k: e._asdict() for k, e in effects[i].items()},
+                "rates_that_train": rates[i]._asdict(),
                 "cells": cells,
             }
             initializers.append(entry)
@@ -229,6 +280,19 @@ class Comparison:
     def to_json(self) -> str:
         """Returns `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """Returns the cells as CSV text, a line for each under a line of names.
+
+        Numbers are written in full; what is not finite is nan, inf or -inf.
+        """
+        text = io.StringIO()
+        names = ["initializer", *self.cells(0)[0]]
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        for i, init in enumerate(self.settings.initializers):
+            writer.writerows({"initializer": repr(init), **c} for c in self.cells(i))
+        return text.getvalue()
 
 
 def versions() -> dict[str, str]:
