@@ -172,7 +172,9 @@ class Grid:
     def _together(self) -> int:
         """Cells that one vmap covers, on one device."""
         if jax.default_backend() == "cpu":
-            return min(_TOGETHER_ON_CPU, self._cells)
+            # Of convolutions with a kernel for each cell CPUs have no fast program.
+            wanted = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
+            return min(wanted, self._cells)
         return -(-self._cells // self._mesh.size)
 
     def _filled_up(self, cells: jax.Array) -> jax.Array:
@@ -229,7 +231,8 @@ class Grid:
             return (variables, state), losses.mean()
 
         def share(cells: Any) -> Any:
-            return jax.lax.map(cell, cells, batch_size=self._together)
+            together = self._together if self._together > 1 else None
+            return jax.lax.map(cell, cells, batch_size=together)
 
         spec = PartitionSpec("cells")
         on_devices = jax.shard_map(
