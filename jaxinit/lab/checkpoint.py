@@ -251,13 +251,13 @@ def _numbered(tree: Any) -> dict[str, Any]:
 
 def _refuse_used(out: Path, directory: Path) -> None:
     """Raises where there is something to lose."""
-    for name, path in (
-        ("the saves of a run that has not ended", directory),
-        ("results", out / "results.json"),
+    for name, what, path in (
+        ("the saves of a run that has not ended", "it", directory),
+        ("results", "a run that has not ended", out / "results.json"),
     ):
         if path.exists():
-            rule = f"the directory has {name}; resume=True (--resume) goes on with a "
-            raise check.Unfit(f"{rule}run that has not ended, {_AFRESH}.", out=str(out))
+            cure = f"resume=True (--resume) goes on with {what}, {_AFRESH}"
+            raise check.Unfit(f"the directory has {name}; {cure}.", out=str(out))
 
 
 def _belongs(directory: Path, given: dict[str, Any]) -> bool:
