@@ -25,7 +25,8 @@ FLOORS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-HEAVY = {"flax", "optax", "chex", "matplotlib", "sklearn", "rich", "jinja2", "scipy"}
+HEAVY = {"flax", "optax", "chex", "orbax", "matplotlib", "sklearn", "rich", "jinja2"}
+HEAVY |= {"scipy"}
 
 
 def imports(source):

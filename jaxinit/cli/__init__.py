@@ -10,7 +10,7 @@ from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._terminal import BadInput, Parser
 
-_EXTRA = ("flax", "jinja2", "matplotlib", "optax", "rich", "sklearn")
+_EXTRA = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

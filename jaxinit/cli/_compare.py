@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.cli._terminal import checked, console, importable, writable
+from jaxinit.cli._terminal import BadInput, checked, console, importable, writable
 
 
 def add(commands: Any) -> None:
@@ -87,6 +87,23 @@ def add(commands: Any) -> None:
         type=Path,
         help="write results.json, plots and index.html there",
     )
+    option(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out that was interrupted or killed",
+    )
+    option(
+        "--overwrite",
+        action="store_true",
+        help="start anew where --out has results or the saves of a run",
+    )
+    option(
+        "--save-every",
+        metavar="BLOCKS",
+        type=int,
+        help="blocks of up to 25 steps between the saves of training in --out "
+        "(default: as many as make 100 steps)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
@@ -110,14 +127,13 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from jaxinit.lab import DEFAULT_INITIALIZERS, Settings
-    from jaxinit.lab._compare import prepare, train
+    from jaxinit.lab import DEFAULT_INITIALIZERS, Settings, checkpoint
+    from jaxinit.lab._compare import prepare, prepare_out, train
     from jaxinit.lab.table import markdown, table
 
     if given.out is not None:
         from jaxinit.lab.files import write  # a missing plot library shows here
 
-        writable(given.out, make=True)
     importable()
     task, settings = checked(
         prepare,
@@ -137,6 +153,13 @@ def run(given: argparse.Namespace) -> int:
         model=given.model,
         devices=given.devices,
     )
+    options = (given.resume, given.overwrite, given.save_every)
+    saves = checked(prepare_out, given.out, task, settings, *options)
+    if saves is not None:
+        writable(given.out, make=True)
+        if given.resume and not saves.resumes:
+            said = f"nothing to resume in {given.out}, starting from the beginning."
+            print(f"jaxinit: {said}", file=sys.stderr)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -145,11 +168,15 @@ def run(given: argparse.Namespace) -> int:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         job = bar.add_task("drawing and compiling", total=settings.steps)
-        result = train(
-            task,
-            settings,
-            lambda done, _: bar.update(job, completed=done, description="training"),
-        )
+        try:
+            result = train(
+                task,
+                settings,
+                lambda done, _: bar.update(job, completed=done, description="training"),
+                saves,
+            )
+        except checkpoint.Unreadable as error:
+            raise BadInput(str(error)) from error
     if given.format == "json":
         print(result.to_json())
     elif given.format == "csv":
@@ -166,6 +193,8 @@ def run(given: argparse.Namespace) -> int:
     note = sys.stdout if given.format == "table" else sys.stderr
     if given.out is not None:
         files = write(result, given.out, given.command)
+        if not result.interrupted:
+            checkpoint.remove(saves.directory)
         print(
             f"Written to {given.out}: {', '.join(file.name for file in files)}",
             file=note,
@@ -174,7 +203,9 @@ def run(given: argparse.Namespace) -> int:
         print("Add --out DIR for plots, a page and every number.")
     if result.interrupted:
         done = f"{result.steps_done} of {settings.steps} steps"
-        kept = f"; what was computed is in {given.out}" if given.out is not None else ""
+        kept = ""
+        if given.out is not None:
+            kept = f"; what was computed is in {given.out}, --resume goes on"
         print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)
         return 130
     return 0

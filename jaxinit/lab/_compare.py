@@ -14,6 +14,8 @@ from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
 from jaxinit._spec import parse
+from jaxinit.lab import checkpoint
+from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, Scores, block_length
@@ -58,12 +60,20 @@ def compare(
     model: str = "mlp",
     devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_every: int | None = None,
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
 
     All cells train side by side in one compiled program, on the same rows in the same
     order; a seed changes the initial weights only. An interrupt (KeyboardInterrupt)
     ends the training early and returns what was reached by then.
+
+    With `out` nothing is lost: training is saved on the way, and with `resume` a run
+    that was interrupted or killed goes on from its last save, and gives bit for bit
+    what it would have given, but for times. The saves go when the results are written.
 
     Args:
       initializers: specs or initializers of the kernels.
@@ -84,13 +94,20 @@ def compare(
         initializer.
       devices: how many devices share the cells.
       progress: is called with (steps done, all steps) after each block.
+      out: a directory for results.json, plots, a page, and the saves of training.
+      resume: go on from the last save in `out`, made with the same settings; from the
+        beginning if there is none.
+      overwrite: start anew where `out` has results or saves.
+      save_every: blocks of training between saves; a block has 25 steps or fewer, the
+        most that divide `steps`. None for as many blocks as make 100 steps.
 
     Returns:
       The results: ``rows()`` is the table; `jaxinit.lab.files.write` writes all.
 
     Raises:
-      ValueError: if a setting, a spec or the data is not usable, or an initializer
-        cannot take the shape of a kernel.
+      ValueError: if a setting, a spec or the data is not usable, an initializer cannot
+        take the shape of a kernel, or `out` has results or saves that the run may not
+        touch.
 
     Example:
       >>> from jaxinit import lab
@@ -109,10 +126,19 @@ def compare(
         learning_rates,
     )
     rest = optimizer, batch_size, target_loss
-    return train(
-        *prepare(data, *varied, *rest, task=task, model=model, devices=devices),
-        progress,
+    found, settings = prepare(
+        data, *varied, *rest, task=task, model=model, devices=devices
     )
+    saves = prepare_out(out, found, settings, resume, overwrite, save_every)
+    if out is None or saves is None:
+        return train(found, settings, progress)
+    from jaxinit.lab.files import write  # a missing plot library shows here
+
+    result = train(found, settings, progress, saves)
+    write(result, out)
+    if not result.interrupted:
+        checkpoint.remove(saves.directory)
+    return result
 
 
 def prepare(
@@ -159,6 +185,14 @@ def prepare(
     return found, checked
 
 
+def prepare_out(*given: Any) -> Checkpoint | None:
+    """Checks the directory of the results, as `checkpoint.prepare`."""
+    try:
+        return checkpoint.prepare(*given)
+    except check.Unfit as error:
+        raise error.at("compare") from None
+
+
 def model_of(task: Task, settings: Settings) -> MLP | Network:
     """Returns the network that the settings describe, without its initializer."""
     function, norm = activation(settings.activation), settings.norm
@@ -174,7 +208,10 @@ def model_of(task: Task, settings: Settings) -> MLP | Network:
 
 
 def train(
-    task: Task, settings: Settings, progress: Callable[[int, int], None] | None = None
+    task: Task,
+    settings: Settings,
+    progress: Callable[[int, int], None] | None = None,
+    saves: Checkpoint | None = None,
 ) -> Comparison:
     """Runs the grid and gathers what it measured."""
     start = time.perf_counter()
@@ -189,29 +226,34 @@ def train(
         settings.steps,
         settings.devices,
     )
+    if saves is not None:
+        saves.begin(grid)
     drawn = time.perf_counter()
-    losses: list[np.ndarray] = []
     length = block_length(settings.steps)
     try:
-        for loss in grid.run():
-            losses.append(loss)
+        for _ in grid.run():
+            if saves is not None:
+                saves.after_block(grid)
             if progress is not None:
-                progress(len(losses) * length, settings.steps)
-    except KeyboardInterrupt:
-        pass  # what has been trained by now is worth a table
+                progress(len(grid.losses) * length, settings.steps)
+    except KeyboardInterrupt:  # what has been trained by now is worth a table
+        if saves is not None and not grid.done:
+            saves.save(grid)
     trained = time.perf_counter()
     scores: Scores = grid.scores()
-    curves = np.array(losses).reshape(len(losses), *grid.shape)
+    blocks = len(grid.losses)
+    curves = np.array(grid.losses).reshape(blocks, *grid.shape)
     end = time.perf_counter()
+    before = 0.0 if saves is None else saves.seconds
     return Comparison(
         task=task,
         settings=settings,
         signals=grid.signals,
         curves=np.moveaxis(curves, 0, -1),
-        steps=length * np.arange(1, len(losses) + 1),
+        steps=length * np.arange(1, blocks + 1),
         scores=scores,
         initial=jax.tree.map(np.asarray, grid.initial["params"]),
         final=jax.tree.map(grid.by_cell, grid.variables["params"]),
-        interrupted=len(losses) * length < settings.steps,
-        seconds=Seconds(drawn - start, trained - drawn, end - trained),
+        interrupted=not grid.done,
+        seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.page import page
 from jaxinit.lab.plots import plots
@@ -11,6 +12,8 @@ def write(
     comparison: Comparison, directory: str | Path, command: str = ""
 ) -> list[Path]:
     """Writes results.json, the plots (PNG) and index.html.
+
+    Each file replaces the one before as a whole: what fails leaves the old one.
 
     Args:
       comparison: what `compare` returned.
@@ -28,5 +31,5 @@ def write(
     files["index.html"] = page(comparison, pictures, command)
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content
-        (directory / name).write_bytes(data)
+        write_bytes(directory / name, data)
     return [directory / name for name in files]

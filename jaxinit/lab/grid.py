@@ -115,6 +115,7 @@ class Grid:
         rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
         self._rates = self._filled_up(rates)
         self.variables, self._state = self._start(self.initial)
+        self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
 
     def _initialise(self, init: Initializer) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
@@ -203,20 +204,40 @@ class Grid:
         started: tuple[Any, Any] = start(initial)
         return started
 
+    @property
+    def state(self) -> Any:
+        """What training changes, beside the losses."""
+        return self.variables, self._state
+
+    @state.setter
+    def state(self, new: Any) -> None:
+        self.variables, self._state = new
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are trained."""
+        return len(self.losses) * block_length(self.steps) >= self.steps
+
     def run(self) -> Iterator[np.ndarray]:
-        """Trains all cells block by block.
+        """Trains all cells block by block, from the first block that has no losses.
 
         Yields:
           The mean training loss of each cell over the block. # [cells]
         """
         length = block_length(self.steps)
         block = jax.jit(self._block)
-        for first in range(0, self.steps, length):
+        while not self.done:
+            first = len(self.losses) * length
             rows = jnp.asarray(self._order[first : first + length])
             keys = jax.vmap(jax.random.key)(first + jnp.arange(len(rows)))
-            # One assignment: an interrupt finds the state before the block or after it.
-            (self.variables, self._state), losses = block(
+            (variables, state), losses = block(
                 self.variables, self._state, (rows, keys)
+            )
+            # One assignment: an interrupt finds all as before the block, or as after.
+            self.variables, self._state, self.losses = (
+                variables,
+                state,
+                (*self.losses, losses),
             )
             yield np.asarray(losses)
 
