@@ -59,7 +59,12 @@ def raising(weight):
 # every case
 
 
-@pytest.mark.parametrize("suite", SUITES)
+# Those with many cases to compile are for CI.
+LONG = {"check", "compile", "draws", "dtypes", "model"}
+EVERY = [pytest.param(s, marks=[pytest.mark.slow] * (s in LONG)) for s in SUITES]
+
+
+@pytest.mark.parametrize("suite", EVERY)
 def test_every_case_runs_at_toy_size(suite, tmp_path, capsys):
     file = tmp_path / "result.json"
     assert main([suite, "--quick", "--json", str(file)]) == 0
@@ -97,6 +102,10 @@ def check_row(row, case, suite):
     elif suite == "check":
         wanted = {"loop", "eager"}
         assert not row["compile_s"]
+    elif suite == "model":
+        wanted = {"jit"} | {"torch"} & set(INSTALLED)
+        wanted |= {"eager"} if case.init.constructor else set()
+        assert set(row["compile_s"]) == ours
     else:
         ours |= {"ours eager"} if case.eager else set()
         assert set(row["compile_s"]) == {"ours"} | wanted & {"jax"}
@@ -117,6 +126,7 @@ def test_the_suites_measure_what_was_promised():
         "sparse": {"sparse(0.1) 4096×4096", "sparse(0.9) 4096×4096"},
         "compile": {"normal 512×512", "he_normal 3×3×64×64"},
         "check": {"check 50 layers 32×256×256"},
+        "model": {"GPT-2 small, stock", "ResNet-50 NNX, stock", "ViT-B NNX, stock"},
         "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
     }
     for suite, made in suites.SUITES.items():

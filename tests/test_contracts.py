@@ -78,6 +78,7 @@ def test_typed_and_legacy_keys_agree(row):
 
 
 @random_rows
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "unpartitionable threefry"])
 def test_other_generators(row, impl):
     old = impl == "unpartitionable threefry"

@@ -85,6 +85,7 @@ def on(monkeypatch):
 # Draws
 
 
+@pytest.mark.slow
 @draws
 @devices
 @kernels

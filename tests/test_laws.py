@@ -113,6 +113,7 @@ def test_batched_haar_draws_are_single_ones():
         np.testing.assert_array_equal(single, batched)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 2, 3])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("build", [ji.conv_orthogonal, ji.delta_orthogonal])
