@@ -134,7 +134,8 @@ def test_the_suites_measure_what_was_promised():
         assert [case.name for case in full] == [case.name for case in ALL[suite]]
         assert promised[suite] <= {case.name for case in full}
         for case in full:
-            assert "×".join(map(str, case.shape)) in case.name
+            size = "×".join(map(str, case.shape))
+            assert size in case.name or suite == "model"  # of all its parameters
 
 
 # the clock
