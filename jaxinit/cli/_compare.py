@@ -64,7 +64,21 @@ def add(commands: Any) -> None:
     option(
         "--optimizer",
         default="adam",
-        help="adam, adamw, lion, momentum, rmsprop or sgd (default: adam)",
+        help="adam, adamw, lion, momentum, rmsprop, sgd, adam_then_sgd, or a call such "
+        'as "adamw(weight_decay=0.01)" (default: adam)',
+    )
+    option(
+        "--schedule",
+        default="constant",
+        help="of the learning rate: constant, cosine, warmup_cosine, steps or plateau "
+        "(default: constant)",
+    )
+    option(
+        "--clip",
+        metavar="NORM",
+        type=float,
+        default=0.0,
+        help="the largest norm of all gradients together (default: any)",
     )
     option("--devices", type=int, default=1, help="that share the cells (default: 1)")
     option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
@@ -152,6 +166,8 @@ def run(given: argparse.Namespace) -> int:
         task=given.task,
         model=given.model,
         devices=given.devices,
+        schedule=given.schedule,
+        clip=given.clip,
     )
     options = (given.resume, given.overwrite, given.save_every)
     saves = checked(prepare_out, given.out, task, settings, *options)

@@ -59,6 +59,8 @@ def compare(
     task: str | None = None,
     model: str = "mlp",
     devices: int = 1,
+    schedule: str = "constant",
+    clip: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -86,13 +88,15 @@ def compare(
       seeds: number of seeds.
       steps: number of training steps.
       learning_rates: tried for every initializer alike.
-      optimizer: name of an optax optimizer.
+      optimizer: name of an optax optimizer, or a call of it.
       batch_size: rows per step.
       target_loss: the training loss whose first step is reported.
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
       model: see `Settings`; every kernel of two axes or more is drawn by the
         initializer.
       devices: how many devices share the cells.
+      schedule: of the learning rate.
+      clip: the largest norm of all gradients together; 0 for any.
       progress: is called with (steps done, all steps) after each block.
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: go on from the last save in `out`, made with the same settings; from the
@@ -127,7 +131,14 @@ def compare(
     )
     rest = optimizer, batch_size, target_loss
     found, settings = prepare(
-        data, *varied, *rest, task=task, model=model, devices=devices
+        data,
+        *varied,
+        *rest,
+        task=task,
+        model=model,
+        devices=devices,
+        schedule=schedule,
+        clip=clip,
     )
     saves = prepare_out(out, found, settings, resume, overwrite, save_every)
     if out is None or saves is None:
@@ -149,7 +160,7 @@ def prepare(
     *settings: Any,
     task: str | None = None,
     model: str = "mlp",
-    devices: int = 1,
+    **others: Any,
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
@@ -164,11 +175,9 @@ def prepare(
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(parse(i) if isinstance(i, str) else i for i in initializers)
         layers = DEPTHS.get(model, 1) if depth is None else depth
-        names = [field.name for field in dataclasses.fields(Settings)][3:-2]
-        named = dict(zip(names, settings, strict=True))
-        checked = Settings(
-            parsed, activation, layers, **named, model=model, devices=devices
-        )
+        names = [field.name for field in dataclasses.fields(Settings)][3:]
+        named = dict(zip(names, settings, strict=False)) | others
+        checked = Settings(parsed, activation, layers, **named, model=model)
         found = data if isinstance(data, Task) else task_of(task, data)
         if checked.batch_size > len(found.x_train):
             rule = f"the task has {len(found.x_train)} training rows only."
@@ -225,6 +234,8 @@ def train(
         settings.batch_size,
         settings.steps,
         settings.devices,
+        settings.schedule,
+        settings.clip,
     )
     if saves is not None:
         saves.begin(grid)

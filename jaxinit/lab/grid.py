@@ -19,15 +19,7 @@ from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, by_layer
 from jaxinit.lab.networks import Network
-
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "lion": optax.lion,
-    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
-    "rmsprop": optax.rmsprop,
-    "sgd": optax.sgd,
-}
+from jaxinit.lab.optimizers import optimizer_of
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
 # Cells that one vmap covers; the next ones follow when those have trained a block. On
@@ -94,6 +86,8 @@ class Grid:
         batch_size: int,
         steps: int,
         devices: int = 1,
+        schedule: str = "constant",
+        clip: float = 0.0,
     ):
         """Draws the initial parameters of every cell and measures their signals."""
         self.task = task
@@ -101,7 +95,7 @@ class Grid:
         self.shape = len(initializers), seeds, len(learning_rates)
         self.steps = steps
         self._mesh = Mesh(np.array(jax.devices()[:devices]), ("cells",))
-        self._optimizer = OPTIMIZERS[optimizer]
+        self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
         self._loss, self._score = loss_of(task), score_of(task)
         self._order = batches(len(task.x_train), batch_size, steps)
@@ -283,7 +277,9 @@ class Grid:
         (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         # optax mixes dtypes (Adam: a Python float to the power of an int32 count).
         with jax.numpy_dtype_promotion("standard"):
-            change, state = self._optimizer(rate).update(gradient, state, params)
+            change, state = self._optimizer(rate).update(
+                gradient, state, params, value=value
+            )
         params = optax.apply_updates(params, change)
         return (dict(updated) | {"params": params}, state), value
 

@@ -9,9 +9,9 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._initializer import Initializer
-from jaxinit.lab.grid import OPTIMIZERS
 from jaxinit.lab.model import NORMS, Norm
 from jaxinit.lab.networks import NAMES
+from jaxinit.lab.optimizers import optimizer_of
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Settings:
       seeds: number of seeds; seed i draws from ``jax.random.key(i)``.
       steps: number of training steps.
       learning_rates: learning rates that every initializer is tried at, above 0.
-      optimizer: "adam", "adamw", "lion", "momentum", "rmsprop" or "sgd".
+      optimizer: "adam", "adamw", "lion", "momentum", "rmsprop", "sgd", "adam_then_sgd",
+        or a call such as "adamw(weight_decay=0.01)".
       batch_size: rows per step.
       target_loss: the training loss whose first step is reported, in nats for
         classification, in variances of the targets for regression.
       model: "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate",
         or "package.module:Model" of Flax Linen or NNX.
+      schedule: of the learning rate: "constant", "cosine", "warmup_cosine", "steps" or
+        "plateau"; see `jaxinit.lab.optimizers.optimizer_of`.
+      clip: the largest norm of all gradients together; 0 for any.
       devices: that share the cells; it changes results by rounding only.
     """
 
@@ -50,6 +54,8 @@ class Settings:
     target_loss: float = 0.5
     model: str = "mlp"
     devices: int = 1
+    schedule: str = "constant"
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -61,7 +67,7 @@ class Settings:
         check.choice((*NORMS, "post"), norm=self.norm)
         if ":" not in self.model:
             check.choice(NAMES, model=self.model)
-        check.choice(tuple(OPTIMIZERS), optimizer=self.optimizer)
+        optimizer_of(self.optimizer, self.schedule, self.clip)
         check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
         for name in ("width", "seeds", "steps", "batch_size", "devices"):
             check.at_least(1, **{name: getattr(self, name)})

@@ -80,7 +80,7 @@ def caption(comparison: Comparison) -> str:
     cells = comparison.scores.loss.size
     return (
         f"{task.name}; {_network(s)}, "
-        f"{s.activation}{norm}; {s.optimizer}, batch {s.batch_size}, "
+        f"{s.activation}{norm}; {_tuning(s)}, batch {s.batch_size}, "
         f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
         f"{len(s.learning_rates)} learning rates; each row at its own best learning "
@@ -89,6 +89,12 @@ def caption(comparison: Comparison) -> str:
         f"seeds, an effect where {LEAST_SEEDS} or more seeds show one; decades of "
         "learning rates that train (how many of those tried)"
     )
+
+
+def _tuning(s: Settings) -> str:
+    """Returns how it was trained, in words."""
+    schedule = "" if s.schedule == "constant" else f", {s.schedule} schedule"
+    return f"{s.optimizer}{schedule}" + (f", clipped at {s.clip:g}" if s.clip else "")
 
 
 def _network(s: Settings) -> str:

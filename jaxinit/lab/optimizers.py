@@ -1,0 +1,144 @@
+"""Optimizers by spec, with a schedule of the learning rate and clipped gradients."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxinit import _check as check
+
+Schedule = Literal["constant", "cosine", "warmup_cosine", "steps", "plateau"]
+SCHEDULES = get_args(Schedule)
+
+Rate = Any  # a number, traced or not, or a function of the step
+_WARMUP = 10  # the share of the steps that warm up is one in as many
+_PATIENCE, _FACTOR = 20, 0.5  # of a plateau: steps without progress; what follows
+
+
+def adam_then_sgd(
+    learning_rate: Rate, switch: int = 200, momentum: float = 0.9, factor: float = 10.0
+) -> optax.GradientTransformation:
+    """Takes steps of Adam, then of SGD with momentum.
+
+    Both are updated at every step, so that the momentum is there at the switch.
+
+    Args:
+      learning_rate: of Adam.
+      switch: the step from which SGD takes over.
+      momentum: of SGD.
+      factor: SGD's learning rate over Adam's.
+
+    References:
+      Keskar, Socher. Improving Generalization Performance by Switching from Adam to
+      SGD. 2017. https://arxiv.org/abs/1712.07628
+    """
+
+    def faster(count: Any) -> Any:
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        return factor * rate
+
+    adam, sgd = optax.adam(learning_rate), optax.sgd(faster, momentum=momentum)
+
+    def init(params: Any) -> Any:
+        return jnp.zeros((), jnp.int32), adam.init(params), sgd.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        count, *states = state
+        first, one = adam.update(updates, states[0], params)
+        second, two = sgd.update(updates, states[1], params)
+        early = count < switch
+        chosen = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, second)
+        return chosen, (count + 1, one, two)
+
+    return optax.GradientTransformation(init, update)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "lion": optax.lion,
+    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+    "adam_then_sgd": adam_then_sgd,
+}
+
+
+def optimizer_of(
+    spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
+) -> Callable[[Any], optax.GradientTransformationExtraArgs]:
+    """Reads an optimizer: a function of the learning rate.
+
+    Args:
+      spec: a name, or a call with literals: ``"adamw(weight_decay=0.01)"``.
+      schedule: what the learning rate is multiplied by: "constant" 1; "cosine" falls to
+        0; "warmup_cosine" rises over a tenth of the steps before; "steps" a tenth from
+        the middle and a hundredth from three quarters on; "plateau" half whenever the
+        loss has not fallen for 20 steps.
+      clip: the largest norm of all gradients together; 0 for any.
+      steps: of the training.
+
+    Raises:
+      Unfit: if the spec, schedule or clip is none.
+    """
+    name, arguments = _parsed(spec)
+    check.choice(SCHEDULES, schedule=schedule)
+    check.not_negative(clip=clip)
+    shape = {
+        "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
+        "warmup_cosine": lambda: optax.warmup_cosine_decay_schedule(
+            0.0, 1.0, max(1, steps // _WARMUP), max(2, steps)
+        ),
+        "steps": lambda: optax.piecewise_constant_schedule(
+            1.0, {steps // 2: 0.1, 3 * steps // 4: 0.1}
+        ),
+    }.get(schedule)
+
+    def build(rate: Any) -> optax.GradientTransformationExtraArgs:
+        scaled = rate
+        if shape is not None:
+            curve = shape()
+
+            def scaled(count: Any) -> Any:
+                return rate * curve(count)
+
+        parts = [OPTIMIZERS[name](scaled, **arguments)]
+        if clip:
+            parts.insert(0, optax.clip_by_global_norm(clip))
+        if schedule == "plateau":
+            reduce = optax.contrib.reduce_on_plateau
+            parts.append(reduce(factor=_FACTOR, patience=_PATIENCE))
+        chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
+        return optax.with_extra_args_support(chained)
+
+    return build
+
+
+def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
+    """Reads a spec; nothing is evaluated."""
+    try:
+        tree = ast.parse(str(spec).strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        name = call.func.id
+        found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError):
+        rule = "optimizer must be a name, or a call with literals such as "
+        rule += "'adamw(weight_decay=0.01)'."
+        raise check.Unfit(rule, optimizer=spec) from None
+    try:
+        check.choice(tuple(OPTIMIZERS), optimizer=name)
+    except check.Unfit as error:
+        raise check.Unfit(str(error), optimizer=spec) from None
+    known = list(inspect.signature(OPTIMIZERS[name]).parameters)[1:]
+    for argument in found:
+        if argument not in known:
+            near = check.suggestion(argument, known)
+            rule = f"{name} takes {', '.join(known) or 'no arguments'}.{near}"
+            raise check.Unfit(rule, optimizer=spec)
+    return name, found
