@@ -147,7 +147,7 @@ def refusal(words, capsys):
         (["--lr", "nan"], "compare(learning_rates=nan)"),
         (["--lr", "0.01"], "learning_rates has one twice."),
         (["--activation", "rellu"], "Did you mean 'relu'"),
-        (["--norm", "group"], "norm must be one of 'none', 'layer', 'batch'."),
+        (["--norm", "group"], "norm must be one of 'none', 'layer', 'batch', 'post'."),
         (["--optimizer", "adan"], "Did you mean 'adam'"),
         (["--depth", "two"], "argument --depth: invalid int value: 'two'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),

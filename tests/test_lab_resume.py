@@ -615,3 +615,12 @@ def test_a_killed_run_goes_on(words, straight, tmp_path):
 def test_a_run_killed_many_times_goes_on(words, straight, tmp_path, seed):
     assert survives([*words, "--steps", "1000"], tmp_path, kills=6, seed=seed) >= 3
     assert timeless(tmp_path) == straight
+
+
+def test_an_interrupt_waits_for_the_save():
+    done = []
+    with pytest.raises(KeyboardInterrupt), checkpoint._held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("saved")
+    assert done == ["saved"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

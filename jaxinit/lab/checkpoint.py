@@ -9,12 +9,16 @@ was asked for: only the same run goes on from its saves.
     DIR/checkpoint/12         the save after twelve blocks
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import shutil
+import signal
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +122,8 @@ class Checkpoint:
             "losses": np.stack([np.asarray(loss) for loss in grid.losses]),
             "seconds": np.array(self.seconds + time.perf_counter() - self._since),
         }
-        checkpointer().save(self.directory / str(blocks), args=StandardSave(found))
+        with _held():
+            checkpointer().save(self.directory / str(blocks), args=StandardSave(found))
         self._keep(_saves(self.directory)[-_KEPT:])
 
     def _keep(self, saves: list[int]) -> None:
@@ -320,3 +325,21 @@ def _add(digest: Any, array: np.ndarray) -> None:
     """Adds an array to a digest."""
     digest.update(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Holds Ctrl-C back until a save is complete: orbax can lose it on its way."""
+    caught = []
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not main or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: caught.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
