@@ -124,9 +124,10 @@ class Description:
         """Draws the parameters, a panel for each.
 
         Args:
-          what: "histogram" of the entries; "heatmap" of every parameter with two axes
-            or more, the last axis across and all others down; "bias", bars of the
-            entries of every parameter with one axis.
+          what: "histogram" of the entries, with the expected standard deviation dashed;
+            "heatmap" of every parameter with two axes or more, the last axis across and
+            all others down; "bias", bars of the entries of every parameter with one
+            axis.
           match: draws only parameters with this in their path.
 
         Returns:
@@ -284,9 +285,10 @@ def _figure(
         axis.set_title(x.path, fontsize=8)
         axis.tick_params(labelsize=7)
         if what == "histogram":
-            _panels.histogram(axis, x.sample, _panels.COLOURS[1])
+            bins = min(80, max(4, math.isqrt(x.sample.size)))
+            _panels.histogram(axis, x.sample, _panels.COLOURS[1], bins=bins)
             if x.expected:
-                _panels.bell(axis, x.mean, x.expected)
+                _panels.spread(axis, x.mean, x.expected)
         elif what == "bias":
             values = np.asarray(arrays[x.path]).astype(float)
             axis.bar(

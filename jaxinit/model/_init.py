@@ -54,7 +54,7 @@ def jit_init(
 
     Example:
       >>> import flax.linen as nn
-      >>> model = nn.Sequential([nn.Dense(64), nn.relu] * 20)
+      >>> model = nn.Sequential([nn.Dense(64) for _ in range(20)])
       >>> init, x = jaxinit.jit_init(model.init), jnp.ones((1, 64))
       >>> params = init(jax.random.key(0), x)
       >>> same = jax.jit(model.init)(jax.random.key(0), x)

@@ -62,7 +62,7 @@ def check(
 
     Example:
       >>> import flax.linen as nn
-      >>> layers = [nn.Dense(64), nn.relu] * 20
+      >>> layers = [f for _ in range(20) for f in (nn.Dense(64), nn.relu)]
       >>> x = jax.random.normal(jax.random.key(1), (16, 64))
       >>> report = jaxinit.check(nn.Sequential(layers), x, key=jax.random.key(0), seeds=2)
       >>> report.condition
