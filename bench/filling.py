@@ -23,7 +23,7 @@ import jaxinit
 from bench import memory, models, verify
 from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
-from bench.timing import Contender
+from bench.timing import Contender, forgotten
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,15 @@ def model(case: Case, settings: Settings) -> Row:
     except verify.Unverified as error:
         row["found"] = str(error)
         return row
-    contenders = {"ours": _cold(lambda key: jaxinit.jit_init(filling.init)(key))}
-    contenders["jit"] = _cold(lambda key: jax.jit(filling.stock)(key))
-    if filling.constructor:
-        contenders["eager"] = _cold(filling.init)
+    ways = {
+        "ours": lambda key: jaxinit.jit_init(filling.init)(key),
+        "jit": lambda key: jax.jit(filling.stock)(key),
+        **({"eager": filling.init} if filling.constructor else {}),
+    }
+    prepare = jax.random.key if settings.quick else forgotten
+    contenders = {name: Contender(way, prepare) for name, way in ways.items()}
     if (build := filling.torch) is not None and "torch" in settings.peers:
         contenders["torch"] = Contender(lambda _: build(), wait=lambda _: None)
-    if settings.quick:
-        contenders = {
-            name: Contender(way.run, wait=way.wait) for name, way in contenders.items()
-        }
     finish(row, settings.race(contenders, warm=False))
     jax.clear_caches()
     plan = jaxinit.jit_init(filling.init).report(key)
@@ -136,14 +135,6 @@ def model(case: Case, settings: Settings) -> Row:
     if not settings.quick:
         row["memory"] = memory.in_child("bench.filling", case.name)
     return row
-
-
-def _cold(run: Callable[[jax.Array], Any]) -> Contender:
-    def prepare(repeat: int) -> jax.Array:
-        jax.clear_caches()
-        return jax.random.key(repeat)
-
-    return Contender(run, prepare)
 
 
 def main(name: str) -> None:

@@ -22,7 +22,7 @@ import jaxinit
 from bench import memory, verify
 from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
-from bench.timing import Contender
+from bench.timing import Contender, forgotten
 from jaxinit.signal._measure import prepare
 from jaxinit.signal._model import adapt
 
@@ -67,7 +67,7 @@ def health(case: Case, settings: Settings) -> Row:
     quick = settings.quick
     x = jax.random.normal(jax.random.key(verify.KEY), (examples, width))
     contenders = {
-        name: Contender(way, jax.random.key if quick else _forgotten, lambda _: None)
+        name: Contender(way, jax.random.key if quick else forgotten, lambda _: None)
         for name, way in (
             ("ours", lambda key: _ours(case.init, x, key, seeds)),
             ("loop", lambda key: _loop(case.init, x, key, seeds)),
@@ -84,11 +84,6 @@ def health(case: Case, settings: Settings) -> Row:
         if not quick:
             row["memory"] = _memory()
     return row
-
-
-def _forgotten(repeat: int) -> jax.Array:
-    jax.clear_caches()
-    return jax.random.key(repeat)
 
 
 def _ours(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:

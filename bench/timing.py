@@ -28,6 +28,12 @@ def _key(repeat: int) -> jax.Array:
     return jax.random.key(repeat)
 
 
+def forgotten(repeat: int) -> jax.Array:
+    """Makes a key, after JAX has forgotten what it compiled."""
+    jax.clear_caches()
+    return _key(repeat)
+
+
 @dataclass(frozen=True)
 class Contender:
     """One way to make an array.

@@ -132,8 +132,7 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
 
     x_train, x_test = _standardise(x[train], x[test], common)
     if classes:
-        share = np.bincount(y[train]) / len(train)
-        chance = float(-(share[share > 0] * np.log(share[share > 0])).sum())
+        chance = entropy(y[train])
         y = y.astype(np.int32)
         return Task(
             name,
@@ -151,6 +150,13 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     return Task(
         name, "regression", x_train, y_train, x_test, y_test, y.shape[1], chance
     )
+
+
+def entropy(classes: np.ndarray) -> float:
+    """Computes the entropy of classes as often as they are there, in nats."""
+    counts = np.bincount(classes)
+    share = counts[counts > 0] / len(classes)
+    return float(-(share * np.log(share)).sum())
 
 
 def _inputs(x: np.ndarray) -> np.ndarray:  # [rows, features]

@@ -60,8 +60,8 @@ def is_kernel(path: str, leaf: Any) -> bool:
     return len(leaf.shape) > 1 and "embed" not in path.rpartition("/")[2]
 
 
-class Convolutions(nn.Module):
-    """Convolutions of 3×3 with halving between them, and a dense classifier."""
+class _OfImages(nn.Module):
+    """What networks of images are built from."""
 
     depth: int
     width: int
@@ -69,6 +69,10 @@ class Convolutions(nn.Module):
     activation: Activation
     norm: Norm
     shape: tuple[int, ...]
+
+
+class Convolutions(_OfImages):
+    """Convolutions of 3×3 with halving between them, and a dense classifier."""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -84,15 +88,8 @@ class Convolutions(nn.Module):
         return nn.Dense(self.outputs)(x.reshape(len(x), -1))
 
 
-class Residual(nn.Module):
+class Residual(_OfImages):
     """A residual network for small images: ``depth`` blocks of two convolutions."""
-
-    depth: int
-    width: int
-    outputs: int
-    activation: Activation
-    norm: Norm
-    shape: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:

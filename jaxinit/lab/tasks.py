@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.lab.data import TEST_SHARE, Task, digits, load, make_task
+from jaxinit.lab.data import TEST_SHARE, Task, digits, entropy, load, make_task
 
 _COARSE = 8  # pixels of the photograph in each direction that one is kept of
 _LENGTH = 64  # characters of a row of text
@@ -98,9 +98,7 @@ def _sequences(
     name: str, x: np.ndarray, y: np.ndarray, first: int, tokens: int
 ) -> Task:
     """Makes a task of sequences whose rows from the first on are for the test."""
-    counts = np.bincount(y[:first][y[:first] >= 0], minlength=tokens)
-    share = counts[counts > 0] / counts.sum()
-    chance = float(-(share * np.log(share)).sum())
+    chance = entropy(y[:first][y[:first] >= 0])
     parts = x[:first], y[:first], x[first:], y[first:]
     return Task(name, "classification", *parts, tokens, chance, tokens=tokens)
 

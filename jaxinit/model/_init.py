@@ -154,7 +154,7 @@ class InitFunction:
                 f"jax.jit. {reason} Name arguments that choose the program in "
                 "static_argnames, and keep numpy out of init_fn."
             ) from error
-        placed = tuple(map(_placed, leaves))
+        placed = tuple(map(placed_of, leaves))
         token = id(traced.jaxpr), placed  # the plan holds the jaxpr: its id stays
         if token not in self._plans:
             outputs = self._outputs(traced.out_info)
@@ -251,9 +251,10 @@ def _unpacked(result: Any) -> Any:
     return jax.tree.unflatten(tree, leaves)
 
 
-def _placed(leaf: Any) -> Sharding | None:
-    """Returns where an argument was put on purpose."""
-    if isinstance(leaf, jax.Array) and not leaf.committed:
+def placed_of(leaf: Any) -> Sharding | None:
+    """Returns where an array, or what stands for one, was put on purpose."""
+    traced = isinstance(leaf, jax.core.Tracer)
+    if traced or not getattr(leaf, "committed", True):
         return None
     placed: Sharding | None = getattr(leaf, "sharding", None)
     return placed

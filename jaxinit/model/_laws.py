@@ -106,14 +106,7 @@ def law_of(graph: Graph, part: Slice) -> Law | None:
     if graph.avals[key].shape or math.prod(shape) < _FEWEST:
         return None
     reader = _Reader(shape, key)
-    made: dict[int, Operand] = {key: key}
-    for node in part.nodes:
-        given = [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
-        found = reader.read(node.eqn, given)
-        if found is None:
-            return None
-        made.update(zip(node.outputs, found, strict=True))
-    result = made[target]
+    result = reader.result(part, target)
     if not isinstance(result, int) or result not in reader.full or reader.draws != 1:
         return None
     steps, result, scale = _scale(reader, result)
@@ -134,6 +127,17 @@ class _Reader:
         self.full: set[int] = set()
         self.draws = 0
         self._next = key + 1
+
+    def result(self, part: Slice, target: int) -> Operand | None:
+        """Reads a slice; returns what makes its target, None if it is another kind."""
+        made: dict[int, Operand] = {value: value for value in part.inputs}
+        for node in part.nodes:
+            given = [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
+            found = self.read(node.eqn, given)
+            if found is None:
+                return None
+            made.update(zip(node.outputs, found, strict=True))
+        return made[target]
 
     def read(
         self, eqn: core.JaxprEqn, given: Sequence[Operand]
@@ -271,15 +275,9 @@ def constant_of(graph: Graph, part: Slice) -> Any:
     if isinstance(target, Fixed):
         return _constant(target, {})
     reader = _Reader(graph.avals[target].shape, target)
-    made: dict[int, Operand] = {}
-    for node in part.nodes:
-        found = reader.read(
-            node.eqn, [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
-        )
-        if found is None:
-            return None
-        made.update(zip(node.outputs, found, strict=True))
-    return _constant(made[target], {step.output: step for step in reader.steps})
+    result = reader.result(part, target)
+    makers = {step.output: step for step in reader.steps}
+    return None if result is None else _constant(result, makers)
 
 
 def chunk_of(sizes: Sequence[int]) -> int:

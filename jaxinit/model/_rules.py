@@ -18,7 +18,7 @@ from jaxinit import _check as check
 from jaxinit import _columns, _spec
 from jaxinit._initializer import Initializer
 from jaxinit.model import _paths
-from jaxinit.model._init import InitFunction, jit_init
+from jaxinit.model._init import InitFunction, jit_init, placed_of
 from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
 
 Rule = tuple[Pattern, Any]
@@ -171,7 +171,7 @@ class Assignments:
         def fill(key: jax.Array) -> dict[str, jax.Array]:
             return {row.path: _drawn(self._call, key, row) for row in changed}
 
-        placed = {path: _sharding(leaf) for path, leaf in _paths.named(self._params)}
+        placed = {path: placed_of(leaf) for path, leaf in _paths.named(self._params)}
         shardings = {row.path: placed[row.path] for row in changed}
         filler = jit_init(
             fill, out_shardings=shardings if any(shardings.values()) else None
@@ -334,13 +334,6 @@ def _unfit(call: str, path: str, pattern: str, error: Exception) -> Exception:
     """Returns an error that names the parameter and the rule."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"{call}(rules=...), {path} by the rule {pattern}: {error}")
-
-
-def _sharding(leaf: Any) -> Any:
-    """Returns where a leaf was put on purpose."""
-    if isinstance(leaf, jax.core.Tracer) or not getattr(leaf, "committed", True):
-        return None
-    return getattr(leaf, "sharding", None)
 
 
 def _law_text(law: Any) -> str:

@@ -1,7 +1,7 @@
 """Recipes that let deep models train without, or with fewer, norms."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from jaxinit import _check as check
@@ -71,7 +71,7 @@ def deepnorm(
     return [
         *each(scaled, by_fans(beta**2, "fan_avg", "normal")),
         ("kernel", by_fans(1.0, "fan_avg", "normal")),
-        ("embedding", _by_width),
+        ("embedding", _by_width(1.0)),
         *NORMS,
     ]
 
@@ -120,8 +120,13 @@ def _deepnorm(layers: int, decoder_layers: int, part: str) -> tuple[float, float
     return (3 * second) ** 0.25, (12 * second) ** -0.25
 
 
-def _by_width(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-    return init.normal(1 / math.sqrt(leaf.shape[-1]))
+def _by_width(factor: float) -> Callable[..., Initializer]:
+    """Makes the rule of embeddings: factor / sqrt(width)."""
+
+    def build(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
+        return init.normal(factor / math.sqrt(leaf.shape[-1]))
+
+    return build
 
 
 def t_fixup(
@@ -155,13 +160,10 @@ def t_fixup(
         raise error.at("recipes.t_fixup") from None
     factor = 0.67 * count**-0.25 if part == "encoder" else (9 * count) ** -0.25
 
-    def embedding(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-        return init.normal(factor / math.sqrt(leaf.shape[-1]))
-
     return [
         *each(scaled, by_fans(factor**2, "fan_avg", "uniform")),
         ("kernel", by_fans(1.0, "fan_avg", "uniform")),
-        ("embedding", embedding),
+        ("embedding", _by_width(factor)),
         *NORMS,
     ]
 

@@ -16,6 +16,8 @@ from jaxinit.model.recipes._form import (
     each,
 )
 
+_WEIGHTS = ("kernel", "embedding", "pos*", "wpe", "wte")
+
 
 def gpt2(
     layers: int, *, std: float = 0.02, residual: Patterns = RESIDUAL
@@ -41,7 +43,7 @@ def gpt2(
     weights = init.normal(std)
     return [
         *each(residual, scaled),
-        *each(("kernel", "embedding", "pos*", "wpe", "wte"), weights),
+        *each(_WEIGHTS, weights),
         *NORMS,
     ]
 
@@ -94,10 +96,7 @@ def gpt_neox(layers: int, width: int, *, residual: Patterns = RESIDUAL) -> list[
     at_least_one("gpt_neox", width=width)
     return [
         *each(residual, init.normal(2 / (depth * math.sqrt(width)))),
-        *each(
-            ("kernel", "embedding", "pos*", "wpe", "wte"),
-            init.normal(math.sqrt(2 / (5 * width))),
-        ),
+        *each(_WEIGHTS, init.normal(math.sqrt(2 / (5 * width)))),
         *NORMS,
     ]
 
