@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
@@ -107,7 +107,8 @@ class Grid:
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
-        self._rates = self._filled_up(rates)
+        self._placed = NamedSharding(self._mesh, PartitionSpec("cells"))
+        self._rates = jax.device_put(self._filled_up(rates), self._placed)
         self.variables, self._state = self._start(self.initial)
         self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
 
@@ -187,7 +188,8 @@ class Grid:
             cells = jnp.broadcast_to(array[:, :, None], self.shape + array.shape[2:])
             return self._filled_up(cells.reshape(self._cells, *array.shape[2:]))
 
-        @jax.jit
+        # Where each block leaves them: elsewhere the second block would compile anew.
+        @functools.partial(jax.jit, out_shardings=self._placed)
         def start(initial: Any) -> tuple[Any, Any]:
             variables = jax.tree.map(spread, initial)
             state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
