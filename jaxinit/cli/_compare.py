@@ -21,8 +21,9 @@ def add(commands: Any) -> None:
         metavar="SPEC",
         action="append",
         dest="initializers",
-        help="an initializer, such as \"he_normal(gain='gelu')\"; repeatable "
-        "(default: a dozen, from zeros to orthogonal)",
+        help="an initializer, such as \"he_normal(gain='gelu')\", or rules for a whole "
+        'model, such as "recipes.fixup(6)" or "**/h/kernel: identity(); he_normal()"; '
+        "repeatable (default: a dozen, from zeros to orthogonal)",
     )
     option(
         "--activation",

@@ -13,7 +13,6 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
-from jaxinit._spec import parse
 from jaxinit.lab import checkpoint
 from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
@@ -21,6 +20,7 @@ from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, Scores, block_length
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
+from jaxinit.lab.rules import Rules, read
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.tasks import task_of
 
@@ -43,7 +43,7 @@ DEFAULT_INITIALIZERS = (
 
 
 def compare(
-    initializers: Sequence[str | Initializer] = DEFAULT_INITIALIZERS,
+    initializers: Sequence[str | Initializer | Rules] = DEFAULT_INITIALIZERS,
     *,
     data: Task | str | Path | None = None,
     activation: str = "relu",
@@ -78,7 +78,9 @@ def compare(
     what it would have given, but for times. The saves go when the results are written.
 
     Args:
-      initializers: specs or initializers of the kernels.
+      initializers: specs or initializers of the kernels, or rules for all parameters of
+        a model but "mlp", such as "recipes.fixup(6)" or "**/h/kernel: identity();
+        glorot_normal()"; see `jaxinit.lab.rules`.
       data: a task, the path of an .npz file (see `load`) or of a text, or None.
       activation: see `Settings`, like all that follow.
       depth: number of layers or blocks; by default 20 dense layers, 4 convolutions, 6
@@ -168,12 +170,12 @@ def prepare(
             rule = "initializers must be a sequence of specs. Put it in brackets."
             raise check.Unfit(rule, TypeError, initializers=initializers)
         for given in initializers:
-            if not isinstance(given, (str, Initializer)):
+            if not isinstance(given, (str, Initializer, Rules)):
                 rule = "initializers must be specs or what a builder returns."
                 raise check.Unfit(rule, TypeError, initializers=given)
         if not isinstance(data, (Task, str, Path, type(None))):
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
-        parsed = tuple(parse(i) if isinstance(i, str) else i for i in initializers)
+        parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
         layers = DEPTHS.get(model, 1) if depth is None else depth
         names = [field.name for field in dataclasses.fields(Settings)][3:]
         named = dict(zip(names, settings, strict=False)) | others

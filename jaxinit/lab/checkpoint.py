@@ -31,6 +31,7 @@ from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.comparison import device, versions
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, block_length
+from jaxinit.lab.rules import Rules
 from jaxinit.lab.settings import Settings
 
 _KEPT = 2  # saves; the older one serves if a crash has spoilt the newer one
@@ -312,8 +313,10 @@ def _complete(path: Path) -> bool:
     return not (isinstance(found, dict) and found.get("interrupted") is True)
 
 
-def _spec(init: Initializer) -> str:
+def _spec(init: Initializer | Rules) -> str:
     """Returns the spec, and a digest of the arrays that a spec only hints at."""
+    if isinstance(init, Rules):  # read from text, where there are no arrays
+        return repr(init)
     arrays = [value for value in init.arguments.values() if hasattr(value, "tobytes")]
     digest = hashlib.sha256()
     for array in arrays:

@@ -20,6 +20,7 @@ from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, by_layer
 from jaxinit.lab.networks import Network
 from jaxinit.lab.optimizers import optimizer_of
+from jaxinit.lab.rules import Rules
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
 # Cells that one vmap covers; the next ones follow when those have trained a block. On
@@ -79,7 +80,7 @@ class Grid:
         self,
         task: Task,
         model: MLP | Network,
-        initializers: tuple[Initializer, ...],
+        initializers: tuple[Initializer | Rules, ...],
         seeds: int,
         learning_rates: tuple[float, ...],
         optimizer: str,
@@ -112,7 +113,7 @@ class Grid:
         self.variables, self._state = self._start(self.initial)
         self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
 
-    def _initialise(self, init: Initializer) -> Callable[[jax.Array], Any]:
+    def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
         if isinstance(self.model, Network):
             drawn = self.model.drawn(init)

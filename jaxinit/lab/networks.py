@@ -19,7 +19,7 @@ from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import Norm as _Norm
-from jaxinit.model import reinit
+from jaxinit.lab.rules import Rules, draw
 
 Name = Literal["cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate"]
 NAMES = ("mlp", *get_args(Name))
@@ -44,20 +44,14 @@ class Network:
     apply: Callable[[Any, jax.Array], jax.Array]
     train: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
-    def drawn(self, init: Initializer) -> Callable[[jax.Array, jax.Array], Any]:
-        """Returns the init function with every kernel drawn by an initializer."""
+    def drawn(self, init: Initializer | Rules) -> Callable[[jax.Array, jax.Array], Any]:
+        """Returns the init function with kernels drawn anew, or what rules name."""
 
-        def draw(key: jax.Array, x: jax.Array) -> Any:
+        def made(key: jax.Array, x: jax.Array) -> Any:
             variables = self.init(key, x)
-            params = reinit(key, variables["params"], [(is_kernel, init)])
-            return {**variables, "params": params}
+            return {**variables, "params": draw(key, variables["params"], init)}
 
-        return draw
-
-
-def is_kernel(path: str, leaf: Any) -> bool:
-    """Returns whether a parameter is a kernel: of two axes or more, no embedding."""
-    return len(leaf.shape) > 1 and "embed" not in path.rpartition("/")[2]
+        return made
 
 
 class _OfImages(nn.Module):

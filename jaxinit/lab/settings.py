@@ -12,6 +12,7 @@ from jaxinit._initializer import Initializer
 from jaxinit.lab.model import NORMS, Norm
 from jaxinit.lab.networks import NAMES
 from jaxinit.lab.optimizers import optimizer_of
+from jaxinit.lab.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Settings:
     """What `compare` varies and what it holds fixed; checked when made.
 
     Attributes:
-      initializers: specs or initializers of the kernels, one or more.
+      initializers: of the kernels, or rules for all parameters; one or more.
       activation: name of the activation, as in `jaxinit.gain`.
       depth: number of layers or blocks, 2 or more for dense layers.
       width: outputs of every layer but the last, 1 or more.
@@ -41,7 +42,7 @@ class Settings:
       devices: that share the cells; it changes results by rounding only.
     """
 
-    initializers: tuple[Initializer, ...]
+    initializers: tuple[Initializer | Rules, ...]
     activation: str = "relu"
     depth: int = 20
     width: int = 64
@@ -80,6 +81,10 @@ class Settings:
         if self.devices > len(jax.devices()):
             rule = f"there are {len(jax.devices())} devices only."
             raise check.Unfit(rule, devices=self.devices)
+        for init in self.initializers if self.model == "mlp" else ():
+            if isinstance(init, Rules):
+                rule = "rules are for other models: all layers of mlp are drawn alike."
+                raise check.Unfit(rule, initializers=init)
         for name in ("initializers", "learning_rates"):
             given = getattr(self, name)
             if not given:

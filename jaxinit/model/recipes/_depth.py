@@ -172,7 +172,7 @@ def fixup(
     layers: int,
     *,
     convolutions: int = 2,
-    last: Patterns = ("**/conv2/kernel", "**/Conv_1/kernel"),
+    last: Patterns = ("**/*conv2/kernel", "**/Conv_1/kernel"),
     head: Patterns = ("**/head/*", "**/fc/*", "Dense_0/*"),
     branch: Patterns = ("**/*lock*/**/kernel",),
     skip: Patterns = ("**/*proj*/kernel", "**/*skip*/kernel", "**/downsample*/kernel"),
