@@ -18,8 +18,10 @@ from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, Scores, block_length
+from jaxinit.lab.health import health
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
+from jaxinit.lab.probe import Probe, moments, stacked
 from jaxinit.lab.rules import Rules, read
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.tasks import task_of
@@ -256,6 +258,8 @@ def train(
     scores: Scores = grid.scores()
     blocks = len(grid.losses)
     curves = np.array(grid.losses).reshape(blocks, *grid.shape)
+    # It compiles a program of its own, which only the files are worth.
+    judged = None if saves is None else health(task, grid.model, grid.initial)
     end = time.perf_counter()
     before = 0.0 if saves is None else saves.seconds
     return Comparison(
@@ -269,4 +273,8 @@ def train(
         final=jax.tree.map(grid.by_cell, grid.variables["params"]),
         interrupted=not grid.done,
         seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
+        probes=stacked([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
+        probe_steps=length
+        * np.array(moments(settings.steps // length)[: len(grid.probes)]),
+        health=judged,
     )

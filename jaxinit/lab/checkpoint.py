@@ -31,6 +31,7 @@ from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.comparison import device, versions
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Grid, block_length
+from jaxinit.lab.probe import Probe, apart, stacked
 from jaxinit.lab.rules import Rules
 from jaxinit.lab.settings import Settings
 
@@ -121,6 +122,7 @@ class Checkpoint:
         found = {
             "state": _numbered(grid.state),
             "losses": np.stack([np.asarray(loss) for loss in grid.losses]),
+            "probes": stacked(grid.probes)._asdict(),
             "seconds": np.array(self.seconds + time.perf_counter() - self._since),
         }
         with _held():
@@ -137,10 +139,15 @@ class Checkpoint:
     def _restore(self, grid: Grid, path: Path) -> None:
         from orbax.checkpoint.args import StandardRestore
 
-        losses = checkpointer().metadata(path).item_metadata["losses"]
+        saved = checkpointer().metadata(path).item_metadata
+        losses, probes = (
+            jax.tree.map(lambda array: np.empty(array.shape, array.dtype), saved[name])
+            for name in ("losses", "probes")
+        )
         like = {
             "state": _numbered(grid.state),
-            "losses": np.empty(losses.shape, losses.dtype),
+            "losses": losses,
+            "probes": probes,
             "seconds": np.zeros(()),
         }
         found = checkpointer().restore(path, args=StandardRestore(like))
@@ -148,6 +155,7 @@ class Checkpoint:
         new = [found["state"].get(str(i), leaf) for i, leaf in enumerate(leaves)]
         grid.state = jax.tree.unflatten(tree, new)
         grid.losses = tuple(found["losses"])
+        grid.probes = apart(Probe(**found["probes"]))
         self.seconds = float(found["seconds"])
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from jaxinit.lab.data import Task
 from jaxinit.lab.grid import Scores, Signals
+from jaxinit.lab.health import Health
+from jaxinit.lab.probe import Probe
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.statistics import (
@@ -58,6 +60,11 @@ class Comparison:
         # [initializers, seeds, learning rates, ...] per leaf
       interrupted: whether training ended before its last step.
       seconds: wall time of the parts of the run.
+      probes: signal, gradient and updates at a few moments of training.
+        # [initializers, seeds, learning rates, moments, layers]
+      probe_steps: the steps done at each moment. # [moments]
+      health: verdicts by initializer, the reason why there are none, or None where
+        nothing asked for them.
     """
 
     task: Task
@@ -70,6 +77,9 @@ class Comparison:
     final: Any
     interrupted: bool
     seconds: Seconds
+    probes: Probe
+    probe_steps: np.ndarray
+    health: list[Health] | str | None = None
 
     @property
     def steps_done(self) -> int:
@@ -227,6 +237,18 @@ class Comparison:
         split = _layers if self.settings.model == "mlp" else _leaves
         return split(before, name), split(after, name)
 
+    def _probes(self, index: int) -> dict[str, Any]:
+        """Returns what an initializer's probes measured at its best learning rate.
+
+        # lists of [seeds, moments, layers]
+        """
+        forward, gradient, update = (a[index, :, self.best[index]] for a in self.probes)
+        found = {"update_to_weight": update.tolist()}
+        if self.signals is not None:
+            signals = {"forward_stddev": forward, "gradient_stddev": gradient}
+            found = {k: array.tolist() for k, array in signals.items()} | found
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON types.
 
@@ -234,6 +256,7 @@ class Comparison:
         """
         s = self.settings
         effects, rates = self.against_best(), self.rates()
+        health = self.health if isinstance(self.health, list) else None
         initializers = []
         for i, init in enumerate(s.initializers):
             curves = [curve.tolist() for by_rate in self.curves[i] for curve in by_rate]
@@ -250,6 +273,8 @@ class Comparison:
                 "weights_after": _histogram(after),
                 "against_best": {k: e._asdict() for k, e in effects[i].items()},
                 "rates_that_train": rates[i]._asdict(),
+                "probes": self._probes(i),
+                "health": None if health is None else health[i].to_dict(),
                 "cells": cells,
             }
             initializers.append(entry)
@@ -269,6 +294,7 @@ class Comparison:
             "interrupted": self.interrupted,
             "steps_done": self.steps_done,
             "block_end_steps": self.steps.tolist(),
+            "probe_steps": self.probe_steps.tolist(),
             "seconds": self.seconds._asdict(),
             "versions": versions(),
             "device": device(),
@@ -352,7 +378,7 @@ def _leaves(params: Any, name: str) -> list[np.ndarray]:
 
 def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
     """Counts the finite entries of all kernels in bins of equal width."""
-    entries = np.concatenate([kernel.ravel() for kernel in kernels])
+    entries = np.concatenate([np.zeros(0), *(kernel.ravel() for kernel in kernels)])
     finite = entries[np.isfinite(entries)].astype(float)
     counts, edges = np.zeros(0), np.zeros(0)
     if finite.size and finite.min() == finite.max():  # too narrow a range for bins

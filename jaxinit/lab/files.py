@@ -25,10 +25,9 @@ def write(
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    pictures = plots(comparison)
     files: dict[str, str | bytes] = {"results.json": comparison.to_json()}
-    files |= {f"{name}.png": png for name, png in pictures.items()}
-    files["index.html"] = page(comparison, pictures, command)
+    files |= {f"{name}.png": png for name, png in plots(comparison).items()}
+    files["index.html"] = page(comparison, command)
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content
         write_bytes(directory / name, data)

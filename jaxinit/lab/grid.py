@@ -17,9 +17,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
-from jaxinit.lab.model import MLP, by_layer
+from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.optimizers import optimizer_of
+from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.rules import Rules
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
@@ -112,6 +113,12 @@ class Grid:
         self._rates = jax.device_put(self._filled_up(rates), self._placed)
         self.variables, self._state = self._start(self.initial)
         self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
+        rows = self._order[0]  # of every probe: probes differ by the weights alone
+        probe = probe_of(
+            model, self._loss, self._optimizer, self._x[rows], self._y[rows]
+        )
+        self._probe = jax.jit(self._on_cells(probe))
+        self.probes: tuple[Probe, ...] = (self._probe((*self.state, self._rates)),)
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
@@ -132,31 +139,10 @@ class Grid:
         # each [initializers, seeds, layers]
         """
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
+        signals = signals_of(model, self._loss, x, y)
 
         def one(variables: Any) -> tuple[jax.Array, jax.Array]:
-            def forward(perturbations: Any) -> Any:
-                z, seen = model.apply(
-                    {**variables, "perturbations": perturbations},
-                    x,
-                    train=True,
-                    mutable=["intermediates", "batch_stats"],
-                )
-                return self._loss(z, y), seen["intermediates"]
-
-            shapes = jax.eval_shape(
-                lambda: model.init(jax.random.key(0), x, train=True)
-            )
-            nothing = jax.tree.map(
-                lambda a: jnp.zeros(a.shape, a.dtype), shapes["perturbations"]
-            )
-            gradient, seen = jax.grad(forward, has_aux=True)(nothing)
-
-            def stddev(collection: Any) -> jax.Array:
-                return by_layer(
-                    collection, lambda block: jax.tree.leaves(block["z"])[0].std((1, 2))
-                )
-
-            return stddev(seen), stddev(gradient)
+            return signals(variables)
 
         found: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
         return found
@@ -230,11 +216,15 @@ class Grid:
             (variables, state), losses = block(
                 self.variables, self._state, (rows, keys)
             )
+            probes = self.probes
+            if len(self.losses) + 1 in moments(self.steps // length):
+                probes = (*probes, self._probe((variables, state, self._rates)))
             # One assignment: an interrupt finds all as before the block, or as after.
-            self.variables, self._state, self.losses = (
+            self.variables, self._state, self.losses, self.probes = (
                 variables,
                 state,
                 (*self.losses, losses),
+                probes,
             )
             yield np.asarray(losses)
 
@@ -248,16 +238,20 @@ class Grid:
             )
             return (variables, state), losses.mean()
 
+        trained, losses = self._on_cells(cell)((variables, state, self._rates))
+        return trained, losses[: self._cells]
+
+    def _on_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Returns a function of stacked cells that applies one of a cell to each."""
+
         def share(cells: Any) -> Any:
             together = self._together if self._together > 1 else None
             return jax.lax.map(cell, cells, batch_size=together)
 
         spec = PartitionSpec("cells")
-        on_devices = jax.shard_map(
+        return jax.shard_map(
             share, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
         )
-        trained, losses = on_devices((variables, state, self._rates))
-        return trained, losses[: self._cells]
 
     def _step(self, rate: jax.Array, carry: Any, order: Any) -> Any:
         """Takes one training step of one cell; all cells drop out the same."""

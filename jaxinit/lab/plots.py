@@ -1,30 +1,77 @@
-"""Plots of a comparison, as PNG."""
+"""Plots of a comparison: a panel for each initializer, all of one size and scale.
+
+A plot is a function of the comparison that returns how to draw the panel of the i-th
+initializer, in the colour that it has everywhere. Panels stand side by side in a PNG
+file, and each alone in the page.
+"""
 
 import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from jaxinit._panels import COLOURS, band, heatmap, histogram, note, png
+from jaxinit._panels import COLOURS, heatmap, histogram, note, png
 from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.statistics import interval, median
 
+Panel = Callable[[Axes, int], None]
+
+INK, MIDDLE, FAINT = "#1b1b1d", "#8a8a8b", "#d5d5d6"  # of text, marks, other curves
 _COLUMNS = 4
+_DECADES = 1e6  # that an axis reaches from the median: curves may leave the panel
+_PIXELS = 128  # of a heat map, in each direction
+
+
+class Plot(NamedTuple):
+    """A plot.
+
+    Attributes:
+      title: what it shows, in a heading.
+      text: how to read it.
+      panel: makes the function that draws one initializer's panel.
+    """
+
+    title: str
+    text: str
+    panel: Callable[[Comparison], Panel]
+
+
+def colour(index: int) -> str:
+    """Returns an initializer's colour in every plot."""
+    return COLOURS[index % len(COLOURS)]
 
 
 def plots(comparison: Comparison) -> dict[str, bytes]:
     """Draws every plot of a comparison; returns PNG files by name."""
-    drawn = {"signals": _signals} if comparison.signals else {}
-    drawn |= {
-        "weights": _weights,
-        "heatmaps": _heatmaps,
-        "biases": _biases,
+    return {
+        name: _png(comparison, plot) for name, plot in available(comparison).items()
     }
-    if len(comparison.steps):
-        drawn = {"loss": _loss, **drawn}
-    return {name: png(draw(comparison)) for name, draw in drawn.items()}
+
+
+def _png(comparison: Comparison, plot: Plot) -> bytes:
+    """Draws all panels of a plot, titled by their specs."""
+    specs = [repr(init) for init in comparison.settings.initializers]
+    columns = min(_COLUMNS, len(specs))
+    rows = -(-len(specs) // columns)
+    figure = Figure((3.1 * columns, 2.5 * rows + 0.5))
+    top = 1 - 0.75 / (2.5 * rows + 0.5)
+    figure.suptitle(textwrap.fill(plot.title, 34 * columns), fontsize=11)
+    figure.subplots_adjust(0.6 / (3.1 * columns), 0.35 / (2.5 * rows), 0.98, top)
+    figure.subplots_adjust(wspace=0.3, hspace=0.65)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    draw = plot.panel(comparison)
+    for i, axis in enumerate(axes):
+        axis.set_visible(i < len(specs))
+        if i < len(specs):
+            draw(axis, i)
+            spec = textwrap.wrap(specs[i], 38)[:2]
+            axis.set_title("\n".join(spec), fontsize=8, parse_math=False, pad=14)
+            axis.tick_params(labelsize=7)
+    return png(figure)
 
 
 def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
@@ -44,129 +91,318 @@ def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
     return png(figure)
 
 
-def _panels(
-    comparison: Comparison, title: str, share: bool
-) -> tuple[Figure, list[Axes]]:
-    """Makes a panel for each initializer, titled by its spec."""
-    specs = [repr(init) for init in comparison.settings.initializers]
-    columns = min(_COLUMNS, len(specs))
-    rows = -(-len(specs) // columns)
-    figure = Figure((3.1 * columns, 2.3 * rows + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
-    axes = list(grid.ravel())
-    for spec, axis in zip(specs, axes, strict=False):
-        axis.set_title(_wrapped(spec), fontsize=8)
-        axis.tick_params(labelsize=7)
-    for axis in axes[len(specs) :]:
-        axis.set_visible(False)
-    return figure, axes[: len(specs)]
+def _named(axis: Axes, across: str, up: str) -> None:
+    """Names the axes, the vertical one above its end, where it takes no width."""
+    axis.set_xlabel(across, fontsize=9, loc="right", labelpad=1)
+    axis.text(0, 1.03, up, transform=axis.transAxes, fontsize=9, va="bottom")
 
 
-def _wrapped(spec: str, width: int = 38) -> str:
-    return "\n".join(textwrap.wrap(spec, width))
+def _positive(values: np.ndarray) -> np.ndarray:
+    """Returns what a logarithm can show; nan for the rest."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def _loss(comparison: Comparison) -> Figure:
-    """Draws loss curves: each initializer before the grey ones of the others."""
-    title = "Training loss at the best learning rate: median and range over seeds"
-    figure, axes = _panels(comparison, title, share=True)
-    curves = comparison.at_best(comparison.curves)
+def _logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
+    axis.set_yscale("log")
+    axis.set_ylim(*limits)
+    _ticks(axis)
+
+
+def _ticks(axis: Axes) -> None:
+    """Marks few values of a logarithmic axis, at 1, 2 and 5 where it is short."""
+    low, high = axis.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.minorticks_off()
+
+
+def _scale(values: np.ndarray, least: float = 0.0) -> tuple[float, float]:
+    """Returns the limits of an axis: of all values, but some decades at most."""
+    seen = values[np.isfinite(values) & (values > 0)].astype(float)
+    if not seen.size:
+        return 0.1, 10.0
+    middle = float(np.median(seen))
+    low = max(float(seen.min()), middle / _DECADES, least)
+    high = min(float(seen.max()), middle * _DECADES)
+    return low / 1.5, max(high, low) * 1.5
+
+
+def _absent(axis: Axes, values: np.ndarray) -> None:
+    """Says why a panel is empty, if it is."""
+    low, high = axis.get_ylim()
+    with np.errstate(invalid="ignore"):
+        if ((values >= low) & (values <= high)).any():
+            return
+        why = "outside the panel" if np.isfinite(values).any() else "not finite"
+        note(axis, "zero" if (values == 0).any() else why, 0.5)
+
+
+def _mean_and_interval(values: np.ndarray) -> np.ndarray:
+    """Computes mean, low and high over seeds. # [seeds, ...] -> [3, ...]."""
+    flat = values.reshape(len(values), -1).astype(float)
+    each = [interval(column) for column in flat.T]
+    found = np.array([(one.mean, one.low, one.high) for one in each]).reshape(-1, 3)
+    return found.T.reshape(3, *values.shape[1:])
+
+
+def _losses_scale(comparison: Comparison, losses: np.ndarray) -> tuple[float, float]:
+    """Returns the limits of losses: those that explode leave the panel."""
     chance = comparison.task.chance
-    visible = curves[np.isfinite(curves) & (curves > 0)]
-    if visible.size:  # curves that explode leave the panel rather than flatten the rest
-        bottom = max(visible.min(), 1e-4 * chance)
-        axes[0].set_ylim(0.7 * bottom, max(8 * chance, 2 * bottom))
-    for i, axis in enumerate(axes):
-        axis.set_yscale("log")
-        axis.axhline(chance, color="#888888", linewidth=0.8, linestyle=":")
-        for other in curves:
-            median = np.median(other, axis=0)
+    low, high = _scale(np.append(losses.ravel(), chance), 1e-4 * chance)
+    return low, min(high, max(8 * chance, 3 * low))
+
+
+def _loss(comparison: Comparison) -> Panel:
+    steps, chance = comparison.steps, comparison.task.chance
+    curves = comparison.at_best(comparison.curves)
+    found = np.stack([_mean_and_interval(by_seed) for by_seed in curves])
+    limits = _losses_scale(comparison, found[:, 0])
+
+    def draw(axis: Axes, index: int) -> None:
+        _logarithmic(axis, limits)
+        axis.axhline(chance, color=MIDDLE, linewidth=0.8, linestyle=":")
+        for mean, _, _ in found:
+            axis.plot(steps, _positive(mean), color=FAINT, linewidth=0.7, zorder=0)
+        mean, low, high = found[index]
+        bottom = np.maximum(low, limits[0])  # an interval of a mean may reach below 0
+        axis.fill_between(steps, bottom, high, color=colour(index), alpha=0.25, lw=0)
+        axis.plot(steps, _positive(mean), color=colour(index), linewidth=1.8)
+        _absent(axis, mean)
+        _named(axis, "step", "training loss")
+
+    return draw
+
+
+def _loss_by_rate(comparison: Comparison) -> Panel:
+    medians = median(np.moveaxis(comparison.curves, -1, 1))  # [inits, blocks, rates]
+    limits = _losses_scale(comparison, medians)
+    order = np.argsort(comparison.settings.learning_rates)
+
+    def draw(axis: Axes, index: int) -> None:
+        _logarithmic(axis, limits)
+        axis.axhline(comparison.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
+        for rank, rate in enumerate(order):
             axis.plot(
-                comparison.steps, median, color="#d5d5d5", linewidth=0.7, zorder=0
+                comparison.steps,
+                _positive(medians[index, :, rate]),
+                color=colour(index),
+                linewidth=0.6 + 2 * (rank + 1) / len(order),
+                alpha=0.35 + 0.65 * (rank + 1) / len(order),
             )
-        band(axis, comparison.steps, curves[i], COLOURS[1])
-        top = axes[0].get_ylim()[1]
-        if not (np.isfinite(curves[i]) & (curves[i] < top)).any():
-            lost = not np.isfinite(curves[i]).any()
-            note(axis, "not finite" if lost else "above the panel")
-    figure.supxlabel("step", fontsize=9)
-    figure.supylabel("training loss (dotted: chance)", fontsize=9)
-    return figure
+        _absent(axis, medians[index])
+        _named(axis, "step", "training loss")
+
+    return draw
 
 
-def _signals(comparison: Comparison) -> Figure:
-    """Draws how signal and gradient change with depth, at initialisation."""
-    title = "Standard deviation by layer before training; 1 is healthy (band: seeds)"
-    figure, axes = _panels(comparison, title, share=True)
-    layers = np.arange(1, comparison.settings.depth + 1)
-    assert comparison.signals is not None
-    forward, gradient = comparison.signals
-    lines = {
-        "signal, over the first layer's": (COLOURS[1], forward, forward[..., :1]),
-        "gradient, over the last layer's": (COLOURS[9], gradient, gradient[..., -1:]),
-    }
-    for colour, above, below in lines.values():
-        with np.errstate(all="ignore"):
-            ratio = above.astype(float) / below.astype(float)
-        for i, axis in enumerate(axes):
-            band(axis, layers, ratio[i], colour)
-    for i, axis in enumerate(axes):
+def _sensitivity(comparison: Comparison) -> Panel:
+    rates = np.array(comparison.settings.learning_rates)
+    order = np.argsort(rates)
+    rates, losses = rates[order], comparison.ranked_loss[..., order]
+    found = np.stack([_mean_and_interval(by_seed) for by_seed in losses])
+    limits = _losses_scale(comparison, found[:, 0])
+
+    def draw(axis: Axes, index: int) -> None:
+        _logarithmic(axis, limits)
+        axis.set_xscale("log")
+        axis.set_xlim(rates[0] / 1.5, rates[-1] * 1.5)
+        axis.set_xticks(rates[:: -(-len(rates) // 4)], minor=False)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.minorticks_off()
+        axis.axhline(comparison.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
+        for mean, _, _ in found:
+            axis.plot(rates, _positive(mean), color=FAINT, linewidth=0.7, zorder=0)
+        mean, low, high = found[index]
+        ends = np.maximum(low, limits[0]), high
+        axis.vlines(rates, *ends, color=colour(index), alpha=0.35, linewidth=5)
+        axis.plot(rates, _positive(mean), "o-", color=colour(index), ms=4, lw=1.8)
+        lost = rates[np.isinf(losses[index]).any(axis=0)]
+        height = np.full(len(lost), 0.94)
+        axis.plot(
+            lost, height, "x", color=INK, ms=5, transform=axis.get_xaxis_transform()
+        )
+        _named(axis, "learning rate", "final loss")
+
+    return draw
+
+
+def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
+    """Draws values by layer, a line for each moment.
+
+    # values: [initializers, seeds, moments, layers]
+    """
+    with np.errstate(invalid="ignore"):
+        middle = np.median(values.astype(float), axis=1)
+    limits = _scale(middle if mark is None else np.append(middle.ravel(), mark))
+
+    def draw(axis: Axes, index: int) -> None:
+        _logarithmic(axis, limits)
+        layers, last = np.arange(1, values.shape[-1] + 1), len(middle[index]) - 1
+        if mark is not None:
+            axis.axhline(mark, color=MIDDLE, linewidth=0.8, linestyle=":")
+        for moment, line in enumerate(middle[index]):
+            style = (
+                {"linestyle": "--", "linewidth": 1.3, "color": INK}
+                if moment == 0
+                else {"linewidth": 2.0, "marker": ".", "markersize": 4}
+                if moment == last
+                else {"linewidth": 1.0, "alpha": 0.25 + 0.5 * moment / last}
+            )
+            axis.plot(layers, _positive(line), **{"color": colour(index), **style})
+        axis.set_xlim(0.5, layers[-1] + 0.5)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _absent(axis, middle[index])
+        _named(axis, "layer", up)
+
+    return draw
+
+
+def _signals(comparison: Comparison) -> Panel:
+    forward = comparison.at_best(comparison.probes.forward)
+    return _through_training(forward, "standard deviation", None)
+
+
+def _gradients(comparison: Comparison) -> Panel:
+    gradient = comparison.at_best(comparison.probes.gradient)
+    return _through_training(gradient, "standard deviation", None)
+
+
+def _updates(comparison: Comparison) -> Panel:
+    update = comparison.at_best(comparison.probes.update)
+    return _through_training(update, "‖change‖ / ‖weights‖", 1e-3)
+
+
+def _entries(comparison: Comparison, name: str) -> Panel:
+    def draw(axis: Axes, index: int) -> None:
+        before, after = getattr(comparison, name)(index)
+        for arrays, shade in ((before, MIDDLE), (after, colour(index))):
+            values = np.concatenate([np.zeros(0), *(a.ravel() for a in arrays)])
+            histogram(axis, values, shade, "", bins=60)
         axis.set_yscale("log")
-        axis.set_ylim(1e-6, 1e6)
-        axis.axhline(1, color="#888888", linewidth=0.8, linestyle=":")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if not (forward[i, :, -1] > 0).any():
-            note(axis, "the signal is zero")
-    handles = [
-        Line2D([], [], color=line[0], label=label) for label, line in lines.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
-    return figure
+        _ticks(axis)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        _named(axis, "value", "density")
+
+    return draw
 
 
-def _weights(comparison: Comparison) -> Figure:
-    """Draws histograms of all kernel entries, before and after training."""
-    title = "Kernel entries before and after training (first seed, best learning rate)"
-    figure, axes = _panels(comparison, title, share=False)
-    for i, axis in enumerate(axes):
-        for kernels, colour, label in zip(
-            comparison.kernels(i),
-            (COLOURS[4], COLOURS[0]),
-            ("before", "after"),
-            strict=True,
-        ):
-            histogram(axis, np.concatenate([k.ravel() for k in kernels]), colour, label)
-        axis.set_yscale("log")
-        axis.legend(fontsize=6)
-    figure.supylabel("density", fontsize=9)
-    return figure
-
-
-def _heatmaps(comparison: Comparison) -> Figure:
-    """Draws the kernel of the middle layer, before training and after."""
-    layer = len(comparison.kernels(0)[0]) // 2
-    title = f"Kernel of layer {layer + 1}: before (left) and after training (right)"
-    figure, axes = _panels(comparison, title, share=False)
-    for i, axis in enumerate(axes):
+def _heatmaps(comparison: Comparison) -> Panel:
+    def draw(axis: Axes, index: int) -> None:
         axis.set_axis_off()
-        for kernels, left in zip(comparison.kernels(i), (0.0, 0.49), strict=True):
-            inner = axis.inset_axes((left, 0, 0.46, 1))
+        before, after = comparison.kernels(index)
+        for kernels, left, when in ((before, 0.0, "before"), (after, 0.52, "after")):
+            inner = axis.inset_axes((left, 0, 0.48, 0.97))
             inner.set_xticks([])
             inner.set_yticks([])
-            heatmap(inner, kernels[layer])
-    return figure
+            inner.set_title(when, fontsize=8, loc="left", pad=2)
+            if kernels:
+                _matrix(inner, kernels[len(kernels) // 2])
+
+    return draw
 
 
-def _biases(comparison: Comparison) -> Figure:
-    """Draws the root mean square of the biases by layer, after training."""
-    title = "Root mean square of the biases by layer after training (all start at zero)"
-    figure, axes = _panels(comparison, title, share=False)
-    for i, axis in enumerate(axes):
-        _, after = comparison.biases(i)
-        size = np.array([np.sqrt(np.mean(b.astype(float) ** 2)) for b in after])
-        axis.bar(np.arange(1, len(size) + 1), np.where(np.isfinite(size), size, 0))
-        if not np.isfinite(size).all():
-            note(axis, "not finite")
-    figure.supxlabel("layer", fontsize=9)
-    return figure
+def _bias_maps(comparison: Comparison) -> Panel:
+    def draw(axis: Axes, index: int) -> None:
+        _, after = comparison.biases(index)
+        rows = [bias.ravel()[:_PIXELS].astype(float) for bias in after]
+        matrix = np.full((len(rows), max(map(len, rows))), np.nan)
+        for row, bias in zip(matrix, rows, strict=True):
+            row[: len(bias)] = bias
+        _matrix(axis, matrix)
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _named(axis, "unit", "layer")
+
+    return draw
+
+
+def _matrix(axis: Axes, weight: np.ndarray) -> None:
+    """Draws a weight as a matrix, of large ones every few rows and columns."""
+    matrix = weight.reshape(-1, weight.shape[-1])
+    rows, columns = (-(-size // _PIXELS) for size in matrix.shape)
+    heatmap(axis, matrix[::rows, ::columns]).set_interpolation("none")
+
+
+_MOMENTS = (
+    "Dashed: before training; thin to thick: through training; thickest: at the end."
+)
+_PLOTS = {
+    "loss": Plot(
+        "Training loss at the best learning rate",
+        "Mean over seeds, and the 95 % interval of that mean as a band. Grey: the "
+        "other initializers. A curve that stays on the dotted line has learnt nothing "
+        "but the frequencies of the classes, or the mean of the targets.",
+        _loss,
+    ),
+    "loss_by_rate": Plot(
+        "Training loss at every learning rate",
+        "Median over seeds; the thicker the line, the larger the learning rate.",
+        _loss_by_rate,
+    ),
+    "sensitivity": Plot(
+        "Learning-rate sensitivity",
+        "Final training loss against the learning rate: mean over seeds, and its 95 % "
+        "interval as a bar. A cross marks a rate at which a seed or more diverged; "
+        "then there is no mean. Dotted: chance.",
+        _sensitivity,
+    ),
+    "signals": Plot(
+        "Signal by layer, through training",
+        "Standard deviation of each layer's output, before its activation; median "
+        f"over seeds. {_MOMENTS} A level dashed line is healthy; one that leaves the panel "
+        "vanishes or explodes.",
+        _signals,
+    ),
+    "gradients": Plot(
+        "Gradient by layer, through training",
+        f"Standard deviation of the gradient with respect to each layer's output; "
+        f"median over seeds. {_MOMENTS}",
+        _gradients,
+    ),
+    "updates": Plot(
+        "Update-to-weight ratio by layer, through training",
+        f"Norm of the change that one step makes to a kernel, over the norm of the "
+        f"kernel; median over seeds. {_MOMENTS} Dotted: 1e-3, a usual size; far above "
+        "it weights are overwritten, far below they hardly learn.",
+        _updates,
+    ),
+    "weights": Plot(
+        "Kernel entries before and after training",
+        "Grey: before; in colour: after. First seed, best learning rate.",
+        lambda comparison: _entries(comparison, "kernels"),
+    ),
+    "heatmaps": Plot(
+        "The kernel in the middle of the network",
+        "Red above zero, blue below. Equal columns are equal units: the symmetry that "
+        "training cannot break. First seed, best learning rate.",
+        _heatmaps,
+    ),
+    "biases": Plot(
+        "Bias entries before and after training",
+        "Grey: before; in colour: after. First seed, best learning rate.",
+        lambda comparison: _entries(comparison, "biases"),
+    ),
+    "bias_maps": Plot(
+        "Biases after training, by layer and unit",
+        "Red above zero, blue below. First seed, best learning rate.",
+        _bias_maps,
+    ),
+}
+
+
+def available(comparison: Comparison) -> dict[str, Plot]:
+    """Returns the plots that a comparison has data for, by name."""
+    missing = set()
+    if not len(comparison.steps):
+        missing |= {"loss", "loss_by_rate"}
+    if len(comparison.settings.learning_rates) == 1:
+        missing |= {"loss_by_rate", "sensitivity"}
+    if comparison.signals is None:
+        missing |= {"signals", "gradients"}
+    if not comparison.biases(0)[0]:
+        missing |= {"biases", "bias_maps"}
+    if not comparison.kernels(0)[0]:
+        missing |= {"weights", "heatmaps"}
+    return {name: plot for name, plot in _PLOTS.items() if name not in missing}
