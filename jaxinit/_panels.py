@@ -53,6 +53,7 @@ def histogram(
     colour: str,
     label: str | None = None,
     bins: int = 80,
+    outline: bool = False,
 ) -> None:
     """Draws a density of the finite values, or a note where there are none."""
     finite = values[np.isfinite(values)].astype(float)
@@ -70,8 +71,8 @@ def histogram(
             finite,
             bins,
             density=True,
-            histtype="stepfilled",
-            alpha=0.55,
+            histtype="step" if outline else "stepfilled",
+            alpha=None if outline else 0.55,
             color=colour,
             label=label,
         )

@@ -108,8 +108,9 @@ def test_compare_writes_files_and_prints_only_json(compare, capsys, tmp_path):
 def test_compare_says_where_it_wrote(compare, capsys, tmp_path):
     assert main([*compare, "--init", "zeros()", "--out", str(tmp_path)]) == 0
     out, _ = capsys.readouterr()
-    names = "results.json, loss.png, signals.png, weights.png, heatmaps.png, biases.png"
-    assert f"Written to {tmp_path}: {names}, index.html" in out
+    plots = ("loss", "signals", "gradients", "updates", "weights", "heatmaps")
+    names = ", ".join(f"{name}.png" for name in (*plots, "biases", "bias_maps"))
+    assert f"Written to {tmp_path}: results.json, {names}, index.html" in out
     assert "Add --out" not in out
 
 

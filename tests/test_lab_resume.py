@@ -55,10 +55,12 @@ def programs(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def short():
-    """Lets the blocks of thirty steps have five, and leaves out the plots."""
+    """Lets the blocks of thirty steps have five, and leaves out plots and verdicts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
+        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
+        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
         yield
 
 
@@ -125,7 +127,8 @@ def saves(out):
 
 def assert_same(one, two):
     """All that was measured is equal, bit for bit."""
-    for name in ("signals", "scores", "initial", "final", "curves", "steps"):
+    names = ("signals", "scores", "initial", "final", "curves", "steps")
+    for name in (*names, "probes", "probe_steps"):
         ours, theirs = (jax.tree.leaves(getattr(result, name)) for result in (one, two))
         for a, b in zip(ours, theirs, strict=True):
             assert a.dtype == b.dtype

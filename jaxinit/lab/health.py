@@ -108,10 +108,10 @@ def _perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
     z = x
     for i in range(model.depth):
         name, last = f"layer{i + 1}", i == model.depth - 1
-        features, norm = (model.outputs, "none") if last else (model.width, model.norm)
+        features = model.outputs if last else model.width
         variables = {"params": params[name]}
         variables |= {k: part[name] for k, part in rest.items() if name in part}
-        block = Block(features, zeros, norm)
+        block = Block(features, zeros, "none" if last else model.norm)
         z, _ = block.apply(
             variables, model.activation(z) if i else z, True, mutable=["batch_stats"]
         )

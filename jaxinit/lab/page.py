@@ -75,7 +75,7 @@ def _facts(comparison: Comparison) -> list[str]:
 
 def _keys(row: Row) -> list[str]:
     """Returns what a click sorts by, column by column; nothing for what is missing."""
-    values = [
+    values: list[str | float | None] = [
         row.initializer,
         row.learning_rate,
         row.forward_ratio,
@@ -87,10 +87,12 @@ def _keys(row: Row) -> list[str]:
         row.rates_that_train,
         row.diverged,
     ]
-    return [value if isinstance(value, str) else _key(value) for value in values]
+    return [_key(value) for value in values]
 
 
-def _key(value: float | None) -> str:
+def _key(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return value
     if value is None or math.isnan(value):
         return ""
     if math.isinf(value):

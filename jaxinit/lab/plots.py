@@ -7,7 +7,7 @@ file, and each alone in the page.
 
 import textwrap
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -243,7 +243,7 @@ def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
         if mark is not None:
             axis.axhline(mark, color=MIDDLE, linewidth=0.8, linestyle=":")
         for moment, line in enumerate(middle[index]):
-            style = (
+            style: dict[str, Any] = (
                 {"linestyle": "--", "linewidth": 1.3, "color": INK}
                 if moment == 0
                 else {"linewidth": 2.0, "marker": ".", "markersize": 4}
@@ -277,9 +277,10 @@ def _updates(comparison: Comparison) -> Panel:
 def _entries(comparison: Comparison, name: str) -> Panel:
     def draw(axis: Axes, index: int) -> None:
         before, after = getattr(comparison, name)(index)
-        for arrays, shade in ((before, MIDDLE), (after, colour(index))):
+        for arrays, outline in ((after, False), (before, True)):
             values = np.concatenate([np.zeros(0), *(a.ravel() for a in arrays)])
-            histogram(axis, values, shade, "", bins=60)
+            shade, label = (INK, "") if outline else (colour(index), None)
+            histogram(axis, values, shade, label, 60, outline)
         axis.set_yscale("log")
         _ticks(axis)
         axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -351,8 +352,8 @@ _PLOTS = {
     "signals": Plot(
         "Signal by layer, through training",
         "Standard deviation of each layer's output, before its activation; median "
-        f"over seeds. {_MOMENTS} A level dashed line is healthy; one that leaves the panel "
-        "vanishes or explodes.",
+        f"over seeds. {_MOMENTS} A level dashed line is healthy; one that leaves the "
+        "panel vanishes or explodes.",
         _signals,
     ),
     "gradients": Plot(
@@ -370,7 +371,7 @@ _PLOTS = {
     ),
     "weights": Plot(
         "Kernel entries before and after training",
-        "Grey: before; in colour: after. First seed, best learning rate.",
+        "Outlined: before; filled: after. First seed, best learning rate.",
         lambda comparison: _entries(comparison, "kernels"),
     ),
     "heatmaps": Plot(
@@ -381,7 +382,7 @@ _PLOTS = {
     ),
     "biases": Plot(
         "Bias entries before and after training",
-        "Grey: before; in colour: after. First seed, best learning rate.",
+        "Outlined: before; filled: after. First seed, best learning rate.",
         lambda comparison: _entries(comparison, "biases"),
     ),
     "bias_maps": Plot(

@@ -6,6 +6,7 @@ light and in the dark.
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -16,7 +17,7 @@ from jaxinit._panels import COLOURS
 from jaxinit.lab.plots import FAINT, INK, MIDDLE, Panel
 
 _WIDTH, _HEIGHT = 200, 150  # units, of which a reader's screen shows about one pixel
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it has the page's font, and is small
     "svg.hashsalt": "jaxinit",  # names of parts are equal in every run
     "image.composite_image": False,

@@ -1,0 +1,367 @@
+"""The page of a comparison, and what it needs measured: probes and verdicts."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import jax
+import jax.numpy as jnp
+import matplotlib.image
+import numpy as np
+import pytest
+from test_lab import classes_and_rows, layers_of, relu_network
+
+import jaxinit
+from jaxinit import lab
+from jaxinit.lab.data import make_task
+from jaxinit.lab.grid import Grid, batches
+from jaxinit.lab.health import Health, health
+from jaxinit.lab.model import MLP
+from jaxinit.lab.networks import Network
+from jaxinit.lab.page import page
+from jaxinit.lab.plots import available, plots
+from jaxinit.lab.probe import apart, kernel_names, moments, stacked
+from jaxinit.lab.settings import Settings
+
+EVIL = "</script><img src=x onerror=alert(1)>$^{"
+SMALL = {"width": 8, "seeds": 2, "batch_size": 16, "learning_rates": (1e-2, 1e30)}
+RATE = 0.01
+
+
+@jaxinit.initializer
+def evil(text=""):
+    """A user's initializer, whose spec is hostile."""
+
+    def draw(key, shape, dtype):
+        return jnp.full(shape, 0.1, dtype)
+
+    return draw
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    y, x = classes_and_rows()
+    return make_task("<b>clusters</b> & $^{", x, y)
+
+
+@pytest.fixture(scope="module")
+def result(clusters, tmp_path_factory):
+    """A run of which half the cells fail, into a directory."""
+    out = tmp_path_factory.mktemp("run")
+    inits = ["he_normal()", evil(text=EVIL), "normal(stddev=10000.0)"]
+    given = {"depth": 4, "steps": 60, "out": out, "data": clusters}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
+        return lab.compare(inits, **SMALL, **given), out
+
+
+@pytest.fixture(scope="module")
+def text(result):
+    return page(result[0], f"jaxinit compare --init '{EVIL}'")
+
+
+class Structure(HTMLParser):
+    """Reads a page; fails where a tag is not closed."""
+
+    VOID = {"meta", "br", "img", "link", "input"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.addresses, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[k] for k in ("src", "href", "srcset") if k in found]
+        assert not any(name.startswith("on") for name in found)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    def count(self, tag, **wanted):
+        return sum(
+            name == tag and wanted.items() <= found.items() for name, found in self.tags
+        )
+
+
+def test_the_page_is_well_formed_and_needs_no_other_file(text):
+    found = Structure(text)
+    assert len(set(found.ids)) == len(found.ids)
+    assert "http://" not in text and "https://" not in text and "@import" not in text
+    for address in [*found.addresses, *re.findall(r"url\(([^)]*)", text)]:
+        assert address.startswith(("#", "data:image/png;base64,"))
+    inside = {address[1:] for address in found.addresses if address.startswith("#")}
+    inside |= set(re.findall(r"url\(#([^)]*)", text))
+    assert inside <= set(found.ids)
+    assert "default-src 'none'" in text and len(text) < 3_000_000
+
+
+def test_the_page_has_every_section(result, text):
+    found, comparison = Structure(text), result[0]
+    assert set(available(comparison)) - {"loss_by_rate"} <= set(found.ids)
+    assert {"run", "results", "verdicts", "repeat"} <= set(found.ids)
+    assert found.count("svg", role="img") == 3 * len(available(comparison)) == 30
+    assert all(a.get("aria-label") for tag, a in found.tags if tag == "svg")
+    assert found.count("tr") == 2 * (1 + 3)
+    words = " ".join(found.words)
+    for part in ("Training loss", "healthy", "symmetric", "jaxinit compare --init"):
+        assert part in words
+    assert "Moments: step 0, step 20, step 60." in words and "Interrupted" not in words
+
+
+def test_hostile_names_are_text(result, text):
+    found = Structure(text)
+    assert found.count("script") == 1 and not found.count("img") and "<b>" not in text
+    assert repr(result[0].settings.initializers[1]) in found.words
+    assert any("<b>clusters</b> & $^{" in word for word in found.words)
+
+
+def test_pictures_are_right_in_the_light_and_in_the_dark(text):
+    assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
+    pictures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "currentColor" in pictures and "var(--c0)" in pictures
+    # No colour but the page's, and no ground; heat maps are images.
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", pictures)) <= {"#ffffff"}
+
+
+def test_columns_sort_by_numbers_and_missing_ones_are_empty(result, text):
+    keys = [a["data-key"] for _, a in Structure(text).tags if "data-key" in a]
+    rows = [keys[i : i + 10] for i in range(0, 30, 10)]
+    for keys, row in zip(rows, result[0].rows(), strict=True):
+        assert keys[0] == row.initializer and float(keys[1]) == row.learning_rate
+        assert (keys[4] == "") == (row.steps_to_target is None)
+        assert (keys[8] == "") == math.isnan(row.rates_that_train)
+    assert all(math.isfinite(float(key)) for key in rows[0][1:])
+
+
+def test_plots_are_files_too(result):
+    files = plots(result[0])
+    assert list(files) == list(available(result[0]))
+    assert all(file.startswith(b"\x89PNG\r\n") for file in files.values())
+
+
+def altered(comparison, name):
+    """Returns the comparison as it would be in an unhappy case."""
+    nan = {"probes": jax.tree.map(lambda a: np.full_like(a, np.nan), comparison.probes)}
+    scores = jax.tree.map(lambda a: np.full_like(a, np.nan), comparison.scores)
+    nan |= {"scores": scores, "curves": np.full_like(comparison.curves, np.nan)}
+    nothing = {"curves": comparison.curves[..., :0], "steps": comparison.steps[:0]}
+    nothing |= {"probes": jax.tree.map(lambda a: a[..., :1, :], comparison.probes)}
+    cases = {
+        "diverged": nan
+        | {"final": jax.tree.map(lambda a: a * np.nan, comparison.final)},
+        "interrupted": {"interrupted": True},
+        "nothing": nothing | {"interrupted": True, "probe_steps": np.zeros(1, int)},
+        "refused": {"health": "check(model='<i>'): has no layer."},
+        "network": {"signals": None, "health": None},
+    }
+    return dataclasses.replace(comparison, **cases[name])
+
+
+@pytest.mark.parametrize(
+    "case, said, unsaid",
+    [
+        ("diverged", "not finite", "Interrupted"),
+        ("interrupted", "Interrupted: 60 of 60 steps", "There are none"),
+        ("nothing", "Interrupted: 0 of 60 steps", "Training loss at"),
+        (
+            "refused",
+            "does not apply to this model. check(model='<i>')",
+            "healthy</span>",
+        ),
+        ("network", "Update-to-weight ratio", "Signal by layer"),
+    ],
+)
+def test_unhappy_runs_have_a_page(result, case, said, unsaid):
+    found = Structure(page(altered(result[0], case), ""))
+    words = "".join(found.words)
+    assert said in words and unsaid not in words
+
+
+def test_one_initializer_seed_and_rate_have_a_page(clusters):
+    given = {**SMALL, "seeds": 1, "learning_rates": (0.01,), "depth": 2, "steps": 1}
+    found = lab.compare(["zeros()"], data=clusters, **given)
+    assert set(available(found)) & {"loss_by_rate", "sensitivity"} == set()
+    assert found.health is None and "Verdicts" not in page(found, "")
+
+
+# What is measured.
+
+
+@pytest.mark.parametrize(
+    "blocks, found",
+    [(1, (0, 1)), (2, (0, 1, 2)), (3, (0, 1, 3)), (16, (0, 1, 4, 8, 16))],
+)
+def test_moments_are_few_and_have_both_ends(blocks, found):
+    assert moments(blocks) == found
+
+
+def test_probes_are_those_of_a_step_by_hand(clusters):
+    inits = (jaxinit.parse("he_normal()"),)
+    grid = Grid(
+        clusters, MLP(4, 8, 3, jax.nn.relu, "none"), inits, 2, (RATE,), "sgd", 16, 30
+    )
+    for _ in grid.run():
+        pass
+    assert len(grid.probes) == 3
+    rows = batches(len(clusters.x_train), 16, 30)[0]
+    x, y = clusters.x_train[rows], clusters.y_train[rows]
+    trained = jax.tree.map(grid.by_cell, grid.variables["params"])
+    start = jax.tree.map(lambda a: np.asarray(a)[:, :, None], grid.initial["params"])
+    for probe, params in ((grid.probes[0], start), (grid.probes[-1], trained)):
+        probe = jax.tree.map(grid.by_cell, probe)
+        for seed in (0, 1):
+            layers = layers_of(params, 0, seed, 0)
+            _, outputs, slopes, of_parameters = relu_network(layers, x, y)
+            ratios = [
+                RATE * np.linalg.norm(slope[0]) / np.linalg.norm(kernel)
+                for slope, (kernel, _) in zip(of_parameters, layers, strict=True)
+            ]
+            hands = [z.std() for z in outputs], [s.std() for s in slopes], ratios
+            for ours, hand in zip(probe, hands, strict=True):
+                np.testing.assert_allclose(ours[0, seed, 0], hand, rtol=2e-4)
+
+
+def test_probes_can_be_stacked_and_taken_apart(result):
+    probe = jax.tree.map(lambda a: np.moveaxis(a, 3, 0), result[0].probes)
+    again = stacked(apart(probe))
+    jax.tree.map(np.testing.assert_array_equal, probe, again)
+
+
+def test_probes_are_in_the_results(result):
+    comparison, out = result
+    assert comparison.probe_steps.tolist() == [0, 20, 60]
+    found = json.loads((out / "results.json").read_text())
+    assert found == comparison.to_dict() and found["probe_steps"] == [0, 20, 60]
+    entry = found["initializers"][0]
+    for name in ("forward_stddev", "gradient_stddev", "update_to_weight"):
+        assert np.shape(entry["probes"][name]) == (2, 3, 4)
+    assert [e["health"]["condition"] for e in found["initializers"]] == [
+        *("healthy", "symmetric", "exploding")
+    ]
+
+
+def test_networks_have_updates_of_every_kernel(clusters):
+    given = {**SMALL, "depth": 3, "steps": 2, "model": "coordinate", "batch_size": 8}
+    found = lab.compare(["he_normal()"], data=clusters, **given)
+    names = kernel_names(jax.tree.map(lambda a: a[0, 0], found.initial))
+    assert names == ["Dense_0/kernel", "Dense_1/kernel", "Dense_2/kernel"]
+    assert found.probes.update.shape == (1, 2, 2, 2, 3)
+    assert np.isnan(found.probes.forward).all()
+    probes = found.to_dict()["initializers"][0]["probes"]
+    assert list(probes) == ["update_to_weight"]
+
+
+def test_verdicts_agree_with_check_of_the_same_network(clusters):
+    model = MLP(3, 8, 3, jnp.tanh, "layer")
+    inits = tuple(map(jaxinit.parse, ("glorot_normal()", "zeros()")))
+    x = jnp.asarray(clusters.x_train[:1])
+    keys = jax.vmap(jax.random.key)(jnp.arange(2))
+    drawn = [
+        jax.vmap(lambda key, i=i: model.clone(kernel_init=i).init(key, x))(keys)
+        for i in inits
+    ]
+    initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
+    initial.pop("perturbations", None)
+    found = health(clusters, model, {"params": initial["params"]})
+    rows = jnp.asarray(clusters.x_train)
+    for init, one in zip(inits, found, strict=True):
+        module = model.clone(kernel_init=init)
+        report = jaxinit.check(module, rows, key=jax.random.key(0), seeds=2, jacobian=0)
+        assert one.condition == report.condition
+        assert isinstance(one, Health) and bool(one.findings) != report.healthy
+
+
+def test_models_that_check_cannot_take_say_why(clusters):
+    def apply(variables, x):
+        return jnp.zeros((len(x), 3)) + variables["params"]["kernel"][0, 0]
+
+    model = Network(None, apply, lambda variables, x, key: (apply(variables, x), {}))
+    found = health(clusters, model, {"params": {"kernel": jnp.ones((1, 1, 2, 2))}})
+    assert isinstance(found, str) and "has no layer" in found
+
+
+def test_settings_are_not_changed_by_what_is_measured():
+    names = {field.name for field in dataclasses.fields(Settings)}
+    assert not names & {"probes", "health"}
+
+
+# In a browser.
+
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+ASK = """<script>
+addEventListener("load", () => {
+  const wide = document.documentElement.scrollWidth - innerWidth;
+  const order = () => [...document.querySelectorAll("#table tbody tr")]
+    .map(row => row.cells[5].dataset.key).join(" ");
+  const heads = [...document.querySelectorAll("#table thead th")];
+  const orders = [order()];
+  for (const click of [5, 5, 5]) {
+    heads[click].querySelector("button").click();
+    orders.push(heads[click].getAttribute("aria-sort") + " " + order());
+  }
+  const texts = [...document.querySelectorAll("svg text")]
+    .filter(text => text.checkVisibility())
+    .map(text => text.getBoundingClientRect().height);
+  document.title = JSON.stringify({wide, orders, least: Math.min(...texts)});
+});
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
+    fixed = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+
+    def run(*options):
+        words = [found, *fixed, "--enable-logging=stderr", *map(str, options)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and "CONSOLE" not in done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
+    path = tmp_path / "index.html"
+    path.write_text(text.replace("</body>", ASK))
+    dom = browser("--dump-dom", f"--window-size={width},900", path.as_uri())
+    title = re.search("<title>(.*?)</title>", dom)[1]
+    found = json.loads(title)
+    assert found["wide"] <= 0 and found["least"] > 8
+    before, *orders = (order.split() for order in found["orders"])
+    assert [order[0] for order in orders] == ["ascending", "descending", "ascending"]
+    numbers = [[float(key) for key in order[1:]] for order in orders]
+    assert numbers[0] == sorted(map(float, before)) == numbers[1][::-1] == numbers[2]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_is_light_or_dark_in_a_browser(browser, text, tmp_path, dark):
+    (tmp_path / "index.html").write_text(text)
+    file = tmp_path / "page.png"
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    options = [f"--screenshot={file}", "--window-size=390,2400", scheme]
+    browser(*options, (tmp_path / "index.html").as_uri())
+    pixels = matplotlib.image.imread(file)[..., :3]
+    assert pixels.shape[1] == 390 and (pixels[0, 0].mean() < 0.2) == dark
+    assert pixels.std() > 0.05  # there is something on it
