@@ -92,3 +92,20 @@ def heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
     limit = float(np.quantile(finite, 0.995)) if finite.size else 1.0
     limit = limit or float(finite.max(initial=0)) or 1.0
     return axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+
+
+def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
+    """Draws the entries of one weight, as a PNG file.
+
+    Their histogram and their places.
+    """
+    figure = Figure((9, 3.6), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    left, right = figure.subplots(1, 2)
+    histogram(left, weight.ravel(), COLOURS[1], "weights")
+    left.set_xlabel("value")
+    left.set_ylabel("density")
+    figure.colorbar(heatmap(right, weight), ax=right)
+    right.set_xlabel("last axis")
+    right.set_ylabel("all other axes")
+    return png(figure)

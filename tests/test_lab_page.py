@@ -25,7 +25,6 @@ from jaxinit.lab.networks import Network
 from jaxinit.lab.page import page
 from jaxinit.lab.plots import available, plots
 from jaxinit.lab.probe import apart, kernel_names, moments, stacked
-from jaxinit.lab.settings import Settings
 
 EVIL = "</script><img src=x onerror=alert(1)>$^{"
 SMALL = {"width": 8, "seeds": 2, "batch_size": 16, "learning_rates": (1e-2, 1e30)}
@@ -296,11 +295,6 @@ def test_models_that_check_cannot_take_say_why(clusters):
     model = Network(None, apply, lambda variables, x, key: (apply(variables, x), {}))
     found = health(clusters, model, {"params": {"kernel": jnp.ones((1, 1, 2, 2))}})
     assert isinstance(found, str) and "has no layer" in found
-
-
-def test_settings_are_not_changed_by_what_is_measured():
-    names = {field.name for field in dataclasses.fields(Settings)}
-    assert not names & {"probes", "health"}
 
 
 # In a browser.

@@ -86,7 +86,7 @@ def run(given: argparse.Namespace) -> int:
             table.add_row(name, "–" if value is None else f"{value:.6g}")
         console().print(table)
     if given.plot is not None:
-        from jaxinit.lab.plots import histogram_and_heatmap
+        from jaxinit._panels import histogram_and_heatmap
 
         if not weight.size or np.iscomplexobj(weight):
             raise BadInput("a plot needs a real weight with entries.")

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit._check import Unfit
 from jaxinit.initializers import zeros
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, Block
@@ -79,8 +78,8 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
         statistics = jax.device_get(
             every(jax.tree.map(lambda a: a[:, :SEEDS], initial))
         )
-    except (Unfit, NotImplementedError) as error:
-        return str(error)
+    except Exception as error:  # a run that has been trained is worth its results
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
     count = len(jax.tree.leaves(initial)[0])
     found = []
     for i in range(count):

@@ -74,23 +74,6 @@ def _png(comparison: Comparison, plot: Plot) -> bytes:
     return png(figure)
 
 
-def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
-    """Draws the entries of one weight, as a PNG file.
-
-    Their histogram and their places.
-    """
-    figure = Figure((9, 3.6), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    left, right = figure.subplots(1, 2)
-    histogram(left, weight.ravel(), COLOURS[1], "weights")
-    left.set_xlabel("value")
-    left.set_ylabel("density")
-    figure.colorbar(heatmap(right, weight), ax=right)
-    right.set_xlabel("last axis")
-    right.set_ylabel("all other axes")
-    return png(figure)
-
-
 def _named(axis: Axes, across: str, up: str) -> None:
     """Names the axes, the vertical one above its end, where it takes no width."""
     axis.set_xlabel(across, fontsize=9, loc="right", labelpad=1)
