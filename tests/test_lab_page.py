@@ -268,6 +268,7 @@ def test_networks_have_updates_of_every_kernel(clusters):
     assert list(probes) == ["update_to_weight"]
 
 
+@pytest.mark.slow
 def test_verdicts_agree_with_check_of_the_same_network(clusters):
     model = MLP(3, 8, 3, jnp.tanh, "layer")
     inits = tuple(map(jaxinit.parse, ("glorot_normal()", "zeros()")))
@@ -342,7 +343,7 @@ def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
     dom = browser("--dump-dom", f"--window-size={width},900", path.as_uri())
     title = re.search("<title>(.*?)</title>", dom)[1]
     found = json.loads(title)
-    assert found["wide"] <= 0 and found["least"] > 8
+    assert found["wide"] <= 0 and found["least"] >= 8
     before, *orders = (order.split() for order in found["orders"])
     assert [order[0] for order in orders] == ["ascending", "descending", "ascending"]
     numbers = [[float(key) for key in order[1:]] for order in orders]
