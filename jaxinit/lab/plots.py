@@ -296,6 +296,7 @@ def _bias_maps(comparison: Comparison) -> Panel:
             row[: len(bias)] = bias
         _matrix(axis, matrix)
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value + 1:g}")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         _named(axis, "unit", "layer")
 
