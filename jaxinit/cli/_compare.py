@@ -81,14 +81,35 @@ def add(commands: Any) -> None:
         default=0.0,
         help="the largest norm of all gradients together (default: any)",
     )
+    option(
+        "--loss",
+        help="cross_entropy, binary_cross_entropy, focal, or a call such as "
+        '"focal(gamma=1.0)", for classes; squared or absolute for real targets '
+        "(default: cross_entropy, squared)",
+    )
+    option(
+        "--dropout",
+        metavar="RATE",
+        type=float,
+        default=0.0,
+        help="share of hidden units that a step of training drops (default: 0)",
+    )
+    option(
+        "--early-stopping",
+        metavar="PATIENCE",
+        type=int,
+        default=0,
+        help="stop a run after this many steps without a better loss on held-out "
+        "training rows, and keep its best weights (default: train to the end)",
+    )
     option("--devices", type=int, default=1, help="that share the cells (default: 1)")
     option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
     option(
         "--target-loss",
         metavar="LOSS",
         type=float,
-        default=0.5,
-        help="the training loss to count the steps to (default: 0.5)",
+        help="the training loss to count the steps to (default: 0.5; half of chance "
+        "with another --loss than the task's default)",
     )
     option(
         "--data",
@@ -169,6 +190,9 @@ def run(given: argparse.Namespace) -> int:
         devices=given.devices,
         schedule=given.schedule,
         clip=given.clip,
+        loss=given.loss,
+        dropout=given.dropout,
+        early_stopping=given.early_stopping,
     )
     options = (given.resume, given.overwrite, given.save_every)
     saves = checked(prepare_out, given.out, task, settings, *options)

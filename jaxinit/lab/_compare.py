@@ -16,9 +16,10 @@ from jaxinit._initializer import Initializer
 from jaxinit.lab import checkpoint
 from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
-from jaxinit.lab.data import Task
+from jaxinit.lab.data import Task, with_validation
 from jaxinit.lab.grid import Grid, Scores, block_length
 from jaxinit.lab.health import health
+from jaxinit.lab.losses import chance_of, fitting
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
 from jaxinit.lab.probe import Probe, moments, stacked
@@ -57,12 +58,15 @@ def compare(
     learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3),
     optimizer: str = "adam",
     batch_size: int = 64,
-    target_loss: float = 0.5,
+    target_loss: float | None = None,
     task: str | None = None,
     model: str = "mlp",
     devices: int = 1,
     schedule: str = "constant",
     clip: float = 0.0,
+    loss: str | None = None,
+    dropout: float = 0.0,
+    early_stopping: int = 0,
     progress: Callable[[int, int], None] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -94,13 +98,22 @@ def compare(
       learning_rates: tried for every initializer alike.
       optimizer: name of an optax optimizer, or a call of it.
       batch_size: rows per step.
-      target_loss: the training loss whose first step is reported.
+      target_loss: the training loss whose first step is reported; by default 0.5, and
+        half of chance with another loss than the task's default.
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
       model: see `Settings`; every kernel of two axes or more is drawn by the
         initializer.
       devices: how many devices share the cells.
       schedule: of the learning rate.
       clip: the largest norm of all gradients together; 0 for any.
+      loss: "cross_entropy", "binary_cross_entropy" or "focal" for classes, "squared" or
+        "absolute" for real targets, or a call of one; the first of them by default.
+      dropout: share of hidden units that a step of training drops, at least 0 and below
+        1. The masks are drawn from the step and the seed: equal seeds have equal ones.
+      early_stopping: 0, or the steps without a better validation loss after which a
+        cell is stopped. A fifth of the training rows, 1000 at most, is held out for it,
+        and every cell keeps the parameters of its best block. Cells that diverge stop
+        at once.
       progress: is called with (steps done, all steps) after each block.
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: go on from the last save in `out`, made with the same settings; from the
@@ -143,6 +156,9 @@ def compare(
         devices=devices,
         schedule=schedule,
         clip=clip,
+        loss=loss,
+        dropout=dropout,
+        early_stopping=early_stopping,
     )
     saves = prepare_out(out, found, settings, resume, overwrite, save_every)
     if out is None or saves is None:
@@ -181,11 +197,12 @@ def prepare(
         layers = DEPTHS.get(model, 1) if depth is None else depth
         names = [field.name for field in dataclasses.fields(Settings)][3:]
         named = dict(zip(names, settings, strict=False)) | others
+        targeted = named["target_loss"] is not None
+        if not targeted:
+            named["target_loss"] = Settings.target_loss
         checked = Settings(parsed, activation, layers, **named, model=model)
         found = data if isinstance(data, Task) else task_of(task, data)
-        if checked.batch_size > len(found.x_train):
-            rule = f"the task has {len(found.x_train)} training rows only."
-            raise check.Unfit(rule, batch_size=checked.batch_size)
+        found, checked = fitted(found, checked, targeted)
         built = model_of(found, checked)
     except check.Unfit as error:
         raise error.at("compare") from None
@@ -196,6 +213,28 @@ def prepare(
         else:
             jax.eval_shape(built.drawn(init), key, x)
     return found, checked
+
+
+def fitted(task: Task, settings: Settings, targeted: bool) -> tuple[Task, Settings]:
+    """Fits task and settings to each other: loss, chance, rows held out."""
+    loss, early_stopping = fitting(task, settings.loss), settings.early_stopping
+    other = loss != fitting(task, None)
+    rows = "training rows"
+    if early_stopping:
+        task = with_validation(task)
+        rows += " beside those held out"
+        if task.x_valid is None or not len(task.x_valid):
+            rule = "the task has too few training rows to hold some out."
+            raise check.Unfit(rule, early_stopping=early_stopping)
+    if settings.batch_size > len(task.x_train):
+        rule = f"the task has {len(task.x_train)} {rows} only."
+        raise check.Unfit(rule, batch_size=settings.batch_size)
+    if other or early_stopping:
+        task = task._replace(chance=chance_of(task, loss))
+    target = settings.target_loss
+    if other and not targeted:
+        target = float(f"{task.chance / 2:.2g}")
+    return task, dataclasses.replace(settings, loss=loss, target_loss=target)
 
 
 def prepare_out(*given: Any) -> Checkpoint | None:
@@ -209,15 +248,15 @@ def prepare_out(*given: Any) -> Checkpoint | None:
 def model_of(task: Task, settings: Settings) -> MLP | Network:
     """Returns the network that the settings describe, without its initializer."""
     function, norm = activation(settings.activation), settings.norm
-    sizes = settings.depth, settings.width
+    sizes, dropout = (settings.depth, settings.width), settings.dropout
     if settings.model != "mlp":
-        return network(settings.model, task, *sizes, function, norm)
+        return network(settings.model, task, *sizes, function, norm, dropout)
     if norm == "post":
         raise check.Unfit("post stands in a transformer only.", norm=norm)
     if task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
         raise check.Unfit(rule, model="mlp")
-    return MLP(*sizes, task.outputs, function, norm)
+    return MLP(*sizes, task.outputs, function, norm, dropout=dropout)
 
 
 def train(
@@ -240,6 +279,8 @@ def train(
         settings.devices,
         settings.schedule,
         settings.clip,
+        settings.loss,
+        settings.early_stopping,
     )
     if saves is not None:
         saves.begin(grid)
@@ -270,8 +311,9 @@ def train(
         steps=length * np.arange(1, blocks + 1),
         scores=scores,
         initial=jax.tree.map(np.asarray, grid.initial["params"]),
-        final=jax.tree.map(grid.by_cell, grid.variables["params"]),
+        final=jax.tree.map(grid.by_cell, grid.kept["params"]),
         interrupted=not grid.done,
+        stopped=grid.stopped,
         seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
         probes=stacked([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
         probe_steps=length

@@ -65,6 +65,10 @@ class Comparison:
       probe_steps: the steps done at each moment. # [moments]
       health: verdicts by initializer, the reason why there are none, or None where
         nothing asked for them.
+      stopped: with early stopping, the step after which each cell was stopped, or 0;
+        its curve stays at its last value from there on, which is nan or infinite if it
+        has diverged. Scores and final parameters are then those of the block of lowest
+        validation loss. # [initializers, seeds, learning rates]
     """
 
     task: Task
@@ -80,6 +84,7 @@ class Comparison:
     probes: Probe
     probe_steps: np.ndarray
     health: list[Health] | str | None = None
+    stopped: np.ndarray | None = None
 
     @property
     def steps_done(self) -> int:
@@ -204,10 +209,13 @@ class Comparison:
     def cells(self, index: int) -> list[dict[str, Any]]:
         """Returns what an initializer's cells measured, a dictionary for each.
 
-        Steps are infinite where the target was not reached.
+        Steps are infinite where the target was not reached; a cell that trained to the
+        last step has stopped at none.
         """
         first, diverged = self.first_steps()[index], self.diverged[index]
         loss, test = (scores[index] for scores in self.scores)
+        stopped = np.zeros_like(loss) if self.stopped is None else self.stopped[index]
+        early = (stopped > 0) & (stopped < self.settings.steps)
         return [
             {
                 "seed": seed,
@@ -216,6 +224,7 @@ class Comparison:
                 "test": float(test[seed, r]),
                 "steps_to_target": float(first[seed, r]),
                 "diverged": bool(diverged[seed, r]),
+                "stopped_at": int(stopped[seed, r]) if early[seed, r] else None,
             }
             for seed in range(self.settings.seeds)
             for r, rate in enumerate(self.settings.learning_rates)
@@ -285,6 +294,7 @@ class Comparison:
                 "name": task.name,
                 "kind": task.kind,
                 "train_rows": len(task.x_train),
+                "validation_rows": 0 if task.x_valid is None else len(task.x_valid),
                 "test_rows": len(task.x_test),
                 "features": task.x_train.shape[1],
                 "outputs": task.outputs,

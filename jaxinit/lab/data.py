@@ -11,6 +11,8 @@ from jaxinit import _check as check
 
 TEST_SHARE = 0.25
 _SPLIT_SEED = 0  # the split is part of the task: no initializer seed changes it
+_VALID_SHARE, _VALID_ROWS = 0.2, 1000  # of the training rows; the most that it takes
+_VALID_SEED = 1
 
 
 class Task(NamedTuple):
@@ -27,9 +29,11 @@ class Task(NamedTuple):
       y_test: as y_train.
       outputs: number of classes or targets.
       chance: training loss of the best constant prediction: the entropy of the classes
-        in nats, or the variance of the targets.
+        in nats, or the variance of the targets; in the results, of the loss trained by.
       shape: of an example, where it is an image; else empty.
       tokens: how many tokens there are, where inputs are such; else 0.
+      x_valid: as x_train, of rows held out for early stopping; None without.
+      y_valid: as y_train.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Task(NamedTuple):
     chance: float
     shape: tuple[int, ...] = ()
     tokens: int = 0
+    x_valid: np.ndarray | None = None
+    y_valid: np.ndarray | None = None
 
 
 def digits() -> Task:
@@ -174,13 +180,31 @@ def _inputs(x: np.ndarray) -> np.ndarray:  # [rows, features]
     return x
 
 
-def _split(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Splits row indices so that each stratum has its share in the test rows."""
-    generator = np.random.default_rng(_SPLIT_SEED)
+def with_validation(task: Task) -> Task:
+    """Holds a fifth of the training rows out for validation, a thousand at most.
+
+    The rows are the same for every cell. Of a class that has one row only, it stays.
+    """
+    y = task.y_train
+    classes = task.kind == "classification" and y.ndim == 1
+    share = min(_VALID_SHARE, _VALID_ROWS / max(1, len(y)))
+    strata = y if classes else np.zeros(len(y), int)
+    train, valid = _split(strata, share, _VALID_SEED)
+    x = task.x_train
+    return task._replace(
+        x_train=x[train], y_train=y[train], x_valid=x[valid], y_valid=y[valid]
+    )
+
+
+def _split(
+    strata: np.ndarray, share: float = TEST_SHARE, seed: int = _SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits row indices so that each stratum has its share in the second part."""
+    generator = np.random.default_rng(seed)
     train, test = [], []
     for stratum in np.unique(strata):
         rows = generator.permutation(np.flatnonzero(strata == stratum))
-        held_out = max(1, round(TEST_SHARE * len(rows)))
+        held_out = min(len(rows) - 1, max(1, round(share * len(rows))))
         test.append(rows[:held_out])
         train.append(rows[held_out:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))

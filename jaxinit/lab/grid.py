@@ -17,11 +17,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
+from jaxinit.lab.losses import loss_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.optimizers import optimizer_of
 from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.rules import Rules
+from jaxinit.lab.stopping import Stopping, after_block, map_running, start
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
 # Cells that one vmap covers; the next ones follow when those have trained a block. On
@@ -45,20 +47,6 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 
     loss: np.ndarray
     test: np.ndarray
-
-
-def loss_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the mean loss of a batch: cross-entropy, or squared error."""
-
-    def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
-        each: jax.Array = optax.softmax_cross_entropy_with_integer_labels(
-            z, jnp.maximum(y, 0)
-        )
-        return each.mean(where=y >= 0) if task.tokens else each.mean()
-
-    if task.kind == "classification":
-        return cross_entropy
-    return lambda z, y: optax.squared_error(z, y).mean()
 
 
 def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -90,6 +78,8 @@ class Grid:
         devices: int = 1,
         schedule: str = "constant",
         clip: float = 0.0,
+        loss: str | None = None,
+        early_stopping: int = 0,
     ):
         """Draws the initial parameters of every cell and measures their signals."""
         self.task = task
@@ -99,8 +89,10 @@ class Grid:
         self._mesh = Mesh(np.array(jax.devices()[:devices]), ("cells",))
         self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
-        self._loss, self._score = loss_of(task), score_of(task)
+        self._loss, self._score = loss_of(task, loss), score_of(task)
         self._order = batches(len(task.x_train), batch_size, steps)
+        self._patience = early_stopping
+        self._apply: Callable[..., Any] = model.apply
 
         keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
         drawn = [self._initialise(init)(keys) for init in initializers]
@@ -109,16 +101,23 @@ class Grid:
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
+        by_seed = jnp.broadcast_to(jnp.arange(seeds)[:, None], self.shape).ravel()
         self._placed = NamedSharding(self._mesh, PartitionSpec("cells"))
-        self._rates = jax.device_put(self._filled_up(rates), self._placed)
+        own = self._filled_up(rates), self._filled_up(by_seed)
+        self._own = jax.device_put(own, self._placed)
         self.variables, self._state = self._start(self.initial)
+        self._stopping: Stopping | None = None
+        if early_stopping:
+            self._stopping = jax.device_put(start(self.variables), self._placed)
         self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(
             model, self._loss, self._optimizer, self._x[rows], self._y[rows]
         )
         self._probe = jax.jit(self._on_cells(probe))
-        self.probes: tuple[Probe, ...] = (self._probe((*self.state, self._rates)),)
+        self.probes: tuple[Probe, ...] = (
+            self._probe((self.variables, self._state, self._own[0])),
+        )
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
@@ -180,7 +179,7 @@ class Grid:
         def start(initial: Any) -> tuple[Any, Any]:
             variables = jax.tree.map(spread, initial)
             state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
-                self._rates, variables["params"]
+                self._own[0], variables["params"]
             )
             return variables, state
 
@@ -190,15 +189,30 @@ class Grid:
     @property
     def state(self) -> Any:
         """What training changes, beside the losses."""
-        return self.variables, self._state
+        return self.variables, self._state, self._stopping
 
     @state.setter
     def state(self, new: Any) -> None:
-        self.variables, self._state = new
+        self.variables, self._state, self._stopping = new
+
+    @property
+    def kept(self) -> Any:
+        """The variables that count: with early stopping the best ones of each cell."""
+        return self.variables if self._stopping is None else self._stopping.best
+
+    @property
+    def stopped(self) -> np.ndarray | None:
+        """The step after which each cell was stopped, or 0; None without stopping.
+
+        # [initializers, seeds, learning rates]
+        """
+        return None if self._stopping is None else self.by_cell(self._stopping.stopped)
 
     @property
     def done(self) -> bool:
-        """Whether all steps are trained."""
+        """Whether all steps are trained, or all cells have stopped."""
+        if self.stopped is not None and self.stopped.all():
+            return True
         return len(self.losses) * block_length(self.steps) >= self.steps
 
     def run(self) -> Iterator[np.ndarray]:
@@ -213,50 +227,71 @@ class Grid:
             first = len(self.losses) * length
             rows = jnp.asarray(self._order[first : first + length])
             keys = jax.vmap(jax.random.key)(first + jnp.arange(len(rows)))
-            (variables, state), losses = block(
-                self.variables, self._state, (rows, keys)
+            (variables, state, stopping), losses = block(
+                *self.state, (rows, keys), first + length
             )
             probes = self.probes
             if len(self.losses) + 1 in moments(self.steps // length):
-                probes = (*probes, self._probe((variables, state, self._rates)))
+                probes = (*probes, self._probe((variables, state, self._own[0])))
             # One assignment: an interrupt finds all as before the block, or as after.
-            self.variables, self._state, self.losses, self.probes = (
+            self.variables, self._state, self._stopping, self.losses, self.probes = (
                 variables,
                 state,
+                stopping,
                 (*self.losses, losses),
                 probes,
             )
             yield np.asarray(losses)
 
-    def _block(self, variables: Any, state: Any, order: Any) -> Any:
-        """Trains every cell for the steps of a block."""
+    def _block(
+        self, variables: Any, state: Any, stopping: Any, order: Any, end: Any
+    ) -> Any:
+        """Trains every cell for the steps of a block, of which `end` is the last."""
 
         def cell(cell: Any) -> Any:
-            variables, state, rate = cell
+            variables, state, known, own = cell
             (variables, state), losses = jax.lax.scan(
-                functools.partial(self._step, rate), (variables, state), order
+                functools.partial(self._step, own), (variables, state), order
             )
-            return (variables, state), losses.mean()
+            mean = losses.mean()
+            if known is not None:
+                x, y = map(jnp.asarray, (self.task.x_valid, self.task.y_valid))
+                valid = self._loss(self._apply(variables, x), y)
+                known = after_block(known, variables, mean, valid, end, self._patience)
+            return (variables, state, known), mean
 
-        trained, losses = self._on_cells(cell)((variables, state, self._rates))
+        def running(cells: Any) -> Any:
+            *trained, known, _ = map_running(
+                lambda one: (*cell(one)[0], one[-1]),
+                cells,
+                cells[2].stopped > 0,
+                self._together,
+            )
+            return (*trained, known), known.curve
+
+        spread = self._on_cells(cell) if stopping is None else self._spread(running)
+        trained, losses = spread((variables, state, stopping, self._own))
         return trained, losses[: self._cells]
 
     def _on_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Returns a function of stacked cells that applies one of a cell to each."""
+        together = self._together if self._together > 1 else None
+        return self._spread(lambda cells: jax.lax.map(cell, cells, batch_size=together))
 
-        def share(cells: Any) -> Any:
-            together = self._together if self._together > 1 else None
-            return jax.lax.map(cell, cells, batch_size=together)
-
+    def _spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Returns a function of stacked cells that each device applies to its own."""
         spec = PartitionSpec("cells")
         return jax.shard_map(
             share, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
         )
 
-    def _step(self, rate: jax.Array, carry: Any, order: Any) -> Any:
-        """Takes one training step of one cell; all cells drop out the same."""
-        variables, state = carry
-        rows, key = order
+    def _step(self, own: Any, carry: Any, order: Any) -> Any:
+        """Takes one training step of one cell, which has a rate and a seed of its own.
+
+        Cells of one seed drop out the same, whatever their initializer and rate.
+        """
+        (variables, state), (rate, seed) = carry, own
+        rows, key = order[0], jax.random.fold_in(order[1], seed)
         params = variables["params"]
         fixed = {k: v for k, v in variables.items() if k != "params"}
         x, y = self._x[rows], self._y[rows]
@@ -267,7 +302,11 @@ class Grid:
                 z, updated = self.model.train(variables, x, key)
             else:
                 z, updated = self.model.clone(unroll=_UNROLL).apply(
-                    variables, x, train=True, mutable=["batch_stats"]
+                    variables,
+                    x,
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": key} if self.model.dropout else {},
                 )
             return self._loss(z, y), updated
 
@@ -283,7 +322,7 @@ class Grid:
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
         x_test, y_test = jnp.asarray(self.task.x_test), jnp.asarray(self.task.y_test)
-        apply: Callable[..., Any] = self.model.apply
+        apply = self._apply
 
         @jax.jit
         def evaluate(variables: Any) -> Any:
@@ -293,7 +332,7 @@ class Grid:
 
             return jax.lax.map(one, variables)
 
-        return Scores(*map(self.by_cell, evaluate(self.variables)))
+        return Scores(*map(self.by_cell, evaluate(self.kept)))
 
     def by_cell(self, array: jax.Array) -> np.ndarray:
         """Unstacks cells.

@@ -46,12 +46,21 @@ class Hidden(nn.Module):
     activation: Callable[[Any], Any]
     kernel_init: Any
     norm: Norm
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
         """Takes the output of one block to that of the next; None is for the scan."""
         block = Block(self.features, self.kernel_init, self.norm, name="block")
-        return block(self.activation(z), train), None
+        return block(dropped(self, self.activation(z), train), train), None
+
+
+def dropped(module: Any, z: jax.Array, train: bool) -> jax.Array:
+    """Drops units at a module's rate, in training, where a key for it is given."""
+    if not (module.dropout and train and module.has_rng("dropout")):
+        return z
+    kept: jax.Array = nn.Dropout(module.dropout, deterministic=False)(z)
+    return kept
 
 
 _STACKED: dict[CollectionFilter, InOutScanAxis] = dict.fromkeys(
@@ -71,6 +80,7 @@ class MLP(nn.Module):
       outputs: outputs of the last layer.
       activation: works on each entry alone.
       norm: what stands between a hidden layer and its activation.
+      dropout: share of the hidden units that training drops, behind the activation.
       kernel_init: initializer of every kernel. Biases start at zero.
       unroll: hidden layers written out per round of the scan; it changes speed only.
     """
@@ -82,6 +92,7 @@ class MLP(nn.Module):
     norm: Norm
     kernel_init: Any = zeros
     unroll: int = 1
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -94,15 +105,15 @@ class MLP(nn.Module):
             stack = nn.scan(
                 Hidden,
                 variable_axes=_STACKED,
-                split_rngs={"params": True},
+                split_rngs={"params": True, "dropout": True},
                 in_axes=nn.broadcast,
                 length=self.depth - 2,
                 unroll=min(self.depth - 2, self.unroll),
             )
             hidden = (self.width, self.activation, self.kernel_init, self.norm)
-            z, _ = stack(*hidden, name="hidden")(z, train)
+            z, _ = stack(*hidden, self.dropout, name="hidden")(z, train)
         last = Block(self.outputs, self.kernel_init, "none", name="last")
-        return last(self.activation(z), train)
+        return last(dropped(self, self.activation(z), train), train)
 
 
 def by_layer(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:

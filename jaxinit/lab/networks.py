@@ -19,6 +19,7 @@ from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import Norm as _Norm
+from jaxinit.lab.model import dropped
 from jaxinit.lab.rules import Rules, draw
 
 Name = Literal["cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate"]
@@ -63,10 +64,14 @@ class _OfImages(nn.Module):
     activation: Activation
     norm: Norm
     shape: tuple[int, ...]
+    dropout: float = 0.0
 
 
 class Convolutions(_OfImages):
-    """Convolutions of 3×3 with halving between them, and a dense classifier."""
+    """Convolutions of 3×3 with halving between them, and a dense classifier.
+
+    Dropout stands behind each activation.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -78,12 +83,15 @@ class Convolutions(_OfImages):
         for i in range(self.depth - 1):
             stride = 2 if i % 2 and min(x.shape[1:3]) > 2 else 1
             x = nn.Conv(self.width, (3, 3), stride)(x)
-            x = self.activation(_normed(self.norm, x, train))
+            x = dropped(self, self.activation(_normed(self.norm, x, train)), train)
         return nn.Dense(self.outputs)(x.reshape(len(x), -1))
 
 
 class Residual(_OfImages):
-    """A residual network for small images: ``depth`` blocks of two convolutions."""
+    """A residual network for small images: ``depth`` blocks of two convolutions.
+
+    Dropout stands between the two.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -94,7 +102,7 @@ class Residual(_OfImages):
         x = nn.Conv(self.width, (3, 3), name="stem")(x.reshape(len(x), *self.shape))
         for i in range(self.depth):
             h = nn.Conv(self.width, (3, 3), name=f"block{i}_conv1")(x)
-            h = self.activation(_normed(self.norm, h, train))
+            h = dropped(self, self.activation(_normed(self.norm, h, train)), train)
             h = nn.Conv(self.width, (3, 3), name=f"block{i}_conv2")(h)
             x = self.activation(x + _normed(self.norm, h, train))
         return nn.Dense(self.outputs, name="head")(x.mean((1, 2)))
@@ -128,7 +136,10 @@ class Attention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A causal transformer; norm "layer" stands before a branch, "post" behind it."""
+    """A causal transformer; norm "layer" stands before a branch, "post" behind it.
+
+    Dropout is of the embeddings and of what each branch adds.
+    """
 
     depth: int
     width: int
@@ -137,6 +148,7 @@ class Transformer(nn.Module):
     norm: Norm
     tokens: int
     heads: int = 4
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -146,29 +158,35 @@ class Transformer(nn.Module):
         """
         length = x.shape[1]
         places = nn.Embed(length, self.width, name="places_embed")(jnp.arange(length))
-        h = nn.Embed(self.tokens, self.width)(x) + places
+        h = dropped(self, nn.Embed(self.tokens, self.width)(x) + places, train)
         for _ in range(self.depth):
-            h = self._branch(h, Attention(self.width, self.heads))
+            h = self._branch(h, Attention(self.width, self.heads), train)
             up, down = nn.Dense(4 * self.width), nn.Dense(self.width)
-            h = self._branch(h, nn.Sequential([up, self.activation, down]))
+            h = self._branch(h, nn.Sequential([up, self.activation, down]), train)
         return nn.Dense(self.outputs)(_normed(self.norm, h, train))
 
-    def _branch(self, h: jax.Array, branch: Callable[[Any], Any]) -> jax.Array:
+    def _branch(
+        self, h: jax.Array, branch: Callable[[Any], Any], train: bool
+    ) -> jax.Array:
+        before = nn.LayerNorm()(h) if self.norm == "layer" else h
+        added: jax.Array = h + dropped(self, branch(before), train)
         if self.norm == "post":
-            post: jax.Array = nn.LayerNorm()(h + branch(h))
-            return post
-        added: jax.Array = h + branch(nn.LayerNorm()(h) if self.norm == "layer" else h)
+            added = nn.LayerNorm()(added)
         return added
 
 
 class Recurrent(nn.Module):
-    """``depth`` recurrent layers over tokens, and a dense layer at each place."""
+    """``depth`` recurrent layers over tokens, and a dense layer at each place.
+
+    Dropout is of the inputs of each layer, the dense one among them.
+    """
 
     cell: str
     depth: int
     width: int
     outputs: int
     tokens: int
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -180,17 +198,21 @@ class Recurrent(nn.Module):
         for _ in range(self.depth):
             cells = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
             cell = cells.get(self.cell, nn.SimpleCell)
-            h = nn.RNN(cell(self.width))(h)
-        return nn.Dense(self.outputs)(h)
+            h = nn.RNN(cell(self.width))(dropped(self, h, train))
+        return nn.Dense(self.outputs)(dropped(self, h, train))
 
 
 class Coordinates(nn.Module):
-    """A coordinate network: sines of the dense layers, the first 30 times as fast."""
+    """A coordinate network: sines of the dense layers, the first 30 times as fast.
+
+    Dropout stands behind each sine.
+    """
 
     depth: int
     width: int
     outputs: int
     speed: float = 30.0
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -200,11 +222,18 @@ class Coordinates(nn.Module):
         """
         for i in range(self.depth - 1):
             x = jnp.sin((self.speed if i == 0 else 1.0) * nn.Dense(self.width)(x))
+            x = dropped(self, x, train)
         return nn.Dense(self.outputs)(x)
 
 
 def network(
-    name: str, task: Task, depth: int, width: int, activation: Activation, norm: Any
+    name: str,
+    task: Task,
+    depth: int,
+    width: int,
+    activation: Activation,
+    norm: Any,
+    dropout: float = 0.0,
 ) -> Network:
     """Builds a network for a task.
 
@@ -215,11 +244,15 @@ def network(
       width: of layers.
       activation: between layers.
       norm: "none", "layer", "batch", or "post" for a transformer.
+      dropout: share of units that training drops.
 
     Raises:
       Unfit: if the network and the task do not fit, or there is no such model.
     """
     if ":" in name:
+        if dropout:
+            rule = "is for the lab's own networks; a model of yours has its own."
+            raise check.Unfit(f"dropout {rule}", dropout=dropout)
         return imported(name)
     outputs, common = task.outputs, (depth, width, task.outputs, activation, norm)
     images = len(task.shape) == 3
@@ -245,7 +278,7 @@ def network(
         "coordinate": lambda: Coordinates(depth, width, outputs),
     }
     recurrent = functools.partial(Recurrent, name, depth, width, outputs, task.tokens)
-    return linen(made.get(name, recurrent)())
+    return linen(made.get(name, recurrent)().clone(dropout=dropout))
 
 
 def linen(module: nn.Module) -> Network:

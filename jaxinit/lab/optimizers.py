@@ -1,7 +1,5 @@
 """Optimizers by spec, with a schedule of the learning rate and clipped gradients."""
 
-import ast
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -10,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxinit import _check as check
+from jaxinit.lab._call import read
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "steps", "plateau"]
 SCHEDULES = get_args(Schedule)
@@ -85,7 +84,8 @@ def optimizer_of(
     Raises:
       Unfit: if the spec, schedule or clip is none.
     """
-    name, arguments = _parsed(spec)
+    example = "adamw(weight_decay=0.01)"
+    name, arguments = read(OPTIMIZERS, example, 1, optimizer=spec)
     check.choice(SCHEDULES, schedule=schedule)
     check.not_negative(clip=clip)
     shape = {
@@ -116,29 +116,3 @@ def optimizer_of(
         return optax.with_extra_args_support(chained)
 
     return build
-
-
-def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
-    """Reads a spec; nothing is evaluated."""
-    try:
-        tree = ast.parse(str(spec).strip(), mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        if not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError
-        name = call.func.id
-        found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
-        rule = "optimizer must be a name, or a call with literals such as "
-        rule += "'adamw(weight_decay=0.01)'."
-        raise check.Unfit(rule, optimizer=spec) from None
-    try:
-        check.choice(tuple(OPTIMIZERS), optimizer=name)
-    except check.Unfit as error:
-        raise check.Unfit(str(error), optimizer=spec) from None
-    known = list(inspect.signature(OPTIMIZERS[name]).parameters)[1:]
-    for argument in found:
-        if argument not in known:
-            near = check.suggestion(argument, known)
-            rule = f"{name} takes {', '.join(known) or 'no arguments'}.{near}"
-            raise check.Unfit(rule, optimizer=spec)
-    return name, found

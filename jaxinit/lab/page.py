@@ -12,7 +12,7 @@ from jaxinit.lab.health import ROWS, SEEDS
 from jaxinit.lab.plots import available
 from jaxinit.lab.row import Row
 from jaxinit.lab.svg import svg
-from jaxinit.lab.table import caption, cells, header
+from jaxinit.lab.table import caption, cells, chance, header
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
@@ -43,7 +43,7 @@ def page(comparison: Comparison, command: str) -> str:
         specs=specs,
         colours=len(COLOURS),
         palette=list(zip(_LIGHT, _DARK, strict=True)),
-        chance=task.chance,
+        chance=chance(comparison),
         interrupted=comparison.interrupted,
         steps_done=comparison.steps_done,
         steps=settings.steps,
@@ -69,7 +69,7 @@ def _facts(comparison: Comparison) -> list[str]:
         *about.split("; "),
         f"learning rates {rates}",
         f"{len(task.x_train)} training rows, {len(task.x_test)} test rows; "
-        f"chance has a loss of {task.chance:.2f}",
+        f"chance has a loss of {chance(comparison)}",
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._initializer import Initializer
+from jaxinit.lab.losses import read_loss
 from jaxinit.lab.model import NORMS, Norm
 from jaxinit.lab.networks import NAMES
 from jaxinit.lab.optimizers import optimizer_of
@@ -32,13 +33,20 @@ class Settings:
       optimizer: "adam", "adamw", "lion", "momentum", "rmsprop", "sgd", "adam_then_sgd",
         or a call such as "adamw(weight_decay=0.01)".
       batch_size: rows per step.
-      target_loss: the training loss whose first step is reported, in nats for
-        classification, in variances of the targets for regression.
+      target_loss: the training loss whose first step is reported, in the unit of the
+        loss: nats for cross-entropy, nats a class for binary cross-entropy, weighted
+        ones for focal, variances of the targets for squared errors, standard deviations
+        for absolute ones.
       model: "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate",
         or "package.module:Model" of Flax Linen or NNX.
       schedule: of the learning rate: "constant", "cosine", "warmup_cosine", "steps" or
         "plateau"; see `jaxinit.lab.optimizers.optimizer_of`.
       clip: the largest norm of all gradients together; 0 for any.
+      loss: "cross_entropy", "binary_cross_entropy", "focal", "squared", "absolute", or
+        a call such as "focal(gamma=1.0)"; None for the default of the task.
+      dropout: share of hidden units that a step of training drops, in [0, 1).
+      early_stopping: steps without a better validation loss after which a cell is
+        stopped; 0 for none.
       devices: that share the cells; it changes results by rounding only.
     """
 
@@ -57,6 +65,9 @@ class Settings:
     devices: int = 1
     schedule: str = "constant"
     clip: float = 0.0
+    loss: str | None = None
+    dropout: float = 0.0
+    early_stopping: int = 0
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -69,6 +80,11 @@ class Settings:
         if ":" not in self.model:
             check.choice(NAMES, model=self.model)
         optimizer_of(self.optimizer, self.schedule, self.clip)
+        if self.loss is not None:
+            read_loss(self.loss)
+        if not 0 <= check.real(dropout=self.dropout) < 1:
+            raise check.Unfit("dropout must lie in [0, 1).", dropout=self.dropout)
+        check.at_least(0, early_stopping=self.early_stopping)
         check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
         for name in ("width", "seeds", "steps", "batch_size", "devices"):
             check.at_least(1, **{name: getattr(self, name)})

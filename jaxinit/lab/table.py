@@ -6,6 +6,7 @@ import textwrap
 from rich.table import Table
 
 from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.losses import DEFAULTS, fitting, read_loss
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.statistics import LEAST_SEEDS, LEVEL
@@ -84,7 +85,7 @@ def caption(comparison: Comparison) -> str:
         f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
         f"{len(s.learning_rates)} learning rates; each row at its own best learning "
-        f"rate; chance: loss {task.chance:.2f}; in brackets: {100 * LEVEL:g} % "
+        f"rate; chance: loss {chance(comparison)}; in brackets: {100 * LEVEL:g} % "
         f"bootstrap interval of the mean over seeds; against best: test on equal "
         f"seeds, an effect where {LEAST_SEEDS} or more seeds show one; decades of "
         "learning rates that train (how many of those tried)"
@@ -94,7 +95,20 @@ def caption(comparison: Comparison) -> str:
 def _tuning(s: Settings) -> str:
     """Returns how it was trained, in words."""
     schedule = "" if s.schedule == "constant" else f", {s.schedule} schedule"
-    return f"{s.optimizer}{schedule}" + (f", clipped at {s.clip:g}" if s.clip else "")
+    words = f"{s.optimizer}{schedule}" + (f", clipped at {s.clip:g}" if s.clip else "")
+    if s.loss not in (None, *DEFAULTS.values()):
+        words += f", loss {s.loss}"
+    if s.dropout:
+        words += f", dropout {s.dropout:g}"
+    if s.early_stopping:
+        words += f", stopped after {s.early_stopping} steps without a better validation"
+    return words
+
+
+def chance(comparison: Comparison) -> str:
+    """Returns the loss of the best constant prediction, with its unit."""
+    task, loss = comparison.task, comparison.settings.loss
+    return f"{task.chance:#.3g} {read_loss(fitting(task, loss)).unit}"
 
 
 def _network(s: Settings) -> str:

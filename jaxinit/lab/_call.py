@@ -1,0 +1,46 @@
+"""Calls as text: a name of a table with literal arguments. Nothing is evaluated."""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxinit import _check as check
+
+
+def read(
+    table: Mapping[str, Callable[..., Any]], example: str, given: int, **argument: Any
+) -> tuple[str, dict[str, Any]]:
+    """Reads a name, or a call with literals by keyword.
+
+    Args:
+      table: what may be called, by name.
+      example: a call that the message shows.
+      given: how many first arguments a spec leaves to the caller.
+      **argument: the text, under the name that messages give it.
+
+    Raises:
+      Unfit: if the text is no such call.
+    """
+    ((what, spec),) = argument.items()
+    try:
+        tree = ast.parse(str(spec).strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        name = call.func.id
+        found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError):
+        rule = f"{what} must be a name, or a call with literals such as {example!r}."
+        raise check.Unfit(rule, **argument) from None
+    try:
+        check.choice(tuple(table), **{what: name})
+    except check.Unfit as error:
+        raise check.Unfit(str(error), **argument) from None
+    known = list(inspect.signature(table[name]).parameters)[given:]
+    for each in found:
+        if each not in known:
+            near = check.suggestion(each, known)
+            rule = f"{name} takes {', '.join(known) or 'no arguments'}.{near}"
+            raise check.Unfit(rule, **argument)
+    return name, found

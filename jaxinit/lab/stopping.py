@@ -1,0 +1,115 @@
+"""Early stopping: each cell ends where its validation loss improves no more.
+
+The loss on the rows held out is measured after each block. A cell whose loss there has
+not improved for some steps is stopped, and so is one that has diverged, whose loss is
+not finite. A stopped cell changes no more, and where all cells of a group have stopped,
+the group is not computed; the cells that still train are packed together for that.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Stopping(NamedTuple):
+    """What early stopping knows of a cell, or of cells, stacked.
+
+    Attributes:
+      best: the variables of the lowest validation loss; the initial ones if the first
+        block diverges.
+      loss: that loss.
+      step: after which it was measured.
+      curve: training loss of the last block; nan or infinite if the cell has diverged.
+      stopped: the step after which the cell was stopped; 0 while it trains.
+    """
+
+    best: Any
+    loss: jax.Array
+    step: jax.Array
+    curve: jax.Array
+    stopped: jax.Array
+
+
+def start(variables: Any) -> Stopping:
+    """Returns what is known of cells before their first step."""
+    cells = len(jax.tree.leaves(variables)[0])
+    infinite = jnp.full(cells, jnp.inf, jnp.float32)
+    zero = jnp.zeros(cells, jnp.int32)
+    return Stopping(variables, infinite, zero, infinite, zero)
+
+
+def after_block(
+    known: Stopping,
+    variables: Any,
+    training: jax.Array,
+    validation: jax.Array,
+    step: jax.Array,
+    patience: int,
+) -> Stopping:
+    """Returns what is known of a cell after a block that it has trained.
+
+    Args:
+      known: before the block.
+      variables: after the block.
+      training: mean training loss of the block.
+      validation: loss of the variables on the rows held out.
+      step: the block's last step.
+      patience: steps without a better validation loss before a cell is stopped.
+    """
+    # A cell that diverges in a block's last step has a finite training loss; its curve
+    # shall say so all the same.
+    validation, training = (a.astype(jnp.float32) for a in (validation, training))
+    curve = jnp.where(jnp.isfinite(validation), training, jnp.nan)
+    diverged = ~jnp.isfinite(curve)
+    better = ~diverged & (validation < known.loss)
+    best = keep(better, variables, known.best)
+    loss = jnp.where(better, validation, known.loss)
+    since = jnp.where(better, step, known.step)
+    stops = diverged | (step - since >= patience)
+    return Stopping(best, loss, since, curve, jnp.where(stops, step, 0))
+
+
+def keep(condition: jax.Array, one: Any, other: Any) -> Any:
+    """Selects one of two equal trees."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def map_running(
+    function: Callable[[Any], Any], cells: Any, stopped: jax.Array, together: int
+) -> Any:
+    """Maps a function over the cells that have not stopped.
+
+    Args:
+      function: takes a cell to one of the same form.
+      cells: arrays with a leading axis of cells.
+      stopped: whether each has stopped.
+      together: cells of a group; it divides the number of cells.
+
+    Returns:
+      The cells, those that have stopped unchanged.
+    """
+
+    def one(cell: Any) -> Any:
+        stopped, old = cell
+        return stopped, keep(stopped, old, function(old))
+
+    def group(cells: Any) -> Any:
+        train = one if together == 1 else jax.vmap(one)
+        return jax.lax.cond(cells[0].all(), lambda cells: cells, train, cells)
+
+    def grouped(array: jax.Array) -> jax.Array:
+        packed = array[order]
+        return (
+            packed if together == 1 else packed.reshape(-1, together, *array.shape[1:])
+        )
+
+    def alone(array: jax.Array) -> jax.Array:
+        flat = array if together == 1 else array.reshape(-1, *array.shape[2:])
+        return flat[back]
+
+    order = jnp.argsort(stopped, stable=True)
+    back = jnp.argsort(order)
+    found = jax.lax.map(group, jax.tree.map(grouped, (stopped, cells)))
+    return jax.tree.map(alone, found)[1]
