@@ -3,6 +3,7 @@
 import hypothesis
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -17,3 +18,22 @@ def x64():
     """Enables 64-bit types for the test alone."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Compiles a program once for all runs of a module within this process."""
+    directory = str(tmp_path_factory.mktemp("programs"))
+    new = {
+        "jax_compilation_cache_dir": directory,
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    old = {name: getattr(jax.config, name) for name in new}
+    for name, value in new.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in old.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -12,7 +12,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import jaxinit
 from jaxinit import lab
@@ -24,33 +23,15 @@ from jaxinit.lab.grid import Grid
 
 # orbax reads the arrays of a save side by side. If one is broken it ends its event loop
 # while others still report to it, and those exceptions have no one to take them.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("programs"),
+]
 
 # Six blocks of five steps, of eight cells; Adam, because it has a state of its own.
 SETTINGS = {"depth": 2, "width": 4, "seeds": 2, "steps": 30, "batch_size": 8}
 SETTINGS |= {"learning_rates": (0.01, 0.1)}
 INITIALIZERS = ["he_normal()", "zeros()"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs(tmp_path_factory):
-    """Compiles a program once for all runs of this module, but those of the kills."""
-    directory = str(tmp_path_factory.mktemp("programs"))
-    new = {
-        "jax_compilation_cache_dir": directory,
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    old = {name: getattr(jax.config, name) for name in new}
-    for name, value in new.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in old.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True, scope="module")

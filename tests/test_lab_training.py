@@ -20,7 +20,7 @@ from jaxinit.lab.networks import network
 from jaxinit.lab.page import page
 from jaxinit.lab.stopping import after_block, keep, map_running, start
 from jaxinit.lab.table import caption
-from jaxinit.lab.tasks import memory, photograph
+from jaxinit.lab.tasks import diabetes, memory, photograph
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
 
@@ -41,6 +41,9 @@ def targets():
 @pytest.fixture(scope="module")
 def task():
     return classes()
+
+
+pytestmark = pytest.mark.usefixtures("programs")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -167,19 +170,13 @@ def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
     assert found["settings"]["loss"] == SPEC and found["settings"]["dropout"] == 0.25
 
 
-def test_a_loss_of_the_task_and_a_target_of_the_user_stay(task):
-    given = {**TINY, "seeds": 1, "steps": 1, "learning_rates": (0.1,)}
-    plain = lab.compare(["zeros()"], data=task, **given)
+def test_by_default_nothing_of_this_is_there(equal_starts, task):
+    plain = equal_starts[0.0]
     assert plain.settings.loss == "cross_entropy" and plain.task.chance == task.chance
     assert plain.settings.target_loss == 0.5 and plain.stopped is None
-    assert "nats;" in caption(plain) and "dropout" not in caption(plain)
-    other = lab.compare(
-        ["zeros()"], data=targets(), loss="absolute", target_loss=0.25, **given
-    )
-    assert other.settings.target_loss == 0.25
-    assert "standard deviations of the targets" in caption(other)
-    y = other.task.y_train.astype(float)
-    assert other.task.chance == pytest.approx(np.abs(y - np.median(y, 0)).mean())
+    text = caption(plain)
+    assert "nats;" in text and "dropout" not in text and "stopped" not in text
+    assert plain.to_dict()["initializers"][0]["cells"][0]["stopped_at"] is None
 
 
 # Dropout.
@@ -188,7 +185,7 @@ def test_a_loss_of_the_task_and_a_target_of_the_user_stay(task):
 def forward(params, x):
     """Runs a relu perceptron of two layers by hand, without dropout."""
     (k1, b1), (k2, b2) = (
-        (np.asarray(block["Dense_0"][name], np.float64) for name in ("kernel", "bias"))
+        [np.asarray(block["Dense_0"][name], np.float64) for name in ("kernel", "bias")]
         for block in (params["first"], params["last"])
     )
     return np.maximum(x @ k1 + b1, 0) @ k2 + b2
@@ -206,11 +203,12 @@ def test_scores_are_those_without_dropout(tuned):
 
 @pytest.fixture(scope="module")
 def equal_starts(task):
-    """Cells that start equal under two initializers and three seeds, by dropout."""
+    """Cells that start equal, of two initializers and three seeds, by dropout."""
     same = ["constant(0.1)", "normal(stddev=0.0, mean=0.1)"]
-    given = {**TINY, "depth": 3, "seeds": 3, "steps": 10, "learning_rates": (0.01,)}
+    given = {**TINY, "data": task, "seeds": 3, "steps": 10, "learning_rates": (0.01,)}
     return {
-        rate: lab.compare(same, data=task, dropout=rate, **given) for rate in (0.0, 0.5)
+        0.0: lab.compare(same[:1], **given),
+        0.5: lab.compare(same, dropout=0.5, **given),
     }
 
 
@@ -226,15 +224,6 @@ def test_a_seed_drops_out_the_same_under_every_initializer(equal_starts):
     curves = equal_starts[0.5].curves[0, :, 0]
     assert len(np.unique(curves[:, 0])) == 3
     assert not (curves == equal_starts[0.0].curves[0, :, 0]).any()
-
-
-def test_the_order_of_the_rows_is_that_of_any_number_of_seeds(task):
-    model = MLP(2, 4, 3, jax.nn.relu, "none")
-    inits = (jaxinit.zeros(),)
-    orders = [
-        Grid(task, model, inits, seeds, (0.1,), "sgd", 8, 20)._order for seeds in (1, 4)
-    ]
-    np.testing.assert_array_equal(*orders)
 
 
 def test_the_perceptron_drops_units_of_each_hidden_layer():
@@ -255,40 +244,30 @@ def test_the_perceptron_drops_units_of_each_hidden_layer():
     np.testing.assert_array_equal(model.apply(variables, x, train=True), x)
 
 
-NETWORKS = [
-    ("cnn", 2),
-    ("resnet", 1),
-    ("transformer", 1),
-    ("lstm", 1),
-    ("coordinate", 2),
+PLACES = [
+    *(("cnn", 2), ("resnet", 2), ("coordinate", 2)),  # one a hidden layer, or block
+    *(("transformer", 5), ("lstm", 3), ("gru", 3), ("rnn", 3)),
 ]
 
 
-@pytest.mark.parametrize(("name", "depth"), NETWORKS)
-def test_every_network_drops_units_in_training_only(name, depth):
-    tokens = name in ("transformer", "lstm")
-    task = (
-        memory() if tokens else photograph() if name == "coordinate" else lab.digits()
+@pytest.mark.parametrize(("name", "places"), PLACES)
+def test_every_network_drops_units_in_training_only(name, places):
+    makers = {"cnn": lab.digits, "resnet": lab.digits, "coordinate": photograph}
+    task, depth = (
+        makers.get(name, memory)(),
+        2 if places != 2 or name == "resnet" else 3,
     )
     given = (name, task, depth, 8, jax.nn.relu, "none")
-    x = jnp.asarray(task.x_train[:2])
     without, dropping = network(*given), network(*given, 0.5)
-    variables = jax.jit(without.init)(jax.random.key(0), x)
-    same = jax.jit(dropping.init)(jax.random.key(0), x)
-    jax.tree.map(np.testing.assert_array_equal, variables, same)
+    x, key = jnp.asarray(task.x_train[:1]), jax.random.key(0)
+    variables = jax.eval_shape(without.init, key, x)
 
-    @jax.jit
-    def outputs(key):
-        return (
-            without.apply(variables, x),
-            dropping.apply(variables, x),
-            *(dropping.train(variables, x, k)[0] for k in (key, key)),
-        )
+    def masks(function, *arguments):
+        return str(jax.make_jaxpr(function)(*arguments)).count("name=_bernoulli")
 
-    plain, evaluated, one, two = outputs(jax.random.key(1))
-    np.testing.assert_array_equal(plain, evaluated)
-    np.testing.assert_array_equal(one, two)
-    assert np.abs(one - plain).max() > 1e-3
+    assert masks(dropping.train, variables, x, key) == places
+    assert masks(without.train, variables, x, key) == 0
+    assert masks(dropping.apply, variables, x) == 0
 
 
 # Early stopping.
@@ -489,11 +468,17 @@ def test_results_do_not_depend_on_the_devices(task, tuned):
 
 
 def test_a_network_trains_with_everything_at_once(capsys):
-    words = "compare --task memory --model gru --depth 1 --width 4 --seeds 1 --steps 5"
-    words += " --lr 0.01 --init he_normal() --loss focal(gamma=0.5) --dropout 0.5"
-    assert main([*words.split(), "--early-stopping", "100", "--format", "csv"]) == 0
-    names, line = capsys.readouterr().out.splitlines()
-    assert names.endswith(",diverged,stopped_at") and line.endswith(",False,")
+    words = "compare --task diabetes --model coordinate --depth 2 --width 4 --seeds 1"
+    words += " --steps 5 --lr 0.01 --init he_normal() --loss absolute --dropout 0.5"
+    words += " --target-loss 0.25 --early-stopping 100"
+    assert main([*words.split(), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["target_loss"] == 0.25
+    y = with_validation(diabetes()).y_train.astype(float)
+    chance = np.abs(y - np.median(y, 0)).mean()
+    assert found["task"]["chance_loss"] == pytest.approx(chance)
+    (cell,) = found["initializers"][0]["cells"]
+    assert cell["stopped_at"] is None and cell["final_loss"] < 1.5
 
 
 # Messages.

@@ -230,8 +230,10 @@ def record(task: Task, settings: Settings) -> dict[str, Any]:
         else:
             data[name] = value
     specs = [_spec(init) for init in settings.initializers]
+    asked = {**vars(settings), "initializers": specs}
+    asked["target_loss"] = asked.pop("target_loss")  # last, as the loss may decide it
     found = {
-        "settings": {**vars(settings), "initializers": specs},
+        "settings": asked,
         "data": {**data, "digest": digest.hexdigest()},
         "environment": {
             **{name: versions().get(name) for name in _PACKAGES},
