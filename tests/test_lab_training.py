@@ -17,7 +17,7 @@ from jaxinit.lab.grid import Grid
 from jaxinit.lab.losses import DEFAULTS, LOSSES, chance_of, loss_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import network
-from jaxinit.lab.page import page
+from jaxinit.lab.page import _facts
 from jaxinit.lab.stopping import after_block, keep, map_running, start
 from jaxinit.lab.table import caption
 from jaxinit.lab.tasks import diabetes, memory, photograph
@@ -52,6 +52,8 @@ def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
+        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
+        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
         yield
 
 
@@ -164,7 +166,7 @@ def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
         "stopped after 10 steps without a better validation",
     ):
         assert words in text
-    assert f"{chance:#.3g} weighted nats a class" in page(tuned, {}, "")
+    assert f"{chance:#.3g} weighted nats a class" in " ".join(_facts(tuned))
     found = tuned.to_dict()
     assert found["task"]["chance_loss"] == chance
     assert found["settings"]["loss"] == SPEC and found["settings"]["dropout"] == 0.25
@@ -426,7 +428,10 @@ class Killed(BaseException):
 
 def assert_same(one, two):
     """All that was measured is equal, bit for bit."""
-    for name in ("signals", "scores", "initial", "final", "curves", "steps", "stopped"):
+    for name in (
+        *("signals", "scores", "initial", "final", "curves", "steps", "stopped"),
+        *("probes", "probe_steps"),
+    ):
         ours, theirs = (jax.tree.leaves(getattr(result, name)) for result in (one, two))
         assert len(ours) == len(theirs) > 0
         for a, b in zip(ours, theirs, strict=True):
