@@ -442,7 +442,7 @@ def test_csv_parses_back(known):
     assert len(rows) == 3 * 3 * 2
     assert list(rows[0]) == [
         *("initializer", "seed", "learning_rate", "final_loss", "test"),
-        *("steps_to_target", "diverged"),
+        *("steps_to_target", "diverged", "stopped_at"),
     ]
     cell = iter(rows)
     for i, init in enumerate(known.settings.initializers):
@@ -455,6 +455,7 @@ def test_csv_parses_back(known):
                 assert float(row["test"]) == known.scores.test[i, seed, r]
                 assert float(row["steps_to_target"]) == known.first_steps()[i, seed, r]
                 assert row["diverged"] == str(i == HUGE)
+                assert row["stopped_at"] == ""  # trained to the last step
     assert known.to_csv().count("\r") == 0
 
 
