@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+_LONGEST = 300  # characters of an exception that is not ours
+
 
 class Unfit(Exception):
     """An argument that breaks a rule."""
@@ -47,6 +49,15 @@ def show(value: Any) -> str:
         return value.__name__
     text = repr(value).splitlines()[0] if repr(value) else ""
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def brief(error: BaseException) -> str:
+    """Returns an exception in one line: its kind, and the first line that it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else ""
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST - 3] + "..."
+    return f"{type(error).__name__}: {message}"
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

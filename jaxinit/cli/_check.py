@@ -20,6 +20,7 @@ import numpy as np
 
 import jaxinit
 from jaxinit import _check as check
+from jaxinit._import import load
 from jaxinit._value import as_dtype
 from jaxinit.cli._terminal import (
     MOST,
@@ -33,7 +34,6 @@ from jaxinit.cli._terminal import (
 from jaxinit.signal import SignalReport
 
 _PLOTS = (".png", ".svg", ".pdf")
-_LONGEST = 300  # characters of a model's error
 _CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
 
 
@@ -173,13 +173,11 @@ def _print(report: SignalReport, all_layers: bool) -> None:
 
 def _failure(what: str, error: BaseException) -> BadInput:
     """Returns the error of a user's code in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else ""
-    if len(message) > _LONGEST:
-        message = message[: _LONGEST - 3] + "..."
-    if message.startswith("check("):
-        return BadInput(message)
-    return BadInput(f"{what} failed: {type(error).__name__}: {message}")
+    brief = check.brief(error)
+    _, _, message = brief.partition(": ")
+    return BadInput(
+        message if message.startswith("check(") else f"{what} failed: {brief}"
+    )
 
 
 def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
@@ -249,29 +247,11 @@ def _read(text: str) -> Any:
 
 def _imported(spec: str) -> Any:
     """Imports an object; the current directory counts as installed."""
-    module, _, path = spec.partition(":")
-    if not path or not all(
-        part.isidentifier() for part in spec.replace(":", ".").split(".")
-    ):
-        rule = "must be MODULE:OBJECT, such as package.module:Model."
-        raise BadInput(f"{spec}: {rule}")
     importable()
     try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _failure(f"importing {module}", error) from error
-        rule = f"there is no module {error.name}, neither here nor installed."
-        raise BadInput(f"{spec}: {rule}") from error
-    except (Exception, SystemExit) as error:
-        raise _failure(f"importing {module}", error) from error
-    where = module
-    for name in path.split("."):
-        if not hasattr(found, name):
-            near = check.suggestion(name, dir(found))
-            raise BadInput(f"{spec}: {where} has no {name}.{near}")
-        found, where = getattr(found, name), f"{where}.{name}"
-    return found
+        return load(spec)
+    except check.Unfit as error:
+        raise BadInput(f"{spec}: {error}") from error
 
 
 def _built(found: Any, settings: dict[str, Any], spec: str) -> Any:

@@ -251,8 +251,6 @@ def model_of(task: Task, settings: Settings) -> MLP | Network:
     sizes, dropout = (settings.depth, settings.width), settings.dropout
     if settings.model != "mlp":
         return network(settings.model, task, *sizes, function, norm, dropout)
-    if norm == "post":
-        raise check.Unfit("post stands in a transformer only.", norm=norm)
     if task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
         raise check.Unfit(rule, model="mlp")

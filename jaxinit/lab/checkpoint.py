@@ -96,7 +96,7 @@ class Checkpoint:
             try:
                 self._restore(grid, path)
             except Exception as error:  # orbax raises many kinds for a broken file
-                said = f"cannot read the save {path} ({type(error).__name__})."
+                said = f"cannot read the save {path} ({check.brief(error)})."
                 warnings.warn(said, stacklevel=4)
             else:
                 self._keep([save for save in saves if save <= blocks])

@@ -5,7 +5,6 @@ The kernels of every network are drawn anew by the initializer under test, throu
 """
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
+from jaxinit._import import load
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import Norm as _Norm
@@ -269,8 +269,6 @@ def network(
     if name == "transformer" and width % Transformer.heads:
         rule = f"must be a multiple of {Transformer.heads} heads for a transformer."
         raise check.Unfit(f"width {rule}", width=width)
-    if norm == "post" and name != "transformer":
-        raise check.Unfit("post stands in a transformer only.", norm=norm)
     made: dict[str, Callable[[], nn.Module]] = {
         "cnn": lambda: Convolutions(*common, task.shape),
         "resnet": lambda: Residual(*common, task.shape),
@@ -335,13 +333,7 @@ def imported(name: str) -> Network:
     """Imports a user's model: a Linen module or class, or an NNX class or factory."""
     from flax import nnx
 
-    module_name, _, attribute = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise check.Unfit(f"cannot be imported: {error}.", model=name) from None
+    found = load(name)
     if isinstance(found, type) and issubclass(found, nn.Module):
         found = found()
     if isinstance(found, nn.Module):

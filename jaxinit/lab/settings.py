@@ -79,6 +79,8 @@ class Settings:
         check.choice((*NORMS, "post"), norm=self.norm)
         if ":" not in self.model:
             check.choice(NAMES, model=self.model)
+        if self.norm == "post" and self.model != "transformer":
+            raise check.Unfit("post stands in a transformer only.", norm=self.norm)
         optimizer_of(self.optimizer, self.schedule, self.clip)
         if self.loss is not None:
             read_loss(self.loss)

@@ -15,7 +15,7 @@ from jaxinit.signal._number import number
 WIDTH = 160  # columns of text for a reader who does not say
 _NARROW, _WIDE = 16, 34  # of the first column, where it folds
 _FRAME = 3  # columns of text that a border and its padding take
-_SIGNALS = (2, 3)  # what only the perceptron has
+_SIGNALS = (2, 3)  # columns that only the perceptron has
 _SPARE = (3, 2, 4, 8, 1, 5)  # what a narrow terminal does without, first to last
 
 
@@ -34,6 +34,12 @@ def header(comparison: Comparison) -> list[str]:
         "decades that train",
         "diverged",
     ]
+
+
+def columns(comparison: Comparison) -> list[int]:
+    """Returns the columns that have something to say: signals are the perceptron's."""
+    count = range(len(header(comparison)))
+    return [c for c in count if comparison.signals or c not in _SIGNALS]
 
 
 def cells(comparison: Comparison, row: Row) -> list[str]:
@@ -120,10 +126,12 @@ def _network(s: Settings) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Returns the table and its caption in GitHub's Markdown."""
-    lines = [header(comparison), [":---"] + ["---:"] * (len(header(comparison)) - 1)]
+    heads, seen = header(comparison), columns(comparison)
+    lines = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
     for row in comparison.rows():
         first, *rest = cells(comparison, row)
         lines.append([f"`{first}`", *rest])
+    lines = [[line[c] for c in seen] for line in lines]
     text = [
         "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |"
         for line in lines
@@ -143,10 +151,10 @@ def table(comparison: Comparison, width: int = WIDTH) -> Table:
     """
     rows = [cells(comparison, row) for row in comparison.rows()]
     heads, about = header(comparison), caption(comparison)
-    columns = list(zip(heads, *rows, strict=True))
-    wide = [max(map(len, column[1:])) for column in columns]
-    sizes = [max(len(w) for cell in c for w in cell.split(" ")) for c in columns]
-    seen = [c for c in range(1, len(heads)) if comparison.signals or c not in _SIGNALS]
+    texts = list(zip(heads, *rows, strict=True))
+    wide = [max(map(len, text[1:])) for text in texts]
+    sizes = [max(len(w) for cell in text for w in cell.split(" ")) for text in texts]
+    seen = columns(comparison)[1:]
     kept = list(seen)
 
     def room() -> int:
