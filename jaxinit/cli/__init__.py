@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
-from jaxinit.cli._terminal import BadInput, Parser
+from jaxinit.cli._terminal import FULL, BadInput, Parser, cannot_write
 
 _EXTRA = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 
@@ -42,11 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"jaxinit: {cannot_write(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # standard output itself; Python would try again at the end
+            _leave_output()
+        return 2
     except KeyboardInterrupt:
         print("jaxinit: interrupted before there was a result.", file=sys.stderr)
         return 130
+
+
+def _leave_output() -> None:
+    """Lets the rest of the output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

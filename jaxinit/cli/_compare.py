@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.cli._terminal import BadInput, checked, console, importable, writable
+from jaxinit.cli._terminal import (
+    FULL,
+    BadInput,
+    cannot_write,
+    checked,
+    console,
+    importable,
+    silenced,
+    writable,
+)
 
 
 def add(commands: Any) -> None:
@@ -160,6 +169,17 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
+    try:
+        with silenced("absl"):  # of orbax
+            return _run(given)
+    except OSError as error:
+        if given.out is None or error.errno not in FULL:
+            raise
+        said = f"{cannot_write(error)} When there is room, --resume goes on."
+        raise BadInput(said) from error
+
+
+def _run(given: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,15 +1,19 @@
 """What every command needs: a parser, a console, and errors of one line."""
 
 import argparse
+import contextlib
+import errno
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
 _PIPED_WIDTH = 160  # columns of a table that no terminal limits
 
@@ -23,6 +27,24 @@ class Parser(argparse.ArgumentParser):
 
 class BadInput(Exception):
     """What a user gave cannot be used; the message is the one line to print."""
+
+
+def cannot_write(error: OSError) -> str:
+    """Returns what a full disk is answered with."""
+    where = f" {error.filename}" if error.filename else ""
+    return f"cannot write{where}: {error.strerror}."
+
+
+@contextlib.contextmanager
+def silenced(logger: str) -> Iterator[None]:
+    """Keeps a logger still that reports what it raises as well."""
+    found = logging.getLogger(logger)
+    before = found.level
+    found.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        found.setLevel(before)
 
 
 def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

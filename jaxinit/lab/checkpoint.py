@@ -13,6 +13,8 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
+import re
 import shutil
 import signal
 import threading
@@ -47,6 +49,7 @@ _FLAGS = (
     "jax_enable_x64",
     "jax_threefry_partitionable",
 )
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _AFRESH = "overwrite=True (--overwrite) starts anew"
 
 
@@ -112,7 +115,11 @@ class Checkpoint:
             self.save(grid)
 
     def save(self, grid: Grid) -> None:
-        """Saves the state of the grid, and removes the saves before the last two."""
+        """Saves the state of the grid, and removes the saves before the last two.
+
+        Raises:
+          OSError: if the save cannot be written; those before stay.
+        """
         from orbax.checkpoint.args import StandardSave
 
         blocks, saves = len(grid.losses), _saves(self.directory)
@@ -125,8 +132,16 @@ class Checkpoint:
             "probes": stacked(grid.probes)._asdict(),
             "seconds": np.array(self.seconds + time.perf_counter() - self._since),
         }
-        with _held():
-            checkpointer().save(self.directory / str(blocks), args=StandardSave(found))
+        path = self.directory / str(blocks)
+        try:
+            with _held():
+                checkpointer().save(path, args=StandardSave(found))
+        except ValueError as error:  # as orbax reports a full disk
+            code = _OS_ERROR.search(str(error))
+            if code is None:
+                raise
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
         self._keep(_saves(self.directory)[-_KEPT:])
 
     def _keep(self, saves: list[int]) -> None:
