@@ -14,6 +14,7 @@ from jaxinit.cli._terminal import (
     console,
     importable,
     silenced,
+    wide,
     writable,
 )
 
@@ -111,6 +112,17 @@ def add(commands: Any) -> None:
         help="stop a run after this many steps without a better loss on held-out "
         "training rows, and keep its best weights (default: train to the end)",
     )
+    option(
+        "--device",
+        metavar="PLATFORM",
+        help="cpu, gpu or tpu (default: the one that JAX prefers)",
+    )
+    option(
+        "--dtype",
+        default="float32",
+        help="that networks compute in: float32, bfloat16 or float16 (parameters and "
+        "loss stay float32), or float64 for all (default: float32)",
+    )
     option("--devices", type=int, default=1, help="that share the cells (default: 1)")
     option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
     option(
@@ -170,7 +182,7 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
     try:
-        with silenced("absl"):  # of orbax
+        with silenced("absl"), wide(given.dtype == "float64"):  # absl: of orbax
             return _run(given)
     except OSError as error:
         if given.out is None or error.errno not in FULL:
@@ -213,6 +225,8 @@ def _run(given: argparse.Namespace) -> int:
         loss=given.loss,
         dropout=given.dropout,
         early_stopping=given.early_stopping,
+        device=given.device,
+        dtype=given.dtype,
     )
     options = (given.resume, given.overwrite, given.save_every)
     saves = checked(prepare_out, given.out, task, settings, *options)

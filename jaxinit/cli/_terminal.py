@@ -47,6 +47,17 @@ def silenced(logger: str) -> Iterator[None]:
         found.setLevel(before)
 
 
+@contextlib.contextmanager
+def wide(needed: bool) -> Iterator[None]:
+    """Switches JAX's 64-bit types on where they are needed, for all threads."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", before or needed)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
 def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a function whose ValueError and TypeError speak of what the user gave."""
     try:

@@ -22,6 +22,7 @@ from jaxinit.lab.health import health
 from jaxinit.lab.losses import chance_of, fitting
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
+from jaxinit.lab.precision import computing
 from jaxinit.lab.probe import Probe, moments, stacked
 from jaxinit.lab.rules import Rules, read
 from jaxinit.lab.settings import Settings
@@ -67,6 +68,8 @@ def compare(
     loss: str | None = None,
     dropout: float = 0.0,
     early_stopping: int = 0,
+    device: str | None = None,
+    dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -114,6 +117,8 @@ def compare(
         cell is stopped. A fifth of the training rows, 1000 at most, is held out for it,
         and every cell keeps the parameters of its best block. Cells that diverge stop
         at once.
+      device: "cpu", "gpu" or "tpu", or None for the one that JAX prefers.
+      dtype: see `Settings`; float64 needs jax_enable_x64.
       progress: is called with (steps done, all steps) after each block.
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: go on from the last save in `out`, made with the same settings; from the
@@ -159,6 +164,8 @@ def compare(
         loss=loss,
         dropout=dropout,
         early_stopping=early_stopping,
+        device=device,
+        dtype=dtype,
     )
     saves = prepare_out(out, found, settings, resume, overwrite, save_every)
     if out is None or saves is None:
@@ -264,6 +271,16 @@ def train(
     saves: Checkpoint | None = None,
 ) -> Comparison:
     """Runs the grid and gathers what it measured."""
+    with computing(settings.device, settings.dtype):
+        return _train(task, settings, progress, saves)
+
+
+def _train(
+    task: Task,
+    settings: Settings,
+    progress: Callable[[int, int], None] | None,
+    saves: Checkpoint | None,
+) -> Comparison:
     start = time.perf_counter()
     grid = Grid(
         task,
@@ -279,6 +296,8 @@ def train(
         settings.clip,
         settings.loss,
         settings.early_stopping,
+        settings.device,
+        settings.dtype,
     )
     if saves is not None:
         saves.begin(grid)

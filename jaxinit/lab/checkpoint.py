@@ -253,7 +253,7 @@ def record(task: Task, settings: Settings) -> dict[str, Any]:
         "environment": {
             **{name: versions().get(name) for name in _PACKAGES},
             **{name: getattr(jax.config, name) for name in _FLAGS},
-            "device": device()["kind"],
+            "device": device(settings.device)["kind"],
         },
     }
     plain: dict[str, Any] = json.loads(json.dumps(found, default=repr))

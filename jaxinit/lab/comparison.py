@@ -307,7 +307,7 @@ class Comparison:
             "probe_steps": self.probe_steps.tolist(),
             "seconds": self.seconds._asdict(),
             "versions": versions(),
-            "device": device(),
+            "device": device(s.device),
             "initializers": initializers,
         }
         readable: dict[str, Any] = plain(found)
@@ -341,9 +341,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> dict[str, Any]:
+def device(platform: str | None = None) -> dict[str, Any]:
     """Returns what the run ran on."""
-    devices = jax.devices()
+    devices = jax.devices(platform)
     return {
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,

@@ -21,6 +21,7 @@ from jaxinit.lab.losses import loss_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.optimizers import optimizer_of
+from jaxinit.lab.precision import kept, mixed
 from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.rules import Rules
 from jaxinit.lab.stopping import Stopping, after_block, map_running, start
@@ -80,13 +81,15 @@ class Grid:
         clip: float = 0.0,
         loss: str | None = None,
         early_stopping: int = 0,
+        device: str | None = None,
+        dtype: str = "float32",
     ):
         """Draws the initial parameters of every cell and measures their signals."""
         self.task = task
-        self.model = model
+        self.model = model = mixed(model, dtype)
         self.shape = len(initializers), seeds, len(learning_rates)
         self.steps = steps
-        self._mesh = Mesh(np.array(jax.devices()[:devices]), ("cells",))
+        self._mesh = Mesh(np.array(jax.devices(device)[:devices]), ("cells",))
         self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
         self._loss, self._score = loss_of(task, loss), score_of(task)
@@ -96,7 +99,7 @@ class Grid:
 
         keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
         drawn = [self._initialise(init)(keys) for init in initializers]
-        self.initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
+        self.initial = kept(jax.tree.map(lambda *a: jnp.stack(a), *drawn), dtype)
         self.signals: Signals | None = None
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
@@ -153,7 +156,7 @@ class Grid:
     @property
     def _together(self) -> int:
         """Cells that one vmap covers, on one device."""
-        if jax.default_backend() == "cpu":
+        if self._mesh.devices.flat[0].platform == "cpu":
             # Of convolutions with a kernel for each cell CPUs have no fast program.
             wanted = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
             return min(wanted, self._cells)

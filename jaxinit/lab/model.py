@@ -25,17 +25,21 @@ class Block(nn.Module):
     features: int
     kernel_init: Any
     norm: Norm
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Returns the layer's output, normalised if the block has a norm."""
-        z: jax.Array = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
+        dtype = self.dtype
+        dense = nn.Dense(self.features, kernel_init=self.kernel_init, dtype=dtype)
+        z: jax.Array = dense(x)
         z = self.perturb("z", z)
         self.sow("intermediates", "z", z)
         if self.norm == "layer":
-            z = nn.LayerNorm()(z)
+            z = nn.LayerNorm(dtype=dtype)(z)
         elif self.norm == "batch":
-            z = nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
+            norm = nn.BatchNorm(not train, momentum=0.9, dtype=dtype)
+            z = norm(z)
         return z
 
 
@@ -47,11 +51,13 @@ class Hidden(nn.Module):
     kernel_init: Any
     norm: Norm
     dropout: float = 0.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
         """Takes the output of one block to that of the next; None is for the scan."""
-        block = Block(self.features, self.kernel_init, self.norm, name="block")
+        given = self.kernel_init, self.norm, self.dtype
+        block = Block(self.features, *given, name="block")
         return block(dropped(self, self.activation(z), train), train), None
 
 
@@ -83,6 +89,8 @@ class MLP(nn.Module):
       dropout: share of the hidden units that training drops, behind the activation.
       kernel_init: initializer of every kernel. Biases start at zero.
       unroll: hidden layers written out per round of the scan; it changes speed only.
+      dtype: what is computed in, of parameters of any; None for theirs. Outputs of 16
+        bits are returned in float32.
     """
 
     depth: int
@@ -93,6 +101,7 @@ class MLP(nn.Module):
     kernel_init: Any = zeros
     unroll: int = 1
     dropout: float = 0.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -100,7 +109,8 @@ class MLP(nn.Module):
 
         # [rows, features] -> [rows, outputs]
         """
-        z = Block(self.width, self.kernel_init, self.norm, name="first")(x, train)
+        first = Block(self.width, self.kernel_init, self.norm, self.dtype, name="first")
+        z = first(x, train)
         if self.depth > 2:
             stack = nn.scan(
                 Hidden,
@@ -111,9 +121,14 @@ class MLP(nn.Module):
                 unroll=min(self.depth - 2, self.unroll),
             )
             hidden = (self.width, self.activation, self.kernel_init, self.norm)
-            z, _ = stack(*hidden, self.dropout, name="hidden")(z, train)
-        last = Block(self.outputs, self.kernel_init, "none", name="last")
-        return last(dropped(self, self.activation(z), train), train)
+            z, _ = stack(*hidden, self.dropout, self.dtype, name="hidden")(z, train)
+        last = Block(self.outputs, self.kernel_init, "none", self.dtype, name="last")
+        return widened(last(dropped(self, self.activation(z), train), train))
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """Returns numbers of 16 bits as float32, others as they are."""
+    return x.astype("float32") if x.dtype.itemsize == 2 else x
 
 
 def by_layer(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:

@@ -198,8 +198,14 @@ class Recurrent(nn.Module):
         for _ in range(self.depth):
             cells = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
             cell = cells.get(self.cell, nn.SimpleCell)
-            h = nn.RNN(cell(self.width))(dropped(self, h, train))
+            made = cell(self.width, carry_init=functools.partial(_blank, h))
+            h = nn.RNN(made)(dropped(self, h, train))
         return nn.Dense(self.outputs)(dropped(self, h, train))
+
+
+def _blank(like: jax.Array, key: Any, shape: Any, dtype: Any) -> jax.Array:
+    """Makes the first state of a recurrent cell, in the dtype of its inputs."""
+    return jnp.zeros(shape, like.dtype)
 
 
 class Coordinates(nn.Module):

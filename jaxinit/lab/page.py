@@ -56,7 +56,9 @@ def page(comparison: Comparison, command: str) -> str:
         command=command,
         seeds=settings.seeds,
         seconds=comparison.seconds._asdict(),
-        versions=json.dumps(versions() | {"device": device()["kind"]}),
+        versions=json.dumps(
+            versions() | {"device": device(comparison.settings.device)["kind"]}
+        ),
     )
 
 

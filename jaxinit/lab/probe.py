@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxinit.lab.model import MLP, by_layer
+from jaxinit.lab.model import MLP, by_layer, widened
 from jaxinit.lab.networks import Network
 from jaxinit.model import named
 
@@ -161,7 +161,7 @@ def _run(
 def _stddev(collection: Any) -> jax.Array:
     """Computes the standard deviation of each layer's entries. # [layers]."""
     return by_layer(
-        collection, lambda block: jax.tree.leaves(block["z"])[0].std((1, 2))
+        collection, lambda block: widened(jax.tree.leaves(block["z"])[0]).std((1, 2))
     )
 
 

@@ -13,6 +13,7 @@ from jaxinit.lab.losses import read_loss
 from jaxinit.lab.model import NORMS, Norm
 from jaxinit.lab.networks import NAMES
 from jaxinit.lab.optimizers import optimizer_of
+from jaxinit.lab.precision import Dtype, Platform, check_device, check_dtype
 from jaxinit.lab.rules import Rules
 
 
@@ -48,6 +49,11 @@ class Settings:
       early_stopping: steps without a better validation loss after which a cell is
         stopped; 0 for none.
       devices: that share the cells; it changes results by rounding only.
+      device: "cpu", "gpu" or "tpu", or None for the one that JAX prefers.
+      dtype: "float32", "bfloat16", "float16" or "float64", which the built-in networks
+        compute in. Parameters, optimizer state and loss are float32 beside 16 bits
+        (mixed precision; gradients in float16 are not scaled) and float64 with float64,
+        which needs jax_enable_x64. Initial weights are the same in every dtype.
     """
 
     initializers: tuple[Initializer | Rules, ...]
@@ -68,6 +74,8 @@ class Settings:
     loss: str | None = None
     dropout: float = 0.0
     early_stopping: int = 0
+    device: Platform | None = None
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -96,8 +104,11 @@ class Settings:
                     "learning rates must be above 0.", learning_rates=rate
                 )
         check.real(target_loss=self.target_loss)
-        if self.devices > len(jax.devices()):
-            rule = f"there are {len(jax.devices())} devices only."
+        check_dtype(self.dtype, self.model)
+        check_device(self.device)
+        count = len(jax.devices(self.device))
+        if self.devices > count:
+            rule = f"there are {count} devices only."
             raise check.Unfit(rule, devices=self.devices)
         for init in self.initializers if self.model == "mlp" else ():
             if isinstance(init, Rules):

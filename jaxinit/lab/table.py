@@ -102,6 +102,8 @@ def _tuning(s: Settings) -> str:
     """Returns how it was trained, in words."""
     schedule = "" if s.schedule == "constant" else f", {s.schedule} schedule"
     words = f"{s.optimizer}{schedule}" + (f", clipped at {s.clip:g}" if s.clip else "")
+    if s.dtype != "float32":
+        words += f" in {s.dtype}"
     if s.loss not in (None, *DEFAULTS.values()):
         words += f", loss {s.loss}"
     if s.dropout:
