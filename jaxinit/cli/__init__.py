@@ -10,7 +10,8 @@ from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._terminal import FULL, BadInput, Parser, cannot_write
 
-_EXTRA = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
+_LAB = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
+_EXTRA = dict.fromkeys(_LAB, "lab") | {"tensorboardX": "tensorboard"}  # by package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,12 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jaxinit: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+        extra = _EXTRA.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        print(
-            f"jaxinit: {error.name} is missing. Run: pip install 'jaxinit[lab]'",
-            file=sys.stderr,
-        )
+        cure = f"Run: pip install 'jaxinit[{extra}]'"
+        print(f"jaxinit: {error.name} is missing. {cure}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _leave_output()

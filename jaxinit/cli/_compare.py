@@ -161,6 +161,15 @@ def add(commands: Any) -> None:
         help="blocks of up to 25 steps between the saves of training in --out "
         "(default: as many as make 100 steps)",
     )
+    option(
+        "--log",
+        nargs=2,
+        metavar=("KIND", "DIR"),
+        help="log the training there while it runs; the kind is tensorboard",
+    )
+    option(
+        "--quiet", action="store_true", help="show no progress (only a terminal does)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
@@ -192,11 +201,9 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from jaxinit.cli._live import shown
     from jaxinit.lab import DEFAULT_INITIALIZERS, Settings, checkpoint
-    from jaxinit.lab._compare import prepare, prepare_out, train
+    from jaxinit.lab._compare import prepare, prepare_files, train
     from jaxinit.lab.table import markdown, table
 
     if given.out is not None:
@@ -229,27 +236,18 @@ def _run(given: argparse.Namespace) -> int:
         dtype=given.dtype,
     )
     options = (given.resume, given.overwrite, given.save_every)
-    saves = checked(prepare_out, given.out, task, settings, *options)
+    places = given.out, given.log and tuple(given.log)
+    saves, logs = checked(prepare_files, *places, task, settings, *options)
+    if logs is not None:
+        writable(logs.directory, make=True)
     if saves is not None:
         writable(given.out, make=True)
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."
             print(f"jaxinit: {said}", file=sys.stderr)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        job = bar.add_task("drawing and compiling", total=settings.steps)
+    with shown(task, settings, given.quiet) as observers:
         try:
-            result = train(
-                task,
-                settings,
-                lambda done, _: bar.update(job, completed=done, description="training"),
-                saves,
-            )
+            result = train(task, settings, saves=saves, observers=observers, logs=logs)
         except checkpoint.Unreadable as error:
             raise BadInput(str(error)) from error
     if given.format == "json":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
@@ -50,12 +51,14 @@ def silenced(logger: str) -> Iterator[None]:
 @contextlib.contextmanager
 def wide(needed: bool) -> Iterator[None]:
     """Switches JAX's 64-bit types on where they are needed, for all threads."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", before or needed)
+    if not needed or jnp.result_type(float) == jnp.float64:
+        yield
+        return
+    jax.config.update("jax_enable_x64", True)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        jax.config.update("jax_enable_x64", False)
 
 
 def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,6 @@
 """`compare`: settings in, results out."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, with_validation
 from jaxinit.lab.grid import Grid, Scores, block_length
 from jaxinit.lab.health import health
+from jaxinit.lab.log import Log
+from jaxinit.lab.log import prepare as log_to
 from jaxinit.lab.losses import chance_of, fitting
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
@@ -75,6 +78,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     save_every: int | None = None,
+    log: tuple[str, str | Path] | None = None,
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
 
@@ -126,6 +130,8 @@ def compare(
       overwrite: start anew where `out` has results or saves.
       save_every: blocks of training between saves; a block has 25 steps or fewer, the
         most that divide `steps`. None for as many blocks as make 100 steps.
+      log: ``("tensorboard", directory)``, for losses to be followed while they fall;
+        see `jaxinit.lab.log`. Needs ``pip install 'jaxinit[tensorboard]'``.
 
     Returns:
       The results: ``rows()`` is the table; `jaxinit.lab.files.write` writes all.
@@ -167,12 +173,14 @@ def compare(
         device=device,
         dtype=dtype,
     )
-    saves = prepare_out(out, found, settings, resume, overwrite, save_every)
+    saves, logs = prepare_files(
+        out, log, found, settings, resume, overwrite, save_every
+    )
+    if out is not None:
+        from jaxinit.lab.files import write  # a missing plot library shows here
+    result = train(found, settings, progress, saves, logs=logs)
     if out is None or saves is None:
-        return train(found, settings, progress)
-    from jaxinit.lab.files import write  # a missing plot library shows here
-
-    result = train(found, settings, progress, saves)
+        return result
     write(result, out)
     if not result.interrupted:
         checkpoint.remove(saves.directory)
@@ -244,17 +252,25 @@ def fitted(task: Task, settings: Settings, targeted: bool) -> tuple[Task, Settin
     return task, dataclasses.replace(settings, loss=loss, target_loss=target)
 
 
-def prepare_out(*given: Any) -> Checkpoint | None:
-    """Checks the directory of the results, as `checkpoint.prepare`."""
+def prepare_files(
+    out: Any, log: Any, task: Task, settings: Settings, *options: Any
+) -> tuple[Checkpoint | None, Log | None]:
+    """Checks the directories, as `checkpoint.prepare` and `jaxinit.lab.log.prepare`."""
+    resume, overwrite, save_every = options
     try:
-        return checkpoint.prepare(*given)
+        logs = log_to(log, task, settings, resume, overwrite)
+        if out is None and log is not None:
+            overwrite = False  # is about the log
+        options = resume, overwrite, save_every
+        return checkpoint.prepare(out, task, settings, *options), logs
     except check.Unfit as error:
         raise error.at("compare") from None
 
 
 def model_of(task: Task, settings: Settings) -> MLP | Network:
     """Returns the network that the settings describe, without its initializer."""
-    function, norm = activation(settings.activation), settings.norm
+    function = activation(settings.activation)
+    norm: Any = settings.norm  # "post" is a transformer's alone
     sizes, dropout = (settings.depth, settings.width), settings.dropout
     if settings.model != "mlp":
         return network(settings.model, task, *sizes, function, norm, dropout)
@@ -269,10 +285,20 @@ def train(
     settings: Settings,
     progress: Callable[[int, int], None] | None = None,
     saves: Checkpoint | None = None,
+    observers: Sequence[Callable[[Grid], None]] = (),
+    logs: Log | None = None,
 ) -> Comparison:
-    """Runs the grid and gathers what it measured."""
-    with computing(settings.device, settings.dtype):
-        return _train(task, settings, progress, saves)
+    """Runs the grid and gathers what it measured.
+
+    Observers are called with the grid after each block, when its losses are here.
+    """
+    with computing(settings.device, settings.dtype), logs or contextlib.nullcontext():
+        if logs is None:
+            return _train(task, settings, progress, saves, observers)
+        observers = [*observers, logs.after_block]
+        result = _train(task, settings, progress, saves, observers)
+        logs.finish(result)
+        return result
 
 
 def _train(
@@ -280,6 +306,7 @@ def _train(
     settings: Settings,
     progress: Callable[[int, int], None] | None,
     saves: Checkpoint | None,
+    observers: Sequence[Callable[[Grid], None]],
 ) -> Comparison:
     start = time.perf_counter()
     grid = Grid(
@@ -307,6 +334,8 @@ def _train(
         for _ in grid.run():
             if saves is not None:
                 saves.after_block(grid)
+            for observe in observers:
+                observe(grid)
             if progress is not None:
                 progress(len(grid.losses) * length, settings.steps)
     except KeyboardInterrupt:  # what has been trained by now is worth a table

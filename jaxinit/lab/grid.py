@@ -89,6 +89,7 @@ class Grid:
         self.model = model = mixed(model, dtype)
         self.shape = len(initializers), seeds, len(learning_rates)
         self.steps = steps
+        self.initializers, self.learning_rates = initializers, learning_rates
         self._mesh = Mesh(np.array(jax.devices(device)[:devices]), ("cells",))
         self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)

@@ -69,7 +69,7 @@ def check_dtype(dtype: Any, model: str) -> None:
     if dtype != "float32" and ":" in model:
         rule = "a model of your own computes in the dtype that it is written in."
         raise check.Unfit(f"{rule} Leave dtype out.", dtype=dtype)
-    if dtype == "float64" and not jax.config.jax_enable_x64:
+    if dtype == "float64" and jnp.result_type(float) != jnp.float64:
         rule = "JAX has 64-bit types switched off. "
         rule += "Call jax.config.update('jax_enable_x64', True) first."
         raise check.Unfit(rule, dtype=dtype)

@@ -1,0 +1,142 @@
+"""What a terminal shows while `compare` trains: a bar, and the leading initializers."""
+
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import Task as Job
+from rich.table import Column, Table
+from rich.text import Text
+
+from jaxinit.lab import Settings, Task
+from jaxinit.lab.grid import Grid, block_length
+from jaxinit.lab.statistics import median
+from jaxinit.signal._number import number
+
+_LEADERS = 5
+_PER_SECOND = 2  # refreshes; one takes some milliseconds, in a thread of its own
+_PERIOD = 86_400.0  # seconds that the rate is averaged over
+
+
+class Leader(NamedTuple):
+    """An initializer at the learning rate of its lowest median loss."""
+
+    initializer: str
+    learning_rate: float
+    loss: float
+    diverged: float
+
+
+class Screen:
+    """The bar and the table; rich draws them from its own thread, at its own pace."""
+
+    def __init__(self, task: Task, settings: Settings):
+        """Takes what is run."""
+        self._task, self._settings = task, settings
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total} steps"),
+            _Pace(table_column=Column(no_wrap=True)),
+        )
+        self.bar = Progress(*columns, speed_estimate_period=_PERIOD, expand=True)
+        self._job = self.bar.add_task("drawing and compiling", total=settings.steps)
+        self._losses: tuple[Any, ...] = ()  # by block, each [cells]
+        self._seen = 0  # blocks whose numbers have been checked
+        self._lost = np.zeros(self._shape, bool)  # cells that were not finite once
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        s = self._settings
+        return len(s.initializers), s.seeds, len(s.learning_rates)
+
+    def observe(self, grid: Grid) -> None:
+        """Takes notice of a block: of losses that are on the host already."""
+        self._losses = grid.losses
+        done = len(grid.losses) * block_length(grid.steps)
+        part = "evaluating" if done >= grid.steps else "training"
+        self.bar.update(self._job, completed=done, description=part)
+
+    def leaders(self) -> list[Leader]:
+        """Ranks the initializers by the median loss of the last block."""
+        losses = self._losses
+        if not losses:
+            return []
+        for block in losses[self._seen :]:
+            self._lost |= ~np.isfinite(np.reshape(block, self._shape))
+        self._seen = len(losses)
+        last = np.reshape(losses[-1], self._shape)
+        with np.errstate(invalid="ignore"):
+            lost = self._lost | (last > 2 * self._task.chance)
+        medians = median(np.where(lost, np.inf, last))  # [initializers, rates]
+        best = medians.argmin(axis=1)
+        found = [
+            Leader(
+                repr(init),
+                self._settings.learning_rates[best[i]],
+                float(medians[i, best[i]]),
+                float(lost[i].mean()),
+            )
+            for i, init in enumerate(self._settings.initializers)
+        ]
+        return sorted(found, key=lambda leader: leader.loss)
+
+    def __rich__(self) -> Group:
+        """Returns what is to be seen now."""
+        leaders = self.leaders()
+        if not leaders:
+            return Group(self.bar)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("leading", no_wrap=True, overflow="ellipsis")
+        for head in ("training loss", "learning rate", "diverged"):
+            table.add_column(head, justify="right", no_wrap=True)
+        for init, rate, loss, diverged in leaders[:_LEADERS]:
+            shown = number(loss) if math.isfinite(loss) else "–"
+            cells = (init, shown, f"{rate:g}", f"{100 * diverged:.0f} %")
+            table.add_row(*map(Text, cells))
+        more = len(leaders) - _LEADERS
+        rest = [Text(f"and {more} more", "dim")] if more > 0 else []
+        return Group(self.bar, table, *rest)
+
+
+class _Pace(ProgressColumn):
+    """The time so far; from the second block on, steps per second and time left."""
+
+    def render(self, task: Job) -> Text:
+        """Returns what is known; the first block compiles and says nothing of pace."""
+        if task.speed is None:
+            return Text(str(timedelta(seconds=int(task.elapsed or 0))), "cyan")
+        left = timedelta(seconds=math.ceil(task.time_remaining or 0))
+        digits = ",.0f" if task.speed >= 100 else ".3g"
+        return Text(f"{task.speed:{digits}} steps/s, {left} left", "cyan")
+
+
+@contextlib.contextmanager
+def shown(
+    task: Task, settings: Settings, quiet: bool
+) -> Iterator[list[Callable[[Grid], None]]]:
+    """Shows training on the terminal, if there is one to show it on.
+
+    Yields:
+      The functions to call after each block: none where no one looks.
+    """
+    console = Console(stderr=True)
+    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield []
+        return
+    screen = Screen(task, settings)
+    with Live(
+        screen,
+        console=console,
+        refresh_per_second=_PER_SECOND,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ):
+        yield [screen.observe]
