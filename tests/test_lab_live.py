@@ -335,15 +335,15 @@ def test_a_few_lead_and_the_others_are_counted(task):
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"  # the cursor
 
 
-@pytest.fixture
-def terminal(monkeypatch, capsys):
+def on_a_terminal(monkeypatch):
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
 
-def test_a_terminal_is_left_clean(words, terminal, capsys, monkeypatch):
+def test_a_terminal_is_left_clean(words, capsys, monkeypatch):
+    on_a_terminal(monkeypatch)
     interrupt(monkeypatch, after=2)
     assert main(words) == 130
     said = capsys.readouterr().err
@@ -361,7 +361,8 @@ def test_no_one_looks(words, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name, value", [("--quiet", None), ("TERM", "dumb")])
-def test_quiet(words, terminal, capsys, monkeypatch, name, value):
+def test_quiet(capsys, monkeypatch, name, value):
+    on_a_terminal(monkeypatch)
     settings = lab.Settings((jaxinit.zeros(),))
     if value is not None:
         monkeypatch.setenv(name, value)
