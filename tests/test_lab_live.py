@@ -92,15 +92,11 @@ def test_networks_compute_in_the_dtype(model):
     norm = "layer" if model == "transformer" else "none"
     init = jaxinit.he_normal()
     network = model_of(task, lab.Settings((init,), "relu", 2, 8, norm, model=model))
-    x, in_half = jnp.asarray(task.x_train[:2]), precision.Precision("bfloat16")
-
-    def outputs(variables):
-        return network.apply(in_half.lowered(variables), in_half.inputs(x))
-
+    x, in_half = jnp.asarray(task.x_train[:2]), precision.mixed(network, "bfloat16")
     variables = dict(jax.eval_shape(network.init, jax.random.key(0), x))
     variables.pop("perturbations", None)  # of measuring signals, not of training
     with precision.computing(None, "bfloat16"):
-        text = str(jax.make_jaxpr(outputs)(variables))
+        text = str(jax.make_jaxpr(in_half.apply)(variables, x))
     found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", text)
     assert len(found) >= 2 and set(found) == {"bf16"}
 
