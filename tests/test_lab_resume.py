@@ -319,7 +319,7 @@ def test_other_data_is_refused(saved_run, task):
 
 
 def test_other_versions_are_refused(saved_run, task, monkeypatch):
-    found = {"jax": "0.0.1", "jaxinit": jaxinit.lab.comparison.versions()["jaxinit"]}
+    found = {"jax": "0.0.1", "jaxinit": jaxinit.lab.environment.versions()["jaxinit"]}
     monkeypatch.setattr(checkpoint, "versions", lambda: found)
     said = f"the saved run has jax {jax.__version__}, where this one has 0.0.1; overwr"
     with pytest.raises(ValueError, match=said):

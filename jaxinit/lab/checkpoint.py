@@ -30,8 +30,8 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit.lab._atomic import write_bytes
-from jaxinit.lab.comparison import device, versions
 from jaxinit.lab.data import Task
+from jaxinit.lab.environment import device, versions
 from jaxinit.lab.grid import Grid, block_length
 from jaxinit.lab.probe import Probe, apart, stacked
 from jaxinit.lab.rules import Rules

@@ -1,19 +1,17 @@
 """`Comparison`: what a run measured, as rows, as a dictionary and as files."""
 
-import contextlib
 import csv
 import io
 import json
 import math
-import platform
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxinit.lab.data import Task
+from jaxinit.lab.environment import device, versions
 from jaxinit.lab.grid import Scores, Signals
 from jaxinit.lab.health import Health
 from jaxinit.lab.probe import Probe
@@ -329,26 +327,6 @@ class Comparison:
         for i, init in enumerate(self.settings.initializers):
             writer.writerows({"initializer": repr(init), **c} for c in self.cells(i))
         return text.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions that the results depend on, of what is installed."""
-    packages = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def device(platform: str | None = None) -> dict[str, Any]:
-    """Returns what the run ran on."""
-    devices = jax.devices(platform)
-    return {
-        "platform": devices[0].platform,
-        "kind": devices[0].device_kind,
-        "count": len(devices),
-    }
 
 
 def _stddev(values: np.ndarray) -> float:

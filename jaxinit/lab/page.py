@@ -7,7 +7,8 @@ import jinja2
 from markupsafe import Markup
 
 from jaxinit._panels import COLOURS
-from jaxinit.lab.comparison import Comparison, device, versions
+from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.environment import device, versions
 from jaxinit.lab.health import ROWS, SEEDS
 from jaxinit.lab.plots import available
 from jaxinit.lab.row import Row
