@@ -35,7 +35,7 @@ from jaxinit.random._laws import normal
 
 Method = Literal["householder", "qr"]
 
-_BLOCK = 256  # reflectors accumulated at once
+_SMALL, _BLOCK = 128, 256  # reflectors at once, of up to 256 columns and of more
 _TILE = 64  # size of T from which doubling leaves the loop; both are powers of two
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -91,10 +91,12 @@ def _by_reflectors(
         return _by_reflectors(key, columns, rows, dtype).T.conj()
     if not columns:
         return jnp.zeros((rows, columns), dtype)
-    v, tau, phase = _reflectors(key, rows, columns, dtype)
+    # Without the barrier XLA draws again wherever a block of v is read.
+    v, tau, phase = lax.optimization_barrier(_reflectors(key, rows, columns, dtype))
+    size = _SMALL if columns <= _BLOCK else _BLOCK
     blocks = [
-        lax.slice(v, (i, i), (rows, min(i + _BLOCK, columns)))
-        for i in range(0, columns, _BLOCK)
+        lax.slice(v, (i, i), (rows, min(i + size, columns)))
+        for i in range(0, columns, size)
     ]
     triangles = _triangles([matmul(b.T.conj(), b) for b in blocks], tau)
     q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
@@ -104,7 +106,9 @@ def _by_reflectors(
         q = lax.pad(q, zero, ((width, 0, 0), (width, 0, 0)))
         row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
         q = jnp.where((row == column) & (row < width), one, q)
-        q = q - matmul(block, matmul(triangle, matmul(block.T.conj(), q)))
+        last = q.shape[1] == width  # and q the identity
+        met = block[:width].T.conj() if last else matmul(block.T.conj(), q)
+        q = q - matmul(block, matmul(triangle, met))
     return q * phase
 
 
