@@ -50,15 +50,12 @@ class Settings:
     quick: bool = False
 
     def race(
-        self,
-        contenders: Mapping[str, Contender],
-        warm: bool = True,
-        pause: float = timing.PAUSE,
+        self, contenders: Mapping[str, Contender], warm: bool = True
     ) -> dict[str, Timing]:
         """Times contenders by turns."""
         if self.quick:
             return timing.race(contenders, self.repeats, least=0, warm=warm, pause=0)
-        return timing.race(contenders, self.repeats, warm=warm, pause=pause)
+        return timing.race(contenders, self.repeats, warm=warm)
 
 
 @contextlib.contextmanager
@@ -80,9 +77,7 @@ def draw(case: Case, settings: Settings) -> Row:
         contenders |= _peers(case, settings, row)
         if not _verified(case, contenders["ours"], row):
             return row
-        lapack = least.kind == "product"
-        pause = timing.LAPACK_PAUSE if lapack else timing.PAUSE
-        timings = settings.race(contenders, pause=pause)
+        timings = settings.race(contenders)
         finish(row, timings)
         row["limit"] = limit_of(least, timings)
         if least.kind == "fill":

@@ -19,9 +19,10 @@ Clock = Callable[[], float]
 
 _LEAST = 5e-3  # seconds of one repeat: shorter calls are repeated, keys and all
 _MOST_CALLS = 200
-# Seconds of rest before a turn, until the threads of the contender before it sleep:
-# OpenMP's spin for about 1 ms, OpenBLAS's for 2^26 ticks of the processor, 20 to 40 ms.
-PAUSE, LAPACK_PAUSE = 2e-3, 6e-2
+# Seconds that the processors must rest before a turn, and how long that is waited for:
+# the threads of the contender before it may spin, OpenBLAS's for 2^26 ticks of a clock
+# that differs by machine (100 ms have been seen).
+PAUSE, _LONGEST_PAUSE = 5e-3, 2.0
 
 
 def _key(repeat: int) -> jax.Array:
@@ -114,7 +115,7 @@ def race(
       repeats: turns of each, 1 or above.
       least: seconds that a repeat should last.
       warm: whether to warm up; without, a repeat is one call.
-      pause: seconds of rest before each turn.
+      pause: seconds before each turn in which no thread of the process may work.
       clock: returns seconds.
 
     Returns:
@@ -128,10 +129,19 @@ def race(
     for repeat in range(1, repeats + 1):
         for name, contender in contenders.items():
             if pause:
-                time.sleep(pause)
+                _rest(pause)
             taken = _turn(contender, repeat, calls[name], clock)
             seconds[name].append(taken / calls[name])
     return {name: Timing(tuple(seconds[name]), calls[name]) for name in contenders}
+
+
+def _rest(pause: float) -> None:
+    """Sleeps until the process has worked for less than a tenth of a pause."""
+    for _ in range(int(_LONGEST_PAUSE / pause)):
+        worked = time.process_time()
+        time.sleep(pause)
+        if time.process_time() - worked < pause / 10:
+            return
 
 
 def _turn(contender: Contender, repeat: int, calls: int, clock: Clock) -> float:
