@@ -6,10 +6,12 @@ it compiled; tracing, keys, compiling and filling all count.
 - ours: `jaxinit.jit_init` of the model's init function;
 - jit: `jax.jit` of the stock model's init function;
 - eager: the model's constructor, called as it is (NNX);
-- torch: the layers of the same model, built with torch's defaults.
+- torch: the layers of the same model, built with torch's defaults, which are uniform;
+- torch laws: its parameters alone, drawn by torch from the laws of the Flax model.
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from bench import memory, models, verify
 from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
 from bench.timing import Contender, forgotten
+from jaxinit.initializers._variance_scaling import TRUNCATED_STDDEV
+from jaxinit.model import named
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,11 @@ def model(case: Case, settings: Settings) -> Row:
     prepare = jax.random.key if settings.quick else forgotten
     contenders = {name: Contender(way, prepare) for name, way in ways.items()}
     if (build := filling.torch) is not None and "torch" in settings.peers:
-        contenders["torch"] = Contender(lambda _: build(), wait=lambda _: None)
+        same = _torch_laws(filling)
+        contenders |= {
+            name: Contender(lambda _, way=way: way(), wait=lambda _: None)
+            for name, way in (("torch", build), ("torch laws", same))
+        }
     finish(row, settings.race(contenders, warm=False))
     jax.clear_caches()
     plan = jaxinit.jit_init(filling.init).report(key)
@@ -135,6 +143,31 @@ def model(case: Case, settings: Settings) -> Row:
     if not settings.quick:
         row["memory"] = memory.in_child("bench.filling", case.name)
     return row
+
+
+def _torch_laws(filling: Filling) -> Callable[[], Any]:
+    """Returns what draws a model's parameters in torch, of the stock model's laws."""
+    from torch import empty
+    from torch.nn import init
+
+    shaped = jax.eval_shape(filling.stock, jax.eval_shape(lambda: jax.random.key(0)))
+    parameters = [
+        (name.rpartition("/")[2], tuple(leaf.shape))
+        for name, leaf in named(shaped)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+
+    def draw(name: str, shape: tuple[int, ...]) -> Any:
+        array = empty(shape)
+        if name == "kernel":  # lecun_normal
+            stddev = math.prod(shape[:-1]) ** -0.5 / TRUNCATED_STDDEV
+            bounds = -2 * stddev, 2 * stddev
+            return init.trunc_normal_(array, 0.0, stddev, *bounds)
+        if name in ("embedding", "pos"):
+            return init.normal_(array, 0.0, 0.02)
+        return init.constant_(array, float(name in ("scale", "var")))
+
+    return lambda: [draw(*parameter) for parameter in parameters]
 
 
 def main(name: str) -> None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 import jaxinit
 
@@ -61,7 +62,7 @@ def raising(weight):
 
 # Those with many cases to compile are for CI.
 LONG = {"check", "compile", "draws", "dtypes", "model"}
-EVERY = [pytest.param(s, marks=[pytest.mark.slow] * (s in LONG)) for s in SUITES]
+EVERY = slow_but(set(SUITES) - LONG, SUITES)
 
 
 @pytest.mark.parametrize("suite", EVERY)

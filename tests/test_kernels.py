@@ -16,6 +16,7 @@ import pytest
 from jax.experimental.pallas import tpu
 from jax.extend.random import threefry_2x32
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+from marks import slow_but
 from scipy import stats
 
 from jaxinit import _tiles, random
@@ -348,7 +349,9 @@ def test_draws_lower_to_one_kernel(impl, platform, law):
         assert calls(lowered(jax.vmap(draw), platform, keys), platform) == 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", slow_but(["float32"], ["float32", "bfloat16", "float16"])
+)
 @platforms
 def test_moments_lower_to_one_kernel(platform, dtype):
     one = functools.partial(moments, impl="pallas")

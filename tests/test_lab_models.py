@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit
 from jaxinit import lab
@@ -213,7 +214,7 @@ def test_models_are_imported_from_the_working_directory(monkeypatch, tmp_path):
 # devices
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", slow_but([3], [1, 3]))
 def test_results_do_not_depend_on_the_devices(seeds):
     """Up to rounding, for grids that fill the devices and grids that do not."""
     settings = TINY | {

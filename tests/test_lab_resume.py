@@ -120,7 +120,10 @@ def assert_same(one, two):
 # Going on.
 
 
-@pytest.mark.parametrize("norm, optimizer", [("batch", "adam"), ("layer", "sgd")])
+@pytest.mark.parametrize(
+    "norm, optimizer",
+    [pytest.param("batch", "adam", marks=pytest.mark.slow), ("layer", "sgd")],
+)
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     task, tmp_path, norm, optimizer
 ):
@@ -147,6 +150,7 @@ def test_the_last_two_saves_are_kept(task, tmp_path):
     assert "run.json" in tree(tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_a_run_may_be_killed_again_and_again(task, tmp_path, whole):
     for after in (10, 15, 20):
         killed(task, tmp_path, after, resume=after > 10, save_every=1)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
@@ -89,7 +90,7 @@ def test_adam_then_sgd_switches():
     np.testing.assert_allclose(at_once, sgd, rtol=1e-5)
 
 
-ALL = [pytest.param(s, marks=[pytest.mark.slow] * (s != "plateau")) for s in SCHEDULES]
+ALL = slow_but(["plateau"], SCHEDULES)
 
 
 @pytest.mark.parametrize("schedule", ALL)

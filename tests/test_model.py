@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+from marks import slow_but
 
 import jaxinit
 
@@ -202,10 +203,14 @@ ARCHITECTURES = {
 
 # Laws in chunks on CPU, and a program for each shape as on every other device.
 PLACES = {"laws": None, "slices": SingleDeviceSharding(jax.local_devices()[0])}
+FIRST = {
+    *("linen", "gpt", "scanned", "ensemble", "shared", "boxed", "vit", "chained"),
+    *("nnx split", "nnx stack"),
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", slow_but(FIRST, ARCHITECTURES))
 def test_bit_for_bit_as_jit(name, place):
     fn = ARCHITECTURES[name]
     init = jaxinit.jit_init(fn, out_shardings=PLACES[place])
@@ -215,18 +220,21 @@ def test_bit_for_bit_as_jit(name, place):
 
 
 @pytest.mark.parametrize("key", [jax.random.PRNGKey(3), jax.random.key(3, impl="rbg")])
-@pytest.mark.parametrize("name", ["linen", "gpt", "resnet", "by hand"])
+@pytest.mark.parametrize(
+    "name", slow_but(["linen", "gpt"], ["linen", "gpt", "resnet", "by hand"])
+)
 def test_every_kind_of_key(name, key):
     fn = ARCHITECTURES[name]
     assert_same(jaxinit.jit_init(fn)(key), jax.jit(fn)(key))
 
 
-@pytest.mark.parametrize("name", ["gpt", "by hand", "vit"])
+@pytest.mark.parametrize("name", slow_but(["gpt"], ["gpt", "by hand", "vit"]))
 def test_in_float64(x64, name):
     fn = ARCHITECTURES[name]
     assert_same(jaxinit.jit_init(fn)(KEY), jax.jit(fn)(KEY))
 
 
+@pytest.mark.slow
 def test_the_bits_of_old_threefry():
     with jax.threefry_partitionable(False):
         fn = ARCHITECTURES["gpt"]
@@ -301,7 +309,16 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize(
+    "name",
+    slow_but(
+        {
+            *("normal", "normal 64", "twice", "uniform", "truncated", "bits", "narrow"),
+            *("he", "he bfloat16", "jaxinit uniform"),
+        },
+        LAWS,
+    ),
+)
 def test_laws_of_every_size(x64, name):
     """Around the chunk and the width of a vector, to the last bit."""
     sizes = (31, 33, 100, 4097, 2**18 + 5)
@@ -469,7 +486,9 @@ def mesh_of(count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-@pytest.mark.parametrize("name", ["linen", "vit", "scanned", "by hand"])
+@pytest.mark.parametrize(
+    "name", slow_but(["linen", "scanned"], ["linen", "vit", "scanned", "by hand"])
+)
 def test_values_do_not_depend_on_the_devices(name, count):
     fn, mesh = ARCHITECTURES[name], mesh_of(count)
 

@@ -334,6 +334,7 @@ def test_several_inputs_streams_and_outputs():
     assert report.jacobian["largest"].shape == (1,)  # by x, since tokens have none
 
 
+@pytest.mark.slow
 def test_loops_have_a_row_for_each_step_and_chunks_change_nothing():
     model = Deep(ji.he_normal(), depth=3)
     one, two = (

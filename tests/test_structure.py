@@ -121,6 +121,7 @@ def test_stft_is_the_transform_of_scipy():
     np.testing.assert_allclose(parts[0] + 1j * parts[1], expected.T, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stft_of_long_frames_is_exact():
     """Phases are reduced in integers: float32 would have lost them."""
     w = np.asarray(ji.stft("real", window=None)(None, (5000, 1, 4097)))[:, 0]

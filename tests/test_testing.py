@@ -111,6 +111,7 @@ def test_law(init, law):
     testing.assert_law(init, SHAPE, law)
 
 
+@pytest.mark.slow
 def test_law_sees_one_percent_in_a_million_entries():
     """A law that is one percent too wide; the level decides, down to the right one."""
     with fails(

@@ -46,6 +46,7 @@ def test_float64_is_jitted_jax(row):
 
 
 @peered
+@pytest.mark.slow
 def test_unpartitionable_threefry_is_jitted_jax(row):
     with jax.threefry_partitionable(False):
         expected = jitted(row.jax, row.shape, jnp.float32)
