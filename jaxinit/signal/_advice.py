@@ -1,17 +1,18 @@
 """Advice: what is wrong with a model, in words and numbers, and what to change."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._measure import Measured
+from jaxinit.signal._measure import Measured, form_of
 from jaxinit.signal._recommend import builder_of, weight_variance
 from jaxinit.signal._report import Condition, Finding
-from jaxinit.signal._trace import Site
 
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)
 
@@ -178,15 +179,21 @@ def start_of(measured: Sequence[Measured], weighted: Sequence[int]) -> float:
 
 def activation_name(m: Measured) -> str | None:
     """Names the activation behind a layer by its values; None if there is none."""
-    return _name_of(m.site)
+    function = m.site.activation
+    return None if function is None else _name_of(_Spelt(form_of(m.site), function))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spelt:
+    """An activation, equal to others of its form: layers have one of their own each."""
+
+    form: str
+    function: Callable[[jax.Array], jax.Array] = dataclasses.field(compare=False)
 
 
 @functools.lru_cache(maxsize=1024)
-def _name_of(site: Site) -> str | None:
-    function = site.activation
-    if function is None:
-        return None
-    values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
+def _name_of(spelt: _Spelt) -> str:
+    values = np.asarray(spelt.function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():
         shape = np.asarray(known(_GRID), np.float64)
         factor = float(values @ shape / (shape @ shape))

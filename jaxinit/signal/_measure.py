@@ -248,7 +248,7 @@ def _grouped(sites: list[Placed]) -> list[Group]:
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
-        kind = (tuple(form), _form(site), site.unit_axes, site.weight_unit_axes)
+        kind = (tuple(form), form_of(site), site.unit_axes, site.weight_unit_axes)
         groups.setdefault(kind, []).append((site, steps))
     found = []
     for members in groups.values():
@@ -314,7 +314,7 @@ def _statistics(
 
 
 @functools.cache
-def _form(site: Site) -> str:
+def form_of(site: Site) -> str:
     """Spells an activation, equal for equal functions."""
     if site.activation is None:
         return ""
