@@ -130,11 +130,9 @@ def model(case: Case, settings: Settings) -> Row:
     prepare = jax.random.key if settings.quick else forgotten
     contenders = {name: Contender(way, prepare) for name, way in ways.items()}
     if (build := filling.torch) is not None and "torch" in settings.peers:
-        same = _torch_laws(filling)
-        contenders |= {
-            name: Contender(lambda _, way=way: way(), wait=lambda _: None)
-            for name, way in (("torch", build), ("torch laws", same))
-        }
+        laws = _torch_laws(filling)
+        contenders["torch"] = Contender(lambda _: build(), wait=lambda _: None)
+        contenders["torch laws"] = Contender(lambda _: laws(), wait=lambda _: None)
     finish(row, settings.race(contenders, warm=False))
     jax.clear_caches()
     plan = jaxinit.jit_init(filling.init).report(key)

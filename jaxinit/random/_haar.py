@@ -92,14 +92,17 @@ def _by_reflectors(
     if not columns:
         return jnp.zeros((rows, columns), dtype)
     # Without the barrier XLA draws again wherever a block of v is read.
-    v, tau, phase = lax.optimization_barrier(_reflectors(key, rows, columns, dtype))
+    drawn = _reflectors(key, rows, columns, dtype)
+    v, tau, phase = lax.optimization_barrier(drawn)
     size = _SMALL if columns <= _BLOCK else _BLOCK
     blocks = [
         lax.slice(v, (i, i), (rows, min(i + size, columns)))
         for i in range(0, columns, size)
     ]
     triangles = _triangles([matmul(b.T.conj(), b) for b in blocks], tau)
-    q = jnp.zeros((rows - columns, 0), dtype)  # [rows - i, columns - i], from the end
+    q: jax.Array = jnp.zeros(
+        (rows - columns, 0), dtype
+    )  # [rows - i, columns - i], from the end
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
@@ -109,7 +112,8 @@ def _by_reflectors(
         last = q.shape[1] == width  # and q the identity
         met = block[:width].T.conj() if last else matmul(block.T.conj(), q)
         q = q - matmul(block, matmul(triangle, met))
-    return q * phase
+    found: jax.Array = q * phase
+    return found
 
 
 def _reflectors(
