@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxinit
-from bench import filling, health, measure, verify
+from bench import filling, health, measure, training, verify
 from bench.cases import Case, Law, Shape
 from bench.measure import Row, Settings
 from bench.peers import peers
@@ -261,4 +261,9 @@ SUITES = {
         "signal and gradient of all seeds, from cold", health.cases, health.health
     ),
     "model": Suite("whole models, from cold", filling.cases, filling.model),
+    "lab": Suite(
+        "a comparison's cells, beside loops over them",
+        training.cases,
+        training.training,
+    ),
 }

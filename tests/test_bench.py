@@ -61,7 +61,7 @@ def raising(weight):
 
 
 # Those with many cases to compile are for CI.
-LONG = {"check", "compile", "draws", "dtypes", "model"}
+LONG = {"check", "compile", "draws", "dtypes", "lab", "model"}
 EVERY = slow_but(set(SUITES) - LONG, SUITES)
 
 
@@ -103,6 +103,9 @@ def check_row(row, case, suite):
     elif suite == "check":
         wanted = {"loop", "eager"}
         assert not row["compile_s"]
+    elif suite == "lab":
+        wanted = {"loop", "usual"}
+        assert not row["compile_s"]
     elif suite == "model":
         wanted = {"jit"} | {"torch"} & set(INSTALLED)
         wanted |= {"eager"} if case.init.constructor else set()
@@ -127,6 +130,7 @@ def test_the_suites_measure_what_was_promised():
         "sparse": {"sparse(0.1) 4096×4096", "sparse(0.9) 4096×4096"},
         "compile": {"normal 512×512", "he_normal 3×3×64×64"},
         "check": {"check 50 layers 32×256×256"},
+        "lab": {f"96 cells 8×4×3, 100 steps, {when}" for when in ("warm", "cold")},
         "model": {"GPT-2 small, stock", "ResNet-50 NNX, stock", "ViT-B NNX, stock"},
         "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
     }

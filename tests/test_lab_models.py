@@ -13,7 +13,7 @@ from marks import slow_but
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.grid import loss_of, score_of
+from jaxinit.lab.losses import loss_of, score_of
 from jaxinit.lab.networks import NAMES, network
 from jaxinit.lab.rules import is_kernel
 from jaxinit.lab.tasks import TASKS, memory, photograph, task_of, text

@@ -124,6 +124,14 @@ def add(commands: Any) -> None:
         "loss stay float32), or float64 for all (default: float32)",
     )
     option("--devices", type=int, default=1, help="that share the cells (default: 1)")
+    option(
+        "--distributed",
+        nargs="*",
+        metavar="WHERE",
+        help="train together with other processes that run the same command: those of "
+        "a cluster that JAX finds out about, or ADDRESS:PORT of the first, the number "
+        "of processes, and the number of this one, from 0 on",
+    )
     option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
     option(
         "--target-loss",
@@ -204,12 +212,15 @@ def _run(given: argparse.Namespace) -> int:
     from jaxinit.cli._live import shown
     from jaxinit.lab import DEFAULT_INITIALIZERS, Settings, checkpoint
     from jaxinit.lab._compare import prepare, prepare_files, train
+    from jaxinit.lab.processes import first, join
     from jaxinit.lab.table import markdown, table
 
     if given.out is not None:
         from jaxinit.lab.files import write  # a missing plot library shows here
 
     importable()
+    if given.distributed is not None:
+        checked(join, *given.distributed)
     task, settings = checked(
         prepare,
         given.data,
@@ -245,11 +256,13 @@ def _run(given: argparse.Namespace) -> int:
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."
             print(f"jaxinit: {said}", file=sys.stderr)
-    with shown(task, settings, given.quiet) as observers:
+    with shown(task, settings, given.quiet or not first()) as observers:
         try:
             result = train(task, settings, saves=saves, observers=observers, logs=logs)
         except checkpoint.Unreadable as error:
             raise BadInput(str(error)) from error
+    if not first():
+        return 0
     if given.format == "json":
         print(result.to_json())
     elif given.format == "csv":

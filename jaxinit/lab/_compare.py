@@ -14,7 +14,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
-from jaxinit.lab import checkpoint
+from jaxinit.lab import checkpoint, processes
 from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, with_validation
@@ -85,6 +85,10 @@ def compare(
     All cells train side by side in one compiled program, on the same rows in the same
     order; a seed changes the initial weights only. An interrupt (KeyboardInterrupt)
     ends the training early and returns what was reached by then.
+
+    Several processes of `jax.distributed` that make the same call share the cells of
+    one comparison; give `devices` all devices of all. Each returns the results; the
+    first alone writes to `out`, which all must be able to read.
 
     With `out` nothing is lost: training is saved on the way, and with `resume` a run
     that was interrupted or killed goes on from its last save, and gives bit for bit
@@ -181,9 +185,11 @@ def compare(
     result = train(found, settings, progress, saves, logs=logs)
     if out is None or saves is None:
         return result
-    write(result, out)
-    if not result.interrupted:
-        checkpoint.remove(saves.directory)
+    if processes.first():
+        write(result, out)
+        if not result.interrupted:
+            checkpoint.remove(saves.directory)
+    processes.meet("the results are written")
     return result
 
 
@@ -292,6 +298,8 @@ def train(
 
     Observers are called with the grid after each block, when its losses are here.
     """
+    processes.meet("all have looked at the directories")
+    logs = logs if processes.first() else None
     with computing(settings.device, settings.dtype), logs or contextlib.nullcontext():
         if logs is None:
             return _train(task, settings, progress, saves, observers)
@@ -339,6 +347,8 @@ def _train(
             if progress is not None:
                 progress(len(grid.losses) * length, settings.steps)
     except KeyboardInterrupt:  # what has been trained by now is worth a table
+        if jax.process_count() > 1:  # the others do not know, and would be waited for
+            raise
         if saves is not None and not grid.done:
             saves.save(grid)
     trained = time.perf_counter()

@@ -29,6 +29,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
+from jaxinit.lab import processes
 from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.data import Task
 from jaxinit.lab.environment import device, versions
@@ -85,7 +86,7 @@ class Checkpoint:
         """
         if self.resumes:
             self._restore_last(grid)
-        else:
+        elif processes.first():
             remove(self.directory)
             self.directory.mkdir(parents=True)
             text = json.dumps(self._record, indent=1)
@@ -146,6 +147,8 @@ class Checkpoint:
 
     def _keep(self, saves: list[int]) -> None:
         """Removes all other saves, and what a kill has left of those begun."""
+        if not processes.first():
+            return
         names = set(map(str, saves))
         for path in self.directory.iterdir():
             if path.is_dir() and path.name not in names:

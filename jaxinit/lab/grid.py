@@ -1,12 +1,13 @@
 """The grid: every cell (initializer, seed, learning rate) trained in one program.
 
-Parameters of all cells are stacked along a leading axis of cells. A block trains every
-cell for some steps: `lax.scan` over steps under `vmap` over cells, in one executable. A
-run is a loop over blocks, which all call that executable.
+Cells come in chunks of equal size, stacked along a leading axis; on an accelerator in
+one chunk. A block trains a chunk for some steps: `lax.scan` over steps under `vmap`
+over cells. A run is a loop over blocks and chunks, which all call that one executable.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,19 +18,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
-from jaxinit.lab.losses import loss_of
+from jaxinit.lab.losses import loss_of, score_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.optimizers import optimizer_of
 from jaxinit.lab.precision import kept, mixed
 from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
+from jaxinit.lab.processes import joined
 from jaxinit.lab.rules import Rules
-from jaxinit.lab.stopping import Stopping, after_block, map_running, start
+from jaxinit.lab.stopping import after_block, map_running, start
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
-# Cells that one vmap covers; the next ones follow when those have trained a block. On
-# an accelerator all do. On a CPU a few stay in the cache: the default run takes 53 ms a
-# step by 4, and 91 ms all at once (two cores).
+# Cells that one vmap covers. On an accelerator all do. On a CPU a few stay in the
+# cache: the default run takes 53 ms a step by 4, and 91 ms all at once (two cores).
+# They are a chunk, because a CPU works on several chunks at a time, one on each core.
 _TOGETHER_ON_CPU = 4
 _UNROLL = 20  # layers of a training step written out: a third faster on a CPU
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
@@ -48,19 +50,6 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 
     loss: np.ndarray
     test: np.ndarray
-
-
-def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the test score: accuracy, or R^2, the share of variance explained."""
-
-    def accuracy(z: jax.Array, y: jax.Array) -> jax.Array:
-        # The largest of numbers that are none is the first, which is no prediction.
-        right = (z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)
-        return right.mean(where=y >= 0) if task.tokens else right.mean()
-
-    if task.kind == "classification":
-        return accuracy
-    return lambda z, y: 1 - ((z - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
 
 
 class Grid:
@@ -91,6 +80,7 @@ class Grid:
         self.steps = steps
         self.initializers, self.learning_rates = initializers, learning_rates
         self._mesh = Mesh(np.array(jax.devices(device)[:devices]), ("cells",))
+        self._placed = NamedSharding(self._mesh, PartitionSpec("cells"))
         self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
         self._loss, self._score = loss_of(task, loss), score_of(task)
@@ -106,22 +96,15 @@ class Grid:
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
         by_seed = jnp.broadcast_to(jnp.arange(seeds)[:, None], self.shape).ravel()
-        self._placed = NamedSharding(self._mesh, PartitionSpec("cells"))
-        own = self._filled_up(rates), self._filled_up(by_seed)
-        self._own = jax.device_put(own, self._placed)
-        self.variables, self._state = self._start(self.initial)
-        self._stopping: Stopping | None = None
-        if early_stopping:
-            self._stopping = jax.device_put(start(self.variables), self._placed)
-        self.losses: tuple[jax.Array | np.ndarray, ...] = ()  # by block, each [cells]
+        self._own = self._split((rates[self._filled_up()], by_seed[self._filled_up()]))
+        self._chunks = self._start(self.initial)
+        self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(
             model, self._loss, self._optimizer, self._x[rows], self._y[rows]
         )
-        self._probe = jax.jit(self._on_cells(probe))
-        self.probes: tuple[Probe, ...] = (
-            self._probe((self.variables, self._state, self._own[0])),
-        )
+        self._probe = jax.jit(self._on_cells(probe), out_shardings=self._placed)
+        self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
@@ -163,46 +146,66 @@ class Grid:
             return min(wanted, self._cells)
         return -(-self._cells // self._mesh.size)
 
-    def _filled_up(self, cells: jax.Array) -> jax.Array:
-        """Repeats cells until every device has as many, in full groups.
+    @property
+    def _chunk(self) -> int:
+        """Cells of a chunk, on all devices."""
+        return self._together * self._mesh.size
 
-        Equal groups are one program; values depend on the devices by rounding only.
+    def _filled_up(self) -> np.ndarray:
+        """Numbers the cells, and some again until all chunks are full.
+
+        Equal chunks are one program; values depend on the devices by rounding only.
         """
-        rows = self._together * self._mesh.size
-        return jnp.resize(cells, (-(-len(cells) // rows) * rows, *cells.shape[1:]))
+        rows = self._chunk
+        return np.resize(np.arange(self._cells), -(-self._cells // rows) * rows)
 
-    def _start(self, initial: Any) -> tuple[Any, Any]:
+    def _split(self, cells: Any) -> list[Any]:
+        """Cuts a tree of all cells, filled up, into chunks on the devices."""
+        size = self._chunk
+        rows = [slice(i, i + size) for i in range(0, len(self._filled_up()), size)]
+        return [
+            jax.device_put(
+                jax.tree.map(operator.itemgetter(chunk), cells), self._placed
+            )
+            for chunk in rows
+        ]
+
+    def _start(self, initial: Any) -> list[Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
+        drawn = self._filled_up() // self.shape[-1]
 
         def spread(array: jax.Array) -> jax.Array:
-            cells = jnp.broadcast_to(array[:, :, None], self.shape + array.shape[2:])
-            return self._filled_up(cells.reshape(self._cells, *array.shape[2:]))
+            return array.reshape(-1, *array.shape[2:])[drawn]
 
-        # Where each block leaves them: elsewhere the second block would compile anew.
         @functools.partial(jax.jit, out_shardings=self._placed)
-        def start(initial: Any) -> tuple[Any, Any]:
-            variables = jax.tree.map(spread, initial)
+        def begun(rates: jax.Array, variables: Any) -> Any:
             state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
-                self._own[0], variables["params"]
+                rates, variables["params"]
             )
-            return variables, state
+            return variables, state, start(variables) if self._patience else None
 
-        started: tuple[Any, Any] = start(initial)
-        return started
+        chunks = self._split(jax.tree.map(spread, initial))
+        pairs = zip(self._own, chunks, strict=True)
+        return [begun(rates, chunk) for (rates, _), chunk in pairs]
+
+    @property
+    def variables(self) -> Any:
+        """The variables of all cells, filled up, in the memory of the host."""
+        return _joined(chunk[0] for chunk in self._chunks)
 
     @property
     def state(self) -> Any:
-        """What training changes, beside the losses."""
-        return self.variables, self._state, self._stopping
+        """What training changes, beside the losses, in the memory of the host."""
+        return _joined(self._chunks)
 
     @state.setter
     def state(self, new: Any) -> None:
-        self.variables, self._state, self._stopping = new
+        self._chunks = self._split(new)
 
     @property
     def kept(self) -> Any:
         """The variables that count: with early stopping the best ones of each cell."""
-        return self.variables if self._stopping is None else self._stopping.best
+        return _joined(map(_kept, self._chunks))
 
     @property
     def stopped(self) -> np.ndarray | None:
@@ -210,7 +213,9 @@ class Grid:
 
         # [initializers, seeds, learning rates]
         """
-        return None if self._stopping is None else self.by_cell(self._stopping.stopped)
+        if not self._patience:
+            return None
+        return self.by_cell(_joined(chunk[2].stopped for chunk in self._chunks))
 
     @property
     def done(self) -> bool:
@@ -226,31 +231,39 @@ class Grid:
           The mean training loss of each cell over the block. # [cells]
         """
         length = block_length(self.steps)
-        block = jax.jit(self._block)
         while not self.done:
             first = len(self.losses) * length
-            rows = jnp.asarray(self._order[first : first + length])
-            keys = jax.vmap(jax.random.key)(first + jnp.arange(len(rows)))
-            (variables, state, stopping), losses = block(
-                *self.state, (rows, keys), first + length
-            )
+            order = self._order[first : first + length]
+            given = (order, first + np.arange(length)), first + length
+            # All chunks are called before the first is waited for.
+            trained = [
+                self._program(*chunk, own, *given)
+                for chunk, own in zip(self._chunks, self._own, strict=True)
+            ]
+            chunks = [chunk for chunk, _ in trained]
+            losses = joined([loss for _, loss in trained])[: self._cells]
             probes = self.probes
             if len(self.losses) + 1 in moments(self.steps // length):
-                probes = (*probes, self._probe((variables, state, self._own[0])))
+                probes = (*probes, self._probed(chunks))
             # One assignment: an interrupt finds all as before the block, or as after.
-            self.variables, self._state, self._stopping, self.losses, self.probes = (
-                variables,
-                state,
-                stopping,
+            self._chunks, self.losses, self.probes = (
+                chunks,
                 (*self.losses, losses),
                 probes,
             )
-            yield np.asarray(losses)
+            yield losses
+
+    @functools.cached_property
+    def _program(self) -> Any:
+        # Cells stay where they are: elsewhere the second block would compile anew.
+        return jax.jit(self._block, out_shardings=self._placed)
 
     def _block(
-        self, variables: Any, state: Any, stopping: Any, order: Any, end: Any
+        self, variables: Any, state: Any, stopping: Any, own: Any, order: Any, end: Any
     ) -> Any:
-        """Trains every cell for the steps of a block, of which `end` is the last."""
+        """Trains a chunk for the steps of a block, of which `end` is the last."""
+        rows, steps = order
+        order = rows, jax.vmap(jax.random.key)(steps)
 
         def cell(cell: Any) -> Any:
             variables, state, known, own = cell
@@ -274,16 +287,22 @@ class Grid:
             return (*trained, known), known.curve
 
         spread = self._on_cells(cell) if stopping is None else self._spread(running)
-        trained, losses = spread((variables, state, stopping, self._own))
-        return trained, losses[: self._cells]
+        trained: Any = spread((variables, state, stopping, own))
+        return trained
+
+    def _probed(self, chunks: list[Any]) -> Probe:
+        """Probes all cells. # each [cells, layers]."""
+        pairs = zip(chunks, self._own, strict=True)
+        found = [self._probe((*chunk[:2], rates)) for chunk, (rates, _) in pairs]
+        return Probe(*_joined(found))
 
     def _on_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Returns a function of stacked cells that applies one of a cell to each."""
+        """Returns a function of a chunk that applies one of a cell to each."""
         together = self._together if self._together > 1 else None
         return self._spread(lambda cells: jax.lax.map(cell, cells, batch_size=together))
 
     def _spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Returns a function of stacked cells that each device applies to its own."""
+        """Returns a function of a chunk that each device applies to its own cells."""
         spec = PartitionSpec("cells")
         return jax.shard_map(
             share, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
@@ -334,17 +353,28 @@ class Grid:
                 loss = self._loss(apply(variables, self._x), self._y)
                 return loss, self._score(apply(variables, x_test), y_test)
 
-            return jax.lax.map(one, variables)
+            return self._spread(lambda cells: jax.lax.map(one, cells))(variables)
 
-        return Scores(*map(self.by_cell, evaluate(self.kept)))
+        found = [evaluate(_kept(chunk)) for chunk in self._chunks]
+        return Scores(*map(self.by_cell, _joined(found)))
 
-    def by_cell(self, array: jax.Array) -> np.ndarray:
+    def by_cell(self, array: np.ndarray) -> np.ndarray:
         """Unstacks cells.
 
         # [cells, ...] -> [initializers, seeds, learning rates, ...]
         """
-        cells = np.asarray(array)[: self._cells]
-        return cells.reshape(*self.shape, *array.shape[1:])
+        return array[: self._cells].reshape(*self.shape, *array.shape[1:])
+
+
+def _joined(chunks: Iterable[Any]) -> Any:
+    """Joins trees of chunks, leaf by leaf."""
+    return jax.tree.map(lambda *leaves: joined(leaves), *chunks)
+
+
+def _kept(chunk: Any) -> Any:
+    """Returns the variables of a chunk that count."""
+    variables, _, stopping = chunk
+    return variables if stopping is None else stopping.best
 
 
 def block_length(steps: int) -> int:

@@ -1,4 +1,4 @@
-"""Losses by spec, each with its unit and with the loss of chance.
+"""Losses by spec, each with its unit and with the loss of chance; the test score.
 
 Chance is the mean loss on the training rows of the best prediction that is the same
 for every row: what a network reaches that has learnt nothing from its inputs.
@@ -187,3 +187,16 @@ def _one_vs_rest(
         return float(loss((low + high) / 2).mean())
 
     return Loss("classification", unit, of_classes, chance)
+
+
+def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the test score: accuracy, or R^2, the share of variance explained."""
+
+    def accuracy(z: jax.Array, y: jax.Array) -> jax.Array:
+        # The largest of numbers that are none is the first, which is no prediction.
+        right = (z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)
+        return right.mean(where=y >= 0) if task.tokens else right.mean()
+
+    if task.kind == "classification":
+        return accuracy
+    return lambda z, y: 1 - ((z - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()

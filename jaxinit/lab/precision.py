@@ -98,7 +98,9 @@ def computing(device: str | None, dtype: str) -> Iterator[None]:
     """Lets a platform compute, where one is asked for, in a dtype."""
     with contextlib.ExitStack() as stack:
         if device is not None:
-            stack.enter_context(jax.default_device(jax.devices(device)[0]))
+            stack.enter_context(
+                jax.default_device(jax.local_devices(backend=device)[0])
+            )
         if dtype != "float32":  # norms of Flax mix 16 bits with float32 statistics
             stack.enter_context(jax.numpy_dtype_promotion("standard"))
         yield

@@ -110,6 +110,10 @@ class Settings:
         if self.devices > count:
             rule = f"there are {count} devices only."
             raise check.Unfit(rule, devices=self.devices)
+        if jax.process_count() > 1 and self.devices < count:
+            rule = f"{jax.process_count()} processes train on all of their "
+            rule += f"{count} devices."
+            raise check.Unfit(rule, devices=self.devices)
         for init in self.initializers if self.model == "mlp" else ():
             if isinstance(init, Rules):
                 rule = "rules are for other models: all layers of mlp are drawn alike."

@@ -3,7 +3,8 @@
 The loss on the rows held out is measured after each block. A cell whose loss there has
 not improved for some steps is stopped, and so is one that has diverged, whose loss is
 not finite. A stopped cell changes no more, and where all cells of a group have stopped,
-the group is not computed; the cells that still train are packed together for that.
+the group is not computed; the cells of a chunk that still train are packed together for
+that.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,40 @@
+"""One of two processes that train one grid together; see test_lab_processes."""
+
+import sys
+
+import jax
+
+port, rank, directory = sys.argv[1:]
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 1)
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(rank))
+
+import numpy as np  # noqa: E402
+
+sys.path.append(str(__import__("pathlib").Path(__file__).parents[1]))
+
+from jaxinit import lab  # noqa: E402
+from jaxinit.lab import files, grid  # noqa: E402
+from tests.test_lab_processes import CALL  # noqa: E402
+
+files.plots = lambda comparison: {}
+grid._LONGEST_BLOCK = 2
+given = {**CALL, "devices": 2, "out": f"{directory}/out", "save_every": 1}
+
+
+class Killed(BaseException):
+    """Ends a run on the spot."""
+
+
+def kill(done, steps):
+    """Ends a run in the middle."""
+    if done == 4:
+        raise Killed
+
+
+try:
+    lab.compare(**given, progress=kill)
+except Killed:
+    result = lab.compare(**given, resume=True)
+    found = {"loss": result.scores.loss, "curves": result.curves}
+    np.savez(f"{directory}/{rank}.npz", kernel=result.kernels(0)[1][0], **found)
