@@ -2,6 +2,7 @@
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -37,3 +38,29 @@ def programs(tmp_path_factory):
     for name, value in old.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def short_runs():
+    """Lets blocks have five steps, and leaves out plots and verdicts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
+        patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
+        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
+        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """Features and labels of two classes."""
+    y = np.arange(40) % 2
+    return np.random.default_rng(0).normal(size=(40, 3)) + y[:, None], y
+
+
+@pytest.fixture(scope="module")
+def task(arrays):
+    """Two classes."""
+    from jaxinit.lab.data import make_task  # the lab is for tests of it alone
+
+    return make_task("two classes", *arrays)

@@ -22,7 +22,7 @@ from jaxinit.cli import main
 from jaxinit.cli._live import Screen, shown
 from jaxinit.lab import checkpoint, precision
 from jaxinit.lab._compare import model_of
-from jaxinit.lab.data import digits, make_task
+from jaxinit.lab.data import digits
 from jaxinit.lab.grid import Grid
 from jaxinit.lab.table import header, markdown
 from jaxinit.lab.tasks import memory
@@ -41,17 +41,6 @@ def short():
         patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
         yield
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    y = np.arange(40) % 2
-    return np.random.default_rng(0).normal(size=(40, 3)) + y[:, None], y
-
-
-@pytest.fixture(scope="module")
-def task(arrays):
-    return make_task("two classes", *arrays)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """One comparison by several processes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from processes import finished, started
 
 from jaxinit import lab
 from jaxinit.cli import main
@@ -18,21 +16,10 @@ CALL |= {"steps": 8, "learning_rates": [1e-3, 1e-2, 1e-1], "batch_size": 8}
 
 
 def test_two_processes_that_are_killed_and_go_on_train_as_one(tmp_path, monkeypatch):
-    script = Path(__file__).with_name("two_processes_lab.py")
-    port = 20000 + hash(str(tmp_path)) % 20000
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(port), str(rank), str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    running = started("two_processes_lab.py", tmp_path)
     monkeypatch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 2)
     alone = lab.compare(**CALL)
-    said = [process.communicate(timeout=240)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    finished(running)
     one, two = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
     assert alone.curves.shape[-1] == 4
     for name, expected in (

@@ -17,7 +17,6 @@ import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab import _atomic, checkpoint
-from jaxinit.lab.data import make_task
 from jaxinit.lab.files import write
 from jaxinit.lab.grid import Grid
 
@@ -25,35 +24,13 @@ from jaxinit.lab.grid import Grid
 # while others still report to it, and those exceptions have no one to take them.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("programs"),
+    pytest.mark.usefixtures("programs", "short_runs"),
 ]
 
 # Six blocks of five steps, of eight cells; Adam, because it has a state of its own.
 SETTINGS = {"depth": 2, "width": 4, "seeds": 2, "steps": 30, "batch_size": 8}
 SETTINGS |= {"learning_rates": (0.01, 0.1)}
 INITIALIZERS = ["he_normal()", "zeros()"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short():
-    """Lets the blocks of thirty steps have five, and leaves out plots and verdicts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
-        patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
-        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
-        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    y = np.arange(40) % 2
-    return np.random.default_rng(0).normal(size=(40, 3)) + y[:, None], y
-
-
-@pytest.fixture(scope="module")
-def task(arrays):
-    return make_task("two classes", *arrays)
 
 
 @pytest.fixture(scope="module")

@@ -43,18 +43,7 @@ def task():
     return classes()
 
 
-pytestmark = pytest.mark.usefixtures("programs")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short():
-    """Lets blocks have five steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
-        patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
-        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
-        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
-        yield
+pytestmark = pytest.mark.usefixtures("programs", "short_runs")
 
 
 # Losses.

@@ -1,7 +1,6 @@
 """`jit_init`: bit for bit `jax.jit`, one program for each kind of parameter."""
 
 import functools
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from marks import slow_but
+from processes import finished, started
 
 import jaxinit
 
@@ -539,19 +539,7 @@ def test_one_sharding_for_all_and_shardings_of_boxes():
 
 def test_processes_agree(tmp_path):
     """Two processes with a device each fill one model; each holds its own shard."""
-    script = ROOT / "tests" / "two_processes.py"
-    port = 20000 + hash(str(tmp_path)) % 20000
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(port), str(rank), str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=240)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    finished(started("two_processes.py", tmp_path))
     whole = jax.jit(ARCHITECTURES["gpt"])(KEY)
     for path, leaf in jax.tree_util.tree_leaves_with_path(whole):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
