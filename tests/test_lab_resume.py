@@ -16,7 +16,7 @@ import pytest
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import _atomic, checkpoint
+from jaxinit.lab import _atomic, checkpoint, interrupts
 from jaxinit.lab.files import write
 from jaxinit.lab.grid import Grid
 
@@ -583,10 +583,40 @@ def test_a_run_killed_many_times_goes_on(words, straight, tmp_path, seed):
     assert timeless(tmp_path) == straight
 
 
-def test_an_interrupt_waits_for_the_save():
+def test_the_first_interrupt_waits_until_it_is_asked_for():
     done = []
-    with pytest.raises(KeyboardInterrupt), checkpoint._held():
+    with pytest.raises(KeyboardInterrupt), interrupts.held() as interrupt:
+        interrupt()
         signal.raise_signal(signal.SIGINT)
-        done.append("saved")
-    assert done == ["saved"]
+        done.append("block")
+        interrupt()
+    assert done == ["block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_second_interrupt_does_not_wait():
+    with pytest.raises(KeyboardInterrupt), interrupts.held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_in_a_callback_is_not_lost():
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.held() as interrupt:
+        Dropped()
+        interrupt()
+
+
+def test_other_handlers_of_interrupts_stay():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.held() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+            interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
-from jaxinit.lab import checkpoint, processes
+from jaxinit.lab import checkpoint, interrupts, processes
 from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, with_validation
@@ -338,19 +338,21 @@ def _train(
         saves.begin(grid)
     drawn = time.perf_counter()
     length = block_length(settings.steps)
-    try:
-        for _ in grid.run():
-            if saves is not None:
-                saves.after_block(grid)
-            for observe in observers:
-                observe(grid)
-            if progress is not None:
-                progress(len(grid.losses) * length, settings.steps)
-    except KeyboardInterrupt:  # what has been trained by now is worth a table
-        if jax.process_count() > 1:  # the others do not know, and would be waited for
-            raise
-        if saves is not None and not grid.done:
-            saves.save(grid)
+    with interrupts.held() as interrupt:
+        try:
+            for _ in grid.run():
+                if saves is not None:
+                    saves.after_block(grid)
+                for observe in observers:
+                    observe(grid)
+                if progress is not None:
+                    progress(len(grid.losses) * length, settings.steps)
+                interrupt()
+        except KeyboardInterrupt:  # what has been trained by now is worth a table
+            if jax.process_count() > 1:  # the others do not know, and would wait
+                raise
+            if saves is not None and not grid.done:
+                saves.save(grid)
     trained = time.perf_counter()
     scores: Scores = grid.scores()
     blocks = len(grid.losses)

@@ -9,18 +9,14 @@ was asked for: only the same run goes on from its saves.
     DIR/checkpoint/12         the save after twelve blocks
 """
 
-import contextlib
 import functools
 import hashlib
 import json
 import os
 import re
 import shutil
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +131,7 @@ class Checkpoint:
         }
         path = self.directory / str(blocks)
         try:
-            with _held():
-                checkpointer().save(path, args=StandardSave(found))
+            checkpointer().save(path, args=StandardSave(found))
         except ValueError as error:  # as orbax reports a full disk
             code = _OS_ERROR.search(str(error))
             if code is None:
@@ -356,21 +351,3 @@ def _add(digest: Any, array: np.ndarray) -> None:
     """Adds an array to a digest."""
     digest.update(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
-
-
-@contextlib.contextmanager
-def _held() -> Iterator[None]:
-    """Holds Ctrl-C back until a save is complete: orbax can lose it on its way."""
-    caught = []
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if not main or before is None:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *_: caught.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if caught:
-        raise KeyboardInterrupt

@@ -1,0 +1,41 @@
+"""Ctrl-C while a program of JAX runs."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def held() -> Iterator[Callable[[], None]]:
+    """Holds the first Ctrl-C back until it is asked for; a second one interrupts.
+
+    The interpreter drops an exception that is raised in a callback (JAX has one of the
+    garbage collector, and orbax runs an event loop), and a module whose import it cuts
+    short cannot be imported again. Only the main thread is ever interrupted.
+
+    Yields:
+      A function that raises KeyboardInterrupt if Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def press(*_: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    def ask() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:  # not ours to change
+        yield ask
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield ask
+    finally:
+        signal.signal(signal.SIGINT, before)
