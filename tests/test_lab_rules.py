@@ -64,6 +64,7 @@ def test_recipes_train(capsys):
         ("recipes.fixup()", "missing 1 required positional argument: 'layers'"),
         ("recipes.fixup(open)", "a recipe is a call with literals such as"),
         ("recipes.fixup(6", "a recipe is a call with literals such as"),
+        ("recipes.fixup({[]: 6})", "a recipe is a call with literals such as"),
         ("recipes.fixup(0)", "recipes.fixup(layers=0): layers must be 1 or above."),
         ("he_normal(); he_norml()", "there is no initializer 'he_norml'"),
         ("kernel:", "malformed"),

@@ -22,17 +22,12 @@ def read(
     Raises:
       Unfit: if the text is no such call.
     """
-    ((what, spec),) = argument.items()
-    try:
-        tree = ast.parse(str(spec).strip(), mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        if not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError
-        name = call.func.id
-        found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
-        rule = f"{what} must be a name, or a call with literals such as {example!r}."
-        raise check.Unfit(rule, **argument) from None
+    (what,) = argument
+    rule = f"{what} must be a name, or a call with literals such as {example!r}."
+    function, positional, found = parts(rule, **argument)
+    if not isinstance(function, ast.Name) or positional:
+        raise check.Unfit(rule, **argument)
+    name = function.id
     try:
         check.choice(tuple(table), **{what: name})
     except check.Unfit as error:
@@ -44,3 +39,22 @@ def read(
             rule = f"{name} takes {', '.join(known) or 'no arguments'}.{near}"
             raise check.Unfit(rule, **argument)
     return name, found
+
+
+def parts(rule: str, **argument: Any) -> tuple[ast.expr, list[Any], dict[str, Any]]:
+    """Takes a call with literals apart; a name alone is one without arguments.
+
+    Returns the function as written, its arguments by position, and those by keyword.
+
+    Raises:
+      Unfit: if the text, the argument, is no such call; it says the rule.
+    """
+    (text,) = argument.values()
+    try:
+        tree = ast.parse(str(text).strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        positional = [ast.literal_eval(given) for given in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise check.Unfit(rule, **argument) from None
+    return call.func, positional, named

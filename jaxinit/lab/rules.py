@@ -22,6 +22,7 @@ import jax
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit._spec import parse
+from jaxinit.lab import _call
 from jaxinit.model import preview, recipes, reinit
 
 _RECIPES = {
@@ -113,15 +114,9 @@ def _number(what: str) -> Any:
 
 def _recipe(part: str) -> list[Any]:
     """Calls a recipe."""
-    try:
-        tree = ast.parse(part.strip(), mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        name = ast.unparse(call.func).partition(".")[2]
-        given = [ast.literal_eval(argument) for argument in call.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
-        rule = "a recipe is a call with literals such as recipes.fixup(6)."
-        raise check.Unfit(rule, initializers=part) from None
+    rule = "a recipe is a call with literals such as recipes.fixup(6)."
+    function, given, named = _call.parts(rule, initializers=part)
+    name = ast.unparse(function).partition(".")[2]
     if name not in _RECIPES:
         near = check.suggestion(name, _RECIPES)
         rule = f"there is no recipe {name!r}.{near}"
