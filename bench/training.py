@@ -145,7 +145,7 @@ def _ways(
             return each.mean()
 
         value, gradient = jax.value_and_grad(loss)(params)
-        with jax.numpy_dtype_promotion("standard"):  # as the grid for optax
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             change, state = optax.adam(rate).update(gradient, state)
         return (optax.apply_updates(params, change), state), value
 

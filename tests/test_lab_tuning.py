@@ -20,7 +20,7 @@ def steps(build, count=12, rate=0.1, scale=1.0):
     state, found = optimizer.init(params), []
     for i in range(count):
         gradient = jax.tree.map(lambda p, i=i: scale * (p + np.float32(i)), params)
-        with jax.numpy_dtype_promotion("standard"):
+        with jax.numpy_dtype_promotion("standard"):  # optax's own mix dtypes
             change, state = optimizer.update(gradient, state, params, value=1.0)
         params = optax.apply_updates(params, change)
         found.append(np.asarray(params["w"]))
@@ -66,8 +66,7 @@ def test_a_plateau_halves_the_rate():
     state, ones = build.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS)
     sizes = []
     for _ in range(60):  # the loss never falls
-        with jax.numpy_dtype_promotion("standard"):
-            change, state = build.update(ones, state, PARAMS, value=1.0)
+        change, state = build.update(ones, state, PARAMS, value=1.0)
         sizes.append(float(change["b"][0]))
     assert sizes[0] == pytest.approx(-0.1) and sizes[-1] == pytest.approx(-0.1 / 4)
     assert len(set(np.round(sizes, 7))) > 1

@@ -334,11 +334,9 @@ class Grid:
             return self._loss(z, y), updated
 
         (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        # optax mixes dtypes (Adam: a Python float to the power of an int32 count).
-        with jax.numpy_dtype_promotion("standard"):
-            change, state = self._optimizer(rate).update(
-                gradient, state, params, value=value
-            )
+        change, state = self._optimizer(rate).update(
+            gradient, state, params, value=value
+        )
         params = optax.apply_updates(params, change)
         return (dict(updated) | {"params": params}, state), value
 

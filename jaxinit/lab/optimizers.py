@@ -113,6 +113,21 @@ def optimizer_of(
             reduce = optax.contrib.reduce_on_plateau
             parts.append(reduce(factor=_FACTOR, patience=_PATIENCE))
         chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
-        return optax.with_extra_args_support(chained)
+        return _mixing_dtypes(optax.with_extra_args_support(chained))
 
     return build
+
+
+def _mixing_dtypes(
+    optimizer: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """Lets an optimizer mix dtypes whatever JAX is told of promotion.
+
+    As optax does: Adam raises a Python float to the power of an int32 count.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)

@@ -90,11 +90,9 @@ def probe_of(
                 return loss(z, y)
 
             value, gradient = jax.value_and_grad(of)({"params": params})
-        # optax mixes dtypes (Adam: a Python float to the power of an int32 count).
-        with jax.numpy_dtype_promotion("standard"):
-            change, _ = optimizer(rate).update(
-                gradient["params"], state, params, value=value
-            )
+        change, _ = optimizer(rate).update(
+            gradient["params"], state, params, value=value
+        )
         layers = isinstance(model, MLP)
         ratios = _norms(change, layers) / _norms(params, layers)
         unknown = jnp.full_like(ratios, jnp.nan)
