@@ -28,8 +28,9 @@ from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
 from bench.timing import Contender
 from jaxinit import lab
+from jaxinit.lab._compare import model_of
 from jaxinit.lab.grid import Grid, batches
-from jaxinit.lab.model import MLP
+from jaxinit.lab.settings import Settings as Options
 
 _INITIALIZERS = (
     *("he_normal()", "orthogonal(gain='relu')", "glorot_normal()", "zeros()"),
@@ -110,8 +111,16 @@ def _ways(
     task = lab.digits()
     inits = tuple(map(jaxinit.parse, _INITIALIZERS[: shape[0]]))
     rates = _RATES[: shape[2]]
-    model = MLP(depth, width, task.outputs, jax.nn.relu, "none")
-    grid = Grid(task, model, inits, shape[1], rates, "adam", batch, steps)
+    given = Options(
+        inits,
+        depth=depth,
+        width=width,
+        seeds=shape[1],
+        steps=steps,
+        learning_rates=rates,
+        batch_size=batch,
+    )
+    grid = Grid(task, model_of(task, given), given)
     begin, probes = grid.state, grid.probes
 
     def reset() -> None:

@@ -15,11 +15,13 @@ import pytest
 
 import jaxinit
 from jaxinit import lab
+from jaxinit.lab._compare import model_of
 from jaxinit.lab.data import digits, load, make_task
 from jaxinit.lab.files import write
 from jaxinit.lab.grid import Grid, batches, block_length
 from jaxinit.lab.model import MLP
 from jaxinit.lab.optimizers import OPTIMIZERS
+from jaxinit.lab.settings import Settings
 
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)
@@ -384,10 +386,15 @@ def test_the_default_run_has_blocks_of_25_steps():
 # The grid.
 
 
+def grid_of(task, inits, **given):
+    settings = Settings(inits, **given)
+    return Grid(task, model_of(task, settings), settings)
+
+
 def test_cells_start_from_equal_weights_at_every_learning_rate(clusters):
     inits = tuple(map(jaxinit.parse, ("he_normal()", "orthogonal()")))
-    model = MLP(3, 8, 3, jax.nn.relu, "none")
-    grid = Grid(clusters, model, inits, 2, (0.01, 0.1, 1.0), "sgd", 8, 2)
+    sizes = {"depth": 3, "width": 8, "seeds": 2, "steps": 2, "batch_size": 8}
+    grid = grid_of(clusters, inits, learning_rates=(0.01, 0.1, 1.0), **sizes)
     for leaf in map(grid.by_cell, jax.tree.leaves(grid.variables["params"])):
         assert leaf.shape[:3] == (2, 2, 3)
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:, :, :1], leaf.shape))
@@ -567,8 +574,8 @@ def test_constant_kernels_move_though_their_units_stay_equal(result):
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_norms_level_the_signal_and_train(clusters, norm):
     inits = (jaxinit.parse("normal(1.0)"),)
-    model = MLP(4, 8, 3, jax.nn.relu, norm)
-    grid = Grid(clusters, model, inits, 1, (0.01,), "adam", 16, 40)
+    sizes = {"depth": 4, "width": 8, "seeds": 1, "steps": 40, "batch_size": 16}
+    grid = grid_of(clusters, inits, norm=norm, learning_rates=(0.01,), **sizes)
     before = jax.tree.map(np.asarray, grid.variables)
     assert ("batch_stats" in before) == (norm == "batch")
     # Eight inputs of second moment 1/2 behind relu: a deviation of 2, where without a
@@ -615,9 +622,8 @@ def test_regression_explains_a_learnable_target():
 
 def test_he_keeps_the_signal_through_twenty_relu_layers_and_lecun_loses_it():
     inits = tuple(map(jaxinit.parse, ("he_normal()", "lecun_normal()", "zeros()")))
-    task = digits()
-    model = MLP(20, 64, task.outputs, jax.nn.relu, "none")
-    forward, gradient = Grid(task, model, inits, 2, (0.01,), "sgd", 64, 1).signals
+    grid = grid_of(digits(), inits, seeds=2, steps=1, learning_rates=(0.01,))
+    forward, gradient = grid.signals
     he, lecun, zeros = forward[..., -1] / np.where(forward[..., 0], forward[..., 0], 1)
     assert (1 / 3 < he).all() and (he < 3).all()
     assert (lecun < 0.05).all()

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from test_lab import classes_and_rows, layers_of, relu_network
+from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 
 import jaxinit
 from jaxinit import lab
 from jaxinit.lab.data import make_task
-from jaxinit.lab.grid import Grid, batches
+from jaxinit.lab.grid import batches
 from jaxinit.lab.health import Health, health
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
@@ -214,9 +214,9 @@ def test_moments_are_few_and_have_both_ends(blocks, found):
 
 def test_probes_are_those_of_a_step_by_hand(clusters):
     inits = (jaxinit.parse("he_normal()"),)
-    grid = Grid(
-        clusters, MLP(4, 8, 3, jax.nn.relu, "none"), inits, 2, (RATE,), "sgd", 16, 30
-    )
+    given = {"depth": 4, "width": 8, "seeds": 2, "steps": 30, "batch_size": 16}
+    given |= {"learning_rates": (RATE,), "optimizer": "sgd"}
+    grid = grid_of(clusters, inits, **given)
     for _ in grid.run():
         pass
     assert len(grid.probes) == 3

@@ -1,5 +1,6 @@
 """How the lab trains, second part: losses and chance, dropout, early stopping."""
 
+import dataclasses
 import json
 import math
 
@@ -12,6 +13,7 @@ from scipy.optimize import minimize
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
+from jaxinit.lab._compare import model_of
 from jaxinit.lab.data import make_task, with_validation
 from jaxinit.lab.grid import Grid
 from jaxinit.lab.losses import DEFAULTS, LOSSES, chance_of, loss_of
@@ -349,13 +351,8 @@ def test_random_keys_of_a_cell_can_be_kept():
 def by_hand(tuned):
     """Trains the same cells to the end, and looks at the held-out rows meanwhile."""
     task, s = tuned.task, tuned.settings
-    grid = Grid(
-        task,
-        MLP(2, 8, 3, jax.nn.relu, "none", dropout=s.dropout),
-        *(s.initializers, s.seeds, s.learning_rates, s.optimizer, s.batch_size, STEPS),
-        schedule=s.schedule,
-        loss=SPEC,
-    )
+    s = dataclasses.replace(s, early_stopping=0)
+    grid = Grid(task, model_of(task, s), s)
     blocks = []
     for training in grid.run():
         params = jax.tree.map(grid.by_cell, grid.variables["params"])

@@ -317,23 +317,7 @@ def _train(
     observers: Sequence[Callable[[Grid], None]],
 ) -> Comparison:
     start = time.perf_counter()
-    grid = Grid(
-        task,
-        model_of(task, settings),
-        settings.initializers,
-        settings.seeds,
-        settings.learning_rates,
-        settings.optimizer,
-        settings.batch_size,
-        settings.steps,
-        settings.devices,
-        settings.schedule,
-        settings.clip,
-        settings.loss,
-        settings.early_stopping,
-        settings.device,
-        settings.dtype,
-    )
+    grid = Grid(task, model_of(task, settings), settings)
     if saves is not None:
         saves.begin(grid)
     drawn = time.perf_counter()

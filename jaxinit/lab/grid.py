@@ -6,7 +6,6 @@ over cells. A run is a loop over blocks and chunks, which all call that one exec
 """
 
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab.data import Task
+from jaxinit.lab.layout import Layout
 from jaxinit.lab.losses import loss_of, score_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
@@ -26,6 +26,7 @@ from jaxinit.lab.precision import kept, mixed
 from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.processes import joined
 from jaxinit.lab.rules import Rules
+from jaxinit.lab.settings import Settings
 from jaxinit.lab.stopping import after_block, map_running, start
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
@@ -55,55 +56,44 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 class Grid:
     """All cells of a comparison, their state, and the programs that advance it."""
 
-    def __init__(
-        self,
-        task: Task,
-        model: MLP | Network,
-        initializers: tuple[Initializer | Rules, ...],
-        seeds: int,
-        learning_rates: tuple[float, ...],
-        optimizer: str,
-        batch_size: int,
-        steps: int,
-        devices: int = 1,
-        schedule: str = "constant",
-        clip: float = 0.0,
-        loss: str | None = None,
-        early_stopping: int = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ):
-        """Draws the initial parameters of every cell and measures their signals."""
-        self.task = task
-        self.model = model = mixed(model, dtype)
-        self.shape = len(initializers), seeds, len(learning_rates)
-        self.steps = steps
-        self.initializers, self.learning_rates = initializers, learning_rates
-        self._mesh = Mesh(np.array(jax.devices(device)[:devices]), ("cells",))
-        self._placed = NamedSharding(self._mesh, PartitionSpec("cells"))
-        self._optimizer = optimizer_of(optimizer, schedule, clip, steps)
-        self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
-        self._loss, self._score = loss_of(task, loss), score_of(task)
-        self._order = batches(len(task.x_train), batch_size, steps)
-        self._patience = early_stopping
-        self._apply: Callable[..., Any] = model.apply
+    def __init__(self, task: Task, model: MLP | Network, settings: Settings):
+        """Draws the initial parameters of every cell and measures their signals.
 
-        keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
-        drawn = [self._initialise(init)(keys) for init in initializers]
-        self.initial = kept(jax.tree.map(lambda *a: jnp.stack(a), *drawn), dtype)
+        Args:
+          task: the data.
+          model: what `settings` describe, without its initializer.
+          settings: those of the comparison, as they fit the task.
+        """
+        s = settings
+        self.task, self.settings, self.steps = task, s, s.steps
+        self.model = model = mixed(model, s.dtype)
+        self.shape = len(s.initializers), s.seeds, len(s.learning_rates)
+        self._optimizer = optimizer_of(s.optimizer, s.schedule, s.clip, s.steps)
+        self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
+        self._loss, self._score = loss_of(task, s.loss), score_of(task)
+        self._order = batches(len(task.x_train), s.batch_size, s.steps)
+        self._patience = s.early_stopping
+        self._apply: Callable[..., Any] = model.apply
+        self._layout = self._laid_out()
+
+        keys = jax.vmap(jax.random.key)(jnp.arange(s.seeds))
+        drawn = [self._initialise(init)(keys) for init in s.initializers]
+        self.initial = kept(jax.tree.map(lambda *a: jnp.stack(a), *drawn), s.dtype)
         self.signals: Signals | None = None
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
-        rates = jnp.broadcast_to(jnp.asarray(learning_rates), self.shape).ravel()
-        by_seed = jnp.broadcast_to(jnp.arange(seeds)[:, None], self.shape).ravel()
-        self._own = self._split((rates[self._filled_up()], by_seed[self._filled_up()]))
+        rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
+        by_seed = jnp.broadcast_to(jnp.arange(s.seeds)[:, None], self.shape).ravel()
+        rows = self._layout.filled_up()
+        self._own = self._layout.split((rates[rows], by_seed[rows]))
         self._chunks = self._start(self.initial)
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(
             model, self._loss, self._optimizer, self._x[rows], self._y[rows]
         )
-        self._probe = jax.jit(self._on_cells(probe), out_shardings=self._placed)
+        placed = self._layout.placed
+        self._probe = jax.jit(self._layout.on_cells(probe), out_shardings=placed)
         self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
@@ -133,58 +123,31 @@ class Grid:
         found: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
         return found
 
-    @property
-    def _cells(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def _together(self) -> int:
-        """Cells that one vmap covers, on one device."""
-        if self._mesh.devices.flat[0].platform == "cpu":
+    def _laid_out(self) -> Layout:
+        """Cuts the cells into chunks, as many of a chunk as one vmap covers."""
+        s, cells = self.settings, int(np.prod(self.shape))
+        mesh = Mesh(np.array(jax.devices(s.device)[: s.devices]), ("cells",))
+        if mesh.devices.flat[0].platform == "cpu":
             # Of convolutions with a kernel for each cell CPUs have no fast program.
             wanted = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
-            return min(wanted, self._cells)
-        return -(-self._cells // self._mesh.size)
-
-    @property
-    def _chunk(self) -> int:
-        """Cells of a chunk, on all devices."""
-        return self._together * self._mesh.size
-
-    def _filled_up(self) -> np.ndarray:
-        """Numbers the cells, and some again until all chunks are full.
-
-        Equal chunks are one program; values depend on the devices by rounding only.
-        """
-        rows = self._chunk
-        return np.resize(np.arange(self._cells), -(-self._cells // rows) * rows)
-
-    def _split(self, cells: Any) -> list[Any]:
-        """Cuts a tree of all cells, filled up, into chunks on the devices."""
-        size = self._chunk
-        rows = [slice(i, i + size) for i in range(0, len(self._filled_up()), size)]
-        return [
-            jax.device_put(
-                jax.tree.map(operator.itemgetter(chunk), cells), self._placed
-            )
-            for chunk in rows
-        ]
+            return Layout(cells, min(wanted, cells), mesh)
+        return Layout(cells, -(-cells // mesh.size), mesh)
 
     def _start(self, initial: Any) -> list[Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
-        drawn = self._filled_up() // self.shape[-1]
+        drawn = self._layout.filled_up() // self.shape[-1]
 
         def spread(array: jax.Array) -> jax.Array:
             return array.reshape(-1, *array.shape[2:])[drawn]
 
-        @functools.partial(jax.jit, out_shardings=self._placed)
+        @functools.partial(jax.jit, out_shardings=self._layout.placed)
         def begun(rates: jax.Array, variables: Any) -> Any:
             state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
                 rates, variables["params"]
             )
             return variables, state, start(variables) if self._patience else None
 
-        chunks = self._split(jax.tree.map(spread, initial))
+        chunks = self._layout.split(jax.tree.map(spread, initial))
         pairs = zip(self._own, chunks, strict=True)
         return [begun(rates, chunk) for (rates, _), chunk in pairs]
 
@@ -200,7 +163,7 @@ class Grid:
 
     @state.setter
     def state(self, new: Any) -> None:
-        self._chunks = self._split(new)
+        self._chunks = self._layout.split(new)
 
     @property
     def kept(self) -> Any:
@@ -241,7 +204,7 @@ class Grid:
                 for chunk, own in zip(self._chunks, self._own, strict=True)
             ]
             chunks = [chunk for chunk, _ in trained]
-            losses = joined([loss for _, loss in trained])[: self._cells]
+            losses = joined([loss for _, loss in trained])[: self._layout.cells]
             probes = self.probes
             if len(self.losses) + 1 in moments(self.steps // length):
                 probes = (*probes, self._probed(chunks))
@@ -256,7 +219,7 @@ class Grid:
     @functools.cached_property
     def _program(self) -> Any:
         # Cells stay where they are: elsewhere the second block would compile anew.
-        return jax.jit(self._block, out_shardings=self._placed)
+        return jax.jit(self._block, out_shardings=self._layout.placed)
 
     def _block(
         self, variables: Any, state: Any, stopping: Any, own: Any, order: Any, end: Any
@@ -282,11 +245,12 @@ class Grid:
                 lambda one: (*cell(one)[0], one[-1]),
                 cells,
                 cells[2].stopped > 0,
-                self._together,
+                self._layout.together,
             )
             return (*trained, known), known.curve
 
-        spread = self._on_cells(cell) if stopping is None else self._spread(running)
+        layout = self._layout
+        spread = layout.on_cells(cell) if stopping is None else layout.spread(running)
         trained: Any = spread((variables, state, stopping, own))
         return trained
 
@@ -295,18 +259,6 @@ class Grid:
         pairs = zip(chunks, self._own, strict=True)
         found = [self._probe((*chunk[:2], rates)) for chunk, (rates, _) in pairs]
         return Probe(*_joined(found))
-
-    def _on_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Returns a function of a chunk that applies one of a cell to each."""
-        together = self._together if self._together > 1 else None
-        return self._spread(lambda cells: jax.lax.map(cell, cells, batch_size=together))
-
-    def _spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Returns a function of a chunk that each device applies to its own cells."""
-        spec = PartitionSpec("cells")
-        return jax.shard_map(
-            share, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
-        )
 
     def _step(self, own: Any, carry: Any, order: Any) -> Any:
         """Takes one training step of one cell, which has a rate and a seed of its own.
@@ -351,7 +303,7 @@ class Grid:
                 loss = self._loss(apply(variables, self._x), self._y)
                 return loss, self._score(apply(variables, x_test), y_test)
 
-            return self._spread(lambda cells: jax.lax.map(one, cells))(variables)
+            return self._layout.spread(lambda cells: jax.lax.map(one, cells))(variables)
 
         found = [evaluate(_kept(chunk)) for chunk in self._chunks]
         return Scores(*map(self.by_cell, _joined(found)))
@@ -361,7 +313,7 @@ class Grid:
 
         # [cells, ...] -> [initializers, seeds, learning rates, ...]
         """
-        return array[: self._cells].reshape(*self.shape, *array.shape[1:])
+        return array[: self._layout.cells].reshape(*self.shape, *array.shape[1:])
 
 
 def _joined(chunks: Iterable[Any]) -> Any:

@@ -100,9 +100,9 @@ class Log:
                 file.parent.parent.rmdir()
         name = f"events.out.tfevents.{int(time.time())}.jaxinit-{self._digest}"
         runs = []
-        for i, init in enumerate(grid.initializers):
+        for i, init in enumerate(grid.settings.initializers):
             spec = _STRANGE.sub("_", f"{i:02} {init!r}")[:_LONGEST_NAME].strip()
-            for rate in grid.learning_rates:
+            for rate in grid.settings.learning_rates:
                 run = self.directory / spec / f"lr {rate}"
                 run.mkdir(parents=True, exist_ok=True)
                 runs.append(self._writer(str(run / name)))
