@@ -549,6 +549,39 @@ def test_processes_agree(tmp_path):
         np.testing.assert_array_equal(shards[0] if found is None else found, leaf)
 
 
+# keys
+
+
+def keys_of_all_kinds(key):
+    """Keys split, folded and taken apart in every way, one by one and by vmap."""
+    several = jax.random.split(key, 5)
+    grid = jax.random.split(several[0], (2, 3))
+    folded = jax.vmap(jax.random.fold_in)(several, jnp.arange(5) - 1)
+    pairs = jax.vmap(jax.random.split)(several[1:4])
+    return several, grid[1, ::2], folded, pairs, jax.random.fold_in(grid[0, 0], 2**31)
+
+
+@pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(3)], ids=["typed", "legacy"])
+@pytest.mark.parametrize("by_index", [True, False])
+def test_keys_are_those_of_jax(key, by_index):
+    with jax.threefry_partitionable(by_index):
+        made = jaxinit.jit_init(keys_of_all_kinds)(key)
+        assert_same(made, jax.jit(keys_of_all_kinds)(key))
+
+
+def test_deriving_keys_compiles_nothing(caplog):
+    def init(key):
+        keys = jax.random.split(key, 37)
+        return [jax.random.split(key, 31)[30] for key in keys[2::7]]
+
+    with jax.log_compiles():
+        made = jaxinit.jit_init(init)(KEY)
+        assert "Compiling" not in caplog.text
+        expected = jax.jit(init)(KEY)
+        assert "Compiling" in caplog.text
+    assert_same(made, expected)
+
+
 # what can go wrong
 
 

@@ -17,8 +17,8 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from jaxinit import _columns
 from jaxinit.model import _fused, _laws
 from jaxinit.model._equation import Speller, bind, generator, is_key
-from jaxinit.model._slices import Fixed, Node, Slice, flat, key_nodes, slices, spelt
-from jaxinit.random import _threefry
+from jaxinit.model._keys import derived
+from jaxinit.model._slices import Fixed, Slice, flat, key_nodes, slices, spelt
 
 Kind = Literal["law", "constant", "slice"]
 
@@ -199,19 +199,12 @@ class Plan:
         """Returns arguments, constants and keys by number."""
         env: dict[Any, Any] = dict(self._graph.constants)
         env.update(zip(self._graph.arguments, leaves, strict=True))
+        evaluate = derived if self._home is None else bind
         for node in self._keys:
             values = [v.val if isinstance(v, Fixed) else env[v] for v in node.inputs]
-            env.update(zip(node.outputs, self._derived(node, values), strict=True))
+            made = evaluate(node.eqn, values)
+            env.update(zip(node.outputs, made, strict=True))
         return env
-
-    def _derived(self, node: Node, values: list[Any]) -> list[Any]:
-        """Derives keys, on the host where that is simple: it spares a compilation."""
-        if node.eqn.primitive.name == "random_fold_in" and self._home is None:
-            key, number = values
-            scalar = key.ndim == np.ndim(number) == 0
-            if scalar and generator(key.dtype) == "threefry2x32":
-                return [_threefry.fold_in(key, int(number))]
-        return bind(node.eqn, values)
 
     def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
         values = [env[value] for value in part.inputs]

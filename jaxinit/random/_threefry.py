@@ -97,12 +97,37 @@ def _unknown(key: jax.Array) -> jax.Array:
     return hidden
 
 
-def fold_in(key: jax.Array, number: int) -> jax.Array:
-    """Computes `jax.random.fold_in` of a typed key, without compiling anything."""
-    data = np.asarray(jax.random.key_data(key))[:, None]
-    words = cipher(data[0], data[1], np.zeros(1, _U32), np.full(1, number, _U32))
-    folded: jax.Array = jax.random.wrap_key_data(np.concatenate(words))  # type: ignore[arg-type]
-    return folded
+def fold_in(keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Computes `jax.random.fold_in` of words of keys, [..., 2], on the host."""
+    return _blocks(keys, np.zeros(numbers.shape, _U32), numbers.astype(_U32))
+
+
+def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarray:
+    """Computes `jax.random.split` of words of keys, on the host.
+
+    Args:
+      keys: words of keys, [..., 2].
+      shape: of what each key is split into; below 2^32 keys.
+      by_index: whether ``jax_threefry_partitionable`` is set.
+
+    Returns:
+      Words of keys, [..., *shape, 2].
+    """
+    size = math.prod(shape)
+    if by_index:
+        high, low = np.zeros(size, _U32), np.arange(size, dtype=_U32)
+    else:
+        high, low = np.arange(2 * size, dtype=_U32).reshape(2, size)
+    made = _blocks(keys[..., None, :], high, low)
+    if not by_index:  # all high words, then all low ones, are taken in pairs
+        made = np.moveaxis(made, -1, -2)
+    return made.reshape(*keys.shape[:-1], *shape, 2)
+
+
+def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Enciphers counters by keys, [..., 2], that broadcast; gives words, [..., 2]."""
+    with np.errstate(over="ignore"):  # of scalars; arrays wrap around silently
+        return np.stack(cipher(keys[..., 0], keys[..., 1], high, low), -1)
 
 
 def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
