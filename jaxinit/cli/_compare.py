@@ -125,6 +125,13 @@ def add(commands: Any) -> None:
     )
     option("--devices", type=int, default=1, help="that share the cells (default: 1)")
     option(
+        "--chunk",
+        metavar="CELLS",
+        type=int,
+        help="training runs that a device holds and computes at once (default: as many "
+        "as its memory holds; on a CPU a few)",
+    )
+    option(
         "--distributed",
         nargs="*",
         metavar="WHERE",
@@ -245,6 +252,7 @@ def _run(given: argparse.Namespace) -> int:
         early_stopping=given.early_stopping,
         device=given.device,
         dtype=given.dtype,
+        chunk=given.chunk,
     )
     options = (given.resume, given.overwrite, given.save_every)
     places = given.out, given.log and tuple(given.log)

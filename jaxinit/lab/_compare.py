@@ -73,6 +73,7 @@ def compare(
     early_stopping: int = 0,
     device: str | None = None,
     dtype: str = "float32",
+    chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -127,6 +128,9 @@ def compare(
         at once.
       device: "cpu", "gpu" or "tpu", or None for the one that JAX prefers.
       dtype: see `Settings`; float64 needs jax_enable_x64.
+      chunk: cells that each device holds and trains at once, 1 or more; the others wait
+        in the memory of the host where the device's would not hold all. By default as
+        many as fit, by what XLA says that the program takes; on a CPU a few.
       progress: is called with (steps done, all steps) after each block.
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: go on from the last save in `out`, made with the same settings; from the
@@ -176,6 +180,7 @@ def compare(
         early_stopping=early_stopping,
         device=device,
         dtype=dtype,
+        chunk=chunk,
     )
     saves, logs = prepare_files(
         out, log, found, settings, resume, overwrite, save_every

@@ -1,10 +1,12 @@
 """The grid: every cell (initializer, seed, learning rate) trained in one program.
 
 Cells come in chunks of equal size, stacked along a leading axis; on an accelerator in
-one chunk. A block trains a chunk for some steps: `lax.scan` over steps under `vmap`
-over cells. A run is a loop over blocks and chunks, which all call that one executable.
+one chunk if its memory holds them. A block trains a chunk for some steps: `lax.scan`
+over steps under `vmap` over cells. A run is a loop over blocks and chunks, which all
+call that one executable.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from jaxinit._initializer import Initializer
+from jaxinit.lab import memory
 from jaxinit.lab.data import Task
 from jaxinit.lab.layout import Layout
 from jaxinit.lab.losses import loss_of, score_of
@@ -27,14 +29,14 @@ from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.processes import joined
 from jaxinit.lab.rules import Rules
 from jaxinit.lab.settings import Settings
+from jaxinit.lab.step import step_of
 from jaxinit.lab.stopping import after_block, map_running, start
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
-# Cells that one vmap covers. On an accelerator all do. On a CPU a few stay in the
+# Cells that one vmap covers. On an accelerator all that fit. On a CPU a few stay in the
 # cache: the default run takes 53 ms a step by 4, and 91 ms all at once (two cores).
 # They are a chunk, because a CPU works on several chunks at a time, one on each core.
 _TOGETHER_ON_CPU = 4
-_UNROLL = 20  # layers of a training step written out: a third faster on a CPU
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
 _ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
@@ -74,7 +76,6 @@ class Grid:
         self._order = batches(len(task.x_train), s.batch_size, s.steps)
         self._patience = s.early_stopping
         self._apply: Callable[..., Any] = model.apply
-        self._layout = self._laid_out()
 
         keys = jax.vmap(jax.random.key)(jnp.arange(s.seeds))
         drawn = [self._initialise(init)(keys) for init in s.initializers]
@@ -84,14 +85,16 @@ class Grid:
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
         by_seed = jnp.broadcast_to(jnp.arange(s.seeds)[:, None], self.shape).ravel()
-        rows = self._layout.filled_up()
-        self._own = self._layout.split((rates[rows], by_seed[rows]))
-        self._chunks = self._start(self.initial)
+        trained = model, self._loss, self._optimizer
+        self._step = step_of(*trained, self._x, self._y)
+        self._varied = rates, by_seed
+        self._layout, self._program = self._fitted()
+        chunks = self._layout.chunks()
+        self._own = [self._layout.take(self._varied, rows) for rows in chunks]
+        self._chunks = self._start()
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
-        probe = probe_of(
-            model, self._loss, self._optimizer, self._x[rows], self._y[rows]
-        )
+        probe = probe_of(*trained, self._x[rows], self._y[rows])
         placed = self._layout.placed
         self._probe = jax.jit(self._layout.on_cells(probe), out_shardings=placed)
         self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
@@ -123,52 +126,105 @@ class Grid:
         found: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
         return found
 
-    def _laid_out(self) -> Layout:
-        """Cuts the cells into chunks, as many of a chunk as one vmap covers."""
+    def _fitted(self) -> tuple[Layout, Any]:
+        """Cuts the cells into chunks; returns the program that trains one, too."""
         s, cells = self.settings, int(np.prod(self.shape))
         mesh = Mesh(np.array(jax.devices(s.device)[: s.devices]), ("cells",))
-        if mesh.devices.flat[0].platform == "cpu":
-            # Of convolutions with a kernel for each cell CPUs have no fast program.
-            wanted = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
-            return Layout(cells, min(wanted, cells), mesh)
-        return Layout(cells, -(-cells // mesh.size), mesh)
+        share = -(-cells // mesh.size)
+        wanted = self._wanted(mesh) if s.chunk is None else min(s.chunk, share)
+        room = memory.room(mesh.local_devices)
+        if room is None:
+            layout = Layout(cells, wanted or share, mesh)
+            return layout, self._program_for(layout)
+        room -= sum(
+            a.nbytes for a in (self._x, self._y, *jax.tree.leaves(self.initial))
+        )
+        seen = {}
 
-    def _start(self, initial: Any) -> list[Any]:
+        def need(together: int) -> float:
+            layout = Layout(cells, together, mesh)
+            program = self._program_for(layout)
+            # Compiled here, it is not compiled anew when it is called.
+            lowered = program.lower(*self._like(layout), *self._rows(0))
+            seen[together] = layout, program, memory.needed(lowered)
+            return sum(seen[together][2])
+
+        if wanted is None:
+            one = jax.tree.leaves(self._like(Layout(cells, 1, mesh)))
+            each = 2 * sum(a.size * a.dtype.itemsize for a in one) / mesh.size
+            wanted = memory.cells_that_fit(need, share, room, each)
+        else:
+            need(wanted)
+        layout, program, found = seen[wanted]
+        held = len(layout.chunks()) * found.held
+        away = held + found.working > room
+        return dataclasses.replace(layout, away=away), program
+
+    def _wanted(self, mesh: Mesh) -> int | None:
+        """Returns the default of the cells that a device trains at once.
+
+        None for as many as fit.
+        """
+        if mesh.devices.flat[0].platform != "cpu":
+            return None
+        # Of convolutions with a kernel for each cell CPUs have no fast program.
+        few = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
+        return min(few, int(np.prod(self.shape)))
+
+    def _like(self, layout: Layout) -> Any:
+        """Returns what the program takes of a chunk: shapes, dtypes and places."""
+        rows = layout.chunks()[0]
+
+        def begun(initial: Any, own: Any) -> Any:
+            variables = jax.tree.map(lambda a: a[rows // self.shape[-1]], initial)
+            rates, seeds = (a[rows] for a in own)
+            return *self._begun(rates, variables), (rates, seeds)
+
+        shapes = jax.eval_shape(begun, self._drawn, self._varied)
+        return jax.tree.map(lambda a: a.update(sharding=layout.placed), shapes)
+
+    def _begun(self, rates: jax.Array, variables: Any) -> Any:
+        """Returns the state of a chunk before its first step."""
+        state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
+            rates, variables["params"]
+        )
+        return variables, state, start(variables) if self._patience else None
+
+    def _start(self) -> list[Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
-        drawn = self._layout.filled_up() // self.shape[-1]
+        layout, found = self._layout, []
+        begun = jax.jit(self._begun, out_shardings=layout.placed)
+        for (rates, _), rows in zip(self._own, layout.chunks(), strict=True):
+            variables = layout.take(self._drawn, rows // self.shape[-1])
+            found.append(layout.stored(begun(rates, variables)))
+        return found
 
-        def spread(array: jax.Array) -> jax.Array:
-            return array.reshape(-1, *array.shape[2:])[drawn]
-
-        @functools.partial(jax.jit, out_shardings=self._layout.placed)
-        def begun(rates: jax.Array, variables: Any) -> Any:
-            state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
-                rates, variables["params"]
-            )
-            return variables, state, start(variables) if self._patience else None
-
-        chunks = self._layout.split(jax.tree.map(spread, initial))
-        pairs = zip(self._own, chunks, strict=True)
-        return [begun(rates, chunk) for (rates, _), chunk in pairs]
+    @property
+    def _drawn(self) -> Any:
+        """The initial variables. # [initializers * seeds, ...] per leaf."""
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), self.initial)
 
     @property
     def variables(self) -> Any:
-        """The variables of all cells, filled up, in the memory of the host."""
-        return _joined(chunk[0] for chunk in self._chunks)
+        """The variables of all cells, in the memory of the host."""
+        return self._joined(chunk[0] for chunk in self._chunks)
 
     @property
     def state(self) -> Any:
         """What training changes, beside the losses, in the memory of the host."""
-        return _joined(self._chunks)
+        return self._joined(self._chunks)
 
     @state.setter
     def state(self, new: Any) -> None:
-        self._chunks = self._layout.split(new)
+        layout = self._layout
+        self._chunks = [
+            layout.stored(layout.take(new, rows)) for rows in layout.chunks()
+        ]
 
     @property
     def kept(self) -> Any:
         """The variables that count: with early stopping the best ones of each cell."""
-        return _joined(map(_kept, self._chunks))
+        return self._joined(map(_kept, self._chunks))
 
     @property
     def stopped(self) -> np.ndarray | None:
@@ -178,7 +234,7 @@ class Grid:
         """
         if not self._patience:
             return None
-        return self.by_cell(_joined(chunk[2].stopped for chunk in self._chunks))
+        return self.by_cell(self._joined(chunk[2].stopped for chunk in self._chunks))
 
     @property
     def done(self) -> bool:
@@ -196,15 +252,15 @@ class Grid:
         length = block_length(self.steps)
         while not self.done:
             first = len(self.losses) * length
-            order = self._order[first : first + length]
-            given = (order, first + np.arange(length)), first + length
-            # All chunks are called before the first is waited for.
-            trained = [
-                self._program(*chunk, own, *given)
-                for chunk, own in zip(self._chunks, self._own, strict=True)
-            ]
-            chunks = [chunk for chunk, _ in trained]
-            losses = joined([loss for _, loss in trained])[: self._layout.cells]
+            given = self._rows(first)
+
+            def trained(chunk: Any, own: Any, given: Any = given) -> Any:
+                chunk, losses = self._program(*chunk, own, *given)
+                return self._layout.stored(chunk), losses
+
+            found = self._each(trained, self._chunks)
+            chunks = [chunk for chunk, _ in found]
+            losses = self._joined(loss for _, loss in found)
             probes = self.probes
             if len(self.losses) + 1 in moments(self.steps // length):
                 probes = (*probes, self._probed(chunks))
@@ -216,13 +272,37 @@ class Grid:
             )
             yield losses
 
-    @functools.cached_property
-    def _program(self) -> Any:
+    def _rows(self, first: int) -> Any:
+        """Returns what the program takes of a block: its rows, steps and last step."""
+        length = block_length(self.steps)
+        order = self._order[first : first + length]
+        return (order, first + np.arange(length)), first + length
+
+    def _each(self, function: Callable[[Any, Any], Any], chunks: list[Any]) -> Any:
+        """Applies a function to each chunk on the devices, and to what is its own."""
+        found = []
+        for chunk, own in zip(chunks, self._own, strict=True):
+            found.append(function(self._layout.fetched(chunk), own))
+            # Where memory holds all of them, all are called before one is waited for.
+            if self._layout.away:
+                jax.block_until_ready(found[-1])
+        return found
+
+    def _program_for(self, layout: Layout) -> Any:
+        """Returns the program that trains a chunk of this layout for a block."""
+        block = functools.partial(self._block, layout)
         # Cells stay where they are: elsewhere the second block would compile anew.
-        return jax.jit(self._block, out_shardings=self._layout.placed)
+        return jax.jit(block, out_shardings=layout.placed)
 
     def _block(
-        self, variables: Any, state: Any, stopping: Any, own: Any, order: Any, end: Any
+        self,
+        layout: Layout,
+        variables: Any,
+        state: Any,
+        stopping: Any,
+        own: Any,
+        order: Any,
+        end: Any,
     ) -> Any:
         """Trains a chunk for the steps of a block, of which `end` is the last."""
         rows, steps = order
@@ -245,52 +325,18 @@ class Grid:
                 lambda one: (*cell(one)[0], one[-1]),
                 cells,
                 cells[2].stopped > 0,
-                self._layout.together,
+                layout.together,
             )
             return (*trained, known), known.curve
 
-        layout = self._layout
         spread = layout.on_cells(cell) if stopping is None else layout.spread(running)
         trained: Any = spread((variables, state, stopping, own))
         return trained
 
     def _probed(self, chunks: list[Any]) -> Probe:
         """Probes all cells. # each [cells, layers]."""
-        pairs = zip(chunks, self._own, strict=True)
-        found = [self._probe((*chunk[:2], rates)) for chunk, (rates, _) in pairs]
-        return Probe(*_joined(found))
-
-    def _step(self, own: Any, carry: Any, order: Any) -> Any:
-        """Takes one training step of one cell, which has a rate and a seed of its own.
-
-        Cells of one seed drop out the same, whatever their initializer and rate.
-        """
-        (variables, state), (rate, seed) = carry, own
-        rows, key = order[0], jax.random.fold_in(order[1], seed)
-        params = variables["params"]
-        fixed = {k: v for k, v in variables.items() if k != "params"}
-        x, y = self._x[rows], self._y[rows]
-
-        def loss(params: Any) -> Any:
-            variables = {**fixed, "params": params}
-            if isinstance(self.model, Network):
-                z, updated = self.model.train(variables, x, key)
-            else:
-                z, updated = self.model.clone(unroll=_UNROLL).apply(
-                    variables,
-                    x,
-                    train=True,
-                    mutable=["batch_stats"],
-                    rngs={"dropout": key} if self.model.dropout else {},
-                )
-            return self._loss(z, y), updated
-
-        (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        change, state = self._optimizer(rate).update(
-            gradient, state, params, value=value
-        )
-        params = optax.apply_updates(params, change)
-        return (dict(updated) | {"params": params}, state), value
+        found = self._each(lambda c, own: self._probe((*c[:2], own[0])), chunks)
+        return Probe(*self._joined(found))
 
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
@@ -305,20 +351,20 @@ class Grid:
 
             return self._layout.spread(lambda cells: jax.lax.map(one, cells))(variables)
 
-        found = [evaluate(_kept(chunk)) for chunk in self._chunks]
-        return Scores(*map(self.by_cell, _joined(found)))
+        found = self._each(lambda chunk, _: evaluate(_kept(chunk)), self._chunks)
+        return Scores(*map(self.by_cell, self._joined(found)))
+
+    def _joined(self, chunks: Iterable[Any]) -> Any:
+        """Joins trees of chunks, leaf by leaf. # [cells, ...] per leaf."""
+        cells = self._layout.cells
+        return jax.tree.map(lambda *leaves: joined(leaves)[:cells], *chunks)
 
     def by_cell(self, array: np.ndarray) -> np.ndarray:
         """Unstacks cells.
 
         # [cells, ...] -> [initializers, seeds, learning rates, ...]
         """
-        return array[: self._layout.cells].reshape(*self.shape, *array.shape[1:])
-
-
-def _joined(chunks: Iterable[Any]) -> Any:
-    """Joins trees of chunks, leaf by leaf."""
-    return jax.tree.map(lambda *leaves: joined(leaves), *chunks)
+        return array.reshape(*self.shape, *array.shape[1:])
 
 
 def _kept(chunk: Any) -> Any:

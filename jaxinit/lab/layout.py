@@ -1,7 +1,6 @@
 """The layout of cells: chunks of equal size, each spread over the devices of a mesh."""
 
 import dataclasses
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -22,15 +21,17 @@ class Layout:
       cells: how many there are.
       together: cells of a chunk on one device, which one vmap covers.
       mesh: the devices, on one axis, "cells".
+      away: whether chunks are in the memory of the host while others are trained.
     """
 
     cells: int
     together: int
     mesh: Mesh
+    away: bool = False
 
     @property
     def placed(self) -> NamedSharding:
-        """Where the arrays of a chunk lie: cells are their first axis."""
+        """Where the arrays of a chunk are trained: cells are their first axis."""
         return NamedSharding(self.mesh, _SPEC)
 
     @property
@@ -38,21 +39,25 @@ class Layout:
         """Cells of a chunk, on all devices."""
         return self.together * self.mesh.size
 
-    def filled_up(self) -> np.ndarray:
-        """Numbers the cells, and some again until all chunks are full."""
-        rows = self.size
-        return np.resize(np.arange(self.cells), -(-self.cells // rows) * rows)
+    def chunks(self) -> list[np.ndarray]:
+        """Numbers the cells of each chunk, and some again until all are full."""
+        count = -(-self.cells // self.size)
+        return list(np.resize(np.arange(self.cells), (count, self.size)))
 
-    def split(self, cells: Any) -> list[Any]:
-        """Cuts a tree of all cells, filled up, into chunks on the devices."""
-        starts = range(0, len(self.filled_up()), self.size)
-        return [
-            jax.device_put(
-                jax.tree.map(operator.itemgetter(slice(i, i + self.size)), cells),
-                self.placed,
-            )
-            for i in starts
-        ]
+    def take(self, cells: Any, rows: np.ndarray) -> Any:
+        """Takes those of these numbers from a tree of cells, to the devices."""
+        return jax.device_put(jax.tree.map(lambda a: a[rows], cells), self.placed)
+
+    def fetched(self, chunk: Any) -> Any:
+        """Returns a chunk on the devices."""
+        return jax.device_put(chunk, self.placed) if self.away else chunk
+
+    def stored(self, chunk: Any) -> Any:
+        """Returns a chunk where it waits; away from the devices when it returns."""
+        if not self.away:
+            return chunk
+        host = self.placed.with_memory_kind("pinned_host")
+        return jax.block_until_ready(jax.device_put(chunk, host))
 
     def spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Returns a function of a chunk that each device applies to its own cells."""

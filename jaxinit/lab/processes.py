@@ -47,6 +47,13 @@ def meet(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def least(number: float) -> float:
+    """Returns the least of the numbers that the processes call this with."""
+    if jax.process_count() == 1:
+        return number
+    return float(multihost_utils.process_allgather(np.float32(number)).min())
+
+
 def joined(chunks: Sequence[jax.Array]) -> Any:
     """Joins chunks, whose parts other processes may hold; all must call this.
 
@@ -55,6 +62,9 @@ def joined(chunks: Sequence[jax.Array]) -> Any:
     if jnp.issubdtype(chunks[0].dtype, jax.dtypes.prng_key):  # has no form in NumPy
         return jnp.concatenate(chunks)
     if not chunks[0].is_fully_addressable:
-        gathered = [multihost_utils.process_allgather(c, tiled=True) for c in chunks]
+        gathered = []
+        for chunk in chunks:  # which may lie in the memory of the host
+            here = jax.device_put(chunk, chunk.sharding.with_memory_kind("device"))
+            gathered.append(multihost_utils.process_allgather(here, tiled=True))
         return np.concatenate(gathered)
     return np.concatenate([np.asarray(chunk) for chunk in chunks])

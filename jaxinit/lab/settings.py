@@ -54,6 +54,8 @@ class Settings:
         compute in. Parameters, optimizer state and loss are float32 beside 16 bits
         (mixed precision; gradients in float16 are not scaled) and float64 with float64,
         which needs jax_enable_x64. Initial weights are the same in every dtype.
+      chunk: cells that a device holds and trains at once, 1 or more; it changes results
+        by rounding only. None for as many as its memory holds, and for a few on a CPU.
     """
 
     initializers: tuple[Initializer | Rules, ...]
@@ -76,6 +78,7 @@ class Settings:
     early_stopping: int = 0
     device: Platform | None = None
     dtype: Dtype = "float32"
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
@@ -98,6 +101,8 @@ class Settings:
         check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
         for name in ("width", "seeds", "steps", "batch_size", "devices"):
             check.at_least(1, **{name: getattr(self, name)})
+        if self.chunk is not None:
+            check.at_least(1, chunk=self.chunk)
         for rate in self.learning_rates:
             if check.real(learning_rates=rate) <= 0:
                 raise check.Unfit(
