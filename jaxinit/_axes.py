@@ -163,7 +163,8 @@ def fans(
     NNX's GRUCell: gates joined               (d, 3 x n)            groups=3
     Bilinear form, (x, y) -> n                (d1, d2, n)           in_axis=(0, 1)
     `nn.scan`, `nn.vmap`                      of one layer          none: init is mapped
-    stacked by hand                           (layers, d, n)        batch_axis=0
+    stacked by hand                           (layers, d, n)        batch_axis=0, or
+                                                                    `stacked` layers
     ========================================  ====================  ====================
 
     Args:

@@ -228,6 +228,8 @@ STRUCTURED = [
         traits="reused",
     ),
     Row(ji.orthogonal(batch_axis=0), (6, 24, 16), 0, 1 / 24, traits="reused"),
+    Row(ji.stacked(ji.orthogonal(), 1), (24, 3, 16), 0, 1 / 24, traits="reused"),
+    scaled_row(ji.stacked(ji.he_normal()), (6, 40, 64), 2 / 40, TRUNCATED, None),
     Row(ji.delta_orthogonal(3.0), (3, 8, 16), 0, 9 / 3 / 16, traits="reused"),
     Row(
         ji.delta_orthogonal(method="qr"),

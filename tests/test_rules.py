@@ -578,6 +578,158 @@ def test_recipes_beside_their_standard_deviations():
     )
 
 
+# stacks
+
+
+class Stacked(nn.Module):
+    """Blocks that `nn.scan` stacks along an axis."""
+
+    block: type[nn.Module]
+    layers: int = 3
+    axis: int = 0
+
+    @nn.compact
+    def __call__(self, x):
+        class Step(nn.Module):
+            block: type[nn.Module]
+
+            @nn.compact
+            def __call__(self, x, _):
+                return self.block(name="block")(x), None
+
+        scan = nn.scan(
+            Step,
+            variable_axes={"params": self.axis},
+            split_rngs={"params": True},
+            length=self.layers,
+        )
+        return scan(self.block, name="layers")(x, None)[0]
+
+
+def params_of(module, x):
+    return jax.eval_shape(lambda key: module.init(key, x)["params"], KEY)
+
+
+BLOCKS = {
+    EncoderBlock: jnp.ones((1, 4, 64)),
+    PlainBlock: jnp.ones((1, 8, 8, 32)),
+}
+STACKED = {
+    "gpt2": (EncoderBlock, recipes.gpt2(3)),
+    "gpt_neox": (EncoderBlock, recipes.gpt_neox(3, 64)),
+    "t5": (EncoderBlock, recipes.t5(16)),
+    "bert": (EncoderBlock, recipes.bert()),
+    "torch": (EncoderBlock, recipes.torch_default()),
+    "vit": (EncoderBlock, recipes.vit("jax", mlp=("**/fc*/bias",))),
+    "deepnorm": (EncoderBlock, recipes.deepnorm(3)),
+    "t_fixup": (EncoderBlock, recipes.t_fixup(3)),
+    "fixup": (PlainBlock, recipes.fixup(3)),
+    "resnet": (PlainBlock, recipes.resnet()),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", STACKED)
+def test_a_stack_has_the_laws_of_its_layers(name, axis):
+    block, rules = STACKED[name]
+    alone = preview({"block": params_of(block(), BLOCKS[block])}, rules)
+    params = params_of(Stacked(block, axis=axis), BLOCKS[block])
+    assigned = preview(params, rules, stacked={"layers/**": axis}, strict=False)
+    expected = {f"layers/{row.path}": (row.std, row.fans) for row in alone.rows}
+    assert {row.path: (row.std, row.fans) for row in assigned.rows} == expected
+    wrong = [row for row in assigned.rows if row.shape[axis] != 3]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["gpt2", "deepnorm", "fixup"])
+def test_every_layer_of_a_stack_is_drawn_by_the_law_of_one(name):
+    block, rules = STACKED[name]
+    alone = preview({"block": params_of(block(), BLOCKS[block])}, rules)
+    stds = {f"layers/{row.path}": row.std for row in alone.rows}
+    params = params_of(Stacked(block), BLOCKS[block])
+    made = preview(params, rules, stacked="layers/**").draw(KEY)
+    deeper = params_of(Stacked(block, 5), BLOCKS[block])
+    more = preview(deeper, rules, stacked="layers/**").draw(KEY)
+    others = dict(jaxinit.model.named(more))
+    for path, leaf in jaxinit.model.named(made):
+        np.testing.assert_array_equal(leaf, others[path][:3])
+        for i, layer in enumerate(np.asarray(leaf, np.float64)):
+            error = 5 * stds[path] / np.sqrt(max(layer.size - 1, 1))
+            assert abs(layer.std() - stds[path]) <= error + 1e-12, (path, i)
+            assert not stds[path] or (layer != np.asarray(leaf)[i - 1]).all()
+
+
+def test_rules_see_one_layer_of_a_stack():
+    params = {
+        "layers": {"kernel": jnp.ones((2, 3, 8, 4)), "bias": jnp.ones((2, 3, 4))},
+        "head": {"kernel": jnp.ones((4, 2))},
+    }
+
+    def bias(path, leaf, siblings):
+        assert leaf.shape == (4,)
+        return 1 / siblings["kernel"].shape[0]
+
+    rules = [((8, 4), jax.nn.initializers.orthogonal()), ("bias", bias), ("head/*", 2)]
+    assigned = preview(params, rules, stacked={"layers/*": (0, 1)})
+    made = assigned.draw(KEY)
+    gram = jnp.einsum("abij,abik->abjk", *[made["layers"]["kernel"]] * 2)
+    np.testing.assert_allclose(gram, np.broadcast_to(np.eye(4), gram.shape), atol=1e-5)
+    assert (made["layers"]["bias"] == 1 / 8).all() and (
+        made["head"]["kernel"] == 2
+    ).all()
+    layer = np.arange(32.0).reshape(8, 4)
+    whole = np.arange(24.0).reshape(2, 3, 4)
+    made = reinit(
+        *(KEY, params, [("layers/kernel", layer), ("bias", whole)]),
+        stacked={re.compile("kernel|bias"): (0, 1), "**": ()},
+    )
+    np.testing.assert_array_equal(made["layers"]["kernel"][1, 2], layer)
+    np.testing.assert_array_equal(made["layers"]["bias"], whole)
+
+
+def test_stacks_of_nnx():
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def layers(rngs):
+        return nnx.Linear(64, 32, rngs=rngs)
+
+    model = nnx.Dict(
+        layers=layers(nnx.Rngs(0)), head=nnx.Linear(32, 2, rngs=nnx.Rngs(1))
+    )
+    rules = recipes.torch_default()
+    made = reinit(KEY, model, rules, stacked="layers/*")
+    assert made.layers.bias[...].shape == (3, 32)
+    for leaf in (made.layers.kernel[...], made.layers.bias[...]):
+        assert 0.95 / 8 < abs(leaf).max() <= 1 / 8
+    rows = jaxinit.describe(nnx.state(made), rules=rules, stacked="layers/*").parameters
+    expected = {row.path: row.expected for row in rows}
+    assert expected["layers/bias"] == expected["layers/kernel"]
+    assert expected["layers/kernel"] == pytest.approx(64**-0.5 / 3**0.5)
+
+
+def test_messages_of_stacks():
+    params = {"layers": {"kernel": jnp.ones((12, 8, 4)), "bias": jnp.ones((12, 4))}}
+    he = [("kernel", jaxinit.he_normal())]
+    with pytest.raises(
+        ValueError,
+        match=r"layers/kernel by the rule kernel: sizes \(12, 8, 4\) beside a bias of "
+        r"sizes \(12, 4\) are .* a law of one. Say stacked='layers/\*'",
+    ):
+        reinit(KEY, params, he)
+    with pytest.raises(ValueError, match="are those of stacked layers"):
+        reinit(KEY, params, recipes.torch_default())
+    for rules in ([("kernel", jaxinit.he_normal(batch_axis=0))], recipes.bert()):
+        preview(params, rules)
+    with pytest.raises(ValueError, match=r"stacked=...\): layer matches no parameter"):
+        preview(params, he, stacked="layer")
+    with pytest.raises(TypeError, match=r"stacked=3\): needs a pattern, as rules"):
+        preview(params, he, stacked=3)
+    with pytest.raises(
+        ValueError, match=r"stacked=...\), layers/bias\(shape=\(12, 4\)\): axis=2 na"
+    ):
+        preview(params, he, stacked={"**": 2})
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -30,6 +30,7 @@ from jaxinit.initializers._recurrent import lstm_bias as lstm_bias
 from jaxinit.initializers._signal import bilinear as bilinear
 from jaxinit.initializers._signal import stft as stft
 from jaxinit.initializers._sparse import sparse as sparse
+from jaxinit.initializers._stacked import stacked as stacked
 from jaxinit.initializers._variance_scaling import (
     uniform_unit_scaling as uniform_unit_scaling,
 )

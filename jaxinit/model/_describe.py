@@ -16,6 +16,7 @@ from jaxinit import _columns
 from jaxinit._moments import moments
 from jaxinit.model import _paths
 from jaxinit.model._rules import Rule, preview
+from jaxinit.model._stacks import Stacked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +156,9 @@ class Description:
         return _figure(what, chosen, self._arrays)
 
 
-def describe(params: Any, *, rules: Sequence[Rule] | None = None) -> Description:
+def describe(
+    params: Any, *, rules: Sequence[Rule] | None = None, stacked: Stacked = None
+) -> Description:
     """Measures every parameter of a model: mean, standard deviation, range, zeros.
 
     A program is compiled for each kind of parameter, which reads it where it lies.
@@ -165,6 +168,7 @@ def describe(params: Any, *, rules: Sequence[Rule] | None = None) -> Description
         module of Equinox. What is no array of numbers is left out.
       rules: rules or a recipe; their standard deviation then stands beside the
         measured one.
+      stacked: patterns of parameters that stack layers, as for `reinit`.
 
     Returns:
       A `Description`: prints as a table, has rows as ``to_dict()`` and ``plot()``.
@@ -192,7 +196,8 @@ def describe(params: Any, *, rules: Sequence[Rule] | None = None) -> Description
         raise ValueError("describe(params=...): there is no array in the tree.")
     expected: dict[str, float | None] = {}
     if rules is not None:
-        expected = {row.path: row.std for row in preview(params, rules).rows}
+        rows = preview(params, rules, stacked=stacked).rows
+        expected = {row.path: row.std for row in rows}
     measured = jax.device_get(
         {path: _measured(_untyped(x)) for path, x in arrays.items()}
     )

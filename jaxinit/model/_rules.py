@@ -17,15 +17,21 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _columns, _spec
 from jaxinit._initializer import Initializer
-from jaxinit.model import _paths
+from jaxinit.model import _paths, _stacks
 from jaxinit.model._init import InitFunction, jit_init, placed_of
 from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
+from jaxinit.model._stacks import Stacked
 
 Rule = tuple[Pattern, Any]
 
 
 def reinit(
-    key: jax.Array, params: Any, rules: Sequence[Rule], *, strict: bool = False
+    key: jax.Array,
+    params: Any,
+    rules: Sequence[Rule],
+    *,
+    strict: bool = False,
+    stacked: Stacked = None,
 ) -> Any:
     """Draws the parameters of a model anew, by rules.
 
@@ -58,13 +64,18 @@ def reinit(
           among them, so that a bias can know its kernel.
       strict: whether a parameter without rule and a rule without parameter are errors.
         Else the parameter stays as it is.
+      stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
+        and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
+        axis, or axes, that do: ``{"**/layers/**": 1}``. To a rule such a parameter and
+        its siblings are those of one layer; each layer gets a key of its own.
 
     Returns:
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, under strict if one is left over, or if
-        a value does not fit; the message names the path.
+      ValueError: if no rule matches anything, under strict if one is left over, if a
+        value does not fit, or a law of one layer meets a kernel whose bias shows that
+        it is a stack; the message names the path.
       TypeError: if a rule is none.
 
     Example:
@@ -74,20 +85,24 @@ def reinit(
       >>> float(drawn["dense"]["bias"].sum())
       0.0
       >>> print(preview(params, rules))
-      path          shape  dtype    rule     law            std
-      ────────────  ─────  ───────  ───────  ───────────  ─────
-      dense/bias       64  float32  **/bias  0.0              0
-      dense/kernel  64×64  float32  kernel   he_normal()  0.177
+      path          shape  dtype    rule     law             fans    std
+      ────────────  ─────  ───────  ───────  ───────────  ───────  ─────
+      dense/bias       64  float32  **/bias  0.0                –      0
+      dense/kernel  64×64  float32  kernel   he_normal()  64 → 64  0.177
     """
     try:
         used = check.key(key)
     except check.Unfit as error:
         raise error.at("reinit") from None
-    return _preview("reinit", params, rules, strict).draw(used)
+    return _preview("reinit", params, rules, strict, stacked).draw(used)
 
 
 def preview(
-    params: Any, rules: Sequence[Rule], *, strict: bool = False
+    params: Any,
+    rules: Sequence[Rule],
+    *,
+    strict: bool = False,
+    stacked: Stacked = None,
 ) -> "Assignments":
     """Tells what `reinit` would do, and draws nothing.
 
@@ -95,6 +110,7 @@ def preview(
       params: as for `reinit`.
       rules: as for `reinit`.
       strict: as for `reinit`.
+      stacked: as for `reinit`.
 
     Returns:
       `Assignments`, which print as a table. Their ``draw(key)`` does what `reinit`
@@ -104,7 +120,7 @@ def preview(
       ValueError: as `reinit`.
       TypeError: as `reinit`.
     """
-    return _preview("preview", params, rules, strict)
+    return _preview("preview", params, rules, strict, stacked)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +135,7 @@ class Assignment:
       pattern: that rule's pattern as text.
       law: the initializer, a number, an array, or None to leave the parameter as it is.
       std: the standard deviation that the law gives an entry; None where it is unknown.
+      fans: fan_in and fan_out that the law reads off the shape; None if it reads none.
     """
 
     path: str
@@ -128,6 +145,7 @@ class Assignment:
     pattern: str
     law: Any
     std: float | None
+    fans: tuple[float, float] | None
 
 
 class Assignments:
@@ -189,11 +207,12 @@ class Assignments:
                 str(row.dtype),
                 row.pattern if row.rule is not None else "–",
                 "stays" if row.law is None else _law_text(row.law),
+                "–" if row.fans is None else "{:g} → {:g}".format(*row.fans),
                 "–" if row.std is None else f"{row.std:.3g}",
             )
             for row in self.rows
         ]
-        heads = ("path", "shape", "dtype", "rule", "law", "std")
+        heads = ("path", "shape", "dtype", "rule", "law", "fans", "std")
         lines = list(_columns.lines(heads, rows, left=(0, 2, 3, 4)))
         if self.unused:
             lines += ["", f"rules without a parameter: {', '.join(self.unused)}"]
@@ -204,7 +223,7 @@ class Assignments:
 
 
 def _preview(
-    call: str, params: Any, rules: Sequence[Rule], strict: bool
+    call: str, params: Any, rules: Sequence[Rule], strict: bool, stacked: Stacked
 ) -> Assignments:
     checked = [_checked(call, rule) for rule in rules]
     if not checked:
@@ -212,12 +231,17 @@ def _preview(
     found = {path: x for path, x in _paths.named(params) if _is_parameter(x)}
     if not found:
         raise ValueError(f"{call}(params=...): there is no array in the tree.")
+    axes = _stacks.axes(call, stacked, found)
     families: dict[str, dict[str, Any]] = {}
     for path, leaf in found.items():
         parent, _, name = path.rpartition("/")
-        families.setdefault(parent, {})[name] = leaf
+        layer = _stacks.layer(leaf, axes.get(path, ()))
+        families.setdefault(parent, {})[name] = layer
     rows = [
-        _assigned(call, path, leaf, families[path.rpartition("/")[0]], checked)
+        _assigned(
+            *(call, path, leaf, families[path.rpartition("/")[0]], checked),
+            axes.get(path, ()),
+        )
         for path, leaf in found.items()
     ]
     used = {row.rule for row in rows}
@@ -271,21 +295,25 @@ def _assigned(
     leaf: Any,
     siblings: Mapping[str, Any],
     rules: Sequence[Rule],
+    axis: tuple[int, ...],
 ) -> Assignment:
     """Finds what one parameter gets."""
     rule, pattern, law = None, "", None
+    layer = siblings[path.rpartition("/")[2]]
     for place, (pattern_, what) in enumerate(rules):
-        if matches(pattern_, path, leaf):
+        if matches(pattern_, path, layer):
             rule, pattern = place, spelt(pattern_)
-            law = what(path, leaf, siblings) if _sees_siblings(what) else what
+            law = what(path, layer, siblings) if _sees_siblings(what) else what
             break
-    shape = tuple(leaf.shape)
+    shape, dtype = tuple(leaf.shape), np.dtype(leaf.dtype)
     try:
         law = _spec.parse(law) if isinstance(law, str) else law
-        std = _std(law, shape)
+        _stacks.check_layer(path, layer, siblings, law)
+        law = _stacks.stack(law, shape, axis)
+        std, fans = _std(law, shape), _stacks.fans(law, shape)
     except (ValueError, TypeError) as error:
         raise _unfit(call, path, pattern, error) from None
-    return Assignment(path, shape, np.dtype(leaf.dtype), rule, pattern, law, std)
+    return Assignment(path, shape, dtype, rule, pattern, law, std, fans)
 
 
 def _sees_siblings(what: Any) -> bool:

@@ -5,6 +5,9 @@ joined like any list: rules that stand first win. Patterns fit the names that Fl
 (``kernel``, ``bias``, ``scale``, ``embedding``); those that depend on a model's own
 names are arguments. A recipe has a rule for every weight, bias and norm.
 
+Recipes are laws of single layers: name what `nn.scan` or `nn.vmap` stacks by
+``reinit(..., stacked="**/layers/**")``.
+
 ``layers`` is the number of blocks L; each transformer block adds two branches to the
 residual stream.
 """

@@ -1,0 +1,79 @@
+"""Layers stacked in one weight, each drawn on its own."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from jaxinit import _check as check
+from jaxinit._axes import Axes, positions
+from jaxinit._initializer import Drawn, Initializer, Moments, initializer
+
+
+def layer_of(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+    """Returns the shape of one layer of a stack."""
+    stack = positions(shape, axis=axis)
+    return tuple(size for place, size in enumerate(shape) if place not in stack)
+
+
+@initializer
+def stacked(
+    init: Callable[..., Any], axis: Axes = 0, dtype: DTypeLike | None = None
+) -> Drawn:
+    """Builds an initializer of layers that one weight stacks, such as `nn.scan` makes.
+
+    Law: that of init for the shape of one layer; Var[w] is one layer's.
+
+    Layer i of the stack is ``init(jax.random.fold_in(key, i), shape of a layer)``: it
+    does not depend on how many layers there are, and fans, norms and sparsity are those
+    of a layer.
+
+    Args:
+      init: draws one layer: an initializer, or any function of (key, shape, dtype).
+        Its own default dtype counts for nothing.
+      axis: the axis, or axes, that count the layers; several count in row-major order.
+      dtype: default dtype of the weights, float or complex.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      TypeError: if init is no function, or an axis no integer.
+      ValueError: at the call, if the shape lacks the axis or a layer does not fit init.
+
+    Example:
+      >>> w = stacked(orthogonal())(jax.random.key(0), (12, 64, 64))
+      >>> bool(abs(w[3].T @ w[3] - jnp.eye(64)).max() < 1e-5)
+      True
+
+    References:
+      Flax. flax.linen.scan, flax.nnx.vmap.
+      https://flax.readthedocs.io/en/latest/api_reference/flax.linen/transformations.html
+    """
+    given: Any = init
+    if not callable(given):
+        rule = "init must be an initializer, such as he_normal()."
+        raise check.Unfit(rule, TypeError, init=init)
+    check.axes(axis=axis)
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        layer, stack = layer_of(shape, axis), positions(shape, axis=axis)
+        sizes = [shape[place] for place in stack]
+
+        def one(number: jax.Array) -> jax.Array:
+            made: jax.Array = init(jax.random.fold_in(key, number), layer, dtype)
+            return made
+
+        layers = jax.vmap(one)(jnp.arange(math.prod(sizes), dtype=np.uint32))
+        return jnp.moveaxis(layers.reshape(*sizes, *layer), range(len(stack)), stack)
+
+    def moments(shape: tuple[int, ...]) -> Moments | None:
+        if not isinstance(init, Initializer):
+            return None
+        return init.moments(layer_of(shape, axis))
+
+    return draw, moments
