@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
-from jaxinit.signal._number import number, over_seeds, percent, span, with_error
 from jaxinit.signal._report import Finding, Layer, SignalReport
 from jaxinit.signal._tree import rows, runs
 

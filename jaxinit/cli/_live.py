@@ -15,10 +15,10 @@ from rich.progress import Task as Job
 from rich.table import Column, Table
 from rich.text import Text
 
+from jaxinit._number import number
 from jaxinit.lab import Settings, Task
 from jaxinit.lab.grid import Grid, block_length
 from jaxinit.lab.statistics import median
-from jaxinit.signal._number import number
 
 _LEADERS = 5
 _PER_SECOND = 2  # refreshes; one takes some milliseconds, in a thread of its own

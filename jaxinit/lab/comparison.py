@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxinit._number import plain
 from jaxinit.lab.data import Task
 from jaxinit.lab.environment import device, versions
 from jaxinit.lab.grid import Scores, Signals
@@ -26,7 +27,6 @@ from jaxinit.lab.statistics import (
     sensitivity,
 )
 from jaxinit.model import named
-from jaxinit.signal._number import plain
 
 _BINS = 60
 

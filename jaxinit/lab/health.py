@@ -15,7 +15,7 @@ from jaxinit.initializers import zeros
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, Block
 from jaxinit.lab.networks import Network
-from jaxinit.signal._measure import Program, _layers, prepare
+from jaxinit.signal._measure import Program, layers_of, prepare
 from jaxinit.signal._model import Model
 from jaxinit.signal._report import Finding
 from jaxinit.signal._verdict import judge
@@ -86,7 +86,7 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
         columns = [
             {k: np.asarray(v[i]) for k, v in group.items()} for group in statistics
         ]
-        _, findings = judge(_layers(programs[0], columns), _LIMIT)
+        _, findings = judge(layers_of(programs[0], columns), _LIMIT)
         found.append(Health(findings[0].condition if findings else "healthy", findings))
     return found
 

@@ -5,12 +5,12 @@ import textwrap
 
 from rich.table import Table
 
+from jaxinit._number import number
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.losses import DEFAULTS, fitting, read_loss
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.statistics import LEAST_SEEDS, LEVEL
-from jaxinit.signal._number import number
 
 WIDTH = 160  # columns of text for a reader who does not say
 _NARROW, _WIDE = 16, 34  # of the first column, where it folds

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxinit import _check as check
 from jaxinit import _columns
 from jaxinit._moments import moments
+from jaxinit._number import number, percent
 from jaxinit.model import _paths
 from jaxinit.model._rules import Rule, preview
 from jaxinit.model._stacks import Stacked
@@ -261,16 +262,11 @@ def _parameter(
 
 def _row(x: Parameter, with_expected: bool) -> list[str]:
     row = [x.path, "×".join(map(str, x.shape)) or "scalar", x.dtype]
-    row += [_number(x.mean), _number(x.std)]
+    row += [number(x.mean), number(x.std)]
     if with_expected:
-        row.append("–" if x.expected is None else _number(x.expected))
+        row.append("–" if x.expected is None else number(x.expected))
     spark = x.sparkline if x.finite else "not finite"
-    zeros = "–" if math.isnan(x.zeros) else f"{100 * x.zeros:.0f} %"
-    return [*row, _number(x.minimum), _number(x.maximum), zeros, spark]
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3g}"
+    return [*row, number(x.minimum), number(x.maximum), percent(x.zeros), spark]
 
 
 def _figure(

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from jaxinit import _check as check
 from jaxinit._gain import NONLINEARITIES
-from jaxinit.signal._number import number, percent
+from jaxinit._number import number, percent
 from jaxinit.signal._report import Condition, Layer, SignalReport
 from jaxinit.signal._table import explanation, plural
 from jaxinit.signal._tree import runs

@@ -94,7 +94,7 @@ def measure(
     if jacobian and (products := _singular(model, inputs)):
         keys = jax.random.split(key, seeds)[:jacobian]
         singular = jax.device_get(products(keys, inputs))
-    return Run(_layers(program, statistics), singular, np.asarray(number))
+    return Run(layers_of(program, statistics), singular, np.asarray(number))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -321,7 +321,7 @@ def form_of(site: Site) -> str:
     return str(jax.make_jaxpr(site.activation)(site.output.aval))
 
 
-def _layers(
+def layers_of(
     program: Program, statistics: list[dict[str, np.ndarray]]
 ) -> tuple[Measured, ...]:
     """Makes a layer of each site and step, in the order of execution."""

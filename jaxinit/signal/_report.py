@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.signal._number import number, over_seeds, plain
+from jaxinit._number import number, over_seeds, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

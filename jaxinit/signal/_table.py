@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from jaxinit import _columns
-from jaxinit.signal._number import over_seeds, percent, span, with_error
+from jaxinit._number import over_seeds, percent, span, with_error
 from jaxinit.signal._report import Finding, SignalReport
 from jaxinit.signal._tree import Row, rows, runs
 
