@@ -1,20 +1,14 @@
 """Advice: what is wrong with a model, in words and numbers, and what to change."""
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._measure import Measured, form_of
+from jaxinit.signal._measure import Measured
 from jaxinit.signal._recommend import builder_of, weight_variance
 from jaxinit.signal._report import Condition, Finding
-
-_GRID = np.linspace(-4, 4, 161, dtype=np.float32)
 
 
 def finding(
@@ -52,9 +46,8 @@ def finding(
         cure = "start the biases at zeros(). " + cure
     elif condition == "saturated":
         share = average(last.forward["saturated"])
-        name = activation_name(last)
-        reason = f"{place}: {share:.0%} of the entries are where {name} is flat"
-        reason += f" (std {average(last.forward['std']):.2g})"
+        reason = f"{place}: {share:.0%} of the entries are where {last.activation} is "
+        reason += f"flat (std {average(last.forward['std']):.2g})"
     else:
         distance = average(last.forward["distance"])
         reason = (
@@ -133,8 +126,7 @@ def _common(
     """Finds the activation of most layers, and the gain of their weights."""
     by_name: dict[str, list[Measured]] = {}
     for i in weighted[:-1] or weighted:
-        name = activation_name(measured[i])
-        by_name.setdefault(name or "linear", []).append(measured[i])
+        by_name.setdefault(measured[i].activation or "linear", []).append(measured[i])
     name, members = max(by_name.items(), key=lambda item: len(item[1]))
     gains = [
         math.sqrt(m.site.fan_in) * average(m.forward["weight_std"]) for m in members
@@ -175,28 +167,3 @@ def start_of(measured: Sequence[Measured], weighted: Sequence[int]) -> float:
     inputs = [each["input_rms"] for each in forward if "input_rms" in each]
     sizes = [log_size(size) for size in (*inputs[:1], *(f["rms"] for f in forward))]
     return next((size for size in sizes if math.isfinite(size)), 0.0)
-
-
-def activation_name(m: Measured) -> str | None:
-    """Names the activation behind a layer by its values; None if there is none."""
-    function = m.site.activation
-    return None if function is None else _name_of(_Spelt(form_of(m.site), function))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Spelt:
-    """An activation, equal to others of its form: layers have one of their own each."""
-
-    form: str
-    function: Callable[[jax.Array], jax.Array] = dataclasses.field(compare=False)
-
-
-@functools.lru_cache(maxsize=1024)
-def _name_of(spelt: _Spelt) -> str:
-    values = np.asarray(spelt.function(jnp.asarray(_GRID)), np.float64)
-    for name, known in ACTIVATIONS.items():
-        shape = np.asarray(known(_GRID), np.float64)
-        factor = float(values @ shape / (shape @ shape))
-        if np.allclose(values, factor * shape, rtol=1e-5, atol=1e-6) and factor > 0:
-            return name if abs(factor - 1) < 1e-5 else f"{factor:.3g} {name}"
-    return "function"

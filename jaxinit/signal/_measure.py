@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit.model import merged
-from jaxinit.signal._activation import Var
+from jaxinit.signal._activation import Var, form_of, name_of
 from jaxinit.signal._model import Model
 from jaxinit.signal._statistics import is_float, of_layer, rms, wide
 from jaxinit.signal._trace import Placed, Plan, Site, Values, evaluate, plan
@@ -29,6 +29,7 @@ class Measured:
       path: of the module, or of the weight.
       step: the indices of the loops that the site is in.
       shape: of the output, for one seed.
+      activation: the name of what is applied to it; None for nothing.
       forward: statistics as in `Layer`.
       backward: statistics of gradients as in `Layer`.
     """
@@ -37,6 +38,7 @@ class Measured:
     path: str
     step: tuple[int, ...]
     shape: tuple[int, ...]
+    activation: str | None
     forward: Statistics
     backward: Statistics
 
@@ -108,6 +110,11 @@ class Group:
 
     members: list[Placed]
     names: list[str]
+
+    @functools.cached_property
+    def activation(self) -> str | None:
+        """The name of the members' activation."""
+        return name_of(self.members[0][0].activation)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,7 +255,8 @@ def _grouped(sites: list[Placed]) -> list[Group]:
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
-        kind = (tuple(form), form_of(site), site.unit_axes, site.weight_unit_axes)
+        function = form_of(site.activation, site.output)
+        kind = (tuple(form), function, site.unit_axes, site.weight_unit_axes)
         groups.setdefault(kind, []).append((site, steps))
     found = []
     for members in groups.values():
@@ -313,14 +321,6 @@ def _statistics(
     return found
 
 
-@functools.cache
-def form_of(site: Site) -> str:
-    """Spells an activation, equal for equal functions."""
-    if site.activation is None:
-        return ""
-    return str(jax.make_jaxpr(site.activation)(site.output.aval))
-
-
 def layers_of(
     program: Program, statistics: list[dict[str, np.ndarray]]
 ) -> tuple[Measured, ...]:
@@ -343,10 +343,9 @@ def layers_of(
                 for name in list(mine)
                 if "gradient_" in name
             }
-            shape = site.output.aval.shape
-            made.setdefault(site.number, []).append(
-                Measured(site, site.path, step, shape, mine, backward)
-            )
+            given = site, site.path, step, site.output.aval.shape, group.activation
+            measured = Measured(*given, mine, backward)
+            made.setdefault(site.number, []).append(measured)
     layers: list[Measured] = []
     for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):
         inside = [layer for site, _ in each for layer in made[site.number]]

@@ -14,13 +14,7 @@ import numpy as np
 
 from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal import theory
-from jaxinit.signal._advice import (
-    activation_name,
-    average,
-    finding,
-    log_size,
-    start_of,
-)
+from jaxinit.signal._advice import average, finding, log_size, start_of
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._report import Condition, Finding, Layer
 
@@ -92,7 +86,7 @@ def judge(
             m.site.kind,
             m.shape,
             m.site.fan_in,
-            activation_name(m),
+            m.activation,
             m.forward,
             m.backward,
             predicted.get(i, {}),
@@ -225,7 +219,7 @@ def _profile(
     """Predicts a chain from its input, its weights and its last gradient."""
     activations: list[Any] = []
     for m in chain:
-        name = activation_name(m)
+        name = m.activation
         known = name is None or name in ACTIVATIONS
         activations.append((name or "identity") if known else m.site.activation)
     weights = [average(m.forward["weight_std"] ** 2) * m.site.fan_in for m in chain]
