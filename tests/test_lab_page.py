@@ -19,7 +19,7 @@ import jaxinit
 from jaxinit import lab
 from jaxinit.lab.data import make_task
 from jaxinit.lab.grid import batches
-from jaxinit.lab.health import Health, health
+from jaxinit.lab.health import Health, _apart, _perceptron, health
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.page import page
@@ -287,6 +287,15 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
         report = jaxinit.check(module, rows, key=jax.random.key(0), seeds=2, jacobian=0)
         assert one.condition == report.condition
         assert isinstance(one, Health) and bool(one.findings) != report.healthy
+
+
+def test_verdicts_are_of_the_dtype_that_trains(clusters):
+    model = MLP(3, 8, 3, jnp.tanh, "none", dtype="bfloat16")
+    x = jnp.asarray(clusters.x_train[:2])
+    params = _apart(model.init(jax.random.key(0), x)["params"])
+    made = jax.make_jaxpr(lambda params: _perceptron(model, params, {}, x))(params)
+    found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", str(made))
+    assert found == ["bf16"] * 3 and made.out_avals[0].dtype == jnp.float32
 
 
 def test_models_that_check_cannot_take_say_why(clusters):

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxinit.initializers import zeros
 from jaxinit.lab.data import Task
-from jaxinit.lab.model import MLP, Block
+from jaxinit.lab.model import MLP, Block, Norm, widened
 from jaxinit.lab.networks import Network
 from jaxinit.signal._measure import Program, layers_of, prepare
 from jaxinit.signal._model import Model
@@ -110,8 +110,9 @@ def _perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
         features = model.outputs if last else model.width
         variables = {"params": params[name]}
         variables |= {k: part[name] for k, part in rest.items() if name in part}
-        block = Block(features, zeros, "none" if last else model.norm)
+        norm: Norm = "none" if last else model.norm
+        block = Block(features, zeros, norm, model.dtype)
         z, _ = block.apply(
             variables, model.activation(z) if i else z, True, mutable=["batch_stats"]
         )
-    return z
+    return widened(z)
