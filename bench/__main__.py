@@ -8,21 +8,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from jaxinit.cli import BadInput, Parser
 
 _PIPED_WIDTH = 180  # columns of a table that no terminal limits
 _QUICK_REPEATS = 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-class _BadInput(Exception):
-    """What a user gave cannot be used; the message is the one line to print."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return _read(given) if given.read is not None else _run(given)
-    except _BadInput as error:
+    except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -53,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="bench", description="Time draws beside peers and the machine's limit."
     )
     add = parser.add_argument
@@ -95,7 +86,7 @@ def _run(given: argparse.Namespace) -> int:
     if repeats is None:
         repeats = _QUICK_REPEATS if given.quick else Settings.repeats
     if repeats < 1:
-        raise _BadInput(f"--repeats {repeats}: must be 1 or above.")
+        raise BadInput(f"--repeats {repeats}: must be 1 or above.")
     settings = Settings(repeats, _peers(given.peers), given.quick)
     for option in ("json", "plots"):
         _check_writable(option, getattr(given, option))
@@ -117,7 +108,7 @@ def _run(given: argparse.Namespace) -> int:
         for name in names
     }
     if not any(chosen.values()):
-        raise _BadInput(f"--only {given.only!r}: no case of {', '.join(names)} has it.")
+        raise BadInput(f"--only {given.only!r}: no case of {', '.join(names)} has it.")
     for name, cases in chosen.items():
         if not cases:
             continue
@@ -154,13 +145,13 @@ def _read(given: argparse.Namespace) -> int:
     for option in ("json", "quick", "repeats", "peers", "only"):
         if getattr(given, option):
             rule = "measures nothing. Leave one of the two out."
-            raise _BadInput(f"--read {given.read} --{option}: --read {rule}")
+            raise BadInput(f"--read {given.read} --{option}: --read {rule}")
     try:
         result = report.read(given.read)
     except OSError as error:
-        raise _BadInput(f"--read {given.read}: {error.strerror}.") from error
+        raise BadInput(f"--read {given.read}: {error.strerror}.") from error
     except ValueError as error:
-        raise _BadInput(f"--read {given.read}: {error}.") from error
+        raise BadInput(f"--read {given.read}: {error}.") from error
     _check_writable("plots", given.plots)
     console = _console()
     for name in _chosen("suite", given.suites, result["suites"]) or result["suites"]:
@@ -191,7 +182,7 @@ def _chosen(what: str, words: Sequence[str], known: Any) -> list[str]:
             near = difflib.get_close_matches(word, list(known), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             rule = f"must be one of {', '.join(map(repr, known))}."
-            raise _BadInput(f"{what} {word!r}: {rule}{hint}")
+            raise BadInput(f"{what} {word!r}: {rule}{hint}")
     return list(words)
 
 
@@ -208,7 +199,7 @@ def _peers(text: str | None) -> tuple[str, ...]:
     for word in words:
         if word not in installed:
             cure = f"Run: pip install {word}"
-            raise _BadInput(f"--peers {word}: is not installed. {cure}")
+            raise BadInput(f"--peers {word}: is not installed. {cure}")
     return tuple(dict.fromkeys(words))
 
 
@@ -218,14 +209,14 @@ def _check_writable(option: str, path: Path | None) -> None:
         return
     directory = path if option == "plots" else path.parent
     if option == "json" and path.is_dir():
-        raise _BadInput(f"--json {path}: is a directory. Name a file.")
+        raise BadInput(f"--json {path}: is a directory. Name a file.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         rule = f"cannot be written: {error.strerror}."
-        raise _BadInput(f"--{option} {path}: {rule}") from error
+        raise BadInput(f"--{option} {path}: {rule}") from error
 
 
 def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any:
@@ -233,7 +224,7 @@ def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any
         return write(result, path)
     except OSError as error:
         rule = f"cannot be written: {error.strerror}."
-        raise _BadInput(f"--{option} {path}: {rule}") from error
+        raise BadInput(f"--{option} {path}: {rule}") from error
 
 
 def _plot(directory: Path, result: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
-from jaxinit.cli._terminal import FULL, BadInput, Parser, cannot_write
+from jaxinit.cli._terminal import FULL, cannot_write
+from jaxinit.cli._terminal import BadInput as BadInput
+from jaxinit.cli._terminal import Parser as Parser
 
 _LAB = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 _EXTRA = dict.fromkeys(_LAB, "lab") | {"tensorboardX": "tensorboard"}  # by package
