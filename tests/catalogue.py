@@ -240,7 +240,7 @@ STRUCTURED = [
     ),
     Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
     Row(ji.scaled_uniform_orthogonal(1.5), (16, 64), 0, 2.25 / 16, traits="reused"),
-    Row(ji.conv_orthogonal(2.0), (2, 2, 8, 16), 0, 4 / 4 / 16, traits="reused"),
+    Row(ji.conv_orthogonal(2.0), (2, 8, 16), 0, 4 / 2 / 16, traits="reused"),
     Row(
         ji.scaled_uniform_orthogonal(gain="relu"),
         (3, 8, 16),
@@ -248,6 +248,10 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
+OWN_WAYS = {  # the others compose these
+    *(ji.orthogonal(), ji.orthogonal(method="qr"), ji.orthogonal(batch_axis=0)),
+    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(2.0)),
+}
 TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64
 TORCH = [
@@ -294,3 +298,11 @@ ROWS = [
 RANDOM = [row for row in ROWS if row.random]
 # One row of each way to draw, for what depends on the draw and not on the scale.
 DRAWS = [DISTRIBUTIONS[0], DISTRIBUTIONS[2], *SCALINGS, *STRUCTURED]
+# What the default run leaves out where a contract compiles several programs: rows that
+# draw as one of these does, at another scale, shape or layout.
+MAIN = [
+    *DETERMINISTIC,
+    *(DISTRIBUTIONS[0], DISTRIBUTIONS[2], DISTRIBUTIONS[5], BOUNDED[0], *SCALINGS),
+    *(row for row in STRUCTURED if row.init in OWN_WAYS),
+    TORCH[-1],  # with a row of zeros
+]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from catalogue import OWN
+from marks import slow_but
 
 import jaxinit
 from jaxinit._initializer import REGISTRY
@@ -96,9 +97,13 @@ def blocks(language, page=README):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
 
 
+BLOCKS = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
+LONG = [(PAGES[1], 0)]  # two networks of fifty layers
+
+
 @pytest.mark.parametrize(
-    "page, number",
-    [(page, i) for page in PAGES for i in range(len(blocks("python", page)))],
+    ("page", "number"),
+    slow_but([block for block in BLOCKS if block not in LONG], BLOCKS, rows=True),
 )
 def test_pages_python(page, number):
     exec(compile(blocks("python", page)[number], f"{page} block {number}", "exec"), {})

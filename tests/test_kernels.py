@@ -231,7 +231,9 @@ def sample(shape, mean=0.0, seed=0):
 
 
 ENTRIES = [1, 2, 129, 4095, 4096, 4097, 3 * 4096 + 5]
-moment_impls = pytest.mark.parametrize("impl", [None, "jax", "pallas"])
+moment_impls = pytest.mark.parametrize(  # None is "jax"
+    "impl", slow_but([None, "pallas"], [None, "jax", "pallas"])
+)
 
 
 @pytest.mark.parametrize("mean", [0.0, -1e3, 1e5])
@@ -338,7 +340,7 @@ def calls(program, platform):
     return program.count(f"@{TARGETS[platform]}(")
 
 
-@draws
+@pytest.mark.parametrize("law", slow_but(["bits", "truncated"], DRAWS))
 @platforms
 @kernels
 def test_draws_lower_to_one_kernel(impl, platform, law):

@@ -27,20 +27,11 @@ from jaxinit.lab.grid import Grid
 from jaxinit.lab.table import header, markdown
 from jaxinit.lab.tasks import memory
 
-pytestmark = pytest.mark.usefixtures("programs")
+pytestmark = pytest.mark.usefixtures("programs", "short_runs")
 
 INITIALIZERS = ["he_normal()", "zeros()", "normal(stddev=10000.0)"]
 SETTINGS = {"depth": 2, "width": 4, "seeds": 2, "steps": 20, "batch_size": 8}
 SETTINGS |= {"learning_rates": (0.01, 0.1)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short():
-    """Lets the blocks of twenty steps have five, and leaves out the plots."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
-        patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
-        yield
 
 
 @pytest.fixture(scope="module")

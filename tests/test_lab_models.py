@@ -18,6 +18,8 @@ from jaxinit.lab.networks import NAMES, network
 from jaxinit.lab.rules import is_kernel
 from jaxinit.lab.tasks import TASKS, memory, photograph, task_of, text
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 TINY = {
     "initializers": ["he_normal()"],
     "depth": 2,
@@ -103,8 +105,8 @@ def test_kernels_are_drawn_and_all_else_is_left():
     task = memory()
     made = network("transformer", task, 1, 8, jax.nn.relu, "layer")
     x = jnp.asarray(task.x_train[:1])
-    stock = made.init(jax.random.key(0), x)
-    drawn = made.drawn(jaxinit.constant(2.0))(jax.random.key(0), x)
+    stock = jax.jit(made.init)(jax.random.key(0), x)
+    drawn = jax.jit(made.drawn(jaxinit.constant(2.0)))(jax.random.key(0), x)
     for (path, a), (_, b) in zip(
         jaxinit.model.named(stock), jaxinit.model.named(drawn), strict=True
     ):
@@ -122,8 +124,9 @@ def test_causal_networks_see_the_past_only():
     changed = x.at[0, 20].set((x[0, 20] + 1) % task.tokens)
     for name in ("transformer", "lstm", "gru", "rnn"):
         made = network(name, task, 1, 8, jax.nn.relu, "none")
-        variables = made.init(jax.random.key(0), x)
-        one, two = (made.apply(variables, z) for z in (x, changed))
+        variables = jax.jit(made.init)(jax.random.key(0), x)
+        apply = jax.jit(made.apply)
+        one, two = (apply(variables, z) for z in (x, changed))
         np.testing.assert_allclose(one[:, :20], two[:, :20], atol=1e-6)
         assert np.abs(one[:, 20:] - two[:, 20:]).max() > 1e-6
 

@@ -17,11 +17,11 @@ PARAMS = {"w": jnp.ones((4, 3)), "b": jnp.zeros(3)}
 def steps(build, count=12, rate=0.1, scale=1.0):
     """Takes steps on fixed gradients; returns parameters after each."""
     optimizer, params = build(rate), PARAMS
-    state, found = optimizer.init(params), []
+    state, found, update = optimizer.init(params), [], jax.jit(optimizer.update)
     for i in range(count):
         gradient = jax.tree.map(lambda p, i=i: scale * (p + np.float32(i)), params)
         with jax.numpy_dtype_promotion("standard"):  # optax's own mix dtypes
-            change, state = optimizer.update(gradient, state, params, value=1.0)
+            change, state = update(gradient, state, params, value=1.0)
         params = optax.apply_updates(params, change)
         found.append(np.asarray(params["w"]))
     return found
@@ -64,9 +64,9 @@ def test_a_plateau_halves_the_rate():
     assert len(found) == 60
     build = optimizer_of("sgd", "plateau")(0.1)
     state, ones = build.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS)
-    sizes = []
+    sizes, update = [], jax.jit(build.update)
     for _ in range(60):  # the loss never falls
-        change, state = build.update(ones, state, PARAMS, value=1.0)
+        change, state = update(ones, state, PARAMS, value=1.0)
         sizes.append(float(change["b"][0]))
     assert sizes[0] == pytest.approx(-0.1) and sizes[-1] == pytest.approx(-0.1 / 4)
     assert len(set(np.round(sizes, 7))) > 1

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import RANDOM, ROWS
+from catalogue import MAIN, RANDOM, ROWS
+from marks import slow_but
 from scipy import stats
 
 import jaxinit as ji
@@ -40,9 +41,7 @@ def test_mean_and_variance(row):
     assert_moments(row.init, row.shape, row.mean, row.variance, key=KEY)
 
 
-@random_rows
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_range(row, dtype):
+def assert_range(row, dtype):
     w = entries(row, dtype)
     assert np.isfinite(w).all()
     # Rounding to a narrow dtype may reach the nearest number at or beyond a bound.
@@ -50,18 +49,40 @@ def test_range(row, dtype):
     assert low <= w.min() and w.max() <= high
 
 
-@pytest.mark.parametrize("shape", [(48, 48), (96, 40), (40, 96)])
+@random_rows
+def test_range(row):
+    assert_range(row, jnp.float32)
+
+
+@pytest.mark.parametrize("row", slow_but(MAIN, RANDOM), ids=lambda row: row.name)
+def test_range_of_a_narrow_dtype(row):
+    assert_range(row, jnp.bfloat16)
+
+
+SHAPES = SQUARE, TALL, WIDE = [(48, 48), (96, 40), (40, 96)]
+METHODS = {  # of each dtype the default run has one shape
+    ("householder", "float32"): WIDE,
+    ("householder", "float64"): TALL,
+    ("householder", "complex64"): SQUARE,
+    ("householder", "complex128"): WIDE,
+    ("qr", "float32"): TALL,
+}
+
+
 @pytest.mark.parametrize(
-    ("method", "dtype"),
-    [("householder", d) for d in ("float32", "float64", "complex64", "complex128")]
-    + [("qr", "float32")],
+    ("method", "dtype", "shape"),
+    slow_but(
+        [(*method, shape) for method, shape in METHODS.items()],
+        [(*method, shape) for method in METHODS for shape in SHAPES],
+        rows=True,
+    ),
 )
 @pytest.mark.usefixtures("x64")
 def test_rows_or_columns_are_orthonormal(shape, method, dtype):
     assert_orthonormal(ji.orthogonal(method=method)(KEY, shape, dtype))
 
 
-@pytest.mark.parametrize("columns", [1, 2, 255, 256, 257, 300])
+@pytest.mark.parametrize("columns", slow_but([1, 256, 257], [1, 2, 255, 256, 257, 300]))
 def test_orthonormal_around_block_borders(columns):
     assert_orthonormal(ji.orthogonal()(KEY, (300, columns)))
 

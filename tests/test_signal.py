@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
@@ -304,15 +305,36 @@ class Net(nnx.Module):
         return self.head(self.drop(nnx.relu(self.norm(self.lin(x)))))
 
 
+def factory(rngs):
+    return Net(rngs=rngs)
+
+
 def test_nnx_classes_and_factories():
     call = Net.__call__
     report = ji.check(Net, X, key=KEY, seeds=2, jacobian=1)
     assert [layer.path for layer in report.layers][:2] == ["lin", "norm"]
     assert report.healthy and report.jacobian["largest"].shape == (1,)
-    same = ji.check(lambda rngs: Net(rngs=rngs), X, key=KEY, seeds=2, jacobian=0)
-    for a, b in zip(report.layers, same.layers, strict=True):
-        np.testing.assert_array_equal(a.forward["std"], b.forward["std"])
     assert Net.__call__ is call
+    of_class, of_factory = (
+        adapt(model, (X,), {}, ("dropout",)) for model in (Net, factory)
+    )
+    one, same = (str(jax.make_jaxpr(m.init)(KEY)) for m in (of_class, of_factory))
+    assert one == same
+    weights = jax.eval_shape(of_class.init, KEY)
+    jax.eval_shape(of_factory.init, KEY)
+    one, same = (
+        str(jax.make_jaxpr(m.apply)(*weights, KEY, X)) for m in (of_class, of_factory)
+    )
+    assert one == same
+
+
+@pytest.mark.slow
+def test_statistics_of_nnx_factories_are_those_of_classes():
+    one, same = (
+        ji.check(m, X, key=KEY, seeds=2, jacobian=0).layers for m in (Net, factory)
+    )
+    for a, b in zip(one, same, strict=True):
+        np.testing.assert_array_equal(a.forward["std"], b.forward["std"])
 
 
 class Several(nn.Module):
@@ -348,13 +370,26 @@ def test_loops_have_a_row_for_each_step_and_chunks_change_nothing():
         np.testing.assert_allclose(a.backward["rms"], b.backward["rms"], rtol=1e-4)
 
 
-def test_statistics_of_train_and_eval_differ():
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "path"),
+    [
+        (Normed(), 3 * X[:, :16], "BatchNorm_0"),
+        pytest.param(ResNet(), IMAGES, "BatchNorm_0[0]", marks=pytest.mark.slow),
+    ],
+)
+def test_statistics_of_train_and_eval_differ(model, x, path):
     report, other = (
-        ji.check(ResNet(), IMAGES, key=KEY, seeds=1, arguments={"train": t}, jacobian=0)
+        ji.check(model, x, key=KEY, seeds=1, arguments={"train": t}, jacobian=0)
         for t in (True, False)
     )
     by_path = {layer.path: layer for layer in other.layers}
-    layer = next(m for m in report.layers if "BatchNorm_0[0]" in m.path)
+    layer = next(m for m in report.layers if path in m.path)
     assert abs(layer.mean("std") - 1) < 0.01
     assert abs(by_path[layer.path].mean("std") - 1) > 0.05
 
@@ -417,7 +452,7 @@ def test_recommendations(arguments, initializer):
     assert found.reason and str(initializer) in str(found)
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("name", slow_but(EIGHT, sorted(ACTIVATIONS)))
 def test_every_activation_has_a_recommendation_that_keeps_the_signal(name):
     found = ji.recommend(name, norm="layer")
     moments = found.initializer.moments((256, 256))
@@ -449,7 +484,7 @@ def test_merged_draws_have_the_same_bits(kernel):
     class Plain(nn.Module):
         @nn.compact
         def __call__(self, x):
-            for width in (32, 32, 32, 32, 16, 16):
+            for width in (32, 32, 16, 16):
                 x = nn.Dense(width, kernel_init=kernel)(x)
             return x
 

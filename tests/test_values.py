@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import OWN, ROWS
+from catalogue import MAIN, OWN, ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 
 import jaxinit as ji
 
@@ -38,7 +39,7 @@ def test_float32_is_jitted_jax(row):
     np.testing.assert_array_equal(jitted(row.init, row.shape, jnp.float32), expected)
 
 
-@peered
+@pytest.mark.parametrize("row", slow_but(MAIN, PEERED), ids=lambda row: row.name)
 @pytest.mark.usefixtures("x64")
 def test_float64_is_jitted_jax(row):
     expected = jitted(row.jax, row.shape, jnp.float64)
@@ -60,14 +61,28 @@ def test_other_generators_are_jitted_jax(impl):
     np.testing.assert_array_equal(ji.he_normal()(key, (33, 17)), expected)
 
 
-@settings(max_examples=12, deadline=None)
-@given(
+any_variance_scaling = given(
     st.sampled_from(["truncated_normal", "normal", "uniform"]),
     st.sampled_from(["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]),
     st.floats(0.01, 10),
     st.lists(st.integers(1, 9), min_size=2, max_size=4),
 )
+
+
+@settings(max_examples=4)
+@any_variance_scaling
 def test_variance_scaling_is_jitted_jax(distribution, mode, scale, shape):
+    assert_variance_scaling_is_jitted_jax(distribution, mode, scale, shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=24)
+@any_variance_scaling
+def test_any_variance_scaling_is_jitted_jax(distribution, mode, scale, shape):
+    assert_variance_scaling_is_jitted_jax(distribution, mode, scale, shape)
+
+
+def assert_variance_scaling_is_jitted_jax(distribution, mode, scale, shape):
     arguments = scale, mode, distribution
     expected = jitted(
         jax.nn.initializers.variance_scaling(*arguments), tuple(shape), jnp.float32
