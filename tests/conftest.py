@@ -21,12 +21,17 @@ def x64():
         yield
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """The directory of the programs of this process."""
+    return str(tmp_path_factory.mktemp("programs"))
+
+
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Compiles a program once for all runs of a module within this process."""
-    directory = str(tmp_path_factory.mktemp("programs"))
+def programs(compiled):
+    """Compiles a program once for all runs of such modules within this process."""
     new = {
-        "jax_compilation_cache_dir": directory,
+        "jax_compilation_cache_dir": compiled,
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

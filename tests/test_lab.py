@@ -575,7 +575,7 @@ def test_constant_kernels_move_though_their_units_stay_equal(result):
     assert healthy.std(axis=1).min() > 0.05
 
 
-@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("norm", slow_but(["batch"], ["layer", "batch"]))
 def test_norms_level_the_signal_and_train(clusters, norm):
     inits = (jaxinit.parse("normal(1.0)"),)
     sizes = {"depth": 4, "width": 8, "seeds": 1, "steps": 40, "batch_size": 16}

@@ -510,11 +510,17 @@ def test_the_command_refuses_saves_that_are_all_broken(
 
 
 def start(words):
+    """Starts a command, which loads what one before it has compiled."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "jaxinit", *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        env=os.environ | cache,
     )
 
 

@@ -342,8 +342,8 @@ def test_scales_share_and_orders_do_not():
 
 
 def test_nothing_of_the_forward_pass_is_compiled():
-    for name, place in itertools.product(("gpt", "scanned", "remat", "vit"), PLACES):
-        init = jaxinit.jit_init(ARCHITECTURES[name], out_shardings=PLACES[place])
+    for name in ("gpt", "scanned", "remat", "vit"):
+        init = jaxinit.jit_init(ARCHITECTURES[name], out_shardings=PLACES["slices"])
         for part in init.report(KEY).slices:
             assert " dot(" not in part.executable.as_text(), (name, part.members)
 

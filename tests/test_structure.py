@@ -17,7 +17,7 @@ rng = np.random.default_rng(0)
 
 def apply(layer, x):
     """Applies a layer with its initial weights."""
-    return np.asarray(layer.init_with_output(KEY, x)[0])
+    return np.asarray(jax.jit(layer.init_with_output)(KEY, x)[0])
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
