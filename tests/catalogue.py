@@ -249,7 +249,7 @@ STRUCTURED = [
     ),
 ]
 OWN_WAYS = {  # the others compose these
-    *(ji.orthogonal(), ji.orthogonal(method="qr"), ji.orthogonal(batch_axis=0)),
+    *(ji.orthogonal(), ji.orthogonal(method="qr")),
     *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(2.0)),
 }
 TORCH_DENSE = (160, 96)

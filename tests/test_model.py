@@ -205,9 +205,9 @@ ARCHITECTURES = {
 # Laws in chunks on CPU, and a program for each shape as on every other device.
 PLACES = {"laws": None, "slices": SingleDeviceSharding(jax.local_devices()[0])}
 FIRST = [
-    *((name, "laws") for name in ("linen", "gpt", "scanned", "ensemble", "shared")),
+    *((name, "laws") for name in ("linen", "gpt", "scanned", "shared")),
     *((name, "laws") for name in ("boxed", "vit", "chained", "nnx split")),
-    *((name, "slices") for name in ("linen", "shared", "chained", "nnx stack")),
+    *((name, "slices") for name in ("linen", "ensemble", "nnx stack")),
 ]
 
 
