@@ -250,7 +250,7 @@ STRUCTURED = [
 ]
 OWN_WAYS = {  # the others compose these
     *(ji.orthogonal(), ji.orthogonal(method="qr")),
-    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(2.0)),
+    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(2.0), ji.stacked(ji.he_normal())),
 }
 TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64

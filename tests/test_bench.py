@@ -61,7 +61,7 @@ def raising(weight):
 
 
 # Those with many cases to compile are for CI.
-LONG = {"check", "compile", "draws", "dtypes", "lab", "model"}
+LONG = {"check", "compile", "draws", "dtypes", "lab", "model", "orthogonal"}
 EVERY = slow_but(set(SUITES) - LONG, SUITES)
 
 
