@@ -51,8 +51,8 @@ def stacked(
       True
 
     References:
-      Flax. flax.linen.scan, flax.nnx.vmap.
-      https://flax.readthedocs.io/en/latest/api_reference/flax.linen/transformations.html
+      Heek, Levskaya, Oliver, Ritter, Rondepierre, Steiner, van Zee. Flax: a neural
+      network library and ecosystem for JAX. 2020. https://github.com/google/flax
     """
     given: Any = init
     if not callable(given):

@@ -10,6 +10,7 @@ from jaxinit import _check as check
 from jaxinit import _value
 from jaxinit._initializer import REGISTRY
 from jaxinit._spec import parse
+from jaxinit.initializers import normal
 from jaxinit.testing._case import named, needed
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ def _required(name: str) -> dict[str, Any] | None:
     """Returns values for the arguments without default, or None if none fit."""
     parameters = inspect.signature(REGISTRY[name]).parameters.values()
     required = [p for p in parameters if p.default is p.empty]
-    for number in (0.5, 1):
-        arguments = {p.name: (*_choices(p), number)[0] for p in required}
+    for guess in (0.5, 1, normal()):
+        arguments = {p.name: (*_choices(p), guess)[0] for p in required}
         if _is_read(name, arguments):
             return arguments
     return None
