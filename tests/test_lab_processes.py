@@ -10,12 +10,15 @@ from processes import finished, started
 from jaxinit import lab
 from jaxinit.cli import main
 
-# Nine cells, which fill no chunk; four blocks of two steps, killed after the second.
+# Nine cells, which fill no chunk; four blocks of two steps, killed after the second,
+# and interrupted in one of the processes after the third.
 CALL = {"initializers": ["he_normal()"], "depth": 2, "width": 8, "seeds": 3}
 CALL |= {"steps": 8, "learning_rates": [1e-3, 1e-2, 1e-1], "batch_size": 8}
 
 
-def test_two_processes_that_are_killed_and_go_on_train_as_one(tmp_path, monkeypatch):
+def test_two_processes_that_are_ended_twice_and_go_on_train_as_one(
+    tmp_path, monkeypatch
+):
     running = started("two_processes_lab.py", tmp_path)
     monkeypatch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 2)
     alone = lab.compare(**CALL)
@@ -29,6 +32,9 @@ def test_two_processes_that_are_killed_and_go_on_train_as_one(tmp_path, monkeypa
     ):
         np.testing.assert_array_equal(one[name], two[name])
         np.testing.assert_allclose(one[name], expected, rtol=1e-5, atol=1e-6)
+    assert one["interrupted"] and two["interrupted"]
+    for curves in (one["half"], two["half"]):
+        np.testing.assert_array_equal(curves, one["curves"][..., :3])
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["steps_done"] == 8 and written["device"]["count"] == 2
     assert not (tmp_path / "out" / "checkpoint").exists()

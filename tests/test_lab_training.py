@@ -397,6 +397,7 @@ def test_cells_that_diverge_stop_at_once_and_count(tuned):
 def test_the_run_ends_when_all_cells_have_stopped(tuned):
     assert tuned.steps_done == tuned.stopped.max() < STEPS
     assert tuned.interrupted is False
+    assert tuned.probe_steps.tolist() == [0, 5, 25, 50]
     found = tuned.to_dict()
     cells = [cell for entry in found["initializers"] for cell in entry["cells"]]
     assert [c["stopped_at"] for c in cells] == tuned.stopped.ravel().tolist()
@@ -406,6 +407,18 @@ def test_the_run_ends_when_all_cells_have_stopped(tuned):
     assert [int(line.split(",")[column - len(names.split(","))]) for line in lines] == [
         *tuned.stopped.ravel()
     ]
+
+
+def test_the_end_is_probed_wherever_it_is(tuned):
+    s = dataclasses.replace(
+        tuned.settings, initializers=tuned.settings.initializers[1:]
+    )
+    grid = Grid(tuned.task, model_of(tuned.task, s), s)
+    assert [grid.probe_steps.tolist() for _ in grid.run()][3] == [0, 5]
+    assert grid.probe_steps.tolist() == [0, 5, 25, tuned.stopped[1].max()]
+    last = grid._probed(grid._chunks)
+    jax.tree.map(np.testing.assert_array_equal, grid.probes[-1], last)
+    assert len(grid.probes) == 4
 
 
 class Killed(BaseException):

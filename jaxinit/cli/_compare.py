@@ -270,7 +270,7 @@ def _run(given: argparse.Namespace) -> int:
         except checkpoint.Unreadable as error:
             raise BadInput(str(error)) from error
     if not first():
-        return 0
+        return 130 if result.interrupted else 0
     if given.format == "json":
         print(result.to_json())
     elif given.format == "csv":

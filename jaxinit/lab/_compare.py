@@ -26,7 +26,7 @@ from jaxinit.lab.losses import chance_of, fitting
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import DEPTHS, Network, network
 from jaxinit.lab.precision import computing
-from jaxinit.lab.probe import Probe, moments, stacked
+from jaxinit.lab.probe import Probe, stacked
 from jaxinit.lab.rules import Rules, read
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.tasks import task_of
@@ -89,7 +89,8 @@ def compare(
 
     Several processes of `jax.distributed` that make the same call share the cells of
     one comparison; give `devices` all devices of all. Each returns the results; the
-    first alone writes to `out`, which all must be able to read.
+    first alone writes to `out`, which all must be able to read. An interrupt of one
+    ends the training of all.
 
     With `out` nothing is lost: training is saved on the way, and with `resume` a run
     that was interrupted or killed goes on from its last save, and gives bit for bit
@@ -337,9 +338,9 @@ def _train(
                 if progress is not None:
                     progress(len(grid.losses) * length, settings.steps)
                 interrupt()
-        except KeyboardInterrupt:  # what has been trained by now is worth a table
-            if jax.process_count() > 1:  # the others do not know, and would wait
-                raise
+        except KeyboardInterrupt as error:  # what has been trained is worth a table
+            if jax.process_count() > 1 and not isinstance(error, interrupts.Agreed):
+                raise  # the others do not know, and would wait
             if saves is not None and not grid.done:
                 saves.save(grid)
     trained = time.perf_counter()
@@ -363,7 +364,6 @@ def _train(
         stopped=grid.stopped,
         seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
         probes=stacked([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
-        probe_steps=length
-        * np.array(moments(settings.steps // length)[: len(grid.probes)]),
+        probe_steps=grid.probe_steps,
         health=judged,
     )

@@ -145,7 +145,7 @@ class Grid:
             layout = Layout(cells, together, mesh)
             program = self._program_for(layout)
             # Compiled here, it is not compiled anew when it is called.
-            lowered = program.lower(*self._like(layout), *self._rows(0))
+            lowered = program.lower(*self._like(layout), self._rows(0))
             seen[together] = layout, program, memory.needed(lowered)
             return sum(seen[together][2])
 
@@ -178,7 +178,7 @@ class Grid:
         def begun(initial: Any, own: Any) -> Any:
             variables = jax.tree.map(lambda a: a[rows // self.shape[-1]], initial)
             rates, seeds = (a[rows] for a in own)
-            return *self._begun(rates, variables), (rates, seeds)
+            return self._begun(rates, variables), (rates, seeds)
 
         shapes = jax.eval_shape(begun, self._drawn, self._varied)
         return jax.tree.map(lambda a: a.update(sharding=layout.placed), shapes)
@@ -239,9 +239,20 @@ class Grid:
     @property
     def done(self) -> bool:
         """Whether all steps are trained, or all cells have stopped."""
-        if self.stopped is not None and self.stopped.all():
+        return self._ended(self._chunks, len(self.losses))
+
+    def _ended(self, chunks: list[Any], blocks: int) -> bool:
+        if self._patience and self._joined(c[2].stopped for c in chunks).all():
             return True
-        return len(self.losses) * block_length(self.steps) >= self.steps
+        return blocks * block_length(self.steps) >= self.steps
+
+    @property
+    def probe_steps(self) -> np.ndarray:
+        """The steps done at each probe."""
+        length, blocks = block_length(self.steps), len(self.losses)
+        seen = [moment for moment in moments(self.steps // length) if moment <= blocks]
+        # A run whose cells have all stopped has a probe at its end, too.
+        return length * np.array(seen + [blocks] * (len(self.probes) - len(seen)))
 
     def run(self) -> Iterator[np.ndarray]:
         """Trains all cells block by block, from the first block that has no losses.
@@ -255,14 +266,15 @@ class Grid:
             given = self._rows(first)
 
             def trained(chunk: Any, own: Any, given: Any = given) -> Any:
-                chunk, losses = self._program(*chunk, own, *given)
+                chunk, losses = self._program(chunk, own, given)
                 return self._layout.stored(chunk), losses
 
             found = self._each(trained, self._chunks)
             chunks = [chunk for chunk, _ in found]
             losses = self._joined(loss for _, loss in found)
             probes = self.probes
-            if len(self.losses) + 1 in moments(self.steps // length):
+            blocks = len(self.losses) + 1
+            if blocks in moments(self.steps // length) or self._ended(chunks, blocks):
                 probes = (*probes, self._probed(chunks))
             # One assignment: an interrupt finds all as before the block, or as after.
             self._chunks, self.losses, self.probes = (
@@ -276,7 +288,7 @@ class Grid:
         """Returns what the program takes of a block: its rows, steps and last step."""
         length = block_length(self.steps)
         order = self._order[first : first + length]
-        return (order, first + np.arange(length)), first + length
+        return order, first + np.arange(length), first + length
 
     def _each(self, function: Callable[[Any, Any], Any], chunks: list[Any]) -> Any:
         """Applies a function to each chunk on the devices, and to what is its own."""
@@ -294,18 +306,9 @@ class Grid:
         # Cells stay where they are: elsewhere the second block would compile anew.
         return jax.jit(block, out_shardings=layout.placed)
 
-    def _block(
-        self,
-        layout: Layout,
-        variables: Any,
-        state: Any,
-        stopping: Any,
-        own: Any,
-        order: Any,
-        end: Any,
-    ) -> Any:
-        """Trains a chunk for the steps of a block, of which `end` is the last."""
-        rows, steps = order
+    def _block(self, layout: Layout, chunk: Any, own: Any, given: Any) -> Any:
+        """Trains a chunk for the steps of a block; also returns each cell's loss."""
+        rows, steps, end = given
         order = rows, jax.vmap(jax.random.key)(steps)
 
         def cell(cell: Any) -> Any:
@@ -329,9 +332,8 @@ class Grid:
             )
             return (*trained, known), known.curve
 
-        spread = layout.on_cells(cell) if stopping is None else layout.spread(running)
-        trained: Any = spread((variables, state, stopping, own))
-        return trained
+        spread = layout.on_cells(cell) if chunk[2] is None else layout.spread(running)
+        return spread((*chunk, own))
 
     def _probed(self, chunks: list[Any]) -> Probe:
         """Probes all cells. # each [cells, layers]."""

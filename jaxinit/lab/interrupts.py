@@ -5,6 +5,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from jaxinit.lab import processes
+
+
+class Agreed(KeyboardInterrupt):
+    """An interrupt that every process knows of."""
+
 
 @contextlib.contextmanager
 def held() -> Iterator[Callable[[], None]]:
@@ -15,7 +21,8 @@ def held() -> Iterator[Callable[[], None]]:
     short cannot be imported again. Only the main thread is ever interrupted.
 
     Yields:
-      A function that raises KeyboardInterrupt if Ctrl-C was pressed.
+      A function that raises `Agreed` if Ctrl-C was pressed, in this process or another
+      of `jax.distributed`; all must call it.
     """
     pressed = False
 
@@ -26,8 +33,8 @@ def held() -> Iterator[Callable[[], None]]:
         pressed = True
 
     def ask() -> None:
-        if pressed:
-            raise KeyboardInterrupt
+        if not processes.least(not pressed):
+            raise Agreed
 
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
