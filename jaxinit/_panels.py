@@ -44,7 +44,7 @@ def band(
 
 def note(axis: Axes, text: str, height: float = 0.85) -> None:
     """Writes a line into a panel."""
-    axis.text(0.5, height, text, transform=axis.transAxes, ha="center", fontsize=8)
+    axis.text(0.5, height, text, transform=axis.transAxes, ha="center")
 
 
 def histogram(

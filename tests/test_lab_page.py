@@ -194,6 +194,14 @@ def test_unhappy_runs_have_a_page(result, case, said, unsaid):
     assert said in words and unsaid not in words
 
 
+def test_networks_have_no_columns_of_signals(result):
+    found = Structure(page(altered(result[0], "network"), ""))
+    keys = [a["data-key"] for _, a in found.tags if "data-key" in a]
+    assert len(keys) == 3 * 8
+    words = "".join(found.words)
+    assert not any(w in words for w in ("signal last", "gradient first", "on its way"))
+
+
 def test_one_initializer_seed_and_rate_have_a_page(clusters):
     given = {**SMALL, "seeds": 1, "learning_rates": (0.01,), "depth": 2, "steps": 1}
     found = lab.compare(["zeros()"], data=clusters, **given)
@@ -352,7 +360,7 @@ def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
     dom = browser("--dump-dom", f"--window-size={width},900", path.as_uri())
     title = re.search("<title>(.*?)</title>", dom)[1]
     found = json.loads(title)
-    assert found["wide"] <= 0 and found["least"] >= 8
+    assert found["wide"] <= 0 and found["least"] >= 12
     before, *orders = (order.split() for order in found["orders"])
     assert [order[0] for order in orders] == ["ascending", "descending", "ascending"]
     numbers = [[float(key) for key in order[1:]] for order in orders]

@@ -13,7 +13,7 @@ from jaxinit.lab.health import ROWS, SEEDS
 from jaxinit.lab.plots import available
 from jaxinit.lab.row import Row
 from jaxinit.lab.svg import svg
-from jaxinit.lab.table import caption, cells, chance, header
+from jaxinit.lab.table import caption, cells, chance, columns, header
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
@@ -34,13 +34,18 @@ def page(comparison: Comparison, command: str) -> str:
     )
     settings, task = comparison.settings, comparison.task
     specs = [repr(init) for init in settings.initializers]
-    rows = comparison.rows()
+    rows, seen = comparison.rows(), columns(comparison)
     health = comparison.health
     return environment.get_template("page.html").render(
         title="What the initializer does to training",
         facts=_facts(comparison),
-        header=header(comparison),
-        rows=[[*zip(cells(comparison, row), _keys(row), strict=True)] for row in rows],
+        header=[header(comparison)[c] for c in seen],
+        rows=[
+            [(texts[c], keys[c]) for c in seen]
+            for row in rows
+            for texts, keys in [(cells(comparison, row), _keys(row))]
+        ],
+        signals=comparison.signals is not None,
         specs=specs,
         colours=len(COLOURS),
         palette=list(zip(_LIGHT, _DARK, strict=True)),

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,6 +53,7 @@ def plots(comparison: Comparison) -> dict[str, bytes]:
     }
 
 
+@mpl.rc_context({"font.size": 9})
 def _png(comparison: Comparison, plot: Plot) -> bytes:
     """Draws all panels of a plot, titled by their specs."""
     specs = [repr(init) for init in comparison.settings.initializers]
@@ -76,8 +78,8 @@ def _png(comparison: Comparison, plot: Plot) -> bytes:
 
 def _named(axis: Axes, across: str, up: str) -> None:
     """Names the axes, the vertical one above its end, where it takes no width."""
-    axis.set_xlabel(across, fontsize=9, loc="right", labelpad=1)
-    axis.text(0, 1.03, up, transform=axis.transAxes, fontsize=9, va="bottom")
+    axis.set_xlabel(across, loc="right", labelpad=1)
+    axis.text(0, 1.03, up, transform=axis.transAxes, va="bottom")
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
@@ -280,7 +282,7 @@ def _heatmaps(comparison: Comparison) -> Panel:
             inner = axis.inset_axes((left, 0, 0.48, 0.97))
             inner.set_xticks([])
             inner.set_yticks([])
-            inner.set_title(when, fontsize=8, loc="left", pad=2)
+            inner.set_title(when, fontsize="medium", loc="left", pad=2)
             if kernels:
                 _matrix(inner, kernels[len(kernels) // 2])
 

@@ -17,6 +17,7 @@ from jaxinit._panels import COLOURS
 from jaxinit.lab.plots import FAINT, INK, MIDDLE, Panel
 
 _WIDTH, _HEIGHT = 200, 150  # units, of which a reader's screen shows about one pixel
+_TEXT = 12.5  # units high: 11 pixels on a phone, where two panels stand side by side
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it has the page's font, and is small
     "svg.hashsalt": "jaxinit",  # names of parts are equal in every run
@@ -28,9 +29,9 @@ _STYLE: Any = {
     "axes.edgecolor": MIDDLE,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "font.size": 9,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
+    "font.size": _TEXT,
+    "xtick.labelsize": _TEXT,
+    "ytick.labelsize": _TEXT,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "xtick.major.pad": 2,
@@ -57,7 +58,7 @@ def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
     with mpl.rc_context(_STYLE):
         figure = Figure((_WIDTH / 72, _HEIGHT / 72))
         figure.patch.set_visible(False)
-        axis: Axes = figure.add_axes((0.185, 0.18, 0.795, 0.70))
+        axis: Axes = figure.add_axes((0.225, 0.22, 0.755, 0.65))
         axis.patch.set_visible(False)
         draw(axis, index)
         file = io.StringIO()
