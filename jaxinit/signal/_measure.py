@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,9 +14,12 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit.model import merged
 from jaxinit.signal._activation import Var, form_of, name_of
+from jaxinit.signal._jacobian import singular_values
 from jaxinit.signal._model import Model
 from jaxinit.signal._statistics import is_float, of_layer, rms, wide
 from jaxinit.signal._trace import Placed, Plan, Site, Values, evaluate, plan
+
+_WORKERS = 2  # on a CPU: most of a seed runs on one core; each needs a seed's memory
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -82,18 +86,30 @@ def measure(
       jacobian: seeds of which the singular values are computed.
     """
     program = prepare(model, inputs, key, loss)
+    on_cpu = jax.default_backend() == "cpu"
     if chunk is None:
-        chunk = 1 if jax.default_backend() == "cpu" else min(seeds, 8)
+        chunk = 1 if on_cpu else min(seeds, 8)
+    workers = min(_WORKERS if on_cpu else 1, seeds)
 
     @jax.jit
-    def all_seeds(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
+    def some_seeds(key: jax.Array, places: jax.Array, inputs: tuple[Any, ...]) -> Any:
         batch = None if chunk == 1 else chunk
         one = functools.partial(program.one, inputs=inputs)
-        return jax.lax.map(one, jax.random.split(key, seeds), batch_size=batch)
+        keys = jax.random.split(key, seeds)[places]
+        return jax.lax.map(one, keys, batch_size=batch)
 
-    number, statistics = jax.device_get(all_seeds(key, inputs))
+    # Each worker has equally many, the last perhaps some again: one program serves all.
+    each = -(-seeds // workers)
+    places = np.arange(workers * each, dtype=np.int32).reshape(workers, each) % seeds
+    compiled = some_seeds.lower(key, places[0], inputs).compile()
+    with ThreadPoolExecutor(workers) as pool:
+        # Fetched there: what one thread calls JAX runs one after another.
+        found = pool.map(lambda p: jax.device_get(compiled(key, p, inputs)), places)
+    number, statistics = jax.tree.map(
+        lambda *parts: np.concatenate(parts)[:seeds], *found
+    )
     singular = {}
-    if jacobian and (products := _singular(model, inputs)):
+    if jacobian and (products := singular_values(model, inputs)):
         keys = jax.random.split(key, seeds)[:jacobian]
         singular = jax.device_get(products(keys, inputs))
     return Run(layers_of(program, statistics), singular, np.asarray(number))
@@ -351,49 +367,3 @@ def layers_of(
         inside = [layer for site, _ in each for layer in made[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
-
-
-def _singular(model: Model, inputs: tuple[Any, ...]) -> Any:
-    """Makes a program for singular values of the output by the first float input.
-
-    Of one example, by products with the Jacobian: its mean square by random vectors,
-    the largest by subspace iteration.
-    """
-    which = next((i for i, x in enumerate(inputs) if is_float(x.dtype)), None)
-    if which is None or not all(x.ndim for x in inputs):
-        return None
-    vectors, rounds = 8, 8
-    init = merged(model.init)
-
-    def one(key: jax.Array, inputs: tuple[Any, ...]) -> dict[str, jax.Array]:
-        first, noise, start = jax.random.split(key, 3)
-        params, rest = init(first)
-        single = [x[:1] for x in inputs]
-
-        def output(x: jax.Array) -> jax.Array:
-            args = [*single[:which], x, *single[which + 1 :]]
-            leaves = jax.tree.leaves(model.apply(params, rest, noise, *args))
-            parts = [leaf.reshape(-1) for leaf in leaves if is_float(leaf.dtype)]
-            flat: jax.Array = jnp.concatenate([part.astype(x.dtype) for part in parts])
-            return flat
-
-        x = single[which]
-        y, back = jax.vjp(output, x)
-        forth = jax.linear_transpose(back, y)
-        smallest = min(x.size, y.size)
-        u = jax.random.normal(start, (y.size, min(vectors, smallest)), y.dtype)
-        u = jnp.linalg.qr(u)[0].T  # orthonormal: exact where all values are equal
-        pulled = jax.vmap(back)(u)[0]
-        mean = (pulled**2).sum() / len(u) * (y.size / smallest)
-
-        def improve(_: int, u: jax.Array) -> jax.Array:
-            u = jnp.linalg.qr(u.T)[0].T
-            v = jax.vmap(back)(u)[0]
-            pushed: jax.Array = jax.vmap(lambda v: forth((v,))[0])(v)
-            return pushed
-
-        u = jax.lax.fori_loop(0, rounds, improve, u)
-        values = jnp.linalg.svd(jnp.linalg.qr(u.T)[1], compute_uv=False)
-        return {"mean_square": mean, "largest": jnp.sqrt(values.max())}
-
-    return jax.jit(lambda keys, inputs: jax.lax.map(lambda key: one(key, inputs), keys))

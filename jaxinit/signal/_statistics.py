@@ -85,7 +85,9 @@ def _distance(y: jax.Array) -> jax.Array:
     scale = jnp.abs(flat).max(1, keepdims=True)
     flat = flat / jnp.where(scale > 0, scale, 1)
     direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
-    return ((direction - jnp.roll(direction, 1, 0)) ** 2).sum(1).mean() / 2
+    apart = ((direction[1:] - direction[:-1]) ** 2).sum()
+    around = ((direction[0] - direction[-1]) ** 2).sum()
+    return (apart + around) / (2 * len(direction))
 
 
 def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
