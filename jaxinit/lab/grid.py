@@ -35,7 +35,7 @@ from jaxinit.lab.stopping import after_block, map_running, start
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
 # Cells that one vmap covers. On an accelerator all that fit. On a CPU a few stay in the
 # cache: the default run takes 53 ms a step by 4, and 91 ms all at once (two cores).
-# They are a chunk, because a CPU works on several chunks at a time, one on each core.
+# They are a chunk, because each core works on a chunk of its own.
 _TOGETHER_ON_CPU = 4
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
 _ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
@@ -88,15 +88,20 @@ class Grid:
         trained = model, self._loss, self._optimizer
         self._step = step_of(*trained, self._x, self._y)
         self._varied = rates, by_seed
-        self._layout, self._program = self._fitted()
+        self._layout, program = self._fitted()
         chunks = self._layout.chunks()
         self._own = [self._layout.take(self._varied, rows) for rows in chunks]
         self._chunks = self._start()
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(*trained, self._x[rows], self._y[rows])
-        placed = self._layout.placed
-        self._probe = jax.jit(self._layout.on_cells(probe), out_shardings=placed)
+        self._program = self._compiled(
+            program, lambda c, own: (*c, own, *self._rows(0))
+        )
+        self._probe = self._compiled(
+            jax.jit(self._layout.on_cells(probe), out_shardings=self._layout.placed),
+            lambda c, own: ((*c[:2], own[0]),),
+        )
         self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
@@ -269,7 +274,7 @@ class Grid:
                 chunk, losses = self._program(chunk, own, given)
                 return self._layout.stored(chunk), losses
 
-            found = self._each(trained, self._chunks)
+            found = self._layout.each(trained, self._chunks, self._own)
             chunks = [chunk for chunk, _ in found]
             losses = self._joined(loss for _, loss in found)
             probes = self.probes
@@ -290,15 +295,10 @@ class Grid:
         order = self._order[first : first + length]
         return order, first + np.arange(length), first + length
 
-    def _each(self, function: Callable[[Any, Any], Any], chunks: list[Any]) -> Any:
-        """Applies a function to each chunk on the devices, and to what is its own."""
-        found = []
-        for chunk, own in zip(chunks, self._own, strict=True):
-            found.append(function(self._layout.fetched(chunk), own))
-            # Where memory holds all of them, all are called before one is waited for.
-            if self._layout.away:
-                jax.block_until_ready(found[-1])
-        return found
+    def _compiled(self, program: Any, function: Callable[[Any, Any], Any]) -> Any:
+        """Compiles a program for what a function makes of a chunk and what is its."""
+        chunk = self._layout.fetched(self._chunks[0])
+        return program.lower(*function(chunk, self._own[0])).compile()
 
     def _program_for(self, layout: Layout) -> Any:
         """Returns the program that trains a chunk of this layout for a block."""
@@ -337,7 +337,8 @@ class Grid:
 
     def _probed(self, chunks: list[Any]) -> Probe:
         """Probes all cells. # each [cells, layers]."""
-        found = self._each(lambda c, own: self._probe((*c[:2], own[0])), chunks)
+        each = self._layout.each
+        found = each(lambda c, own: self._probe((*c[:2], own[0])), chunks, self._own)
         return Probe(*self._joined(found))
 
     def scores(self) -> Scores:
@@ -345,15 +346,14 @@ class Grid:
         x_test, y_test = jnp.asarray(self.task.x_test), jnp.asarray(self.task.y_test)
         apply = self._apply
 
-        @jax.jit
-        def evaluate(variables: Any) -> Any:
-            def one(variables: Any) -> Any:
-                loss = self._loss(apply(variables, self._x), self._y)
-                return loss, self._score(apply(variables, x_test), y_test)
+        def one(variables: Any) -> Any:
+            loss = self._loss(apply(variables, self._x), self._y)
+            return loss, self._score(apply(variables, x_test), y_test)
 
-            return self._layout.spread(lambda cells: jax.lax.map(one, cells))(variables)
-
-        found = self._each(lambda chunk, _: evaluate(_kept(chunk)), self._chunks)
+        spread = self._layout.spread(lambda cells: jax.lax.map(one, cells))
+        evaluate = self._compiled(jax.jit(spread), lambda c, _: (_kept(c),))
+        each = self._layout.each
+        found = each(lambda c, _: evaluate(_kept(c)), self._chunks, self._own)
         return Scores(*map(self.by_cell, self._joined(found)))
 
     def _joined(self, chunks: Iterable[Any]) -> Any:

@@ -1,7 +1,9 @@
 """The layout of cells: chunks of equal size, each spread over the devices of a mesh."""
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -58,6 +60,23 @@ class Layout:
             return chunk
         host = self.placed.with_memory_kind("pinned_host")
         return jax.block_until_ready(jax.device_put(chunk, host))
+
+    def each(
+        self, function: Callable[[Any, Any], Any], chunks: Sequence[Any], own: Any
+    ) -> list[Any]:
+        """Applies a function to each chunk on the devices, and to what is its own.
+
+        What one thread calls JAX runs one after another, and most of a chunk on one
+        core: each core of a CPU has a thread. JAX's settings are those of a thread; so
+        the function calls what is compiled already.
+        """
+
+        def one(chunk: Any, own: Any) -> Any:
+            return jax.block_until_ready(function(self.fetched(chunk), own))
+
+        one_cpu = self.mesh.size == 1 and self.mesh.devices[0].platform == "cpu"
+        with ThreadPoolExecutor(os.cpu_count() if one_cpu else 1) as pool:
+            return list(pool.map(one, chunks, own))
 
     def spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Returns a function of a chunk that each device applies to its own cells."""
