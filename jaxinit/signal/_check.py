@@ -49,7 +49,7 @@ def check(
         explodes.
       jacobian: the number of seeds of which singular values of the output by the input
         are computed, for one example; 0 for none.
-      chunk: seeds at a time; by default one on CPU, whose cores one seed keeps busy,
+      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
         and eight elsewhere.
 
     Returns:

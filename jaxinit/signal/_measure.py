@@ -81,7 +81,7 @@ def measure(
       seeds: how many.
       loss: computes a number from the output; by default the product with a random
         normal array.
-      chunk: seeds at a time; by default one on CPU, whose cores one seed keeps busy,
+      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
         and eight elsewhere.
       jacobian: seeds of which the singular values are computed.
     """
