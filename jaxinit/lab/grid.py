@@ -95,9 +95,7 @@ class Grid:
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(*trained, self._x[rows], self._y[rows])
-        self._program = self._compiled(
-            program, lambda c, own: (*c, own, *self._rows(0))
-        )
+        self._program = self._compiled(program, lambda c, own: (c, own, self._rows(0)))
         self._probe = self._compiled(
             jax.jit(self._layout.on_cells(probe), out_shardings=self._layout.placed),
             lambda c, own: ((*c[:2], own[0]),),
