@@ -240,7 +240,8 @@ STRUCTURED = [
     ),
     Row(ji.sparse(0.75, 0.2), (96, 160), 0, 0.04 / 4, traits="reused"),
     Row(ji.scaled_uniform_orthogonal(1.5), (16, 64), 0, 2.25 / 16, traits="reused"),
-    Row(ji.conv_orthogonal(2.0), (2, 8, 16), 0, 4 / 2 / 16, traits="reused"),
+    Row(ji.conv_orthogonal(2.0), (2, 2, 8, 16), 0, 4 / 4 / 16, traits="reused"),
+    Row(ji.conv_orthogonal(), (2, 8, 16), 0, 1 / 2 / 16, traits="reused"),
     Row(
         ji.scaled_uniform_orthogonal(gain="relu"),
         (3, 8, 16),
@@ -250,7 +251,7 @@ STRUCTURED = [
 ]
 OWN_WAYS = {  # the others compose these
     *(ji.orthogonal(), ji.orthogonal(method="qr")),
-    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(2.0), ji.stacked(ji.he_normal())),
+    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(), ji.stacked(ji.he_normal())),
 }
 TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64
