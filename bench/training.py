@@ -90,12 +90,13 @@ def training(case: Case, settings: Settings) -> Row:
     def prepare(repeat: int) -> None:
         reset()
         if cold and not settings.quick:
+            forget()
             jax.clear_caches()
 
     def contender(way: Callable[[], np.ndarray]) -> Contender:
         return Contender(lambda _: way(), prepare, lambda _: None)
 
-    reset, ways = _ways(case.shape, steps, *sizes)
+    (reset, forget), ways = _ways(case.shape, steps, *sizes)
     contenders = {name: contender(way) for name, way in ways.items()}
     finish(row, settings.race(contenders, warm=not cold))
     return row
@@ -103,10 +104,11 @@ def training(case: Case, settings: Settings) -> Row:
 
 def _ways(
     shape: tuple[int, ...], steps: int, depth: int, width: int, batch: int
-) -> tuple[Callable[[], None], dict[str, Callable[[], np.ndarray]]]:
+) -> tuple[tuple[Callable[[], None], ...], dict[str, Callable[[], np.ndarray]]]:
     """Returns functions that train all cells and return their losses. # [cells].
 
-    Before them is one that lets ours begin anew; the loops always do.
+    Before them are one that lets ours begin anew, as the loops always do, and one that
+    lets it drop what it has compiled, as JAX does of theirs.
     """
     task = lab.digits()
     inits = tuple(map(jaxinit.parse, _INITIALIZERS[: shape[0]]))
@@ -125,6 +127,10 @@ def _ways(
 
     def reset() -> None:
         grid.state, grid.losses, grid.probes = begin, (), probes
+
+    def forget() -> None:
+        for program in ("_program", "_probe"):
+            vars(grid).pop(program, None)
 
     def ours() -> np.ndarray:
         for _ in grid.run():
@@ -179,7 +185,7 @@ def _ways(
         found: np.ndarray = by_cell.mean(axis=1)
         return found
 
-    return reset, {"ours": ours, "loop": loop, "usual": usual}
+    return (reset, forget), {"ours": ours, "loop": loop, "usual": usual}
 
 
 def _layers(params: Any, init: int, seed: int) -> dict[str, Any]:

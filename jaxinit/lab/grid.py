@@ -88,18 +88,15 @@ class Grid:
         trained = model, self._loss, self._optimizer
         self._step = step_of(*trained, self._x, self._y)
         self._varied = rates, by_seed
-        self._layout, program = self._fitted()
+        self._layout, self._training = self._fitted()
         chunks = self._layout.chunks()
         self._own = [self._layout.take(self._varied, rows) for rows in chunks]
         self._chunks = self._start()
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # of every probe: probes differ by the weights alone
         probe = probe_of(*trained, self._x[rows], self._y[rows])
-        self._program = self._compiled(program, lambda c, own: (c, own, self._rows(0)))
-        self._probe = self._compiled(
-            jax.jit(self._layout.on_cells(probe), out_shardings=self._layout.placed),
-            lambda c, own: ((*c[:2], own[0]),),
-        )
+        placed = self._layout.placed
+        self._probing = jax.jit(self._layout.on_cells(probe), out_shardings=placed)
         self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
 
     def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
@@ -266,13 +263,8 @@ class Grid:
         length = block_length(self.steps)
         while not self.done:
             first = len(self.losses) * length
-            given = self._rows(first)
-
-            def trained(chunk: Any, own: Any, given: Any = given) -> Any:
-                chunk, losses = self._program(chunk, own, given)
-                return self._layout.stored(chunk), losses
-
-            found = self._layout.each(trained, self._chunks, self._own)
+            program = functools.partial(self._trained, self._program, self._rows(first))
+            found = self._layout.each(program, self._chunks, self._own)
             chunks = [chunk for chunk, _ in found]
             losses = self._joined(loss for _, loss in found)
             probes = self.probes
@@ -287,11 +279,24 @@ class Grid:
             )
             yield losses
 
+    def _trained(self, program: Any, given: Any, chunk: Any, own: Any) -> Any:
+        """Trains a chunk for a block."""
+        chunk, losses = program(chunk, own, given)
+        return self._layout.stored(chunk), losses
+
     def _rows(self, first: int) -> Any:
         """Returns what the program takes of a block: its rows, steps and last step."""
         length = block_length(self.steps)
         order = self._order[first : first + length]
         return order, first + np.arange(length), first + length
+
+    @functools.cached_property
+    def _program(self) -> Any:
+        return self._compiled(self._training, lambda c, own: (c, own, self._rows(0)))
+
+    @functools.cached_property
+    def _probe(self) -> Any:
+        return self._compiled(self._probing, lambda c, own: ((*c[:2], own[0]),))
 
     def _compiled(self, program: Any, function: Callable[[Any, Any], Any]) -> Any:
         """Compiles a program for what a function makes of a chunk and what is its."""
@@ -335,8 +340,8 @@ class Grid:
 
     def _probed(self, chunks: list[Any]) -> Probe:
         """Probes all cells. # each [cells, layers]."""
-        each = self._layout.each
-        found = each(lambda c, own: self._probe((*c[:2], own[0])), chunks, self._own)
+        each, probe = self._layout.each, self._probe
+        found = each(lambda c, own: probe((*c[:2], own[0])), chunks, self._own)
         return Probe(*self._joined(found))
 
     def scores(self) -> Scores:
