@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec, Sharding
 from jaxinit import _check as check
 from jaxinit.model import _paths
 from jaxinit.model._plan import Output, Plan
+from jaxinit.model._tracing import called
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
@@ -225,7 +226,7 @@ def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(init_fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        result = init_fn(*args, **kwargs)
+        result = called(init_fn, args, kwargs)
         found, tree = jax.tree_util.tree_flatten_with_path(result)
         if all(isinstance(leaf, _DATA) for _, leaf in found):
             return result

@@ -1,10 +1,11 @@
 """Laws: slices whose entries are independent, filled by one program for every shape.
 
 Entry i of a draw is a function of the key and of i alone. On CPU one program therefore
-draws a chunk of entries from any index on, and serves all shapes of a law, and all
-scales where the last thing that the law does is to multiply. Chunks stay in the
-processor's cache and are copied to where the parameter lies, in large pages that NumPy
-asks the system for: faster than one program for each shape, and far less to compile.
+draws any number of blocks of entries from any index on, and serves all shapes of a law,
+and all scales where the last thing that the law does is to multiply. Every core draws
+chunks of its own, into an array that stays in its cache, and copies them to where the
+parameter lies, in large pages that NumPy asks the system for: faster than one program
+for each shape, and far less to compile.
 
 Values are those of the whole: XLA evaluates each entry by the same operations. Of
 (x c) s with constants c and s it makes x (c s), and so does `_scale`.
@@ -12,21 +13,24 @@ Values are those of the whole: XLA evaluates each entry by the same operations. 
 
 import collections
 import math
+import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import core
 
 from jaxinit.model._equation import Speller, bind, generator, is_key
 from jaxinit.model._slices import Fixed, Graph, Operand, Slice
 from jaxinit.random import _threefry
 
-_CHUNK = 2**18  # entries: 1 MiB of float32, within the second cache
-_COPYING = 2  # threads: what takes them long is memory that was never used
+# Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It
+# draws block after block, which runs on the thread that calls, not on all cores.
+_CHUNK, _BLOCK = 2**19, 2**13
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 _ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
 _WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
@@ -281,7 +285,7 @@ def constant_of(graph: Graph, part: Slice) -> Any:
 
 
 def chunk_of(sizes: Sequence[int]) -> int:
-    """Returns how many entries a program draws that is for arrays of these sizes."""
+    """Returns how many entries a call draws at most, for arrays of these sizes."""
     return min(_CHUNK, 1 << (max(sizes) - 1).bit_length())
 
 
@@ -291,34 +295,37 @@ def filled(
     dtype: np.dtype,
     jobs: Sequence[tuple[jax.Array, Any, tuple[int, ...]]],
 ) -> list[np.ndarray]:
-    """Fills arrays chunk by chunk; while some are copied the next is drawn.
+    """Fills arrays chunk by chunk, on every core.
 
     Args:
-      draw: draws a chunk, from a key, an index and a scale if there is one.
+      draw: draws blocks of a chunk, as `lowered` says.
       chunk: its number of entries.
       dtype: of the entries.
       jobs: key, scale and shape of each array.
     """
-    arrays = []
-    waiting: collections.deque[Future[None]] = collections.deque()
-    with ThreadPoolExecutor(_COPYING) as pool:
-        for key, scale, shape in jobs:
-            flat = _empty(math.prod(shape), dtype)
-            arrays.append(flat.reshape(shape))
-            for start in range(0, flat.size, chunk):
-                words = np.array([start >> 32, start % 2**32], np.uint32)
-                drawn = draw(key, words, *([] if scale is None else [scale]))
-                place = flat[start : start + chunk]
-                waiting.append(pool.submit(_copy, place, drawn))
-                if len(waiting) > 2 * _COPYING:
-                    waiting.popleft().result()
-        while waiting:
-            waiting.popleft().result()
-    return arrays
+    arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
+    pieces: collections.deque[tuple[Any, ...]] = collections.deque()
+    for (key, scale, _), array in zip(jobs, arrays, strict=True):
+        scales = [] if scale is None else [jax.device_put(scale)]
+        for start in range(0, array.size, chunk):
+            pieces.append((key, start, array[start : start + chunk], scales))
 
+    def work(room: jax.Array) -> None:
+        while pieces:
+            try:
+                key, start, place, scales = pieces.popleft()
+            except IndexError:  # another worker took the last one
+                return
+            first = np.array([start >> 32, start % 2**32], np.uint32)
+            blocks = np.int32(-(-place.size // min(chunk, _BLOCK)))
+            room = draw(key, first, blocks, room, *scales)
+            place[:] = np.asarray(room)[: place.size]
 
-def _copy(place: np.ndarray, drawn: jax.Array) -> None:
-    place[:] = np.asarray(drawn)[: len(place)]
+    workers = min(os.cpu_count() or 1, len(pieces))
+    rooms = [jax.device_put(np.empty(chunk, dtype)) for _ in range(workers)]
+    with ThreadPoolExecutor(workers) as pool:
+        collections.deque(pool.map(work, rooms), maxlen=0)  # raises what they raise
+    return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
 
 
 def _empty(size: int, dtype: np.dtype) -> np.ndarray:
@@ -330,27 +337,53 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
 
 
 def lowered(law: Law, chunk: int, key: jax.ShapeDtypeStruct) -> Any:
-    """Lowers the program that draws a chunk of a law from a key and an index."""
+    """Lowers the program that draws blocks of a law.
 
-    def run(key: jax.Array, start: jax.Array, *scale: jax.Array) -> jax.Array:
+    It takes a key, the index of the first entry as two words, the number of blocks, an
+    array of a chunk that it writes them into, and a scale if there is one.
+    """
+    block = min(chunk, _BLOCK)
+
+    def entries(key: jax.Array, first: jax.Array) -> jax.Array:
         env: dict[int, Any] = {law.key: key}
         for step in law.steps:
             values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
             if step.eqn.primitive.name == "random_bits":
                 dtype = _WIDTHS[_width(step.eqn)]
-                made: Any = _threefry.bits_from(values[0], start, chunk, dtype)
+                made: Any = _threefry.bits_from(values[0], first, block, dtype)
             else:
                 if step.output in law.full:
                     types = [_dtype(atom) for atom in step.eqn.invars]
                     values = [
-                        jnp.broadcast_to(jnp.asarray(value, dtype), chunk)
+                        jnp.broadcast_to(jnp.asarray(value, dtype), block)
                         for value, dtype in zip(values, types, strict=True)
                     ]
                 (made,) = bind(step.eqn, values)
             env[step.output] = made
         drawn: jax.Array = env[law.result]
-        return drawn * scale[0] if scale else drawn
+        return drawn
 
-    start = jax.ShapeDtypeStruct((2,), np.uint32)
-    scale = [] if law.scale is None else [jax.ShapeDtypeStruct((), law.scale.dtype)]
-    return jax.jit(run).lower(key, start, *scale)
+    def run(
+        key: jax.Array,
+        first: jax.Array,
+        blocks: jax.Array,
+        room: jax.Array,
+        *scale: jax.Array,
+    ) -> jax.Array:
+        def draw(number: jax.Array, room: jax.Array) -> jax.Array:
+            place = number * block
+            drawn = entries(key, first.at[1].add(place.astype(np.uint32)))
+            drawn = drawn * scale[0] if scale else drawn
+            return lax.dynamic_update_slice(room, drawn, (place,))
+
+        made: jax.Array = lax.fori_loop(np.int32(0), blocks, draw, room)
+        return made
+
+    types = [
+        jax.ShapeDtypeStruct((2,), np.uint32),
+        jax.ShapeDtypeStruct((), np.int32),
+        jax.ShapeDtypeStruct((chunk,), law.dtype),
+    ]
+    if law.scale is not None:
+        types.append(jax.ShapeDtypeStruct((), law.scale.dtype))
+    return jax.jit(run, donate_argnums=3).lower(key, *types)

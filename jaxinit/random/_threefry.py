@@ -37,12 +37,13 @@ def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
 def bits_from(
     key: jax.Array, start: jax.Array, size: int, dtype: np.dtype
 ) -> jax.Array:
-    """Computes the bits of the entries that begin at an index, high and low word."""
+    """Computes the bits of the entries that begin at an index, high and low word.
+
+    The index is a multiple of the size, a power of two: the low word never overflows.
+    """
     first, second = data(key)
     high, low = jnp.full(size, start[0]), lax.broadcasted_iota(_U32, (size,), 0)
-    low = low + start[1]
-    high = high + (low < start[1]).astype(_U32)
-    return _joined(cipher(first, second, high, low), dtype)
+    return _joined(cipher(first, second, high, low + start[1]), dtype)
 
 
 def _joined(words: Words, dtype: np.dtype) -> jax.Array:

@@ -1,0 +1,104 @@
+"""Tracing of init functions that ask tracers where they lie.
+
+A tracer of `jax.jit` has no ``sharding``, and writes an error message about all that
+was traced before it says so. Flax NNX asks at every ``rngs()``, and most of the time
+that a large model took to trace went into such messages. Here a function sees tracers
+that say no at once; what they do is recorded by `jax.jit` as ever.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.extend import core, linear_util
+
+
+def called(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Calls a function within a trace of `jax.jit`; its result is a pytree."""
+    try:
+        return _within(function, *args, **kwargs)
+    except Exception:  # the function's own error is raised again, by JAX's tracers
+        return function(*args, **kwargs)
+
+
+def _within(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with core.take_current_trace() as parent:
+        trace = _Trace(parent)
+        given, named = _each(trace.wrapped, (args, kwargs))
+        with core.set_current_trace(trace):
+            result = function(*given, **named)
+        return _each(_unwrapped, result)
+
+
+def _each(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Changes the leaves of a tree; returns the tree itself where none changes."""
+    leaves, structure = jax.tree.flatten(tree)
+    changed = list(map(change, leaves))
+    if all(new is old for new, old in zip(changed, leaves, strict=True)):
+        return tree
+    return jax.tree.unflatten(structure, changed)
+
+
+class _Tracer(jax.core.Tracer):
+    """Stands for a tracer of the parent."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, trace: "_Trace", value: Any):
+        super().__init__(trace, jax.typeof(value))
+        self.value = value
+
+    @property
+    def sharding(self) -> Any:
+        raise AttributeError("A tracer has no sharding.")
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.value if isinstance(value, _Tracer) else value
+
+
+class _Trace(jax.core.Trace):
+    """Hands everything to its parent."""
+
+    def __init__(self, parent: Any):
+        super().__init__()
+        self.parent = parent
+        self.requires_low = parent.requires_low
+
+    def wrapped(self, value: Any) -> Any:
+        return _Tracer(self, value) if isinstance(value, jax.core.Tracer) else value
+
+    def is_valid(self) -> bool:
+        return bool(self.parent.is_valid())
+
+    def stage_value(self, value: Any) -> Any:
+        return self.wrapped(self.parent.stage_value(_unwrapped(value)))
+
+    def process_primitive(self, primitive: Any, values: Any, params: Any, /) -> Any:
+        given = list(map(_unwrapped, values))
+        made = self.parent.process_primitive(primitive, given, params)
+        several = isinstance(made, (list, tuple))
+        return list(map(self.wrapped, made)) if several else self.wrapped(made)
+
+    def process_custom_jvp_call(
+        self, primitive: Any, fun: Any, jvp: Any, values: Any, /, **how: Any
+    ) -> Any:
+        given = list(map(_unwrapped, values))
+        process = self.parent.process_custom_jvp_call
+        made = process(primitive, _inner(fun), jvp, given, **how)
+        return list(map(self.wrapped, made))
+
+    def process_custom_vjp_call(
+        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, values: Any, /, **how: Any
+    ) -> Any:
+        given = list(map(_unwrapped, values))
+        process = self.parent.process_custom_vjp_call
+        made = process(primitive, _inner(fun), fwd, bwd, given, **how)
+        return list(map(self.wrapped, made))
+
+
+def _inner(fun: Any) -> Any:
+    """Lets a function that the parent traces read our tracers."""
+    run = functools.partial(_within, fun.call_wrapped)
+    return linear_util.wrap_init(run, debug_info=fun.debug_info)
