@@ -18,16 +18,40 @@ _THREEFRY = "threefry2x32"
 
 
 def derived(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-    """Evaluates an equation before a key, of values on the default device."""
+    """Evaluates an equation before a key, of values on the default device.
+
+    Threefry keys come and go as their words, arrays of NumPy, [..., 2].
+    """
+    made = _on_host(eqn, values)
+    if made is not None:
+        return [made]
+    types = [atom.aval for atom in eqn.invars]
+    return bind(eqn, list(map(whole, values, types)))
+
+
+def whole(value: Any, aval: Any) -> Any:
+    """Returns a value of a type as JAX has it: words as a key."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return value
+    if is_key(aval):
+        return jax.random.wrap_key_data(value, impl=_THREEFRY)  # type: ignore[arg-type]
+    return jax.numpy.asarray(value)
+
+
+def _on_host(eqn: core.JaxprEqn, values: list[Any]) -> np.ndarray | None:
+    """Evaluates an equation with NumPy; returns None if that is not simple."""
     types: list[Any] = [atom.aval for atom in (*eqn.invars[:1], *eqn.outvars)]
-    made = None
-    if is_key(types[0]) and generator(types[0].dtype) == _THREEFRY:
-        made = _words(eqn, np.asarray(jax.random.key_data(values[0])), values[1:])
-        if made is not None:
-            return [jax.random.wrap_key_data(made, impl=_THREEFRY)]  # type: ignore[arg-type]
-    elif all(t.dtype == np.uint32 for t in types):  # words of legacy keys
-        made = _part(eqn, np.asarray(values[0])) if values else None
-    return bind(eqn, values) if made is None else [jax.numpy.asarray(made)]
+    if is_key(types[0]):
+        if generator(types[0].dtype) != _THREEFRY:
+            return None
+        is_words = isinstance(values[0], np.ndarray)
+        keys = values[0] if is_words else np.asarray(jax.random.key_data(values[0]))
+        return _words(eqn, keys, values[1:])
+    if not values or any(t.dtype != np.uint32 or t.weak_type for t in types):
+        return None
+    if eqn.primitive.name == "add":  # counts of keys, as Flax NNX has them
+        return np.asarray(np.add(*map(np.asarray, values)))
+    return _part(eqn, np.asarray(values[0]))  # of words of legacy keys
 
 
 def _words(eqn: core.JaxprEqn, keys: np.ndarray, rest: list[Any]) -> np.ndarray | None:

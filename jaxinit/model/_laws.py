@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
+from jax.sharding import Sharding
 
 from jaxinit.model._equation import Speller, bind, generator, is_key
 from jaxinit.model._slices import Fixed, Graph, Operand, Slice
@@ -301,7 +302,7 @@ def filled(
       draw: draws blocks of a chunk, as `lowered` says.
       chunk: its number of entries.
       dtype: of the entries.
-      jobs: key, scale and shape of each array.
+      jobs: words of the key, scale and shape of each array.
     """
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
     pieces: collections.deque[tuple[Any, ...]] = collections.deque()
@@ -336,10 +337,10 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def lowered(law: Law, chunk: int, key: jax.ShapeDtypeStruct) -> Any:
-    """Lowers the program that draws blocks of a law.
+def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
+    """Lowers the program that draws blocks of a law, where the key was put on purpose.
 
-    It takes a key, the index of the first entry as two words, the number of blocks, an
+    It takes the words of a key, the index of the first entry as two words, the number of blocks, an
     array of a chunk that it writes them into, and a scale if there is one.
     """
     block = min(chunk, _BLOCK)
@@ -380,10 +381,11 @@ def lowered(law: Law, chunk: int, key: jax.ShapeDtypeStruct) -> Any:
         return made
 
     types = [
+        jax.ShapeDtypeStruct((2,), np.uint32, sharding=place),
         jax.ShapeDtypeStruct((2,), np.uint32),
         jax.ShapeDtypeStruct((), np.int32),
         jax.ShapeDtypeStruct((chunk,), law.dtype),
     ]
     if law.scale is not None:
         types.append(jax.ShapeDtypeStruct((), law.scale.dtype))
-    return jax.jit(run, donate_argnums=3).lower(key, *types)
+    return jax.jit(run, donate_argnums=3).lower(*types)

@@ -17,7 +17,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from jaxinit import _columns
 from jaxinit.model import _fused, _laws
 from jaxinit.model._equation import Speller, bind, generator, is_key
-from jaxinit.model._keys import derived
+from jaxinit.model._keys import derived, whole
 from jaxinit.model._slices import Fixed, Slice, flat, key_nodes, slices, spelt
 
 Kind = Literal["law", "constant", "slice"]
@@ -207,7 +207,7 @@ class Plan:
         return env
 
     def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
-        values = [env[value] for value in part.inputs]
+        values = [whole(env[v], self._graph.avals[v]) for v in part.inputs]
         return list(map(_everywhere, values)) if self._spread else values
 
     def _lower(self, program: Program) -> Any:
@@ -215,7 +215,7 @@ class Plan:
         part = program.parts[0]
         types = [self._type(value) for value in part.inputs]
         if program.kind == "law":
-            return _laws.lowered(program.made[0], program.chunk, *types)
+            return _laws.lowered(program.made[0], program.chunk, types[0].sharding)
         kinds = [
             generator(t.dtype) if self._spread and is_key(t) else None for t in types
         ]
@@ -270,7 +270,7 @@ class Plan:
             arrays = [np.full(shape, value, dtype) for value, (shape, dtype) in pairs]
         else:
             jobs = [
-                (env[part.inputs[0]], law.scale, shape)
+                (_raw(env[part.inputs[0]]), law.scale, shape)
                 for part, law, (shape, _) in zip(
                     program.parts, program.made, types, strict=True
                 )
@@ -288,7 +288,10 @@ class Plan:
         for value in self._graph.outputs:
             if isinstance(value, Fixed) and value not in env:
                 env[value] = jax.device_put(_literal(value), self._home)
-            leaves.append(jnp.copy(env[value]) if value in seen else env[value])
+            made = env[value]
+            if isinstance(value, int):
+                made = whole(made, self._graph.avals[value])
+            leaves.append(jnp.copy(made) if value in seen else made)
             seen.add(value)
         return jax.tree.unflatten(self._tree, leaves)
 
