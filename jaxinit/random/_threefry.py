@@ -19,6 +19,11 @@ from jax import lax
 _U32, _U64 = np.uint32, np.uint64
 _PARITY = 0x1BD11BDA  # of the key schedule (Salmon and others 2011, section 3.2)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_NUMPY = (np.add, np.bitwise_xor, np.bitwise_or, np.left_shift, np.right_shift)
+_LAX = (  # those of jax.numpy are the same, and take three times as long to trace
+    *(lax.add, lax.bitwise_xor, lax.bitwise_or),
+    *(lax.shift_left, lax.shift_right_logical),
+)
 LINE = 1024  # entries that share half as many blocks, when paired: part of the stream
 Words = tuple[jax.Array, jax.Array]  # high and low 32 bits
 
@@ -133,15 +138,17 @@ def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
     """Enciphers two words by a key of two words, in 20 rounds; also NumPy's arrays."""
+    on_host = isinstance(low, (np.ndarray, np.generic))
+    add, xor, either, left, right = _NUMPY if on_host else _LAX
     schedule = (first, second, first ^ second ^ _U32(_PARITY))
-    high, low = high + schedule[0], low + schedule[1]
+    high, low = add(high, schedule[0]), add(low, schedule[1])
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
-            high = high + low
-            left, right = low << _U32(distance), low >> _U32(32 - distance)
-            low = high ^ (left | right)
-        high = high + schedule[(group + 1) % 3]
-        low = low + schedule[(group + 2) % 3] + _U32(group + 1)
+            high = add(high, low)
+            turned = either(left(low, _U32(distance)), right(low, _U32(32 - distance)))
+            low = xor(high, turned)
+        high = add(high, schedule[(group + 1) % 3])
+        low = add(add(low, schedule[(group + 2) % 3]), _U32(group + 1))
     return high, low
 
 
