@@ -340,8 +340,8 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
 def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     """Lowers the program that draws blocks of a law, where the key was put on purpose.
 
-    It takes the words of a key, the index of the first entry as two words, the number of blocks, an
-    array of a chunk that it writes them into, and a scale if there is one.
+    It takes the words of a key, the index of the first entry as two words, the number
+    of blocks, an array of a chunk to write them into, and a scale if there is one.
     """
     block = min(chunk, _BLOCK)
 

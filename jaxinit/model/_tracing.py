@@ -40,7 +40,7 @@ def _each(change: Callable[[Any], Any], tree: Any) -> Any:
     return jax.tree.unflatten(structure, changed)
 
 
-class _Tracer(jax.core.Tracer):
+class _Tracer(jax.core.Tracer[Any]):
     """Stands for a tracer of the parent."""
 
     __slots__ = ("value",)
@@ -62,7 +62,7 @@ class _Trace(jax.core.Trace):
     """Hands everything to its parent."""
 
     def __init__(self, parent: Any):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.parent = parent
         self.requires_low = parent.requires_low
 
