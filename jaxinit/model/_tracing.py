@@ -25,10 +25,10 @@ def called(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -
 def _within(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with core.take_current_trace() as parent:
         trace = _Trace(parent)
-        given, named = _each(trace.wrapped, (args, kwargs))
-        with core.set_current_trace(trace):
-            result = function(*given, **named)
-        return _each(_unwrapped, result)
+    given, named = _each(trace.wrapped, (args, kwargs))
+    with core.set_current_trace(trace):
+        result = function(*given, **named)
+    return _each(_unwrapped, result)
 
 
 def _each(change: Callable[[Any], Any], tree: Any) -> Any:
