@@ -137,10 +137,17 @@ def form_of(function: Function | None, output: Var) -> str:
     return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
 
 
-def name_of(function: Function | None) -> str | None:
-    """Names an activation by its values; None if there is none."""
+def name_of(function: Function | None, output: Var) -> str | None:
+    """Names an activation behind an output; None if there is none.
+
+    By how it is spelt, and else by its values, which takes programs to compile.
+    """
     if function is None:
         return None
+    form = form_of(function, output)
+    for name, known in ACTIVATIONS.items():
+        if form_of(known, output) == form:
+            return name
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():
         shape = np.asarray(known(_GRID), np.float64)

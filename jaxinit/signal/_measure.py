@@ -130,7 +130,8 @@ class Group:
     @functools.cached_property
     def activation(self) -> str | None:
         """The name of the members' activation."""
-        return name_of(self.members[0][0].activation)
+        site = self.members[0][0]
+        return name_of(site.activation, site.output)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
