@@ -492,6 +492,6 @@ def test_merged_draws_have_the_same_bits(kernel):
         return Plain().init(key, X[:, :32])
 
     wanted = jax.jit(init)(KEY)
-    found = jax.jit(ji.model.merged(init))(KEY)
+    found = jax.jit(ji.model.merged(jax.jit(init)))(KEY)
     for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -16,3 +16,4 @@ from jaxinit.model._rules import Assignments as Assignments
 from jaxinit.model._rules import Rule as Rule
 from jaxinit.model._rules import preview as preview
 from jaxinit.model._rules import reinit as reinit
+from jaxinit.model._tracing import called as called

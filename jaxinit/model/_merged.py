@@ -21,21 +21,21 @@ _FEWEST = 3  # equal equations that are worth a loop
 Chain = tuple[core.JaxprEqn, ...]  # each reads the one before, and nothing else does
 
 
-def merged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function with its equal draws in loops.
+def merged(jitted: jax.stages.Wrapped) -> Callable[..., Any]:
+    """Returns a function with its equal draws in loops.
 
     Args:
-      function: a function of arrays that JAX can trace; its result is a pytree of
-        arrays.
+      jitted: a function of arrays, of `jax.jit`, which keeps its trace; its result is a
+        pytree of arrays.
 
     Returns:
       A function of the same arguments, with the same values.
     """
 
     def run(*args: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        results = _evaluate(closed, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+        traced = jitted.trace(*args)
+        results = _evaluate(traced.jaxpr, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
     return run
 

@@ -20,7 +20,7 @@ def singular_values(model: Model, inputs: tuple[Any, ...]) -> Any:
     if which is None or not all(x.ndim for x in inputs):
         return None
     vectors, rounds = 8, 8
-    init = merged(model.init)
+    init = merged(jax.jit(model.init))
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> dict[str, jax.Array]:
         first, noise, start = jax.random.split(key, 3)

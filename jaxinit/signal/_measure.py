@@ -156,7 +156,8 @@ def prepare(
     loss: Callable[[Any], jax.Array] | None = None,
 ) -> Program:
     """Finds a model's layers and makes the program that measures them."""
-    params, rest = jax.eval_shape(model.init, key)
+    drawn = jax.jit(model.init)
+    params, rest = drawn.trace(key).out_info
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
@@ -174,7 +175,7 @@ def prepare(
         )
     structure = jax.tree.structure(output_shape)
     groups = _grouped(sites)
-    init = merged(model.init)
+    init = merged(drawn)
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
         first, noise, cotangent = jax.random.split(key, 3)

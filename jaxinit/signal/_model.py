@@ -13,6 +13,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxinit import _check as check
+from jaxinit.model import called
 from jaxinit.signal._trace import TAG
 
 Params = Any  # a pytree of arrays
@@ -170,7 +171,7 @@ def _nnx(
     def _state(params: Params) -> Any:
         return nnx.State(jax.tree.map(nnx.Param, params))
 
-    return Model(init, apply)
+    return Model(lambda key: called(init, (key,), {}), apply)
 
 
 def _with_tags(model: Any) -> Any:
