@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import sys
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from marks import slow_but
 from processes import finished, started
 
 import jaxinit
+from jaxinit.model import _erf_inv
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # bench is no part of the installed package
@@ -324,13 +327,40 @@ LAWS = {
     ),
 )
 def test_laws_of_every_size(x64, name):
-    """Around the chunk and the width of a vector, to the last bit."""
-    sizes = (31, 33, 100, 4097, 2**18 + 5)
+    """Around chunk, block and the width of a vector, to the last bit."""
+    sizes = (31, 33, 100, 8193, 2**19 + 2**14 + 5)
 
     def fn(key):
         return [LAWS[name](key, (size,)) for size in sizes]
 
     assert_same(jaxinit.jit_init(fn)(KEY), jax.jit(fn)(KEY))
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0, 2.5])
+def test_the_middle_of_erf_inv_has_the_bits_of_xla(bound):
+    """For every number that `jax.random.truncated_normal` can ask for."""
+    edge = np.float32(math.erf(bound / math.sqrt(2)))
+
+    @jax.jit
+    def both(words):
+        x = jnp.maximum(-edge, words.astype(np.float32) * 2.0**-23 * (2 * edge) - edge)
+        return lax.erf_inv(x), _erf_inv.erf_inv(x)
+
+    np.testing.assert_array_equal(*both(jnp.arange(2**23)))
+
+
+def test_only_what_stays_in_the_middle_is_computed_so():
+    def inverted(init):
+        plan = jaxinit.jit_init(lambda key: init(key, (64,))).plan(KEY)
+        return len(_erf_inv.in_middle(plan.slices[0].made[0].steps))
+
+    stock, random = jax.nn.initializers, jax.random
+    assert inverted(stock.truncated_normal(0.1)) == 1
+    assert inverted(jaxinit.truncated_normal(0.1)) == 1
+    assert inverted(stock.truncated_normal(0.1, lower=-3.0)) == 0
+    assert inverted(stock.normal(0.1)) == 0
+    assert inverted(lambda key, n: lax.erf_inv(random.uniform(key, n) * 0.5)) == 1
+    assert inverted(lambda key, n: lax.erf_inv(random.uniform(key, n) / 0.5)) == 0
 
 
 def test_scales_share_and_orders_do_not():

@@ -25,6 +25,7 @@ from jax import lax
 from jax.extend import core
 from jax.sharding import Sharding
 
+from jaxinit.model import _erf_inv
 from jaxinit.model._equation import Speller, bind, generator, is_key
 from jaxinit.model._slices import Fixed, Graph, Operand, Slice
 from jaxinit.random import _threefry
@@ -344,6 +345,7 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     of blocks, an array of a chunk to write them into, and a scale if there is one.
     """
     block = min(chunk, _BLOCK)
+    short = _erf_inv.in_middle(law.steps)
 
     def entries(key: jax.Array, first: jax.Array) -> jax.Array:
         env: dict[int, Any] = {law.key: key}
@@ -359,7 +361,10 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
                         jnp.broadcast_to(jnp.asarray(value, dtype), block)
                         for value, dtype in zip(values, types, strict=True)
                     ]
-                (made,) = bind(step.eqn, values)
+                if step.output in short:
+                    made = _erf_inv.erf_inv(*values)
+                else:
+                    (made,) = bind(step.eqn, values)
             env[step.output] = made
         drawn: jax.Array = env[law.result]
         return drawn
