@@ -13,7 +13,8 @@ from marks import slow_but
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal import theory
-from jaxinit.signal._measure import measure
+from jaxinit.signal._links import chains
+from jaxinit.signal._measure import measure, prepare
 from jaxinit.signal._model import adapt
 from jaxinit.signal._recommend import weight_variance
 from jaxinit.signal._verdict import judge
@@ -240,6 +241,221 @@ def test_measured_variances_agree_with_theory(name):
         off.append(abs(measured.mean() - q) / max(error, 1e-6 * q))
     assert np.mean(np.array(off) < 3) >= 0.9, off
     assert off[-1] < 3
+
+
+class Convolutions(nn.Module):
+    kernel: object
+    act: object = nn.relu
+    window: tuple = (3, 3)
+    padding: object = "SAME"
+    strides: tuple = (1,)
+    bias: object = ji.zeros
+    channels: int = 128
+    depth: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        for i in range(self.depth):
+            x = nn.Conv(
+                self.channels,
+                self.window,
+                self.strides[i % len(self.strides)],
+                padding=self.padding,
+                kernel_init=self.kernel,
+                bias_init=self.bias,
+            )(x)
+            x = self.act(x)
+        return x
+
+
+LINE = jax.random.normal(jax.random.key(1), (4, 16, 8))
+IMAGE = jax.random.normal(jax.random.key(1), (4, 8, 8, 16))
+GELU = ji.he_normal(gain="gelu")
+CONVOLUTIONS = {
+    "line, SAME, tanh": (Convolutions(variance(1.0), jnp.tanh, (3,), depth=4), LINE),
+    "line, CAUSAL, relu": (
+        Convolutions(ji.he_normal(), window=(3,), padding="CAUSAL", channels=256),
+        LINE,
+    ),
+    "SAME, relu": (Convolutions(ji.he_normal()), IMAGE),
+    "SAME, tanh, bias": (
+        Convolutions(variance(1.7), jnp.tanh, bias=ji.normal(0.3)),
+        IMAGE,
+    ),
+    "VALID, gelu": (
+        Convolutions(GELU, nn.gelu, (2, 2), "VALID", channels=256, depth=6),
+        IMAGE,
+    ),
+    "strided, gelu": (
+        Convolutions(GELU, nn.gelu, strides=(1, 1, 1, 2)),
+        IMAGE,
+    ),
+    "circular, tanh": (
+        Convolutions(variance(1.0), jnp.tanh, padding="CIRCULAR"),
+        IMAGE,
+    ),
+    "solid, SAME, tanh": (
+        Convolutions(variance(1.0), jnp.tanh, (3, 3, 3), channels=64, depth=4),
+        IMAGE.reshape(4, 4, 4, 4, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["line, SAME, tanh"], CONVOLUTIONS))
+def test_measured_convolutions_agree_with_theory(name):
+    """As above, of signals and gradients; the last gradient is where theory starts."""
+    layers, _ = judge(run(*CONVOLUTIONS[name]), 100.0)
+    layers = [layer for layer in layers if layer.kind == "conv"]
+    assert len(layers) == CONVOLUTIONS[name][0].depth
+    for side, theirs in (("rms", "std"), ("gradient_rms", "gradient_std")):
+        off = []
+        for layer in layers[: None if side == "rms" else -1]:
+            measured = np.square(layer.values(side))
+            error = measured.std(ddof=1) / np.sqrt(SEEDS)
+            off.append(abs(measured.mean() - layer.predicted[theirs] ** 2) / error)
+        assert np.mean(np.array(off) < 3) >= 0.9, off
+        assert off[-1] < 3
+
+
+def test_theory_knows_of_zero_padding():
+    """At the border of a 4 x 4 image a third or more of the signal is missing."""
+    convolutions = Convolutions(ji.he_normal(), channels=64, depth=4)
+    model = nn.Sequential([convolutions, flat, nn.Dense(64)])
+    report = ji.check(model, IMAGE[:, :4, :4], key=KEY, seeds=12, jacobian=0)
+    layers = [layer for layer in report.layers if layer.kind != "module"]
+    assert [layer.kind for layer in layers] == ["conv"] * 4 + ["dense"]
+    for name in ("std", "gradient_std"):
+        for layer in layers:
+            assert abs(layer.predicted[name] / layer.mean(name) - 1) < 0.1
+    assert 2.0**0.5 > 1.5 * layers[3].mean("std")  # what it is in dense layers
+    assert "theory" in str(report)
+    assert all(layer["predicted"] for layer in report.to_dict()["layers"][:4])
+
+
+@pytest.mark.slow
+def test_theory_knows_which_taps_have_weights():
+    """The taps of delta_orthogonal that are not zero never lie on the padding."""
+    model = Convolutions(ji.delta_orthogonal(), jnp.tanh, depth=3)
+    report = ji.check(model, IMAGE, key=KEY, seeds=4, jacobian=0)
+    for layer in (layer for layer in report.layers if layer.kind == "conv"):
+        assert abs(layer.predicted["std"] / layer.mean("std") - 1) < 0.01
+
+
+WINDOWS = [
+    ((7,), (3,), {"padding": "SAME", "rhs_dilation": (2,)}),
+    ((5,), (4,), {"padding": [(3, 3)], "lhs_dilation": (2,)}),
+    ((6, 5), (3, 2), {"padding": ((2, 0), (-1, 3)), "window_strides": (2, 1)}),
+    ((4, 4), (3, 3), {"padding": "SAME", "feature_group_count": 2}),
+    ((3, 4, 5), (2, 2, 2), {"padding": "SAME", "window_strides": (1, 2, 3)}),
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "options"), slow_but(WINDOWS[:1], WINDOWS, rows=True)
+)
+def test_windows_are_those_of_the_convolution(shape, window, options):
+    """Variances go through the convolution itself, with the variances of its taps."""
+    axes, ones = "HWD"[: len(shape)], (1,) * len(shape)
+    numbers = f"N{axes}C", f"{axes}IO", f"N{axes}C"
+    inputs = 8 // options.get("feature_group_count", 1)
+    x = jax.random.normal(KEY, (3, *shape, 4))
+
+    def conv(x, w, **options):
+        options = {"window_strides": ones, "padding": "VALID", **options}
+        return jax.lax.conv_general_dilated(x, w, dimension_numbers=numbers, **options)
+
+    def init(key):
+        one, two = jax.random.split(key)
+        window_of_two = jax.random.normal(two, (*window, inputs, 6))
+        return jax.random.normal(one, (*ones, 4, 8)), window_of_two
+
+    def apply(params, x):
+        return conv(conv(x, params[0]), params[1], **options)
+
+    def law(w):  # [seeds, *taps, inputs, outputs], of one seed: its variance by tap
+        taps = (w**2).mean((0, -2, -1), keepdims=True)[0]
+        size = w.reshape(len(w), -1).var(1).mean() / taps.mean()
+        return jnp.broadcast_to(size * taps, w.shape[1:])
+
+    def by_place(x):
+        return jnp.broadcast_to((x**2).mean((0, -1), keepdims=True), x.shape)
+
+    drawn = [init(jax.random.split(key, 3)[0]) for key in jax.random.split(KEY, 2)]
+    one, two = (law(jnp.stack(w)) for w in zip(*drawn, strict=True))
+    first = conv(by_place(x), one)
+    second, pullback = jax.vjp(lambda q: conv(q, two, **options), first)
+    y = jax.random.normal(jax.random.key(2), second.shape)
+    (gradient,) = pullback(by_place(y))
+    found = ji.check(
+        (init, apply), x, key=KEY, seeds=2, jacobian=0, loss=lambda z: (z * y).sum()
+    )
+    for name, expected in (
+        ("std", (first, second)),
+        ("gradient_std", (gradient, y**2)),
+    ):
+        for layer, field in zip(found.layers, expected, strict=True):
+            assert abs(layer.predicted[name] ** 2 / field.mean() - 1) < 1e-4
+
+
+def conv(features=8, padding="SAME"):
+    return nn.Conv(features, (3, 3), padding=padding)
+
+
+class Nnx(nnx.Module):
+    def __init__(self, *, rngs):
+        options = {"kernel_size": (3, 3), "padding": "CIRCULAR", "rngs": rngs}
+        self.one = nnx.Conv(3, 8, **options)
+        self.two = nnx.Conv(8, 8, **options)
+        self.head = nnx.Linear(8 * 8 * 8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.two(nnx.relu(self.one(x))))
+        return self.head(x.reshape(x.shape[0], -1))
+
+
+def flat(x):
+    return x.reshape(len(x), -1)
+
+
+def pooled(x):
+    return nn.max_pool(x, (2, 2))
+
+
+def image(x):
+    return x.reshape(-1, 4, 4, 1)
+
+
+class Skip(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(conv()(x))
+        return conv()(x + conv()(nn.relu(conv()(x))))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "expected"),
+    [
+        ([conv(), nn.relu, conv(), jnp.tanh, conv()], IMAGES, ["012"]),
+        ([conv(padding=p) for p in ("SAME", "CIRCULAR", "REFLECT")], IMAGES, ["012"]),
+        ([nn.Conv(4, (3,), padding="CAUSAL") for _ in range(2)], LINE, ["01"]),
+        ([conv(), nn.relu, flat, nn.Dense(8), nn.relu, nn.Dense(3)], IMAGES, ["012"]),
+        ([conv(), nn.relu, nn.Dense(8), nn.Dense(3)], IMAGES, ["12"]),
+        ([nn.Dense(16), jnp.tanh, image, conv(), flat, nn.Dense(8)], X, ["012"]),
+        ([conv(), nn.relu, pooled, conv(), conv()], IMAGES, ["12"]),
+        ([conv(), lambda x: x.mean((1, 2)), nn.Dense(8)], IMAGES, []),
+        ([conv(), nn.LayerNorm(), nn.relu, conv(), nn.relu, conv()], IMAGES, ["12"]),
+        ([conv(), lambda x: jnp.pad(x, 1, constant_values=2.0), conv()], IMAGES, []),
+        ([conv(), lambda x: jnp.concatenate([x, x[:1]]), conv()], IMAGES, []),
+        ([Skip()], IMAGES, ["12"]),
+        (Nnx, IMAGES, ["012"]),
+    ],
+)
+def test_layers_follow_each_other_where_theory_goes_on(model, x, expected):
+    model = nn.Sequential(model) if isinstance(model, list) else model
+    sites = prepare(adapt(model, (x,), {}, ()), (x,), KEY).sites
+    numbers = [site.number for site, _ in sites if site.kind != "module"]
+    found = ["".join(str(numbers.index(s.number)) for s in c) for c in chains(sites)]
+    assert found == expected
 
 
 def mlp(depth):

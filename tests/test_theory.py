@@ -15,6 +15,8 @@ from scipy import integrate, special, stats
 
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
+from jaxinit.signal._expectation import Expectation
+from jaxinit.signal._propagation import Convolution, forwards
 from jaxinit.signal.theory import (
     MeanField,
     Profile,
@@ -351,6 +353,19 @@ def test_a_profile_follows_the_maps():
     assert found.gradient[-1] == 1
     slopes = [1.8 * network.gain_backward(q) ** -2 for q in found.variance[:-1]]
     assert found.gradient[0] == pytest.approx(math.prod(slopes), rel=QUADRATURE)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sin", "sigmoid"])
+def test_expectations_of_fields_are_those_of_their_entries(name):
+    # The map of second moments by a layer without weights of its own.
+    of = Expectation(name)
+    for decades in (0.1, 2, 8):
+        field = np.logspace(0.5 - decades, 0.5, 60).reshape(6, 10)
+        field[0, 0] = 0
+        same = Convolution(1.0, 0.0, 1.0, np.ones(1), (60,), (np.arange(60)[:, None],))
+        _, (found,) = forwards([of], [same], field.ravel())
+        expected = np.array([of.square(q) for q in field.ravel().tolist()])
+        assert found == pytest.approx(expected, abs=1e-6 * expected.max())
 
 
 def test_a_profile_of_unequal_layers():

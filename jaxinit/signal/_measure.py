@@ -16,8 +16,9 @@ from jaxinit.model import merged
 from jaxinit.signal._activation import Var, form_of, name_of
 from jaxinit.signal._jacobian import singular_values
 from jaxinit.signal._model import Model
-from jaxinit.signal._statistics import is_float, of_layer, rms, wide
-from jaxinit.signal._trace import Placed, Plan, Site, Values, evaluate, plan
+from jaxinit.signal._site import Placed, Site, Values
+from jaxinit.signal._statistics import fields_of, is_float, of_layer, rms, wide
+from jaxinit.signal._trace import Plan, evaluate, plan
 
 _WORKERS = 2  # on a CPU: most of a seed runs on one core; each needs a seed's memory
 
@@ -36,6 +37,9 @@ class Measured:
       activation: the name of what is applied to it; None for nothing.
       forward: statistics as in `Layer`.
       backward: statistics of gradients as in `Layer`.
+      fields: of convolutions, root mean squares: of the ``weight`` by tap, and by
+        position of the ``input`` of the first in a chain and the ``gradient`` of the
+        last.
     """
 
     site: Site
@@ -45,6 +49,7 @@ class Measured:
     activation: str | None
     forward: Statistics
     backward: Statistics
+    fields: Statistics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -191,7 +196,8 @@ def prepare(
 
         shifts = _shifts(sites)
         (number, values), gradients = jax.value_and_grad(run, has_aux=True)(shifts)
-        return number, _statistics(groups, values, gradients)
+        fields = fields_of(sites, values, gradients)
+        return number, _statistics(groups, values, gradients, fields)
 
     return Program(one, sites, groups)
 
@@ -300,6 +306,7 @@ def _statistics(
     groups: list[Group],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
+    fields: Mapping[int, Values],
 ) -> list[dict[str, jax.Array]]:
     """Computes statistics, those of a group in one loop.
 
@@ -326,7 +333,11 @@ def _statistics(
         def packed(parts: dict[str, jax.Array], first: Site = first) -> Any:
             numbers, sample = of_layer(first, parts)
             row = [numbers[name].astype(sample.dtype) for name in sorted(numbers)]
-            return {"numbers": jnp.stack(row), "sample": sample}
+            kept = {"numbers": jnp.stack(row), "sample": sample}
+            if first.kind == "conv":
+                axes = first.eqn.params["dimension_numbers"].rhs_spec[:2]
+                kept["weight"] = rms(parts["weight"], axes)
+            return kept
 
         inputs = {
             f"input_rms {site.number}": jax.lax.map(
@@ -335,7 +346,12 @@ def _statistics(
             for site, _ in group.members
             if (var := site.parts.get("input")) and is_float(var.aval.dtype)
         }
-        found.append({**jax.lax.map(packed, columns), **inputs})
+        apart = {
+            f"{name} {site.number}": field
+            for site, _ in group.members
+            for name, field in fields.get(site.number, {}).items()
+        }
+        found.append({**jax.lax.map(packed, columns), **inputs, **apart})
     return found
 
 
@@ -361,8 +377,15 @@ def layers_of(
                 for name in list(mine)
                 if "gradient_" in name
             }
+            fields = {
+                name: columns[key]
+                for name in ("input", "gradient")
+                if (key := f"{name} {site.number}") in columns
+            }
+            if "weight" in columns:
+                fields["weight"] = columns["weight"][:, row]
             given = site, site.path, step, site.output.aval.shape, group.activation
-            measured = Measured(*given, mine, backward)
+            measured = Measured(*given, mine, backward, fields)
             made.setdefault(site.number, []).append(measured)
     layers: list[Measured] = []
     for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import Activation
 from jaxinit.signal._expectation import AnyActivation, Expectation, correlation
+from jaxinit.signal._propagation import Dense, backwards, forwards
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,32 +97,27 @@ def profile(
             check.not_negative(weight_variance=w) for w in each["weight_variance"]
         ]
         biases = [check.not_negative(bias_variance=b) for b in each["bias_variance"]]
-        of = _expectations(each["activation"], each["derivative"])
+        of = expectations(each["activation"], each["derivative"])
         moment = check.not_negative(input_moment=input_moment)
         c = 1.0 if input_correlation is None else input_correlation
         deficit = moment * (1 - correlation(input_correlation=c))
     except check.Unfit as error:
         raise error.at("profile") from None
-    variances, moments, distances = [], [], []
-    for layer, weight, bias in zip(of, weights, biases, strict=True):
-        q = weight * moment + bias
-        distances.append(weight * deficit / q if q else 0.0)
-        if input_correlation is not None:
+    ratios = [1.0] * layers
+    if widths is not None:
+        ratios = np.divide(widths[1:], widths[:-1]).tolist()
+    maps = list(map(Dense, weights, biases, ratios))
+    variances, moments = forwards(of, maps, moment)
+    distances = []
+    if input_correlation is not None:
+        for layer, weight, q in zip(of, weights, variances, strict=True):
+            distances.append(weight * deficit / q if q else 0.0)
             deficit = layer.half_difference(q, distances[-1])
-        moment = layer.square(q)
-        variances.append(q)
-        moments.append(moment)
-    growth = np.ones(layers)  # from layer l + 1 back to l
-    for index in range(layers - 1):
-        slope_square = of[index].slope_square(variances[index])
-        growth[index] = weights[index + 1] * slope_square
-        if widths is not None:
-            growth[index] *= widths[index + 2] / widths[index + 1]
     return Profile(
         np.array(variances),
         np.array(moments),
-        None if input_correlation is None else 1 - np.array(distances),
-        np.cumprod(growth[::-1])[::-1],
+        1 - np.array(distances) if distances else None,
+        np.array(backwards(of, maps, variances, 1.0)),
     )
 
 
@@ -156,7 +152,7 @@ def _count(
     return layers
 
 
-def _expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
+def expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
     """Prepares the activations of all layers, equal ones once."""
     names = [f if isinstance(f, str) else id(f) for f in functions]
     made: dict[tuple[str | int, int], Expectation] = {}

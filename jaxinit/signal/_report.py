@@ -48,8 +48,8 @@ class Layer:
         (some entries, [seeds, entries]); behind it, if an activation follows,
         ``activation_zeros``, ``dead`` (units that are zero for every input) and
         ``saturated`` (shares); of a layer's weight and bias ``weight_std``,
-        ``weight_alike`` and ``bias_rms``; ``input_rms`` where the input is no other
-        layer's activation.
+        ``weight_alike`` and ``bias_rms``; ``input_rms`` where the input is not just
+        another layer's activation.
       backward: of the gradient at the output ``std``, ``rms``, ``nonfinite`` (share)
         and ``norm`` (per example); of that at the weight ``weight_std`` (root mean
         square) and ``weight_alike`` (share of units that equal another).

@@ -1,14 +1,15 @@
 """Statistics of what flows through one layer, and of its gradients."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._trace import Site
+from jaxinit.signal._links import chains
+from jaxinit.signal._site import Placed, Site, Values
 
 _GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
 _FLAT = 0.05  # of the steepest slope: an activation is saturated below it
@@ -46,17 +47,45 @@ def of_layer(
     return found, _sampled(y)
 
 
-def rms(x: jax.Array) -> jax.Array:
-    """Computes the root mean square."""
-    return _moments(x)["rms"]
+def fields_of(
+    sites: Iterable[Placed],
+    values: Mapping[int, Values],
+    gradients: Mapping[int, Values],
+) -> dict[int, Values]:
+    """Computes root mean squares by position at the ends of chains of convolutions.
+
+    Of the first one's ``input`` and of the last one's ``gradient``.
+    """
+    found: dict[int, Values] = {}
+    for chain in chains(sites):
+        first, last = chain[0], chain[-1]
+        if first.kind == "conv":
+            axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
+            found[first.number] = {"input": rms(values[first.number]["input"], axes)}
+        if last.kind == "conv":
+            axes = last.eqn.params["dimension_numbers"].out_spec[:2]
+            gradient = gradients[last.number]["output"]
+            found[last.number] = {"gradient": rms(gradient, axes)}
+    return found
 
 
-def _moments(x: jax.Array) -> dict[str, jax.Array]:
-    """Computes moments of the entries, scaled so that no square leaves the range."""
+def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
+    """Computes the root mean square, over some axes or all."""
+    u, scale, _ = _scaled(x)
+    return scale * jnp.sqrt((u**2).mean(axes))
+
+
+def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scales entries so that no square leaves the range; also returns the largest."""
     x = jnp.abs(x) if jnp.iscomplexobj(x) else x.astype(wide(x))
     largest = jnp.abs(x).max(initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    u = x / scale
+    return x / scale, scale, largest
+
+
+def _moments(x: jax.Array) -> dict[str, jax.Array]:
+    """Computes moments of the entries."""
+    u, scale, largest = _scaled(x)
     mean = u.mean()
     variance = ((u - mean) ** 2).mean()
     return {

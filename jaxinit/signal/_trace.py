@@ -12,60 +12,21 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.extend import core
 
 from jaxinit.model import bind
-from jaxinit.signal._activation import CALLS, SAME, Var, activation, apply
+from jaxinit.signal._activation import CALLS, Var, activation
+from jaxinit.signal._links import linked
+from jaxinit.signal._site import Placed, Site, Values
 
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
-Values = dict[str, jax.Array]  # by their part in a site
 
 TAG = "jaxinit:"
 _REMAT = {"checkpoint", "remat", "remat2"}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Site:
-    """A place in a jaxpr where something is measured."""
-
-    number: int
-    loop: int  # the number of the loop whose body this is in
-    path: str  # of the module, or of the weight
-    output: Var
-    leaf: int | None = None  # of the weight; None for a module
-    kind: str = "module"  # or dense, conv
-    fan_in: int = 0
-    unit_axes: tuple[int, ...] = (-1,)  # of the output
-    weight_unit_axes: tuple[int, ...] = (-1,)
-    product: Var | None = None
-    weight: Var | None = None
-    bias: Var | None = None
-    input: Var | None = None
-    chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
-    activated: Var | None = None  # the last of the chain
-    behind: int | None = None  # the site whose activation is this one's input
-
-    @property
-    def parts(self) -> dict[str, Var]:
-        """The variables that are kept."""
-        parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
-        if self.behind is None:
-            parts["input"] = self.input
-        return {name: var for name, var in parts.items() if var is not None}
-
-    @property
-    def activation(self) -> Callable[[jax.Array], jax.Array] | None:
-        """The elementwise function behind the output, None if there is none."""
-        if self.activated is None:
-            return None
-        return functools.partial(apply, self.chain, self.output, self.activated)
-
-
-Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of its loops
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,7 +87,7 @@ def _plan(
         for eqn in jaxpr.eqns
         if (site := _site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
     ]
-    return Plan(flat, tuple(_linked(jaxpr, sites)), inner)
+    return Plan(flat, tuple(linked(jaxpr, sites, uses)), inner)
 
 
 def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
@@ -263,7 +224,7 @@ def _site(
         fan_in,
         unit_axes,
         weight_units,
-        eqn.outvars[0],
+        eqn,
         weight,
         bias,
         data,
@@ -297,24 +258,6 @@ def _with_bias(
     return output, None
 
 
-def _linked(jaxpr: core.Jaxpr, sites: list[Site]) -> Iterator[Site]:
-    """Notes of each layer whose activation, if any, is its input."""
-    roots: dict[Any, Any] = {}
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in SAME:
-            source = eqn.invars[0]
-            if not isinstance(source, core.Literal):
-                roots[eqn.outvars[0]] = roots.get(source, source)
-    ends = {}
-    for site in sites:
-        if site.kind != "module":
-            end = site.output if site.activated is None else site.activated
-            ends[roots.get(end, end)] = site.number
-    for site in sites:
-        behind = ends.get(roots.get(site.input, site.input))
-        yield dataclasses.replace(site, behind=behind) if behind is not None else site
-
-
 def _read(env: Mapping[Any, Any], atom: Any) -> Any:
     return atom.val if isinstance(atom, core.Literal) else env[atom]
 
@@ -333,8 +276,8 @@ def evaluate(
 
     Returns:
       The results, and for each site ``output``, ``weight``, ``bias`` and ``input``, as
-      far as it has them; ``input`` only where no other layer's activation is known to
-      be it. Within loops they have a leading axis for each.
+      far as it has them; ``input`` only where it is not known to be just another
+      layer's activation. Within loops they have a leading axis for each.
     """
     jaxpr = plan.closed.jaxpr
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, plan.closed.consts, strict=True))
@@ -343,7 +286,7 @@ def evaluate(
     for site in plan.sites:
         if site.number in shifts:
             sites.setdefault(site.output, []).append(site)
-    products = {site.product: site for site in plan.sites if site.weight is not None}
+    products = {site.eqn: site for site in plan.sites if site.eqn is not None}
     found: dict[int, Values] = {}
     for index, eqn in enumerate(jaxpr.eqns):
         values = [_read(env, atom) for atom in eqn.invars]
@@ -351,8 +294,7 @@ def evaluate(
             results, inside = _enter(eqn, body, values, shifts)
             found |= inside
         else:
-            product = products.get(eqn.outvars[0]) if eqn.outvars else None
-            if product is not None:
+            if product := products.get(eqn):
                 side = list(eqn.invars).index(product.weight)
                 values[side] += shifts[product.number]["weight"]
             results = bind(eqn, values)

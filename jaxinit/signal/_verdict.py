@@ -8,14 +8,12 @@ some depth. What recovers, as behind a normalisation or on a residual path, is h
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal import theory
 from jaxinit.signal._advice import average, finding, log_size, start_of
 from jaxinit.signal._measure import Measured
+from jaxinit.signal._prediction import predicted
 from jaxinit.signal._report import Condition, Finding, Layer
 
 _MOST = 0.5  # of a layer's units or entries
@@ -45,7 +43,7 @@ def judge(
       limit: the factor over all layers that makes a signal vanish or explode.
     """
     names = [_name(m) for m in measured]
-    predicted = _predicted(measured)
+    theory = predicted(measured)
     weighted = [i for i, m in enumerate(measured) if m.site.kind != "module"]
     marks: dict[Condition, list[int]] = {}
     marks["non-finite"] = [
@@ -89,7 +87,7 @@ def judge(
             m.activation,
             m.forward,
             m.backward,
-            predicted.get(i, {}),
+            theory.get(i, {}),
             conditions.get(i, "healthy"),
         )
         for i, m in enumerate(measured)
@@ -190,59 +188,3 @@ def _collapsed(measured: Sequence[Measured], weighted: Sequence[int]) -> list[in
     if not inner or not distances[inner[0]] > 10 * _COLLAPSED:
         return []
     return _suffix(inner, lambda i: distances[i] < _COLLAPSED)
-
-
-def _predicted(measured: Sequence[Measured]) -> dict[int, dict[str, float]]:
-    """Predicts sizes of signal and gradient along chains of dense layers."""
-    place = {m.site.number: i for i, m in enumerate(measured) if not m.step}
-    dense = {n: i for n, i in place.items() if measured[i].site.kind == "dense"}
-    following: dict[int, list[int]] = {}
-    for i in dense.values():
-        behind = measured[i].site.behind
-        if behind in dense:
-            following.setdefault(dense[behind], []).append(i)
-    found: dict[int, dict[str, float]] = {}
-    for i in dense.values():
-        if measured[i].site.behind in dense or "input_rms" not in measured[i].forward:
-            continue
-        chain = [i]
-        while len(after := following.get(chain[-1], [])) == 1:
-            chain.append(after[0])
-        if len(chain) > 1:
-            found |= _profile([measured[j] for j in chain], chain)
-    return found
-
-
-def _profile(
-    chain: Sequence[Measured], at: Sequence[int]
-) -> dict[int, dict[str, float]]:
-    """Predicts a chain from its input, its weights and its last gradient."""
-    activations: list[Any] = []
-    for m in chain:
-        name = m.activation
-        known = name is None or name in ACTIVATIONS
-        activations.append((name or "identity") if known else m.site.activation)
-    weights = [average(m.forward["weight_std"] ** 2) * m.site.fan_in for m in chain]
-    biases = [
-        average(np.square(m.forward.get("bias_rms", 0.0), dtype=np.float64))
-        for m in chain
-    ]
-    if not np.all(np.isfinite([*weights, *biases])) or not all(weights):
-        return {}
-    units = [math.prod(m.shape[a] for a in m.site.unit_axes) for m in chain]
-    moment = average(np.square(chain[0].forward["input_rms"], dtype=np.float64))
-    try:
-        profile = theory.profile(
-            activations,
-            weights,
-            biases,
-            widths=[chain[0].site.fan_in, *units],
-            input_moment=moment,
-        )
-    except (ValueError, TypeError):  # an activation that theory cannot integrate
-        return {}
-    last = average(np.square(chain[-1].backward["rms"], dtype=np.float64))
-    return {
-        i: {"std": math.sqrt(v), "gradient_std": math.sqrt(last * g)}
-        for i, v, g in zip(at, profile.variance, profile.gradient, strict=True)
-    }
