@@ -60,7 +60,7 @@ def _apply(function: Activation, u: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=0)
 def _differentiate(function: Activation, u: jax.Array) -> jax.Array:
     _, pullback = jax.vjp(lambda u: _apply(function, u).astype(u.dtype), u)
-    return jnp.asarray(pullback(jnp.ones_like(u))[0])
+    return jnp.asarray(pullback(np.ones(u.shape, u.dtype))[0])
 
 
 class Entrywise:

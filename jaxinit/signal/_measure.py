@@ -126,10 +126,12 @@ class Group:
 
     Attributes:
       members: the sites.
+      measure: `of_layer` of the first one, which is that of all; traced once.
       names: of the statistics, sorted.
     """
 
     members: list[Placed]
+    measure: Callable[..., tuple[dict[str, jax.Array], jax.Array]]
     names: list[str]
 
     @functools.cached_property
@@ -287,8 +289,9 @@ def _grouped(sites: list[Placed]) -> list[Group]:
         site = members[0][0]
         parts = {name: var.aval for name, var in _stacked(site).items()}
         parts |= {f"gradient_{name}": parts[name] for name in _shifted(site)}
-        names = sorted(jax.eval_shape(functools.partial(of_layer, site), parts)[0])
-        found.append(Group(members, names))
+        measure = jax.jit(functools.partial(of_layer, site), inline=True)
+        names = sorted(jax.eval_shape(measure, parts)[0])
+        found.append(Group(members, measure, names))
     return found
 
 
@@ -330,9 +333,10 @@ def _statistics(
         columns = {part: column(part, values) for part in _stacked(first)}
         columns |= {f"gradient_{p}": column(p, gradients) for p in _shifted(first)}
 
-        def packed(parts: dict[str, jax.Array], first: Site = first) -> Any:
-            numbers, sample = of_layer(first, parts)
-            row = [numbers[name].astype(sample.dtype) for name in sorted(numbers)]
+        def packed(parts: dict[str, jax.Array], group: Group = group) -> Any:
+            first = group.members[0][0]
+            numbers, sample = group.measure(parts)
+            row = [numbers[name].astype(sample.dtype) for name in group.names]
             kept = {"numbers": jnp.stack(row), "sample": sample}
             if first.kind == "conv":
                 axes = first.eqn.params["dimension_numbers"].rhs_spec[:2]
