@@ -347,7 +347,7 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     block = min(chunk, _BLOCK)
     short = _erf_inv.in_middle(law.steps)
 
-    def entries(key: jax.Array, first: jax.Array) -> jax.Array:
+    def entries(key: jax.Array, first: _threefry.Words) -> jax.Array:
         env: dict[int, Any] = {law.key: key}
         for step in law.steps:
             values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
@@ -378,9 +378,9 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     ) -> jax.Array:
         def draw(number: jax.Array, room: jax.Array) -> jax.Array:
             place = number * block
-            drawn = entries(key, first.at[1].add(place.astype(np.uint32)))
+            drawn = entries(key, (first[0], first[1] + place.astype(np.uint32)))
             drawn = drawn * scale[0] if scale else drawn
-            return lax.dynamic_update_slice(room, drawn, (place,))
+            return lax.dynamic_update_slice_in_dim(room, drawn, place, 0)
 
         made: jax.Array = lax.fori_loop(np.int32(0), blocks, draw, room)
         return made

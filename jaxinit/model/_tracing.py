@@ -46,7 +46,7 @@ class _Tracer(jax.core.Tracer[Any]):
     __slots__ = ("value",)
 
     def __init__(self, trace: "_Trace", value: Any):
-        super().__init__(trace, jax.typeof(value))
+        super().__init__(trace, value.aval)
         self.value = value
 
     @property
@@ -55,7 +55,7 @@ class _Tracer(jax.core.Tracer[Any]):
 
 
 def _unwrapped(value: Any) -> Any:
-    return value.value if isinstance(value, _Tracer) else value
+    return value.value if type(value) is _Tracer else value
 
 
 class _Trace(jax.core.Trace):
@@ -76,9 +76,9 @@ class _Trace(jax.core.Trace):
         return self.wrapped(self.parent.stage_value(_unwrapped(value)))
 
     def process_primitive(self, primitive: Any, values: Any, params: Any, /) -> Any:
-        given = list(map(_unwrapped, values))
+        given = [v.value if type(v) is _Tracer else v for v in values]
         made = self.parent.process_primitive(primitive, given, params)
-        several = isinstance(made, (list, tuple))
+        several = primitive.multiple_results
         return list(map(self.wrapped, made)) if several else self.wrapped(made)
 
     def process_custom_jvp_call(

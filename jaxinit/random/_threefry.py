@@ -39,9 +39,7 @@ def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     return _joined(_words(key, shape), dtype)
 
 
-def bits_from(
-    key: jax.Array, start: jax.Array, size: int, dtype: np.dtype
-) -> jax.Array:
+def bits_from(key: jax.Array, start: Words, size: int, dtype: np.dtype) -> jax.Array:
     """Computes the bits of the entries that begin at an index, high and low word.
 
     The index is a multiple of the size, a power of two: the low word never overflows.
