@@ -21,21 +21,20 @@ _FEWEST = 3  # equal equations that are worth a loop
 Chain = tuple[core.JaxprEqn, ...]  # each reads the one before, and nothing else does
 
 
-def merged(jitted: jax.stages.Wrapped) -> Callable[..., Any]:
-    """Returns a function with its equal draws in loops.
+def merged(closed: core.ClosedJaxpr, result: Any) -> Callable[..., Any]:
+    """Makes a function of a program, with its equal draws in loops.
 
     Args:
-      jitted: a function of arrays, of `jax.jit`, which keeps its trace; its result is a
-        pytree of arrays.
+      closed: the program.
+      result: a tree as the program's function returns it, of shapes, say.
 
     Returns:
       A function of the same arguments, with the same values.
     """
 
     def run(*args: Any) -> Any:
-        traced = jitted.trace(*args)
-        results = _evaluate(traced.jaxpr, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
+        results = _evaluate(closed, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(result), results)
 
     return run
 

@@ -10,7 +10,7 @@ from jaxinit.signal._model import Model
 from jaxinit.signal._statistics import is_float
 
 
-def singular_values(model: Model, inputs: tuple[Any, ...]) -> Any:
+def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> Any:
     """Makes a program for singular values of the output by the first float input.
 
     Of one example, by products with the Jacobian: its mean square by random vectors,
@@ -20,7 +20,7 @@ def singular_values(model: Model, inputs: tuple[Any, ...]) -> Any:
     if which is None or not all(x.ndim for x in inputs):
         return None
     vectors, rounds = 8, 8
-    init = merged(jax.jit(model.init))
+    init = merged(*jax.make_jaxpr(model.init, return_shape=True)(key))
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> dict[str, jax.Array]:
         first, noise, start = jax.random.split(key, 3)

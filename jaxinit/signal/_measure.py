@@ -114,7 +114,7 @@ def measure(
         lambda *parts: np.concatenate(parts)[:seeds], *found
     )
     singular = {}
-    if jacobian and (products := singular_values(model, inputs)):
+    if jacobian and (products := singular_values(model, inputs, key)):
         keys = jax.random.split(key, seeds)[:jacobian]
         singular = jax.device_get(products(keys, inputs))
     return Run(layers_of(program, statistics), singular, np.asarray(number))
@@ -163,8 +163,8 @@ def prepare(
     loss: Callable[[Any], jax.Array] | None = None,
 ) -> Program:
     """Finds a model's layers and makes the program that measures them."""
-    drawn = jax.jit(model.init)
-    params, rest = drawn.trace(key).out_info
+    drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
+    params, rest = stored
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
@@ -182,7 +182,7 @@ def prepare(
         )
     structure = jax.tree.structure(output_shape)
     groups = _grouped(sites)
-    init = merged(drawn)
+    init = merged(drawn, stored)
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
         first, noise, cotangent = jax.random.split(key, 3)
