@@ -190,7 +190,8 @@ def _uniform(
 
 def _between(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
     """Makes bits uniform on [low, high), rounded as JAX rounds them."""
-    return jnp.maximum(low, _threefry.unit(drawn) * (high - low) + low)
+    share = _threefry.unit(drawn)
+    return lax.max(low, lax.add(lax.mul(share, high - low), low))
 
 
 def normal(
@@ -257,7 +258,7 @@ def _normal(
 def _bell(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
     """Makes bits standard normal between the quantiles of (1 + low) / 2 and high's."""
     inside = _between(drawn, low, high)
-    return jnp.multiply(np.sqrt(2).astype(inside.dtype), lax.erf_inv(inside))
+    return lax.mul(np.sqrt(2).astype(inside.dtype), lax.erf_inv(inside))
 
 
 def truncated_normal(

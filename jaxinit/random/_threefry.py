@@ -54,7 +54,7 @@ def _joined(words: Words, dtype: np.dtype) -> jax.Array:
     high, low = words
     if dtype == np.uint64:
         return lax.shift_left(high.astype(dtype), _U64(32)) | low.astype(dtype)
-    return (high ^ low).astype(dtype)
+    return lax.convert_element_type(lax.bitwise_xor(high, low), dtype)
 
 
 def paired(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -77,7 +77,8 @@ def unit(drawn: jax.Array) -> jax.Array:
     one = np.float32(1) if unsigned == _U32 else np.float64(1)
     spare = unsigned.type(8 * unsigned.itemsize - jnp.finfo(one.dtype).nmant)
     mantissa = lax.shift_right_logical(drawn, spare)
-    return lax.bitcast_convert_type(mantissa | one.view(unsigned), one.dtype) - one
+    words = lax.bitwise_or(mantissa, one.view(unsigned))
+    return lax.sub(lax.bitcast_convert_type(words, one.dtype), one)
 
 
 def data(key: jax.Array) -> jax.Array:
@@ -138,7 +139,7 @@ def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
     """Enciphers two words by a key of two words, in 20 rounds; also NumPy's arrays."""
     on_host = isinstance(low, (np.ndarray, np.generic))
     add, xor, either, left, right = _NUMPY if on_host else _LAX
-    schedule = (first, second, first ^ second ^ _U32(_PARITY))
+    schedule = (first, second, xor(xor(first, second), _U32(_PARITY)))
     high, low = add(high, schedule[0]), add(low, schedule[1])
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
@@ -162,7 +163,7 @@ def _counter(shape: tuple[int, ...]) -> Words:
             high = high + more_high + (low < more_low).astype(_U32)
         else:
             index = lax.broadcasted_iota(_U32, shape, axis)
-            low = low + index * _U32(stride % 2**32)
+            low = lax.add(low, lax.mul(index, _U32(stride % 2**32)))
     return high, low
 
 
