@@ -18,7 +18,7 @@ from marks import slow_but
 from processes import finished, started
 
 import jaxinit
-from jaxinit.model import _erf_inv
+from jaxinit.model import _drawing, _erf_inv
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # bench is no part of the installed package
@@ -342,17 +342,47 @@ def test_the_middle_of_erf_inv_has_the_bits_of_xla(bound):
     edge = np.float32(math.erf(bound / math.sqrt(2)))
 
     @jax.jit
-    def both(words):
+    def both(words, zero):
         x = jnp.maximum(-edge, words.astype(np.float32) * 2.0**-23 * (2 * edge) - edge)
-        return lax.erf_inv(x), _erf_inv.erf_inv(x)
+        return lax.erf_inv(x), _erf_inv.erf_inv(x, zero, tails=False)
 
-    np.testing.assert_array_equal(*both(jnp.arange(2**23)))
+    np.testing.assert_array_equal(*both(jnp.arange(2**23), np.uint32(0)))
+
+
+@pytest.mark.parametrize("name", ["erf_inv", "log1p"])
+def test_what_is_written_out_has_the_bits_of_xla(name):
+    """Of every float32 between -1 and 1, some beyond, and what is no number."""
+    ours, theirs = getattr(_erf_inv, name), getattr(lax, name)
+    chunk = 2**23
+
+    @jax.jit
+    def same(first, sign, zero):
+        words = jnp.arange(chunk, dtype=np.uint32) + first
+        x = lax.bitcast_convert_type(words | sign, np.float32)
+        a, b = ours(x, zero), theirs(x)
+        return jnp.all((a == b) | jnp.isnan(a) & jnp.isnan(b))
+
+    one = np.float32(1).view(np.uint32)
+    starts = [*range(0x33000000, one + 1, chunk), 0, 2**23, 0x41000000, 0x7F800000]
+    for start in starts:
+        for sign in (0, 2**31):
+            assert same(np.uint32(start), np.uint32(sign), np.uint32(0)), start
+
+
+def test_a_law_compiles_where_xla_has_other_options(monkeypatch):
+    monkeypatch.setattr(_drawing, "_OPTIONS", ({"xla_no_such_option": True},))
+    init = jax.nn.initializers.normal()
+    assert_same(
+        jaxinit.jit_init(lambda key: init(key, (64,)))(KEY),
+        jax.jit(init, static_argnums=1)(KEY, (64,)),
+    )
 
 
 def test_only_what_stays_in_the_middle_is_computed_so():
     def inverted(init):
         plan = jaxinit.jit_init(lambda key: init(key, (64,))).plan(KEY)
-        return len(_erf_inv.in_middle(plan.slices[0].made[0].steps))
+        found = _erf_inv.written_out(plan.slices[0].made[0].steps).values()
+        return sum(not how.keywords["tails"] for how in found)
 
     stock, random = jax.nn.initializers, jax.random
     assert inverted(stock.truncated_normal(0.1)) == 1

@@ -1,54 +1,118 @@
-"""`erf_inv` of numbers that are known to stay away from -1 and 1.
+"""`erf_inv` and `log1p` of float32, to the last bit those of XLA, sooner.
 
-Of each entry XLA computes the logarithm that chooses between two polynomials, one of
-them for the tails, and both arguments and all coefficients by that choice. A normal
-number that is truncated at two standard deviations never reaches the tails: with the
-other polynomial alone it is the same number sooner, and a smaller program.
+XLA calls a function for `log1p` that works on at most eight numbers at a time, however
+many the processor could take. Here both are written out, by the same operations, so
+that whole loops are vectorised as wide as may be. What `lax` names is traced sooner
+than operators.
+
+`erf_inv` has two polynomials, one of them for the tails. A normal number that is
+truncated at two standard deviations never reaches the tails: with the other polynomial
+alone it is the same number sooner still.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-MIDDLE = 0.99  # up to here -log(1 - x^2) < 4; XLA's tails begin at 5
-# Of the powers of -log(1 - x^2) - 2.5, the highest first. Giles. Approximating the
-# erfinv function. 2010.
-_COEFFICIENTS = (
+MIDDLE = 0.99  # up to here -log(1 - x^2) < 4; the tails begin at 5
+# Of the powers of -log(1 - x^2) - 2.5 and, in the tails, sqrt(-log(1 - x^2)) - 3, the
+# highest first. Giles. Approximating the erfinv function. 2010.
+_MIDDLE = (
     *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
     *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
 )
+_TAILS = (
+    *(-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773),
+    *(-0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
+)
+# log(1 + x) = x - x^2 / 2 + x^3 P(x) / Q(x) for |x| < sqrt(2) - 1. Moshier. Cephes
+# mathematical library. 1984.
+_P = (
+    *(4.5270000862445199635215e-5, 4.9854102823193375972212e-1),
+    *(6.5787325942061044846969, 29.911919328553073277375, 60.949667980987787057556),
+    *(57.112963590585538103336, 20.039553499201281259648),
+)
+_Q = (
+    *(1.0, 15.062909083469192043167, 83.047565967967209469434),
+    *(221.76239823732856465394, 309.09872225312059774938),
+    *(216.42788614495947685003, 60.118660497603843919306),
+)
+_F32 = np.float32
+_NEAR = math.sqrt(2) - 1
 Bounds = tuple[float, float]
 
 
-def erf_inv(x: jax.Array) -> jax.Array:
-    """Computes `lax.erf_inv` of float32 between -MIDDLE and MIDDLE, to the last bit."""
-    w = -lax.log1p(-x * x) - np.float32(2.5)
-    highest, *rest = map(np.float32, _COEFFICIENTS)
-    polynomial = jnp.full_like(x, highest)
+def log1p(x: jax.Array, zero: jax.Array) -> jax.Array:
+    """Computes `lax.log1p` of float32.
+
+    Args:
+      x: numbers.
+      zero: of uint32, where a compiler cannot know it. What was taken from bits and
+        back again is rounded; a product alone may be fused with the sum around it.
+    """
+    square = lax.mul(x, x)
+    cubic = lax.mul(lax.mul(x, square), lax.div(_polynomial(_P, x), _polynomial(_Q, x)))
+    bits = lax.bitcast_convert_type(cubic, np.uint32)
+    cubic = lax.bitcast_convert_type(lax.bitwise_xor(bits, zero), np.float32)
+    near = lax.add(x, lax.add(lax.mul(square, _F32(-0.5)), cubic))
+    is_near = lax.lt(lax.abs(x), _F32(_NEAR))
+    return lax.select(is_near, near, lax.log(lax.add(x, _F32(1))))
+
+
+def erf_inv(x: jax.Array, zero: jax.Array, tails: bool = True) -> jax.Array:
+    """Computes `lax.erf_inv` of float32.
+
+    Args:
+      x: numbers.
+      zero: as for `log1p`.
+      tails: whether there may be numbers beyond -MIDDLE and MIDDLE.
+    """
+    w = lax.neg(log1p(lax.neg(lax.mul(x, x)), zero))
+    made = lax.mul(_polynomial(_MIDDLE, lax.sub(w, _F32(2.5))), x)
+    if not tails:
+        return made
+    far = lax.mul(_polynomial(_TAILS, lax.sub(lax.sqrt(w), _F32(3))), x)
+    made = lax.select(lax.lt(w, _F32(5)), made, far)
+    is_one = lax.eq(lax.abs(x), _F32(1))
+    return lax.select(is_one, lax.mul(x, _F32(np.inf)), made)
+
+
+def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    highest, *rest = map(_F32, coefficients)
+    made = lax.full_like(x, highest)
     for coefficient in rest:
-        polynomial = coefficient + polynomial * w
-    return polynomial * x
+        made = lax.add(coefficient, lax.mul(made, x))
+    return made
 
 
-def in_middle(steps: Sequence[Any]) -> set[int]:
-    """Returns the outputs of a law's steps that `erf_inv` above may compute.
+def written_out(
+    steps: Sequence[Any],
+) -> dict[int, Callable[[jax.Array, jax.Array], jax.Array]]:
+    """Returns what computes those of a law's steps that are written out here.
+
+    By the number of the step's output; each takes what `log1p` takes.
 
     Args:
       steps: as in `jaxinit.model._laws.Law`.
     """
     known = _bounds(steps)
-    return {
-        step.output
-        for step in steps
-        if step.eqn.primitive.name == "erf_inv"
-        and step.eqn.outvars[0].aval.dtype == np.float32
-        and max(map(abs, known.get(step.inputs[0], (math.inf,)))) < MIDDLE
-    }
+    found: dict[int, Callable[[jax.Array, jax.Array], jax.Array]] = {}
+    for step in steps:
+        name, out = step.eqn.primitive.name, step.eqn.outvars[0].aval
+        if out.dtype != np.float32 or not out.shape:
+            continue
+        if name == "log1p":
+            found[step.output] = log1p
+        elif name == "erf_inv":
+            bounds = known.get(step.inputs[0], (math.inf,))
+            tails = max(map(abs, bounds)) >= MIDDLE
+            found[step.output] = functools.partial(erf_inv, tails=tails)
+    return found
 
 
 def _bounds(steps: Sequence[Any]) -> dict[int, Bounds]:

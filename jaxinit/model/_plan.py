@@ -15,7 +15,7 @@ from jax.extend import core
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from jaxinit import _columns
-from jaxinit.model import _fused, _laws
+from jaxinit.model import _drawing, _fused, _laws
 from jaxinit.model._equation import Speller, bind, generator, is_key
 from jaxinit.model._keys import derived, whole
 from jaxinit.model._slices import Fixed, Slice, flat, key_nodes, slices, spelt
@@ -72,7 +72,7 @@ class Program:
     def chunk(self) -> int:
         """Entries that the program of a law draws at once."""
         shapes = (output.shape for member in self.members for output in member)
-        return _laws.chunk_of([math.prod(shape) for shape in shapes])
+        return _drawing.chunk_of([math.prod(shape) for shape in shapes])
 
     @property
     def needed(self) -> bool:
@@ -215,7 +215,7 @@ class Plan:
         part = program.parts[0]
         types = [self._type(value) for value in part.inputs]
         if program.kind == "law":
-            return _laws.lowered(program.made[0], program.chunk, types[0].sharding)
+            return _drawing.lowered(program.made[0], program.chunk, types[0].sharding)
         kinds = [
             generator(t.dtype) if self._spread and is_key(t) else None for t in types
         ]
@@ -275,7 +275,9 @@ class Plan:
                     program.parts, program.made, types, strict=True
                 )
             ]
-            arrays = _laws.filled(program.executable, program.chunk, types[0][1], jobs)
+            arrays = _drawing.filled(
+                program.executable, program.chunk, types[0][1], jobs
+            )
         made = [jax.device_put(array, self._home) for array in arrays]
         for part, array in zip(program.parts, made, strict=True):
             env[part.targets[0]] = array
@@ -343,7 +345,8 @@ def _replicated(sharding: Sharding) -> Sharding:
 
 def _compile(program: Program, lowered: Any) -> None:
     begun = time.perf_counter()
-    program.executable = lowered.compile()
+    is_law = program.kind == "law"
+    program.executable = _drawing.compiled(lowered) if is_law else lowered.compile()
     program.compiled = time.perf_counter() - begun
 
 

@@ -1,0 +1,160 @@
+"""Programs that draw laws, and how they fill arrays, on CPU.
+
+One program draws any number of blocks of entries of a law from any index on. Every core
+draws chunks of its own, into an array that stays in its cache, and copies them to where
+the parameter lies, in large pages that NumPy asks the system for: faster than one
+program for each shape, and far less to compile. Values are those of the whole: XLA
+evaluates each entry by the same operations.
+"""
+
+import collections
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Sharding
+
+from jaxinit.model import _erf_inv
+from jaxinit.model._equation import bind
+from jaxinit.model._laws import WIDTHS, Law
+from jaxinit.model._slices import Fixed
+from jaxinit.random import _threefry
+
+# Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It
+# draws block after block, which runs on the thread that calls, not on all cores.
+_CHUNK, _BLOCK = 2**19, 2**13
+# XLA's options for programs of laws, the first that it knows: vectors as wide as the
+# processor has them, where 256 bits are the default, and emitters that compile a third
+# sooner to the same bits, which JAX 0.11 no longer has.
+_WIDE = {"xla_cpu_prefer_vector_width": 512}
+_OPTIONS: tuple[dict[str, Any], ...] = (
+    {**_WIDE, "xla_cpu_use_fusion_emitters": False},
+    _WIDE,
+)
+_ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
+
+
+def chunk_of(sizes: Sequence[int]) -> int:
+    """Returns how many entries a call draws at most, for arrays of these sizes."""
+    return min(_CHUNK, 1 << (max(sizes) - 1).bit_length())
+
+
+def filled(
+    draw: Any,
+    chunk: int,
+    dtype: np.dtype,
+    jobs: Sequence[tuple[jax.Array, Any, tuple[int, ...]]],
+) -> list[np.ndarray]:
+    """Fills arrays chunk by chunk, on every core.
+
+    Args:
+      draw: draws blocks of a chunk, as `lowered` says.
+      chunk: its number of entries.
+      dtype: of the entries.
+      jobs: words of the key, scale and shape of each array.
+    """
+    arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
+    pieces: collections.deque[tuple[Any, ...]] = collections.deque()
+    for (key, scale, _), array in zip(jobs, arrays, strict=True):
+        scales = [] if scale is None else [jax.device_put(scale)]
+        for start in range(0, array.size, chunk):
+            pieces.append((key, start, array[start : start + chunk], scales))
+
+    def work(room: jax.Array) -> None:
+        while pieces:
+            try:
+                key, start, place, scales = pieces.popleft()
+            except IndexError:  # another worker took the last one
+                return
+            first = np.array([start >> 32, start % 2**32], np.uint32)
+            blocks = np.int32(-(-place.size // min(chunk, _BLOCK)))
+            room = draw(key, first, blocks, room, *scales)
+            place[:] = np.asarray(room)[: place.size]
+
+    workers = min(os.cpu_count() or 1, len(pieces))
+    rooms = [jax.device_put(np.empty(chunk, dtype)) for _ in range(workers)]
+    with ThreadPoolExecutor(workers) as pool:
+        collections.deque(pool.map(work, rooms), maxlen=0)  # raises what they raise
+    return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
+
+
+def _empty(size: int, dtype: np.dtype) -> np.ndarray:
+    """Returns an array that JAX can take over."""
+    room = np.empty(size * dtype.itemsize + _ALIGNED, np.uint8)
+    begin = -room.ctypes.data % _ALIGNED
+    array: np.ndarray = room[begin : begin + size * dtype.itemsize].view(dtype)
+    return array
+
+
+def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
+    """Lowers the program that draws blocks of a law, where the key was put on purpose.
+
+    It takes the words of a key, the index of the first entry as two words, the number
+    of blocks, an array of a chunk to write them into, and a scale if there is one.
+    """
+    block = min(chunk, _BLOCK)
+    written_out = _erf_inv.written_out(law.steps)
+
+    def entries(key: jax.Array, first: _threefry.Words, zero: jax.Array) -> jax.Array:
+        env: dict[int, Any] = {law.key: key}
+        for step in law.steps:
+            values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
+            if step.eqn.primitive.name == "random_bits":
+                dtype = WIDTHS[step.eqn.params["bit_width"]]
+                made: Any = _threefry.bits_from(values[0], first, block, dtype)
+            else:
+                if step.output in law.full:
+                    atoms: list[Any] = step.eqn.invars
+                    values = [
+                        jnp.broadcast_to(jnp.asarray(value, atom.aval.dtype), block)
+                        for value, atom in zip(values, atoms, strict=True)
+                    ]
+                if step.output in written_out:
+                    made = written_out[step.output](values[0], zero)
+                else:
+                    (made,) = bind(step.eqn, values)
+            env[step.output] = made
+        drawn: jax.Array = env[law.result]
+        return drawn
+
+    def run(
+        key: jax.Array,
+        first: jax.Array,
+        blocks: jax.Array,
+        room: jax.Array,
+        *scale: jax.Array,
+    ) -> jax.Array:
+        def draw(number: jax.Array, room: jax.Array) -> jax.Array:
+            place = number * block
+            zero = number.astype(np.uint32) >> np.uint32(31)
+            drawn = entries(key, (first[0], first[1] + place.astype(np.uint32)), zero)
+            drawn = drawn * scale[0] if scale else drawn
+            return lax.dynamic_update_slice_in_dim(room, drawn, place, 0)
+
+        made: jax.Array = lax.fori_loop(np.int32(0), blocks, draw, room)
+        return made
+
+    types = [
+        jax.ShapeDtypeStruct((2,), np.uint32, sharding=place),
+        jax.ShapeDtypeStruct((2,), np.uint32),
+        jax.ShapeDtypeStruct((), np.int32),
+        jax.ShapeDtypeStruct((chunk,), law.dtype),
+    ]
+    if law.scale is not None:
+        types.append(jax.ShapeDtypeStruct((), law.scale.dtype))
+    return jax.jit(run, donate_argnums=3).lower(*types)
+
+
+def compiled(lowered: Any) -> Any:
+    """Compiles what `lowered` returns."""
+    for options in _OPTIONS:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has no such option
+            return lowered.compile(compiler_options=options)
+    return lowered.compile()
