@@ -401,6 +401,19 @@ def test_scales_share_and_orders_do_not():
     assert [(part.kind, len(part.members)) for part in plan.slices] == [("law", 3)]
 
 
+def test_one_path_is_traced_where_draws_are_fused_anyway():
+    init = jaxinit.normal()
+
+    def chosen():
+        jaxpr = jax.make_jaxpr(lambda key: init(key, (64,)))(KEY)
+        return "branches_platforms" in str(jaxpr)
+
+    seen = []
+    jaxinit.jit_init(lambda key: seen.append(chosen()) or init(key, (64,)))(KEY)
+    assert seen == [False]
+    assert chosen()  # nothing of it stays
+
+
 def test_nothing_of_the_forward_pass_is_compiled():
     for name in ("gpt", "scanned", "remat", "vit"):
         init = jaxinit.jit_init(ARCHITECTURES[name], out_shardings=PLACES["slices"])
