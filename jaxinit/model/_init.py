@@ -13,7 +13,7 @@ from jaxinit import _check as check
 from jaxinit.model import _paths
 from jaxinit.model._plan import Output, Plan
 from jaxinit.model._tracing import called
-from jaxinit.random._path import by_jax
+from jaxinit.random._path import of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
@@ -148,7 +148,7 @@ class InitFunction:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
     ) -> Plan:
         try:
-            with by_jax(True):
+            with of_bits(True):
                 traced = self._jitted.trace(*args, **kwargs)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             reason = str(error).splitlines()[0]

@@ -25,9 +25,9 @@ from jaxinit.random import _threefry
 
 Impl = Literal["jax", "fused", "pallas", "paired"]
 IMPLS = get_args(Impl)
-# Set while a trace is made whose reader fuses the draws of JAX itself, as `jit_init`
-# does: one path is traced where there would be two.
-by_jax = jax.make_user_context(default_value=False)
+# Set while a trace is made whose reader writes Threefry out by itself, as `jit_init`
+# does: the law is traced once, of bits that JAX draws, where there would be two paths.
+of_bits = jax.make_user_context(default_value=False)
 _BITS = {"fused": (32, 64), "pallas": (32,), "paired": (32,)}  # that an entry may have
 
 # Sizes at which XLA spreads the fused loop over threads, which costs 20 us, and not yet
@@ -60,9 +60,10 @@ def drawn(
 
     if impl is None:
         small = math.prod(shape) in _SPREAD_TOO_SOON
-        narrow = dtype.itemsize < 4
-        if by_jax.value or narrow or small or not _threefry.fits(key):
+        if dtype.itemsize < 4 or small or not _threefry.fits(key):
             return own(key)
+        if of_bits.value:
+            return law(jax.random.bits(key, shape, unsigned), *numbers)
         found: jax.Array = lax.platform_dependent(key, cpu=fused, default=own)
         return found
     if impl == "jax":
