@@ -6,8 +6,7 @@ that was used just before: a virtual machine asks its host for what was not, whi
 been seen to take twenty times as long as filling it.
 
 - ours: `jaxinit.jit_init` of the model's init function;
-- plan: its trace and plan alone, of which nothing is compiled or filled yet: about what
-  Flax takes to run the init function, and no way that traces it takes less;
+- plan: its trace and plan alone, before anything is compiled or filled;
 - jit: `jax.jit` of the stock model's init function;
 - eager: the model's constructor, called as it is (NNX);
 - torch: the layers of the same model, built with torch's defaults, which are uniform;

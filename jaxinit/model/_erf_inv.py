@@ -52,8 +52,8 @@ def log1p(x: jax.Array, zero: jax.Array) -> jax.Array:
 
     Args:
       x: numbers.
-      zero: of uint32, where a compiler cannot know it. What was taken from bits and
-        back again is rounded; a product alone may be fused with the sum around it.
+      zero: 0 as uint32, of which a compiler cannot know that it is 0. Taken to bits
+        and back, a product is rounded; else it may be fused with the sum that follows.
     """
     square = lax.mul(x, x)
     cubic = lax.mul(lax.mul(x, square), lax.div(_polynomial(_P, x), _polynomial(_Q, x)))
