@@ -107,7 +107,7 @@ def check_row(row, case, suite):
         wanted = {"loop", "usual"}
         assert not row["compile_s"]
     elif suite == "model":
-        wanted = {"jit"} | {"torch"} & set(INSTALLED)
+        wanted = {"jit", "plan"} | {"torch"} & set(INSTALLED)
         wanted |= {"eager"} if case.init.constructor else set()
         assert set(row["compile_s"]) == ours
     else:

@@ -336,46 +336,69 @@ def test_laws_of_every_size(x64, name):
     assert_same(jaxinit.jit_init(fn)(KEY), jax.jit(fn)(KEY))
 
 
+def compiled_as_a_law(compute, size):
+    """Compiles what computes entries from entries and 0 as programs of laws are."""
+    law = law_of_stock(jax.nn.initializers.normal())
+    types = (
+        jax.ShapeDtypeStruct((size,), np.float32),
+        jax.ShapeDtypeStruct((), np.uint32),
+    )
+    compiled = _drawing.compiled(law, jax.jit(compute).lower(*types))
+    return lambda x: compiled(x, np.uint32(0))
+
+
+def law_of_stock(init):
+    return jaxinit.jit_init(lambda key: init(key, (64,))).plan(KEY).slices[0].made[0]
+
+
 @pytest.mark.parametrize("bound", [0.5, 2.0, 2.5])
 def test_the_middle_of_erf_inv_has_the_bits_of_xla(bound):
     """For every number that `jax.random.truncated_normal` can ask for."""
     edge = np.float32(math.erf(bound / math.sqrt(2)))
-
-    @jax.jit
-    def both(words, zero):
-        x = jnp.maximum(-edge, words.astype(np.float32) * 2.0**-23 * (2 * edge) - edge)
-        return lax.erf_inv(x), _erf_inv.erf_inv(x, zero, tails=False)
-
-    np.testing.assert_array_equal(*both(jnp.arange(2**23), np.uint32(0)))
+    ours = compiled_as_a_law(functools.partial(_erf_inv.erf_inv, tails=False), 2**23)
+    words = jnp.arange(2**23).astype(np.float32)
+    x = jnp.maximum(-edge, words * 2.0**-23 * (2 * edge) - edge)
+    np.testing.assert_array_equal(ours(x), jax.jit(lax.erf_inv)(x))
 
 
 @pytest.mark.parametrize("name", ["erf_inv", "log1p"])
 def test_what_is_written_out_has_the_bits_of_xla(name):
     """Of every float32 between -1 and 1, some beyond, and what is no number."""
-    ours, theirs = getattr(_erf_inv, name), getattr(lax, name)
     chunk = 2**23
+    ours = compiled_as_a_law(getattr(_erf_inv, name), chunk)
+    theirs = jax.jit(getattr(lax, name))
 
     @jax.jit
-    def same(first, sign, zero):
+    def numbers(first):
         words = jnp.arange(chunk, dtype=np.uint32) + first
-        x = lax.bitcast_convert_type(words | sign, np.float32)
-        a, b = ours(x, zero), theirs(x)
-        return jnp.all((a == b) | jnp.isnan(a) & jnp.isnan(b))
+        return lax.bitcast_convert_type(words, np.float32)
 
-    one = np.float32(1).view(np.uint32)
+    one = int(np.float32(1).view(np.uint32))
     starts = [*range(0x33000000, one + 1, chunk), 0, 2**23, 0x41000000, 0x7F800000]
     for start in starts:
         for sign in (0, 2**31):
-            assert same(np.uint32(start), np.uint32(sign), np.uint32(0)), start
+            x = numbers(np.uint32(start + sign))
+            np.testing.assert_array_equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        *[(name, True) for name in ("normal", "truncated", "uniform", "he")],
+        *[(name, False) for name in ("cauchy", "gumbel", "he bfloat16")],
+    ],
+)
+def test_emitters_are_chosen_by_what_a_law_computes(name, plain):
+    law = law_of_stock(LAWS[name])
+    assert _drawing._is_plain(law) == plain
 
 
 def test_a_law_compiles_where_xla_has_other_options(monkeypatch):
-    monkeypatch.setattr(_drawing, "_OPTIONS", ({"xla_no_such_option": True},))
+    for name in ("_SOON", "_WIDE"):
+        monkeypatch.setattr(_drawing, name, {"xla_no_such_option": True})
     init = jax.nn.initializers.normal()
-    assert_same(
-        jaxinit.jit_init(lambda key: init(key, (64,)))(KEY),
-        jax.jit(init, static_argnums=1)(KEY, (64,)),
-    )
+    made = jaxinit.jit_init(lambda key: init(key, (64,)))(KEY)
+    assert_same(made, jax.jit(init, static_argnums=1)(KEY, (64,)))
 
 
 def test_only_what_stays_in_the_middle_is_computed_so():

@@ -30,14 +30,19 @@ from jaxinit.random import _threefry
 # Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It
 # draws block after block, which runs on the thread that calls, not on all cores.
 _CHUNK, _BLOCK = 2**19, 2**13
-# XLA's options for programs of laws, the first that it knows: vectors as wide as the
-# processor has them, where 256 bits are the default, and emitters that compile a third
-# sooner to the same bits, which JAX 0.11 no longer has.
+# XLA's options for programs of laws, the first that it knows: emitters that compile a
+# third sooner, which JAX 0.11 no longer has, and vectors as wide as the processor has
+# them, where 256 bits are the default.
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
-_OPTIONS: tuple[dict[str, Any], ...] = (
-    {**_WIDE, "xla_cpu_use_fusion_emitters": False},
-    _WIDE,
-)
+_SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
+# What both emitters make the same instructions of; not so "tan", for one.
+_PLAIN = {
+    *("abs", "add", "and", "bitcast_convert_type", "clamp", "convert_element_type"),
+    *("div", "eq", "erf_inv", "ge", "gt", "le", "log1p", "lt", "max", "min", "mul"),
+    *("ne", "neg", "not", "or", "random_bits", "select_n", "shift_left"),
+    *("shift_right_arithmetic", "shift_right_logical", "sqrt", "sub", "xor"),
+}
+_PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
 _ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
 
 
@@ -152,9 +157,17 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     return jax.jit(run, donate_argnums=3).lower(*types)
 
 
-def compiled(lowered: Any) -> Any:
-    """Compiles what `lowered` returns."""
-    for options in _OPTIONS:
+def compiled(law: Law, lowered: Any) -> Any:
+    """Compiles what `lowered` returns for a law."""
+    for options in (_SOON, _WIDE) if _is_plain(law) else (_WIDE,):
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has no such option
             return lowered.compile(compiler_options=options)
     return lowered.compile()
+
+
+def _is_plain(law: Law) -> bool:
+    """Returns whether every emitter of XLA gives a law the same bits."""
+    steps = [step for step in law.steps if step.output in law.full]
+    outs: list[Any] = [step.eqn.outvars[0] for step in steps]
+    is_known = all(step.eqn.primitive.name in _PLAIN for step in steps)
+    return is_known and {out.aval.dtype.name for out in outs} <= _PLAIN_DTYPES

@@ -345,8 +345,10 @@ def _replicated(sharding: Sharding) -> Sharding:
 
 def _compile(program: Program, lowered: Any) -> None:
     begun = time.perf_counter()
-    is_law = program.kind == "law"
-    program.executable = _drawing.compiled(lowered) if is_law else lowered.compile()
+    if program.kind == "law":
+        program.executable = _drawing.compiled(program.made[0], lowered)
+    else:
+        program.executable = lowered.compile()
     program.compiled = time.perf_counter() - begun
 
 
