@@ -338,7 +338,7 @@ def test_laws_of_every_size(x64, name):
 
 def compiled_as_a_law(compute, size):
     """Compiles what computes entries from entries and 0 as programs of laws are."""
-    law = law_of_stock(jax.nn.initializers.normal())
+    law = law_of(jax.nn.initializers.normal())
     types = (
         jax.ShapeDtypeStruct((size,), np.float32),
         jax.ShapeDtypeStruct((), np.uint32),
@@ -347,7 +347,7 @@ def compiled_as_a_law(compute, size):
     return lambda x: compiled(x, np.uint32(0))
 
 
-def law_of_stock(init):
+def law_of(init):
     return jaxinit.jit_init(lambda key: init(key, (64,))).plan(KEY).slices[0].made[0]
 
 
@@ -389,7 +389,7 @@ def test_what_is_written_out_has_the_bits_of_xla(name):
     ],
 )
 def test_emitters_are_chosen_by_what_a_law_computes(name, plain):
-    law = law_of_stock(LAWS[name])
+    law = law_of(LAWS[name])
     assert _drawing._is_plain(law) == plain
 
 

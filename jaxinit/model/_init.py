@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec, Sharding
 
 from jaxinit import _check as check
 from jaxinit.model import _paths
-from jaxinit.model._plan import Output, Plan
+from jaxinit.model._plan import Output, Plan, platform_of
 from jaxinit.model._tracing import called
 from jaxinit.random._path import of_bits
 
@@ -147,8 +147,10 @@ class InitFunction:
     def _planned(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
     ) -> Plan:
+        placed = tuple(map(placed_of, leaves))
+        places = (*placed, *jax.tree.leaves(self._shardings))
         try:
-            with of_bits(True):
+            with of_bits(platform_of(places) == "cpu"):  # elsewhere JAX's draws stay
                 traced = self._jitted.trace(*args, **kwargs)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             reason = str(error).splitlines()[0]
@@ -157,7 +159,6 @@ class InitFunction:
                 f"jax.jit. {reason} Name arguments that choose the program in "
                 "static_argnames, and keep numpy out of init_fn."
             ) from error
-        placed = tuple(map(placed_of, leaves))
         token = id(traced.jaxpr), placed  # the plan holds the jaxpr: its id stays
         if token not in self._plans:
             outputs = self._outputs(traced.out_info)

@@ -109,7 +109,7 @@ class Plan:
         self._placed = tuple(placed)
         self._home = next((_replicated(place) for place in placed if place), None)
         places = (self._home, *(output.sharding for output in outputs))
-        self._cpu = _platform(places) == "cpu"
+        self._cpu = platform_of(places) == "cpu"
         sharded = any(output.sharding is not None for output in outputs)
         one = self._home is None or isinstance(self._home, SingleDeviceSharding)
         self._by_law = self._cpu and one and not sharded
@@ -328,7 +328,7 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{1e3 * value:.0f} ms"
 
 
-def _platform(places: Sequence[Any]) -> str:
+def platform_of(places: Sequence[Any]) -> str:
     """Returns the platform of the first place that names devices."""
     named = (place for place in places if isinstance(place, Sharding))
     devices: Any = next((place.device_set for place in named), jax.local_devices())
