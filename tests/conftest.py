@@ -1,10 +1,27 @@
-"""Settings of every test: eight virtual CPU devices, strict dtype promotion."""
+"""Settings of every test: eight virtual CPU devices, strict dtype promotion.
+
+All processes of a run, the workers' children too, share one persistent compilation
+cache: a folder made for the run, or the one that JAX_COMPILATION_CACHE_DIR names.
+"""
+
+import os
+import shutil
+import tempfile
 
 import hypothesis
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+_made_for_run = None
+if CACHE not in os.environ:  # set by the first process, before it starts the others
+    _made_for_run = os.environ[CACHE] = tempfile.mkdtemp(prefix="jaxinit-programs-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -14,35 +31,17 @@ hypothesis.settings.register_profile("jaxinit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxinit")
 
 
+def pytest_unconfigure(config):
+    """Removes the folder of programs that was made for this run."""
+    if _made_for_run is not None:
+        shutil.rmtree(_made_for_run, ignore_errors=True)
+
+
 @pytest.fixture
 def x64():
     """Enables 64-bit types for the test alone."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """The directory of the programs of this process."""
-    return str(tmp_path_factory.mktemp("programs"))
-
-
-@pytest.fixture(scope="module")
-def programs(compiled):
-    """Compiles a program once for all runs of such modules within this process."""
-    new = {
-        "jax_compilation_cache_dir": compiled,
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    old = {name: getattr(jax.config, name) for name in new}
-    for name, value in new.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in old.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from jaxinit.lab.model import MLP
 from jaxinit.lab.optimizers import OPTIMIZERS
 from jaxinit.lab.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("programs")
 
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)

@@ -27,7 +27,7 @@ from jaxinit.lab.grid import Grid
 from jaxinit.lab.table import header, markdown
 from jaxinit.lab.tasks import memory
 
-pytestmark = pytest.mark.usefixtures("programs", "short_runs")
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 INITIALIZERS = ["he_normal()", "zeros()", "normal(stddev=10000.0)"]
 SETTINGS = {"depth": 2, "width": 4, "seeds": 2, "steps": 20, "batch_size": 8}

@@ -14,7 +14,7 @@ from jaxinit.lab import memory
 from jaxinit.lab._compare import model_of, prepare
 from jaxinit.lab.grid import Grid
 
-pytestmark = pytest.mark.usefixtures("programs", "short_runs")
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 # The rule.
 

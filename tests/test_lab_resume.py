@@ -24,7 +24,7 @@ from jaxinit.lab.grid import Grid
 # while others still report to it, and those exceptions have no one to take them.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("programs", "short_runs"),
+    pytest.mark.usefixtures("short_runs"),
 ]
 
 # Six blocks of five steps, of eight cells; Adam, because it has a state of its own.

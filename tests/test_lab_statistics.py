@@ -252,7 +252,6 @@ def test_nothing_trains_where_nobody_leaves_chance(best):
 
 
 SETTINGS = {"depth": 2, "width": 4, "seeds": 3, "steps": 2, "batch_size": 8}
-pytestmark = pytest.mark.usefixtures("programs")
 
 INITIALIZERS = ("he_normal()", "zeros()", "normal(stddev=10000.0)")
 HE, ZEROS, HUGE = range(3)

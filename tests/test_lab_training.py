@@ -45,7 +45,7 @@ def task():
     return classes()
 
 
-pytestmark = pytest.mark.usefixtures("programs", "short_runs")
+pytestmark = pytest.mark.usefixtures("short_runs")
 
 
 # Losses.
