@@ -20,7 +20,6 @@ import jaxinit
 from jaxinit.cli import main
 from jaxinit.signal import Finding, Layer, SignalReport
 
-
 TINY = ["--depth", "2", "--width", "4", "--seeds", "1", "--steps", "2", "--lr", "0.01"]
 PNG = b"\x89PNG\r\n\x1a\n"
 

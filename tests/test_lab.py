@@ -24,7 +24,6 @@ from jaxinit.lab.model import MLP
 from jaxinit.lab.optimizers import OPTIMIZERS
 from jaxinit.lab.settings import Settings
 
-
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)
 RATES = (1e-3, 1e-2, 1e30)  # the last one overflows float32 in a step or two

@@ -18,7 +18,6 @@ from jaxinit.lab.networks import NAMES, network
 from jaxinit.lab.rules import is_kernel
 from jaxinit.lab.tasks import TASKS, memory, photograph, task_of, text
 
-
 TINY = {
     "initializers": ["he_normal()"],
     "depth": 2,

@@ -11,7 +11,6 @@ from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab.optimizers import OPTIMIZERS, SCHEDULES, optimizer_of
 
-
 PARAMS = {"w": jnp.ones((4, 3)), "b": jnp.zeros(3)}
 
 

@@ -8,15 +8,21 @@ passed goes on passing; tolerances follow from the law and the dtype.
 Needs SciPy and hypothesis where they are used: ``pip install 'jaxinit[testing]'``.
 """
 
-from jaxinit.testing._assertions import LEVEL as LEVEL
 from jaxinit.testing._assertions import assert_law as assert_law
 from jaxinit.testing._assertions import assert_moments as assert_moments
 from jaxinit.testing._assertions import assert_orthonormal as assert_orthonormal
 from jaxinit.testing._assertions import assert_pure as assert_pure
-from jaxinit.testing._assertions import (
+from jaxinit.testing._case import LEVEL as LEVEL
+from jaxinit.testing._dtypes import assert_distinct as assert_distinct
+from jaxinit.testing._dtypes import assert_float64 as assert_float64
+from jaxinit.testing._dtypes import (
     assert_same_in_every_dtype as assert_same_in_every_dtype,
 )
 from jaxinit.testing._flax import assert_plugs_into_flax as assert_plugs_into_flax
+from jaxinit.testing._independence import assert_independent as assert_independent
+from jaxinit.testing._independence import (
+    assert_layers_independent as assert_layers_independent,
+)
 from jaxinit.testing._strategies import keys as keys
 from jaxinit.testing._strategies import shapes as shapes
 from jaxinit.testing._strategies import specs as specs

@@ -16,6 +16,8 @@ from jaxinit._initializer import Shape
 
 Init = Callable[..., Any]
 
+LEVEL = 1e-4  # of a test of hypotheses: one false alarm in 10 000 keys
+
 
 class Case(NamedTuple):
     """An initializer under test, how it draws and how a failure of it reads."""
