@@ -53,8 +53,7 @@ def assert_independent(
     keys that differ from the first in one bit, any bit, give one weight.
 
     Args:
-      init: an initializer of independent entries of one law: not of orthogonal ones,
-        and none that treats some rows otherwise.
+      init: an initializer whose entries are meant to be independent and of one law.
       shape: sizes of the weight.
       draws: K, the number of weights, 16 or above.
       key: the key that is split and changed bit by bit; by default
