@@ -353,8 +353,9 @@ class Comparison:
 
 
 def _stddev(values: np.ndarray) -> float:
-    """Computes the standard deviation; nan where a value is not finite."""
-    return float(values.std()) if np.isfinite(values).all() else math.nan
+    """Computes the standard deviation; nan of one value, or where one is not finite."""
+    many = len(values) > 1 and np.isfinite(values).all()
+    return float(values.std()) if many else math.nan
 
 
 def _ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:

@@ -17,7 +17,7 @@ class Row(NamedTuple):
         block, is at the target; None if half the seeds never reach it.
       final_loss: mean training loss over distinct runs, on all training rows.
       test_mean: mean test score over distinct runs: accuracy, or R^2 for regression.
-      test_stddev: its standard deviation over them.
+      test_stddev: its standard deviation over them; nan for one run.
       test_error: standard error of the mean test score; nan for one run.
       test_low: lower end of its bootstrap interval of 95 %, as in `interval`, within
         the scores that there are; nan for one run.

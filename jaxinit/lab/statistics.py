@@ -6,6 +6,7 @@ over all seeds and stay not finite where one is not; medians, ranks and differen
 what is not a number for the worst there is.
 """
 
+import bisect
 import functools
 import math
 from statistics import NormalDist
@@ -250,10 +251,13 @@ def _seeds_needed(n: int, difference: float, stddev: float, one: bool) -> float:
     """Finds how many seeds would show a difference, as `Effect` says it."""
     if not math.isfinite(stddev):
         return math.nan
-    for seeds in range(max(n + 1, LEAST_SEEDS), MOST_SEEDS + 1):
-        if _half(seeds, stddev, one) < abs(difference):
-            return seeds
-    return math.inf
+    more = range(max(n + 1, LEAST_SEEDS), MOST_SEEDS + 1)
+
+    def shows(seeds: int) -> bool:  # the more, the sooner
+        return _half(seeds, stddev, one) < abs(difference)
+
+    place = bisect.bisect_left(more, True, key=shows)
+    return more[place] if place < len(more) else math.inf
 
 
 def _half(n: int, stddev: float, one: bool) -> float:

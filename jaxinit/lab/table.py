@@ -105,7 +105,8 @@ def _against(comparison: Comparison, row: Row, factor: float, digits: int) -> st
     text += f": {'+' if difference > 0 else MINUS}{size}"
     if math.isnan(row.seeds_needed) or math.isinf(row.seeds_needed):
         return text
-    return f"{text} would need {row.seeds_needed:g}"
+    text += f" would need {row.seeds_needed:g}"
+    return text if runs == seeds else f"{text} seeds"
 
 
 def _decades(row: Row, tried: int) -> str:
