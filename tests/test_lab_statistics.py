@@ -16,7 +16,7 @@ from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab import statistics
 from jaxinit.lab.data import make_task
-from jaxinit.lab.statistics import against_one, interval, paired, sensitivity
+from jaxinit.lab.statistics import interval, paired, sensitivity
 from jaxinit.lab.table import cells, header, markdown, table
 
 INF, NAN = math.inf, math.nan
@@ -312,7 +312,9 @@ def test_rows_are_compared_with_the_best_seed_by_seed(known):
     he, zeros, huge = known.rows()
     assert [row.effect for row in (he, zeros, huge)] == ["best", "worse", "worse"]
     assert known.reference == HE and he.against_best == 0
-    expected = against_one([0.5], np.float32([0.9, 0.95, 0.85]), higher_is_better=True)
+    expected = statistics.against_one(
+        [0.5], np.float32([0.9, 0.95, 0.85]), higher_is_better=True
+    )
     assert (zeros.against_best, zeros.against_best_low) == expected[:2]
     assert zeros.against_best_high == expected.high
     assert zeros.against_best == pytest.approx(-0.4)
