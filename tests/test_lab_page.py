@@ -318,6 +318,11 @@ def test_models_that_check_cannot_take_say_why(clusters):
 # In a browser.
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+# The new headless mode first: the old one is gone from recent browsers.
+HEADLESS = ("--headless=new", "--headless")
+FIXED = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+FIXED += ("--disable-background-networking", "--hide-scrollbars")
+PATIENCE = 60  # seconds for a browser to start; a slow machine takes five
 ASK = """<script>
 addEventListener("load", () => {
   const wide = document.documentElement.scrollWidth - innerWidth;
@@ -337,20 +342,75 @@ addEventListener("load", () => {
 </script></body>"""
 
 
+def start(folder, names=BROWSERS, patience=PATIENCE):
+    """Starts the first browser that can be: (its words, None), or (None, why not)."""
+    why = [f"no browser is installed: none of {', '.join(names)}"]
+    for program in filter(None, map(shutil.which, names)):
+        for mode in HEADLESS:
+            profile = f"--user-data-dir={folder / mode.strip('-')}"
+            words = [program, mode, profile, *FIXED]
+            asked = [*words, "--dump-dom", "data:text/html,<p>started</p>"]
+            try:
+                done = subprocess.run(
+                    asked, capture_output=True, text=True, timeout=patience
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                why.append(f"{program} {mode}: {error}")
+                continue
+            if done.returncode == 0 and "started" in done.stdout:
+                return words, None
+            last = (done.stderr.strip().splitlines() or ["it printed no page"])[-1]
+            why.append(f"{program} {mode} ended with {done.returncode}: {last}")
+    return None, "; ".join(why[1:] or why)
+
+
 @pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
-    fixed = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+def browser(tmp_path_factory):
+    started, why = start(tmp_path_factory.mktemp("profile"))
+    if started is None:
+        pytest.skip(f"the browser does not start: {why}")
 
     def run(*options):
-        words = [found, *fixed, "--enable-logging=stderr", *map(str, options)]
+        words = [*started, "--enable-logging=stderr", *map(str, options)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0 and "CONSOLE" not in done.stderr
         return done.stdout
 
     return run
+
+
+@pytest.mark.parametrize(
+    "script, said",
+    [
+        ("echo no display >&2; exit 1", "ended with 1: no display"),
+        ("exit 0", "ended with 0: it printed no page"),
+        ("kill -SEGV $$", "ended with -11"),
+        ("exec sleep 9", "timed out after 0.3 seconds"),
+    ],
+)
+def test_a_browser_that_does_not_start_says_why(tmp_path, monkeypatch, script, said):
+    program = tmp_path / "chromium"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    patience = 0.3 if "sleep" in script else PATIENCE
+    words, why = start(tmp_path, ("chromium",), patience)
+    assert words is None and why.count(said) == len(HEADLESS)
+
+
+def test_a_browser_that_starts_in_one_mode_alone_is_used(tmp_path):
+    program = tmp_path / "chromium"
+    test = '[ "$1" = --headless ] || exit 1'
+    program.write_text(f"#!/bin/sh\n{test}\necho '<p>started</p>'\n")
+    program.chmod(0o755)
+    words, why = start(tmp_path, (str(program),))
+    assert words[1] == "--headless" and why is None
+
+
+def test_no_browser_is_a_reason_too(tmp_path):
+    assert start(tmp_path, ("no-such-browser",))[1].startswith(
+        "no browser is installed"
+    )
 
 
 @pytest.mark.parametrize("width", [390, 1280])

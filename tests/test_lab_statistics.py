@@ -138,11 +138,11 @@ def test_what_is_no_number_by_seed_is_refused(call, kind, said):
         ([0.5, 0.4, 0.5], [0.9, 0.8, 0.95], False, "better"),
         ([0.9, 0.8, 0.95], [0.5, 0.4, 0.5], False, "worse"),
         # Every seed says so, but 3 that differ so much say so one time in four.
-        ([0.1, 0.5, 0.9], [0, 0, 0], True, "no effect shown"),
-        ([0.1, -0.1, 0.1], [0, 0, 0], True, "no effect shown"),
-        ([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], True, "no effect shown"),
-        ([0.9, 0.9], [0.1, 0.1], True, "no effect shown"),  # two seeds
-        ([0.9], [0.1], True, "no effect shown"),
+        ([0.1, 0.5, 0.9], [0, 0, 0], True, "cannot tell"),
+        ([0.1, -0.1, 0.1], [0, 0, 0], True, "cannot tell"),
+        ([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], True, "cannot tell"),
+        ([0.9, 0.9], [0.1, 0.1], True, "cannot tell"),  # two seeds
+        ([0.9], [0.1], True, "cannot tell"),
         # The seeds differ far more than the initializers: only pairs show it.
         ([10.1, 20.1, 30.12], [10, 20, 30], True, "better"),
     ],
@@ -163,23 +163,23 @@ def test_an_effect_needs_an_interval_without_zero_and_three_seeds(
         ([INF, INF, INF], [1, 2, 3], INF, "worse"),
         ([NAN, INF, NAN], [1, 2, 3], INF, "worse"),
         ([1, 2, 3], [INF, NAN, INF], -INF, "better"),
-        ([INF, 1, 1], [1, 1, 1], INF, "no effect shown"),
-        ([INF, 1, 1], [1, INF, 1], NAN, "no effect shown"),
-        ([INF, NAN, INF], [INF, INF, NAN], 0, "no effect shown"),
-        ([INF, INF], [1, 2], INF, "no effect shown"),
+        ([INF, 1, 1], [1, 1, 1], INF, "cannot tell"),
+        ([INF, 1, 1], [1, INF, 1], NAN, "cannot tell"),
+        ([INF, NAN, INF], [INF, INF, NAN], 0, "cannot tell"),
+        ([INF, INF], [1, 2], INF, "cannot tell"),
     ],
 )
 def test_divergence_is_worse_than_every_finite_loss(ours, theirs, difference, verdict):
     found = paired(ours, theirs, higher_is_better=False)
     np.testing.assert_equal(found.difference, difference)
     assert found.verdict == verdict
-    if len(set(ours)) > 1 and verdict == "no effect shown" and difference != 0:
+    if len(set(ours)) > 1 and verdict == "cannot tell" and difference != 0:
         assert math.isnan(found.low) and math.isnan(found.high)
 
 
 def test_a_score_that_is_not_a_number_is_the_worst():
     found = paired([NAN] * 3, [0.1, 0.2, 0.3], higher_is_better=True)
-    assert found == (-INF, -INF, -INF, "worse")
+    assert found[:4] == (-INF, -INF, -INF, "worse")
 
 
 def shown(n, shift, experiments=600):
@@ -194,7 +194,7 @@ def shown(n, shift, experiments=600):
     ]
     if shift:
         assert "worse" not in verdicts
-    return 1 - np.mean(np.array(verdicts) == "no effect shown")
+    return 1 - np.mean(np.array(verdicts) == "cannot tell")
 
 
 # 5 %, four standard errors of 600 experiments, and the percent that the widened
@@ -303,7 +303,8 @@ def test_rows_have_the_statistics_of_the_test_score_at_the_best_rate(known):
     score = interval(np.array([0.9, 0.95, 0.85], np.float32))
     assert (he.test_mean, he.test_error, he.test_low) == score[:3]
     assert score.high > 1 and he.test_high == 1  # no accuracy is above 1
-    assert (zeros.test_mean, zeros.test_low, zeros.test_high) == (0.5, 0.5, 0.5)
+    assert zeros.test_mean == 0.5 and math.isnan(zeros.test_low)  # one distinct run
+    assert [row.distinct_runs for row in (he, zeros, huge)] == [3, 1, 3]
     assert huge.test_error == pytest.approx(stats.sem([0.4, 0.6, 0.5]))
 
 
@@ -311,8 +312,8 @@ def test_rows_are_compared_with_the_best_seed_by_seed(known):
     he, zeros, huge = known.rows()
     assert [row.effect for row in (he, zeros, huge)] == ["best", "worse", "worse"]
     assert known.reference == HE and he.against_best == 0
-    expected = paired(
-        np.float32([0.5] * 3), np.float32([0.9, 0.95, 0.85]), higher_is_better=True
+    expected = statistics.against_one(
+        [0.5], np.float32([0.9, 0.95, 0.85]), higher_is_better=True
     )
     assert (zeros.against_best, zeros.against_best_low) == expected[:2]
     assert zeros.against_best_high == expected.high
@@ -321,7 +322,12 @@ def test_rows_are_compared_with_the_best_seed_by_seed(known):
 
 def test_losses_are_compared_with_divergence_as_the_worst(known):
     effects = [found["loss"] for found in known.against_best()]
-    assert effects[HUGE] == (INF, INF, INF, "worse")  # though all but one are finite
+    assert effects[HUGE][:4] == (
+        INF,
+        INF,
+        INF,
+        "worse",
+    )  # though all but one are finite
     assert effects[ZEROS].verdict == "worse"
     assert effects[ZEROS].difference == pytest.approx(0.69 - 0.4 / 3)
     assert known.rows()[HUGE].final_loss == 9  # means are of what was measured
@@ -333,7 +339,7 @@ def test_the_best_is_chosen_by_median_loss_not_by_test_score(result):
     found = made_up(result, np.repeat(loss, 2, axis=2), np.repeat(test, 2, axis=2))
     assert found.reference == 0
     assert [row.effect for row in found.rows()] == ["best", "better"]
-    assert found.against_best()[1]["loss"].verdict == "no effect shown"
+    assert found.against_best()[1]["loss"].verdict == "cannot tell"
 
 
 def test_among_equal_medians_the_lowest_mean_is_the_best(result):
@@ -343,7 +349,7 @@ def test_among_equal_medians_the_lowest_mean_is_the_best(result):
 
 def test_nothing_is_best_where_everything_diverged(result):
     found = made_up(result, np.full((2, 3, 2), NAN), np.zeros((2, 3, 2)))
-    assert [row.effect for row in found.rows()] == ["no effect shown"] * 2
+    assert [row.effect for row in found.rows()] == ["cannot tell"] * 2
     assert all(math.isnan(row.rates_that_train) for row in found.rows())
 
 
@@ -361,10 +367,10 @@ def test_a_diverged_seed_is_in_the_mean(result):
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_few_seeds_show_no_effect(result, seeds):
+def test_few_seeds_cannot_tell(result, seeds):
     found = made_up(result, np.array(LOSS)[:, :seeds], np.array(TEST)[:, :seeds])
     he, zeros, _ = found.rows()
-    assert zeros.effect == "no effect shown"
+    assert zeros.effect == "cannot tell"
     assert math.isnan(he.test_error) == math.isnan(he.test_low) == (seeds == 1)
 
 
@@ -391,7 +397,7 @@ def test_regression_scores_that_are_lost_are_the_worst(result):
     *_, huge = found.rows()
     assert math.isnan(huge.test_mean) and math.isnan(huge.test_low)
     assert huge.effect == "worse" and huge.against_best == -INF
-    assert cells(found, huge)[6:8] == ["–", "worse by ∞"]
+    assert cells(found, huge)[6:8] == ["–", "does not train"]
     json.loads(found.to_json())
 
 
@@ -402,8 +408,8 @@ def test_cells_of_the_table_say_what_was_shown(known):
     he, zeros, _ = (cells(known, row) for row in known.rows())
     # Three seeds at 0.05 about 0.9: 0.05 times 2.689 is 13.4 %, and no more than all.
     assert he[6] == "90.0 [76.6,\N{NO-BREAK SPACE}100.0]"
-    assert zeros[6] == "50.0 [50.0,\N{NO-BREAK SPACE}50.0]"
-    assert [he[7], zeros[7]] == ["best", "worse by 40.0"]
+    assert zeros[6] == "50.0 (1 distinct run)"
+    assert [he[7], zeros[7]] == ["best", "does not train"]
     assert [he[8], zeros[8]] == ["1.0 (2/2)", "– (0/2)"]
 
 
@@ -423,11 +429,15 @@ def test_the_table_fits_and_says_what_it_leaves_out(known, width, out):
     assert heads.isdisjoint(LAST[:out]) and heads.issuperset(LAST[out:])
     _, _, said = " ".join(text.split()).partition("left out, for want of room: ")
     assert all(word in said for word in LAST[:out]) and bool(said) == bool(out)
-    assert "[50.0,\N{NO-BREAK SPACE}50.0]" in text  # no interval is broken
+    assert "[76.6,\N{NO-BREAK SPACE}100.0]" in text  # no interval is broken
 
 
 def test_markdown_parses_back(known):
-    *lines, blank, about = markdown(known).splitlines()
+    answer, empty, *lines, blank, about = markdown(known).splitlines()
+    assert answer == (
+        "`he_normal()` alone trains; `zeros()` and `normal(stddev=10000.0)` do not train."
+    )
+    assert empty == ""
     table_of = [
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines
     ]
@@ -479,7 +489,10 @@ def test_compare_prints_the_format_and_nothing_else(words, capsys, form):
         return
     assert "Computed in" not in out and "Add --out" not in out and not err.strip()
     if form == "md":
-        assert out.startswith("| initializer | ") and f"| `{spec}` |" in out
+        answer, empty, heads, *_ = out.splitlines()
+        assert answer in (f"`{spec}` trains.", f"`{spec}` does not train.")
+        assert not empty
+        assert heads.startswith("| initializer | ") and f"| `{spec}` |" in out
     elif form == "json":
         assert json.loads(out)["table"][0]["initializer"] == spec
     else:

@@ -1,34 +1,34 @@
 """`Comparison`: what a run measured, as rows, as a dictionary and as files."""
 
-import csv
-import io
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxinit._number import plain
+from jaxinit.lab import results
+from jaxinit.lab.answer import answer
 from jaxinit.lab.data import Task
-from jaxinit.lab.environment import device, versions
 from jaxinit.lab.grid import Scores, Signals
 from jaxinit.lab.health import Health
 from jaxinit.lab.probe import Probe
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.statistics import (
+    LEARNT,
     Effect,
     Sensitivity,
+    against_one,
     interval,
     median,
     paired,
     sensitivity,
 )
 from jaxinit.model import named
-
-_BINS = 60
+from jaxinit.signal._table import plural
 
 
 class Seconds(NamedTuple):
@@ -39,9 +39,12 @@ class Seconds(NamedTuple):
     evaluate: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """The results of a run.
+
+    Printed, it is the answer in one sentence over the table; a notebook shows the same.
+    It is equal to itself only.
 
     Attributes:
       task: the data.
@@ -112,32 +115,96 @@ class Comparison:
         return found
 
     @property
-    def reference(self) -> int:
-        """Index of the table's best initializer.
+    def answer(self) -> str:
+        """What trains best, what the seeds cannot tell, and what does not train."""
+        return answer(self)
 
-        It has the lowest median of final training losses at its best learning rate,
-        then the lowest mean. The test scores have no part in the choice, so that they
-        can be compared with its own.
+    @cached_property
+    def distinct(self) -> np.ndarray:  # [initializers, seeds]
+        """Whether each seed's run differs from those of all seeds before it.
+
+        A seed changes the initial parameters and the masks of dropout, nothing else:
+        where both are equal, as for an initializer without randomness, several seeds
+        are one run, shown several times. A model of the user's may draw in training
+        what the settings do not say, so that there the curves must be equal, too.
+        """
+        s = self.settings
+        leaves = jax.tree.leaves(self.initial)
+        if s.dropout or ":" in s.model:
+            leaves.append(self.curves)
+
+        found = np.zeros((len(s.initializers), s.seeds), bool)
+        for init, new in enumerate(found):
+            seen = set()
+            for seed in range(s.seeds):
+                run = tuple(leaf[init, seed].tobytes() for leaf in leaves)
+                new[seed] = run not in seen
+                seen.add(run)
+        return found
+
+    @property
+    def trained(self) -> np.ndarray:  # [initializers]
+        """How many distinct runs of each initializer learnt anything.
+
+        They end below 99 % of the loss of chance and did not diverge, at the best
+        learning rate, or where none does, at the rate with most such runs.
+        """
+        bar = LEARNT * self.task.chance
+        learnt = (self.ranked_loss <= bar) & self.distinct[..., None]
+        count = learnt.sum(axis=1)  # [initializers, learning rates]
+        at_best = count[np.arange(len(count)), self.best]
+        found: np.ndarray = np.where(at_best, at_best, count.max(axis=1))
+        return found
+
+    @property
+    def ranking(self) -> list[int]:
+        """Indices of the initializers, best to worst; those that do not train last.
+
+        By the median of final training losses at the best learning rate, then by the
+        mean. The test scores have no part in it, so that they can be compared with
+        those of the first.
         """
         loss = self.at_best(self.ranked_loss)
-        return int(np.lexsort((loss.mean(axis=1), median(loss[..., None])[:, 0]))[0])
+        keys = loss.mean(axis=1), median(loss[..., None])[:, 0], self.trained == 0
+        return [int(i) for i in np.lexsort(keys)]
+
+    @property
+    def reference(self) -> int:
+        """Index of the table's best initializer, the first of the ranking."""
+        return self.ranking[0]
+
+    def effect(self, name: str, index: int, reference: int) -> Effect:
+        """Compares two initializers by their indices, each at its best learning rate.
+
+        Each distinct run counts once. Where one of both has a single one, it is held
+        against the spread of the other's, as `jaxinit.lab.statistics.against_one` does.
+
+        Args:
+          name: "test", the test score, or "loss", the final training loss, which is
+            infinite where a cell has diverged.
+          index: of the one initializer.
+          reference: of the other.
+        """
+        higher = name == "test"
+        values = self.at_best(self.scores.test if higher else self.ranked_loss)
+        ours, theirs = self.distinct[index], self.distinct[reference]
+        if 1 in (ours.sum(), theirs.sum()):
+            found = values[index][ours], values[reference][theirs]
+            return against_one(*found, higher_is_better=higher)
+        both = ours & theirs
+        found = values[index][both], values[reference][both]
+        return paired(*found, higher_is_better=higher)
 
     def against_best(self) -> list[dict[str, Effect]]:
         """Compares each initializer with the table's best, seed by seed.
 
         Returns:
-          For each initializer the effects on "test", the test score, and on "loss", the
-          final training loss, which is infinite where a cell has diverged.
+          For each initializer its `effect` on "test" and on "loss".
         """
-        loss = self.at_best(self.ranked_loss)
-        test = self.at_best(self.scores.test)
         best = self.reference
         return [
-            {
-                "test": paired(test[i], test[best], higher_is_better=True),
-                "loss": paired(loss[i], loss[best], higher_is_better=False),
-            }
-            for i in range(len(loss))
+            {name: self.effect(name, i, best) for name in ("test", "loss")}
+            for i in range(len(self.settings.initializers))
         ]
 
     def rates(self) -> list[Sensitivity]:
@@ -175,31 +242,36 @@ class Comparison:
         first = self.at_best(self.first_steps())
         forward, gradient = self.signals or (None, None)
         effects, rates, reference = self.against_best(), self.rates(), self.reference
-        lost = self.at_best(self.diverged)[reference].all()  # no cell is any good
+        trained, distinct = self.trained, self.distinct
         lowest = 0.0 if self.task.kind == "classification" else -math.inf
         rows = []
         for i, init in enumerate(self.settings.initializers):
             steps = float(np.median(first[i]))
-            score, against = interval(test[i]), effects[i]["test"]
+            once, against = distinct[i], effects[i]["test"]
+            score = interval(test[i][once])
+            best = i == reference and trained[i] > 0
             row = Row(
                 initializer=repr(init),
                 learning_rate=self.settings.learning_rates[self.best[i]],
                 forward_ratio=_ratio(forward, i, -1, 0),
                 gradient_ratio=_ratio(gradient, i, 0, -1),
                 steps_to_target=steps if math.isfinite(steps) else None,
-                final_loss=float(loss[i].mean()),
+                final_loss=float(loss[i][once].mean()),
                 test_mean=score.mean,
-                test_stddev=_stddev(test[i]),
+                test_stddev=_stddev(test[i][once]),
                 test_error=score.error,
                 test_low=float(np.maximum(score.low, lowest)),  # keeps nan
                 test_high=float(np.minimum(score.high, 1)),
                 against_best=against.difference,
                 against_best_low=against.low,
                 against_best_high=against.high,
-                effect="best" if i == reference and not lost else against.verdict,
+                effect="best" if best else against.verdict,
                 rates_that_train=rates[i].decades,
                 share_that_trains=rates[i].share,
                 diverged=float(self.diverged[i].mean()),
+                distinct_runs=int(once.sum()),
+                trained=int(trained[i]),
+                seeds_needed=against.seeds_needed,
             )
             rows.append(row)
         return rows
@@ -244,72 +316,12 @@ class Comparison:
         split = _layers if self.settings.model == "mlp" else _leaves
         return split(before, name), split(after, name)
 
-    def _probes(self, index: int) -> dict[str, Any]:
-        """Returns what an initializer's probes measured at its best learning rate.
-
-        # lists of [seeds, moments, layers]
-        """
-        forward, gradient, update = (a[index, :, self.best[index]] for a in self.probes)
-        found = {"update_to_weight": update.tolist()}
-        if self.signals is not None:
-            signals = {"forward_stddev": forward, "gradient_stddev": gradient}
-            found = {k: array.tolist() for k, array in signals.items()} | found
-        return found
-
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON types.
 
         What is not finite is None.
         """
-        s = self.settings
-        effects, rates = self.against_best(), self.rates()
-        health = self.health if isinstance(self.health, list) else None
-        initializers = []
-        for i, init in enumerate(s.initializers):
-            curves = [curve.tolist() for by_rate in self.curves[i] for curve in by_rate]
-            cells = [
-                {**cell, "loss": curve}
-                for cell, curve in zip(self.cells(i), curves, strict=True)
-            ]
-            before, after = self.kernels(i)
-            entry = {
-                "initializer": repr(init),
-                "forward_stddev": self.signals and self.signals.forward[i].tolist(),
-                "gradient_stddev": self.signals and self.signals.gradient[i].tolist(),
-                "weights_before": _histogram(before),
-                "weights_after": _histogram(after),
-                "against_best": {k: e._asdict() for k, e in effects[i].items()},
-                "rates_that_train": rates[i]._asdict(),
-                "probes": self._probes(i),
-                "health": None if health is None else health[i].to_dict(),
-                "cells": cells,
-            }
-            initializers.append(entry)
-        task = self.task
-        found = {
-            "table": [row._asdict() for row in self.rows()],
-            "task": {
-                "name": task.name,
-                "kind": task.kind,
-                "train_rows": len(task.x_train),
-                "validation_rows": 0 if task.x_valid is None else len(task.x_valid),
-                "test_rows": len(task.x_test),
-                "features": task.x_train.shape[1],
-                "outputs": task.outputs,
-                "chance_loss": task.chance,
-            },
-            "settings": {**vars(s), "initializers": [repr(i) for i in s.initializers]},
-            "interrupted": self.interrupted,
-            "steps_done": self.steps_done,
-            "block_end_steps": self.steps.tolist(),
-            "probe_steps": self.probe_steps.tolist(),
-            "seconds": self.seconds._asdict(),
-            "versions": versions(),
-            "device": device(s.device),
-            "initializers": initializers,
-        }
-        readable: dict[str, Any] = plain(found)
-        return readable
+        return results.to_dict(self)
 
     def to_json(self) -> str:
         """Returns `to_dict` as JSON text."""
@@ -320,18 +332,30 @@ class Comparison:
 
         Numbers are written in full; what is not finite is nan, inf or -inf.
         """
-        text = io.StringIO()
-        names = ["initializer", *self.cells(0)[0]]
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        for i, init in enumerate(self.settings.initializers):
-            writer.writerows({"initializer": repr(init), **c} for c in self.cells(i))
-        return text.getvalue()
+        return results.to_csv(self)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
+        rates = plural(len(s.learning_rates), "learning rate")
+        steps = plural(self.steps_done, "step")
+        return f"Comparison({' × '.join((*cells, rates))}, {steps} on {self.task.name})"
+
+    def __str__(self) -> str:
+        from jaxinit.lab.table import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from jaxinit.lab.table import html
+
+        return html(self)
 
 
 def _stddev(values: np.ndarray) -> float:
-    """Computes the standard deviation; nan where a value is not finite."""
-    return float(values.std()) if np.isfinite(values).all() else math.nan
+    """Computes the standard deviation; nan of one value, or where one is not finite."""
+    many = len(values) > 1 and np.isfinite(values).all()
+    return float(values.std()) if many else math.nan
 
 
 def _ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:
@@ -362,19 +386,3 @@ def _leaves(params: Any, name: str) -> list[np.ndarray]:
     """Takes one cell's parameters of a name in the order of the tree."""
     leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
     return [np.asarray(x) for last, x in leaves if last == name]
-
-
-def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
-    """Counts the finite entries of all kernels in bins of equal width."""
-    entries = np.concatenate([np.zeros(0), *(kernel.ravel() for kernel in kernels)])
-    finite = entries[np.isfinite(entries)].astype(float)
-    counts, edges = np.zeros(0), np.zeros(0)
-    if finite.size and finite.min() == finite.max():  # too narrow a range for bins
-        counts, edges = np.array([finite.size]), finite[[0, 0]]
-    elif finite.size:
-        counts, edges = np.histogram(finite, _BINS)
-    return {
-        "counts": counts.tolist(),
-        "edges": edges.tolist(),
-        "not_finite": int(entries.size - finite.size),
-    }

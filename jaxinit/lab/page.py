@@ -7,13 +7,15 @@ import jinja2
 from markupsafe import Markup
 
 from jaxinit._panels import COLOURS
+from jaxinit.lab.answer import answer
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.environment import device, versions
 from jaxinit.lab.health import ROWS, SEEDS
 from jaxinit.lab.plots import available
 from jaxinit.lab.row import Row
+from jaxinit.lab.statistics import INTERVAL
 from jaxinit.lab.svg import svg
-from jaxinit.lab.table import caption, cells, chance, columns, header
+from jaxinit.lab.table import caption, cells, chance, columns, header, ranked
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
@@ -34,17 +36,21 @@ def page(comparison: Comparison, command: str) -> str:
     )
     settings, task = comparison.settings, comparison.task
     specs = [repr(init) for init in settings.initializers]
-    rows, seen = comparison.rows(), columns(comparison)
+    seen = columns(comparison)
     health = comparison.health
     return environment.get_template("page.html").render(
         title="What the initializer does to training",
+        answer=answer(comparison),
         facts=_facts(comparison),
         header=[header(comparison)[c] for c in seen],
         rows=[
-            [(texts[c], keys[c]) for c in seen]
-            for row in rows
+            (index, row.trained, [(texts[c], keys[c]) for c in seen])
+            for index, row in ranked(comparison)
             for texts, keys in [(cells(comparison, row), _keys(row))]
         ],
+        interval=INTERVAL,
+        copies=not comparison.distinct.all(),
+        dropout=settings.dropout > 0,
         signals=comparison.signals is not None,
         specs=specs,
         colours=len(COLOURS),

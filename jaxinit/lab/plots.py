@@ -124,12 +124,17 @@ def _absent(axis: Axes, values: np.ndarray) -> None:
         note(axis, "zero" if (values == 0).any() else why, 0.5)
 
 
-def _mean_and_interval(values: np.ndarray) -> np.ndarray:
-    """Computes mean, low and high over seeds. # [seeds, ...] -> [3, ...]."""
-    flat = values.reshape(len(values), -1).astype(float)
-    each = [interval(column) for column in flat.T]
-    found = np.array([(one.mean, one.low, one.high) for one in each]).reshape(-1, 3)
-    return found.T.reshape(3, *values.shape[1:])
+def _means_and_intervals(comparison: Comparison, values: np.ndarray) -> np.ndarray:
+    """Computes mean, low and high over distinct runs; one run has no interval.
+
+    # [initializers, seeds, ...] -> [initializers, 3, ...]
+    """
+    found = []
+    for by_seed, once in zip(values, comparison.distinct, strict=True):
+        columns = by_seed[once].reshape(once.sum(), -1).astype(float).T
+        each = [(one.mean, one.low, one.high) for one in map(interval, columns)]
+        found.append(np.reshape(each, (-1, 3)).T.reshape(3, *by_seed.shape[1:]))
+    return np.stack(found)
 
 
 def _losses_scale(comparison: Comparison, losses: np.ndarray) -> tuple[float, float]:
@@ -142,7 +147,7 @@ def _losses_scale(comparison: Comparison, losses: np.ndarray) -> tuple[float, fl
 def _loss(comparison: Comparison) -> Panel:
     steps, chance = comparison.steps, comparison.task.chance
     curves = comparison.at_best(comparison.curves)
-    found = np.stack([_mean_and_interval(by_seed) for by_seed in curves])
+    found = _means_and_intervals(comparison, curves)
     limits = _losses_scale(comparison, found[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
@@ -186,7 +191,7 @@ def _sensitivity(comparison: Comparison) -> Panel:
     rates = np.array(comparison.settings.learning_rates)
     order = np.argsort(rates)
     rates, losses = rates[order], comparison.ranked_loss[..., order]
-    found = np.stack([_mean_and_interval(by_seed) for by_seed in losses])
+    found = _means_and_intervals(comparison, losses)
     limits = _losses_scale(comparison, found[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
@@ -318,9 +323,9 @@ _MOMENTS = (
 _PLOTS = {
     "loss": Plot(
         "Training loss at the best learning rate",
-        "Mean over seeds, and the 95 % interval of that mean as a band. Grey: the "
-        "other initializers. A curve that stays on the dotted line has learnt nothing "
-        "but the frequencies of the classes, or the mean of the targets.",
+        "Mean over seeds, and its 95 % bootstrap interval as a band; a single distinct "
+        "run has none. Grey: the other initializers. A curve on the dotted line has "
+        "learnt nothing but the frequencies of classes, or the mean of the targets.",
         _loss,
     ),
     "loss_by_rate": Plot(
@@ -331,8 +336,8 @@ _PLOTS = {
     "sensitivity": Plot(
         "Learning-rate sensitivity",
         "Final training loss against the learning rate: mean over seeds, and its 95 % "
-        "interval as a bar. A cross marks a rate at which a seed or more diverged; "
-        "then there is no mean. Dotted: chance.",
+        "bootstrap interval as a bar. A cross marks a rate at which a seed or more "
+        "diverged; then there is no mean. Dotted: chance.",
         _sensitivity,
     ),
     "signals": Plot(

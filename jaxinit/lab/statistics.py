@@ -6,6 +6,8 @@ over all seeds and stay not finite where one is not; medians, ranks and differen
 what is not a number for the worst there is.
 """
 
+import bisect
+import functools
 import math
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
@@ -15,12 +17,19 @@ import numpy as np
 from jaxinit import _check as check
 
 LEVEL = 0.95  # of every interval
+INTERVAL = (
+    f"{100 * LEVEL:g} % bootstrap interval of the mean over seeds: percentiles, "
+    "widened for few seeds by Student's t"
+)
 LEAST_SEEDS = 3  # that can show an effect
+MOST_SEEDS = 1000  # that `Effect.seeds_needed` counts up to
+LEARNT = 0.99  # a loss above this share of chance is chance and rounding
 _RESAMPLES = 10_000
 _SEED = 0  # of the bootstrap: no seed of a comparison changes it
-_LEARNT = 0.99  # a best loss above this share of chance is chance and rounding
 
-Verdict = Literal["better", "worse", "no effect shown"]
+_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+
+Verdict = Literal["better", "worse", "cannot tell"]
 
 
 class Interval(NamedTuple):
@@ -40,20 +49,25 @@ class Interval(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A paired comparison on equal seeds.
+    """A comparison of two initializers.
 
     Attributes:
       difference: mean over seeds of the differences.
       low: lower end of its interval.
       high: upper end.
       verdict: "better" or "worse" where the interval excludes 0 and there are 3 seeds
-        or more, otherwise "no effect shown", which is not "equal".
+        or more, otherwise "cannot tell", which is not "equal".
+      seeds_needed: where it cannot be told, the least number of seeds whose interval
+        would exclude 0 if mean and standard deviation of the differences stayed as they
+        are; inf if 1000 would not do; nan if fewer than two seeds, or one that
+        diverged, leave the standard deviation unknown.
     """
 
     difference: float
     low: float
     high: float
     verdict: Verdict
+    seeds_needed: float
 
 
 class Sensitivity(NamedTuple):
@@ -118,9 +132,8 @@ def interval(values: Any) -> Interval:
     distances = array - array[0]
     centre = distances.mean()
     error = distances.std(ddof=1) / math.sqrt(n)
-    generator = np.random.default_rng(_SEED)
-    counts = generator.multinomial(n, np.full(n, 1 / n), _RESAMPLES)
-    ends = np.quantile(counts @ distances / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    means = _resamples(n) @ distances / n
+    ends = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     low, high = centre + _widening(n) * (ends - centre)
     mean, low, high = (float(array[0] + end) for end in (centre, low, high))
     return Interval(mean, float(error), low, high)
@@ -139,7 +152,7 @@ def paired(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
       minus infinity for scores and infinity for losses; two equal infinities differ by
       0. Where all differences are the same infinity, so are the mean and both ends, and
       the verdict follows; where only some are infinite there is no interval (nan) and
-      no effect is shown.
+      the seeds cannot tell.
 
     Raises:
       ValueError: if there is no value, or not one for each seed of the other.
@@ -158,20 +171,103 @@ def paired(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
             raise check.Unfit(rule, reference=theirs)
     except check.Unfit as error:
         raise error.at("paired") from None
+    differences = _differences(ours, theirs, higher_is_better)
+    return _effect(differences, interval(differences), higher_is_better)
+
+
+def against_one(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
+    """Compares several runs of one initializer with the only run of another.
+
+    An initializer without randomness has one run, whatever the seeds. It is no mean, so
+    it is taken for one more draw from a law as wide as that of the other's n runs: the
+    interval is the mean difference ± t s sqrt(1 + 1 / n), where s is the standard
+    deviation of the n runs and t the 97.5 % point of Student's t with n - 1 degrees of
+    freedom. No number of seeds makes it narrower than s itself allows.
+
+    Args:
+      values: a number for each run.
+      reference: those of the other initializer; one of the two has one number only.
+      higher_is_better: True for scores, False for losses.
+
+    Returns:
+      The mean difference, its interval and the verdict, as in `paired`.
+
+    Raises:
+      ValueError: if neither has one number only.
+      TypeError: if they are not real numbers.
+
+    Example:
+      >>> from jaxinit.lab.statistics import against_one
+      >>> against_one([0.91, 0.93, 0.92], [0.94], higher_is_better=True).verdict
+      'cannot tell'
+
+    References:
+      Crawford, Howell. Comparing an Individual's Test Score Against Norms Derived from
+        Small Samples. The Clinical Neuropsychologist 12. 1998.
+        https://doi.org/10.1076/clin.12.4.482.7241
+    """
+    try:
+        check.boolean(higher_is_better=higher_is_better)
+        ours, theirs = _by_seed(values=values), _by_seed(reference=reference)
+        if min(len(ours), len(theirs)) > 1:
+            rule = "values or reference must be of one run. For more, use paired."
+            raise check.Unfit(rule, reference=theirs)
+    except check.Unfit as error:
+        raise error.at("against_one") from None
+    differences = _differences(ours, theirs, higher_is_better)
+    of_mean, n = interval(differences), len(differences)
+    half = _half(n, of_mean.error * math.sqrt(n), one=True)
+    ends = {"low": of_mean.mean - half, "high": of_mean.mean + half}
+    return _effect(differences, of_mean._replace(**ends), higher_is_better, one=True)
+
+
+def _differences(
+    ours: np.ndarray, theirs: np.ndarray, higher_is_better: bool
+) -> np.ndarray:
+    """Subtracts; NaN is the worst there is, and equal infinities differ by 0."""
     worst = -math.inf if higher_is_better else math.inf
     ours, theirs = (np.where(np.isnan(a), worst, a) for a in (ours, theirs))
     with np.errstate(invalid="ignore"):
-        differences = np.where(ours == theirs, 0, ours - theirs)
+        return np.where(ours == theirs, 0, ours - theirs)
+
+
+def _effect(
+    differences: np.ndarray, seen: Interval, higher_is_better: bool, one: bool = False
+) -> Effect:
+    """Judges differences by the interval of their mean."""
     first = float(differences[0])
     if math.isinf(first) and (differences == first).all():
-        difference = low = high = first
-    else:
-        difference, _, low, high = interval(differences)
-    shown = len(differences) >= LEAST_SEEDS and (low > 0 or high < 0)
-    verdict: Verdict = "no effect shown"
-    if shown:
-        verdict = "better" if (low > 0) == higher_is_better else "worse"
-    return Effect(difference, low, high, verdict)
+        seen = Interval(first, math.nan, first, first)
+    difference, error, low, high = seen
+    n = len(differences)
+    if n < LEAST_SEEDS or not (low > 0 or high < 0):
+        needed = _seeds_needed(n, difference, error * math.sqrt(n), one)
+        return Effect(difference, low, high, "cannot tell", needed)
+    verdict: Verdict = "better" if (low > 0) == higher_is_better else "worse"
+    return Effect(difference, low, high, verdict, math.nan)
+
+
+def _seeds_needed(n: int, difference: float, stddev: float, one: bool) -> float:
+    """Finds how many seeds would show a difference, as `Effect` says it."""
+    if not math.isfinite(stddev):
+        return math.nan
+    more = range(max(n + 1, LEAST_SEEDS), MOST_SEEDS + 1)
+
+    def shows(seeds: int) -> bool:  # the more, the sooner
+        return _half(seeds, stddev, one) < abs(difference)
+
+    place = bisect.bisect_left(more, True, key=shows)
+    return more[place] if place < len(more) else math.inf
+
+
+def _half(n: int, stddev: float, one: bool) -> float:
+    """Computes half the width of the interval of a mean difference of n seeds.
+
+    One: the difference of the mean from one run, which has an error of its own.
+    """
+    if n < 2:
+        return math.nan
+    return _student(_Z, n - 1) * stddev * math.sqrt(one + 1 / n)
 
 
 def sensitivity(
@@ -212,7 +308,7 @@ def sensitivity(
         raise check.Unfit(rule, losses=array).at("sensitivity")
     medians = median(array)
     trains = medians <= (best + chance) / 2
-    if not best <= _LEARNT * chance:
+    if not best <= LEARNT * chance:
         trains[:] = False
     if not trains.any():
         return Sensitivity(tuple(trains.tolist()), math.nan, 0.0)
@@ -244,10 +340,17 @@ def _by_seed(**argument: Any) -> np.ndarray:  # [seeds]
     return array.astype(np.float64)
 
 
+@functools.lru_cache(maxsize=4)
+def _resamples(n: int) -> np.ndarray:  # [resamples, n]
+    """Draws how often each of n values is in each resample."""
+    generator = np.random.default_rng(_SEED)
+    drawn: np.ndarray = generator.multinomial(n, np.full(n, 1 / n), _RESAMPLES)
+    return drawn
+
+
 def _widening(n: int) -> float:
     """Computes sqrt(n / (n - 1)) t / z, the factor that few seeds ask for."""
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    return math.sqrt(n / (n - 1)) * _student(z, n - 1) / z
+    return math.sqrt(n / (n - 1)) * _student(_Z, n - 1) / _Z
 
 
 def _student(z: float, freedom: int) -> float:

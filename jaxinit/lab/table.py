@@ -1,19 +1,29 @@
-"""The table of a comparison: the same cells for terminal, page and Markdown."""
+"""The table of a comparison: the same cells for terminal, page, notebook and Markdown.
+
+The answer comes first, the best initializer next, and what does not train last.
+"""
 
 import math
 import textwrap
+from html import escape
 
 from rich.table import Table
+from rich.text import Text
 
+from jaxinit._columns import lines
 from jaxinit._number import number
+from jaxinit.lab.answer import answer
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.losses import DEFAULTS, fitting, read_loss
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
-from jaxinit.lab.statistics import LEAST_SEEDS, LEVEL
+from jaxinit.lab.statistics import INTERVAL, LEAST_SEEDS
+from jaxinit.signal._table import plural
 
+MINUS = "\N{MINUS SIGN}"
 WIDTH = 160  # columns of text for a reader who does not say
 _NARROW, _WIDE = 16, 34  # of the first column, where it folds
+_LINES = 3  # that a cell wraps to
 _FRAME = 3  # columns of text that a border and its padding take
 _SIGNALS = (2, 3)  # columns that only the perceptron has
 _SPARE = (3, 2, 4, 8, 1, 5)  # what a narrow terminal does without, first to last
@@ -42,6 +52,12 @@ def columns(comparison: Comparison) -> list[int]:
     return [c for c in count if comparison.signals or c not in _SIGNALS]
 
 
+def ranked(comparison: Comparison) -> list[tuple[int, Row]]:
+    """Returns the rows as the table has them, best to worst, each with its index."""
+    rows = comparison.rows()
+    return [(index, rows[index]) for index in comparison.ranking]
+
+
 def cells(comparison: Comparison, row: Row) -> list[str]:
     """Returns a row as text."""
     accuracy = comparison.task.kind == "classification"
@@ -51,6 +67,8 @@ def cells(comparison: Comparison, row: Row) -> list[str]:
         low, high = factor * row.test_low, factor * row.test_high
         # A no-break space, so that the interval stays in one line.
         test += f" [{low:.{digits}f},\N{NO-BREAK SPACE}{high:.{digits}f}]"
+    if row.distinct_runs < comparison.settings.seeds:
+        test += f" ({plural(row.distinct_runs, 'distinct run')})"
     return [
         row.initializer,
         f"{row.learning_rate:g}",
@@ -59,19 +77,36 @@ def cells(comparison: Comparison, row: Row) -> list[str]:
         "–" if row.steps_to_target is None else f"{row.steps_to_target:g}",
         number(row.final_loss),
         test if math.isfinite(row.test_mean) else number(row.test_mean),
-        _against(row, factor, digits),
+        _against(comparison, row, factor, digits),
         _decades(row, len(comparison.settings.learning_rates)),
         f"{100 * row.diverged:.0f} %",
     ]
 
 
-def _against(row: Row, factor: float, digits: int) -> str:
-    """Returns the effect, and how large it is where there is one."""
-    if row.effect not in ("better", "worse"):
+def _against(comparison: Comparison, row: Row, factor: float, digits: int) -> str:
+    """Returns the effect, how large it is, and what it would take to show it."""
+    if not row.trained and comparison.steps_done:
+        return "does not train"
+    difference = factor * row.against_best
+    size = number(abs(difference))
+    if math.isfinite(difference):
+        size = f"{abs(difference):.{digits}f}"
+    if row.effect in ("better", "worse"):
+        return f"{row.effect} by {size}"
+    if row.effect == "best":
         return row.effect
-    size = factor * abs(row.against_best)
-    text = f"{size:.{digits}f}" if math.isfinite(size) else number(size)
-    return f"{row.effect} by {text}"
+    best = comparison.reference
+    runs = min(row.distinct_runs, int(comparison.distinct[best].sum()))
+    seeds = comparison.settings.seeds
+    few = plural(runs, "run") if runs < seeds else plural(seeds, "seed")
+    text = f"{few} cannot tell"
+    if not math.isfinite(difference) or not difference:
+        return text
+    text += f": {'+' if difference > 0 else MINUS}{size}"
+    if math.isnan(row.seeds_needed) or math.isinf(row.seeds_needed):
+        return text
+    text += f" would need {row.seeds_needed:g}"
+    return text if runs == seeds else f"{text} seeds"
 
 
 def _decades(row: Row, tried: int) -> str:
@@ -91,10 +126,9 @@ def caption(comparison: Comparison) -> str:
         f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
         f"{len(s.learning_rates)} learning rates; each row at its own best learning "
-        f"rate; chance: loss {chance(comparison)}; in brackets: {100 * LEVEL:g} % "
-        f"bootstrap interval of the mean over seeds; against best: test on equal "
-        f"seeds, an effect where {LEAST_SEEDS} or more seeds show one; decades of "
-        "learning rates that train (how many of those tried)"
+        f"rate; chance: loss {chance(comparison)}; in brackets: {INTERVAL}; against "
+        f"best: test on equal seeds, an effect where {LEAST_SEEDS} or more seeds show "
+        "one; decades of learning rates that train (how many of those tried)"
     )
 
 
@@ -129,21 +163,64 @@ def _network(s: Settings) -> str:
 def markdown(comparison: Comparison) -> str:
     """Returns the table and its caption in GitHub's Markdown."""
     heads, seen = header(comparison), columns(comparison)
-    lines = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
-    for row in comparison.rows():
+    rows = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
+    for _, row in ranked(comparison):
         first, *rest = cells(comparison, row)
-        lines.append([f"`{first}`", *rest])
-    lines = [[line[c] for c in seen] for line in lines]
-    text = [
-        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |"
-        for line in lines
-    ]
-    about = " ".join(caption(comparison).split())
-    return "\n".join([*text, "", about]) + "\n"
+        rows.append([_code(first), *rest])
+    rows = [[row[c].replace("|", r"\|") for c in seen] for row in rows]
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    parts = [answer(comparison, _code), "", *body, "", caption(comparison)]
+    return "\n".join(parts) + "\n"
+
+
+def _code(spec: str) -> str:
+    """Returns a spec as Markdown writes code."""
+    return f"`{spec}`"
+
+
+def text(comparison: Comparison) -> str:
+    """Returns the answer and the table as plain text."""
+    heads, seen = header(comparison), columns(comparison)
+    rows = [cells(comparison, row) for _, row in ranked(comparison)]
+    body = lines([heads[c] for c in seen], [[r[c] for c in seen] for r in rows], {0})
+    return "\n".join([answer(comparison), "", *body])
+
+
+# Text has the notebook's own colour.
+_STYLE = """
+.jaxinit-comparison { font-variant-numeric: tabular-nums; overflow-x: auto; }
+.jaxinit-comparison table { border-collapse: collapse; }
+.jaxinit-comparison th, .jaxinit-comparison td {
+  border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right; }
+.jaxinit-comparison td:first-child { font-family: ui-monospace, monospace; }
+.jaxinit-comparison :is(td, th):first-child { text-align: left; }
+.jaxinit-comparison .fails { opacity: .65; }
+.jaxinit-comparison .about { font-size: .85em; max-width: 60em; }
+"""
+
+
+def html(comparison: Comparison) -> str:
+    """Returns the answer and the table for a notebook: no scripts, light and dark."""
+    heads, seen = header(comparison), columns(comparison)
+
+    def line(tag: str, texts: list[str]) -> str:
+        return "".join(f"<{tag}>{escape(texts[c])}</{tag}>" for c in seen)
+
+    body = "".join(
+        f'<tr class="{"" if row.trained else "fails"}">'
+        f"{line('td', cells(comparison, row))}</tr>"
+        for _, row in ranked(comparison)
+    )
+    return (
+        f'<div class="jaxinit-comparison"><style>{_STYLE}</style>'
+        f"<p><strong>{escape(answer(comparison))}</strong></p>"
+        f"<table><thead><tr>{line('th', heads)}</tr></thead><tbody>{body}</tbody>"
+        f'</table><p class="about">{escape(caption(comparison))}</p></div>'
+    )
 
 
 def table(comparison: Comparison, width: int = WIDTH) -> Table:
-    """Returns the table for a terminal.
+    """Returns the table for a terminal, under the answer.
 
     Args:
       comparison: what `compare` returned.
@@ -151,11 +228,13 @@ def table(comparison: Comparison, width: int = WIDTH) -> Table:
         wraps cells, then leaves out the gradient, the signal, the steps, the decades,
         the learning rate and the training loss, in this order; its caption says so.
     """
-    rows = [cells(comparison, row) for row in comparison.rows()]
+    rows = [cells(comparison, row) for _, row in ranked(comparison)]
     heads, about = header(comparison), caption(comparison)
     texts = list(zip(heads, *rows, strict=True))
     wide = [max(map(len, text[1:])) for text in texts]
-    sizes = [max(len(w) for cell in text for w in cell.split(" ")) for text in texts]
+    words = [max(len(w) for cell in text for w in cell.split(" ")) for text in texts]
+    least = [-(-size // _LINES) + 1 for size in wide]
+    sizes = [max(pair) for pair in zip(words, least, strict=True)]
     seen = columns(comparison)[1:]
     kept = list(seen)
 
@@ -173,15 +252,23 @@ def table(comparison: Comparison, width: int = WIDTH) -> Table:
     out = [heads[c] for c in seen if c not in kept]
     if out:
         about += f"; left out, for want of room: {', '.join(out)}"
-    found = Table(caption=about, caption_justify="left")
+    found = Table(
+        title=Text(answer(comparison), "bold not italic"),
+        title_justify="left",
+        caption=Text(about),
+        caption_justify="left",
+    )
     first = max(len(heads[0]), min(wide[0], room()))
     found.add_column(heads[0], overflow="fold", width=first)
 
-    def wrapped(text: str, column: int) -> str:
-        return "\n".join(textwrap.wrap(text, sizes[column])) or text
+    def wrapped(text: str, column: int) -> Text:
+        return Text("\n".join(textwrap.wrap(text, sizes[column])) or text)
 
     for c in kept:
         found.add_column(wrapped(heads[c], c), justify="right", no_wrap=True)
-    for row in rows:
-        found.add_row(row[0], *(wrapped(row[c], c) for c in kept))
+    trained = int((comparison.trained > 0).sum())
+    for place, row in enumerate(rows, 1):
+        style = "" if place <= trained else "dim"
+        line = Text(row[0]), *(wrapped(row[c], c) for c in kept)
+        found.add_row(*line, style=style, end_section=place == trained)
     return found
