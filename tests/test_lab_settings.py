@@ -80,7 +80,10 @@ def test_every_argument_is_tried():
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ({"width": 2**20}, r"compare\(width=1048576\): the weights of 3 cells take .* Gi"),
+        (
+            {"width": 2**20},
+            r"compare\(width=1048576\): the weights of 3 cells take .* Gi",
+        ),
         ({"seeds": 2**20, "width": 512}, r"compare\(seeds=1048576\): the weights of 3"),
         ({"steps": 2**27}, "steps times batch_size must be 268435456 rows or below"),
     ],
