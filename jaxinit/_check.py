@@ -169,6 +169,8 @@ def key(value: Any) -> jax.Array:
 def integer(**argument: Any) -> int:
     """Returns the argument as an integer."""
     ((name, value),) = argument.items()
+    if isinstance(value, bool):
+        raise Unfit(f"{name} must be an integer.", TypeError, **argument)
     try:
         return operator.index(value)
     except TypeError:

@@ -210,7 +210,7 @@ def test_a_full_disk_ends_a_run_with_one_line(words, tmp_path, capsys, monkeypat
     path = tmp_path / "checkpoint" / "3"
     said = f"jaxinit: cannot write {path}: No space left on device. When there is room"
     assert line == f"{said}, --resume goes on."
-    assert checkpoint._saves(tmp_path / "checkpoint") == [1, 2]
+    assert checkpoint.saves_in(tmp_path / "checkpoint") == [1, 2]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: raised(OSError(errno.ENOSPC, "Full")))
         assert main([*words, "--resume"]) == 2

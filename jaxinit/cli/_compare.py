@@ -1,6 +1,7 @@
 """``jaxinit compare``: what the initializer does to training."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jaxinit.cli._terminal import (
     checked,
     console,
     importable,
+    one_line_warnings,
     silenced,
     wide,
     writable,
@@ -107,7 +109,7 @@ def add(commands: Any) -> None:
     option(
         "--early-stopping",
         metavar="PATIENCE",
-        type=int,
+        type=_patience,
         default=0,
         help="stop a run after this many steps without a better loss on held-out "
         "training rows, and keep its best weights (default: train to the end)",
@@ -203,19 +205,41 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _patience(word: str) -> int:
+    """Reads a number of steps; 0 would not be the shortest patience, but none."""
+    steps = int(word)
+    if steps == 0:
+        rule = "must be 1 or above; leave it out to train every run to the end"
+        raise argparse.ArgumentTypeError(rule)
+    return steps
+
+
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
     try:
-        with silenced("absl"), wide(given.dtype == "float64"):  # absl: of orbax
-            return _run(given)
+        with (
+            silenced("absl"),  # of orbax
+            wide(given.dtype == "float64"),
+            one_line_warnings(),
+            contextlib.ExitStack() as stack,
+        ):
+            return _run(given, stack)
     except OSError as error:
-        if given.out is None or error.errno not in FULL:
+        full = error.errno in FULL
+        if given.out is None or not (full or _is_in(error.filename, given.out)):
             raise
-        said = f"{cannot_write(error)} When there is room, --resume goes on."
-        raise BadInput(said) from error
+        cure = "When there is room" if full else "When that is mended"
+        raise BadInput(f"{cannot_write(error)} {cure}, --resume goes on.") from error
 
 
-def _run(given: argparse.Namespace) -> int:
+def _is_in(file: Any, directory: Path) -> bool:
+    """Returns whether an error speaks of a file in a directory."""
+    if not isinstance(file, str):
+        return False
+    return Path(file).absolute().is_relative_to(directory.absolute())
+
+
+def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from jaxinit.cli._live import shown
     from jaxinit.lab import DEFAULT_INITIALIZERS, Settings, checkpoint
     from jaxinit.lab._compare import prepare, prepare_files, train
@@ -260,6 +284,7 @@ def _run(given: argparse.Namespace) -> int:
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:
+        stack.enter_context(saves)
         writable(given.out, make=True)
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."

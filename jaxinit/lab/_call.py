@@ -1,6 +1,7 @@
 """Calls as text: a name of a table with literal arguments. Nothing is evaluated."""
 
 import ast
+import cmath
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,9 @@ def read(
         check.choice(tuple(table), **{what: name})
     except check.Unfit as error:
         raise check.Unfit(str(error), **argument) from None
+    for each, value in found.items():
+        if isinstance(value, (float, complex)) and not cmath.isfinite(value):
+            raise check.Unfit(f"{each} must be finite.", **argument)
     known = list(inspect.signature(table[name]).parameters)[given:]
     for each in found:
         if each not in known:

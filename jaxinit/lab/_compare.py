@@ -14,10 +14,11 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
-from jaxinit.lab import checkpoint, interrupts, processes
+from jaxinit.lab import checkpoint, directory, interrupts, processes
 from jaxinit.lab.checkpoint import Checkpoint
 from jaxinit.lab.comparison import Comparison, Seconds
 from jaxinit.lab.data import Task, with_validation
+from jaxinit.lab.fitness import check_model, check_size
 from jaxinit.lab.grid import Grid, Scores, block_length
 from jaxinit.lab.health import health
 from jaxinit.lab.log import Log
@@ -156,6 +157,10 @@ def compare(
       >>> result.rows()[0].initializer
       'he_normal()'
     """
+    given: Any = progress
+    if given is not None and not callable(given):
+        rule = "progress must be a function of the steps done and of all steps."
+        raise check.Unfit(rule, TypeError, progress=given).at("compare")
     varied = (
         initializers,
         activation,
@@ -183,19 +188,20 @@ def compare(
         dtype=dtype,
         chunk=chunk,
     )
+    if out is not None:
+        from jaxinit.lab.files import write  # a missing plot library shows here
     saves, logs = prepare_files(
         out, log, found, settings, resume, overwrite, save_every
     )
-    if out is not None:
-        from jaxinit.lab.files import write  # a missing plot library shows here
-    result = train(found, settings, progress, saves, logs=logs)
-    if out is None or saves is None:
-        return result
-    if processes.first():
-        write(result, out)
-        if not result.interrupted:
-            checkpoint.remove(saves.directory)
-    processes.meet("the results are written")
+    with saves or contextlib.nullcontext():
+        result = train(found, settings, progress, saves, logs=logs)
+        if out is None or saves is None:
+            return result
+        if processes.first():
+            write(result, out)
+            if not result.interrupted:
+                checkpoint.remove(saves.directory)
+        processes.meet("the results are written")
     return result
 
 
@@ -211,7 +217,7 @@ def prepare(
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
-        if isinstance(initializers, str):
+        if not isinstance(initializers, (tuple, list)):
             rule = "initializers must be a sequence of specs. Put it in brackets."
             raise check.Unfit(rule, TypeError, initializers=initializers)
         for given in initializers:
@@ -221,7 +227,7 @@ def prepare(
         if not isinstance(data, (Task, str, Path, type(None))):
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-        layers = DEPTHS.get(model, 1) if depth is None else depth
+        layers = DEPTHS.get(str(model), 1) if depth is None else depth
         names = [field.name for field in dataclasses.fields(Settings)][3:]
         named = dict(zip(names, settings, strict=False)) | others
         targeted = named["target_loss"] is not None
@@ -231,14 +237,20 @@ def prepare(
         found = data if isinstance(data, Task) else task_of(task, data)
         found, checked = fitted(found, checked, targeted)
         built = model_of(found, checked)
+        if isinstance(built, Network) and ":" in checked.model:
+            check_model(built, found, checked.model)
     except check.Unfit as error:
         raise error.at("compare") from None
     key, x = jax.random.key(0), jnp.asarray(found.x_train[:1])
     for init in checked.initializers:  # each raises if it cannot take a kernel's shape
         if isinstance(built, MLP):
-            jax.eval_shape(built.clone(kernel_init=init).init, key, x)
+            drawn = jax.eval_shape(built.clone(kernel_init=init).init, key, x)
         else:
-            jax.eval_shape(built.drawn(init), key, x)
+            drawn = jax.eval_shape(built.drawn(init), key, x)
+    try:
+        check_size(drawn["params"], checked)
+    except check.Unfit as error:
+        raise error.at("compare") from None
     return found, checked
 
 
@@ -267,14 +279,14 @@ def fitted(task: Task, settings: Settings, targeted: bool) -> tuple[Task, Settin
 def prepare_files(
     out: Any, log: Any, task: Task, settings: Settings, *options: Any
 ) -> tuple[Checkpoint | None, Log | None]:
-    """Checks the directories, as `checkpoint.prepare` and `jaxinit.lab.log.prepare`."""
+    """Checks the directories, as `directory.prepare` and `jaxinit.lab.log.prepare`."""
     resume, overwrite, save_every = options
     try:
         logs = log_to(log, task, settings, resume, overwrite)
         if out is None and log is not None:
             overwrite = False  # is about the log
         options = resume, overwrite, save_every
-        return checkpoint.prepare(out, task, settings, *options), logs
+        return directory.prepare(out, task, settings, *options), logs
     except check.Unfit as error:
         raise error.at("compare") from None
 

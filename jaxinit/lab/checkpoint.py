@@ -3,7 +3,9 @@
 A save holds what the grid has trained: variables, optimizer state and losses, as orbax
 writes them: into a temporary directory that is renamed when all is there. Saves are
 named by the blocks done; the last two are kept. Beside them is a record, what the run
-was asked for: only the same run goes on from its saves.
+was asked for: only the same run goes on from its saves. A save has a digest of all that
+it holds and of the record: what has been damaged since, or is of another run, is taken
+for no save.
 
     DIR/checkpoint/run.json   the record
     DIR/checkpoint/12         the save after twelve blocks
@@ -18,7 +20,8 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -29,15 +32,13 @@ from jaxinit.lab import processes
 from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.data import Task
 from jaxinit.lab.environment import device, versions
-from jaxinit.lab.grid import Grid, block_length
+from jaxinit.lab.grid import Grid
+from jaxinit.lab.lock import Lock
 from jaxinit.lab.probe import Probe, apart, stacked
 from jaxinit.lab.rules import Rules
 from jaxinit.lab.settings import Settings
 
 _KEPT = 2  # saves; the older one serves if a crash has spoilt the newer one
-# Steps between saves if nothing else is asked for. A save of the default run is 95 MB
-# and takes 0.6 s, where 100 of its steps take 5 s (two cores).
-_STEPS_BETWEEN = 100
 # What the values of a run depend on beside settings and data.
 _PACKAGES = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy")
 _FLAGS = (
@@ -47,7 +48,7 @@ _FLAGS = (
     "jax_threefry_partitionable",
 )
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
-_AFRESH = "overwrite=True (--overwrite) starts anew"
+AFRESH = "overwrite=True (--overwrite) starts anew"
 
 
 class Unreadable(ValueError):
@@ -55,7 +56,7 @@ class Unreadable(ValueError):
 
 
 class Checkpoint:
-    """The saves of one run.
+    """The saves of one run; as a context, it ends with its lock on the directory.
 
     Attributes:
       directory: where the saves are.
@@ -64,15 +65,35 @@ class Checkpoint:
     """
 
     def __init__(
-        self, directory: Path, record: dict[str, Any], every: int, resumes: bool
+        self,
+        directory: Path,
+        record: dict[str, Any],
+        every: int,
+        resumes: bool,
+        lock: Lock | None,
     ):
-        """Is called by `prepare`; nothing is written yet."""
+        """Is called by `jaxinit.lab.directory.prepare`; nothing is written yet."""
+        self._lock = lock
         self.directory = directory.absolute()
         self.resumes = resumes
         self.seconds = 0.0
         self._record = record
         self._every = every
         self._since = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Lets another run write to the directory."""
+        if self._lock is not None:
+            self._lock.close()
 
     def begin(self, grid: Grid) -> None:
         """Gives the grid the state of the last readable save, or clears the place.
@@ -85,23 +106,26 @@ class Checkpoint:
         elif processes.first():
             remove(self.directory)
             self.directory.mkdir(parents=True)
-            text = json.dumps(self._record, indent=1)
+            text = json.dumps(
+                {**self._record, "digest": digest_of(self._record)}, indent=1
+            )
             write_bytes(self.directory / "run.json", text.encode())
         self._since = time.perf_counter()
 
     def _restore_last(self, grid: Grid) -> None:
-        saves = _saves(self.directory)
+        saves, failed = saves_in(self.directory), []
         for blocks in reversed(saves):
             path = self.directory / str(blocks)
             try:
                 self._restore(grid, path)
             except Exception as error:  # orbax raises many kinds for a broken file
-                said = f"cannot read the save {path} ({check.brief(error)})."
-                warnings.warn(said, stacklevel=4)
+                failed.append(f"cannot read the save {path} ({check.brief(error)})")
             else:
+                for said in failed:
+                    warnings.warn(f"{said}; the one before it is taken.", stacklevel=4)
                 self._keep([save for save in saves if save <= blocks])
                 return
-        rule = f"none of the saves can be read; {_AFRESH}."
+        rule = f"none of the saves can be read; {AFRESH}. The last one: {failed[0]}."
         raise Unreadable(
             str(check.Unfit(rule, out=str(self.directory.parent)).at("compare"))
         )
@@ -119,7 +143,7 @@ class Checkpoint:
         """
         from orbax.checkpoint.args import StandardSave
 
-        blocks, saves = len(grid.losses), _saves(self.directory)
+        blocks, saves = len(grid.losses), saves_in(self.directory)
         if blocks == 0 or blocks in saves:
             return
         self._keep(saves)  # an interrupted save is in the way of the same one
@@ -130,6 +154,7 @@ class Checkpoint:
             "seconds": np.array(self.seconds + time.perf_counter() - self._since),
         }
         path = self.directory / str(blocks)
+        found["digest"] = self._digest(path, found)
         try:
             checkpointer().save(path, args=StandardSave(found))
         except ValueError as error:  # as orbax reports a full disk
@@ -138,7 +163,7 @@ class Checkpoint:
                 raise
             number = int(code[1])
             raise OSError(number, os.strerror(number), str(path)) from error
-        self._keep(_saves(self.directory)[-_KEPT:])
+        self._keep(saves_in(self.directory)[-_KEPT:])
 
     def _keep(self, saves: list[int]) -> None:
         """Removes all other saves, and what a kill has left of those begun."""
@@ -162,8 +187,11 @@ class Checkpoint:
             "losses": losses,
             "probes": probes,
             "seconds": np.zeros(()),
+            "digest": np.zeros(hashlib.sha256().digest_size, np.uint8),
         }
         found = checkpointer().restore(path, args=StandardRestore(like))
+        if (found.pop("digest") != self._digest(path, found)).any():
+            raise ValueError("it does not hold what was saved")
         leaves, tree = jax.tree.flatten(grid.state)
         new = [found["state"].get(str(i), leaf) for i, leaf in enumerate(leaves)]
         grid.state = jax.tree.unflatten(tree, new)
@@ -171,66 +199,25 @@ class Checkpoint:
         grid.probes = apart(Probe(**found["probes"]))
         self.seconds = float(found["seconds"])
 
-
-def prepare(
-    out: str | Path | None,
-    task: Task,
-    settings: Settings,
-    resume: bool,
-    overwrite: bool,
-    save_every: int | None,
-) -> Checkpoint | None:
-    """Checks that a run may write to its directory; writes nothing.
-
-    Args:
-      out: the directory of the results, or None for a run without files.
-      task: the data.
-      settings: the settings.
-      resume: whether to go on from the last save.
-      overwrite: whether to start anew where there are results or saves.
-      save_every: blocks between saves; None for as many as make 100 steps.
-
-    Returns:
-      The saves, or None without a directory.
-
-    Raises:
-      Unfit: if the directory has results or saves and neither option is given, if the
-        results are complete, or if the saves are of another run.
-    """
-    check.boolean(resume=resume)
-    check.boolean(overwrite=overwrite)
-    if out is None:
-        options: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
-        for name, value in {**options, "save_every": save_every}.items():
-            if value is not None and value is not False:
-                rule = f"{name} needs out (--out), the directory of the results."
-                raise check.Unfit(rule, **{name: value})
-        return None
-    if resume and overwrite:
-        raise check.Unfit("resume and overwrite exclude each other.", resume=resume)
-    if save_every is None:
-        every = max(1, _STEPS_BETWEEN // block_length(settings.steps))
-    else:
-        every = check.at_least(1, save_every=save_every)
-    if not isinstance(out, (str, Path)):
-        raise check.Unfit("out must be a path.", TypeError, out=out)
-    out = Path(out)
-    directory = out / "checkpoint"
-    given = record(task, settings)
-    if not (resume or overwrite):
-        _refuse_used(out, directory)
-    resumes = resume and _belongs(directory, given)
-    if resume and not resumes and _complete(out / "results.json"):
-        rule = f"the results are complete, nothing is left to resume; {_AFRESH}."
-        raise check.Unfit(rule, out=str(out))
-    return Checkpoint(directory, given, every, resumes)
+    def _digest(self, path: Path, found: dict[str, Any]) -> np.ndarray:
+        """Returns the digest of what a save holds, of its name, and of the run."""
+        digest = hashlib.sha256(f"{path.name} {digest_of(self._record)}".encode())
+        for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(found):
+            if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                leaf = jax.random.key_data(leaf)
+            digest.update(jax.tree_util.keystr(leaf_path).encode())
+            _add(digest, np.asarray(leaf))
+        return np.frombuffer(digest.digest(), np.uint8)
 
 
 def remove(directory: Path) -> None:
-    """Removes all saves; the record goes first, so that no half is taken for a run."""
-    (directory / "run.json").unlink(missing_ok=True)
-    if directory.exists():
-        shutil.rmtree(directory)
+    """Removes all saves at once: a kill leaves no half that looks like a run."""
+    away = directory.with_name(f"{directory.name}.removed")
+    for path in (away, directory):  # first what an earlier kill has left
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path.replace(away))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def record(task: Task, settings: Settings) -> dict[str, Any]:
@@ -266,11 +253,12 @@ def checkpointer() -> Any:
     return Checkpointer(StandardCheckpointHandler())
 
 
-def _saves(directory: Path) -> list[int]:
+def saves_in(directory: Path) -> list[int]:
     """Returns the blocks of each save; those begun only have longer names."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    names = (path.name for path in directory.iterdir())
+    return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
 
 def _numbered(tree: Any) -> dict[str, Any]:
@@ -278,62 +266,9 @@ def _numbered(tree: Any) -> dict[str, Any]:
     return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree)) if leaf.size}
 
 
-def _refuse_used(out: Path, directory: Path) -> None:
-    """Raises where there is something to lose."""
-    for name, what, path in (
-        ("the saves of a run that has not ended", "it", directory),
-        ("results", "a run that has not ended", out / "results.json"),
-    ):
-        if path.exists():
-            cure = f"resume=True (--resume) goes on with {what}, {_AFRESH}"
-            raise check.Unfit(f"the directory has {name}; {cure}.", out=str(out))
-
-
-def _belongs(directory: Path, given: dict[str, Any]) -> bool:
-    """Returns whether there are saves, raising if they are of another run."""
-    try:
-        saved = json.loads((directory / "run.json").read_bytes())
-    except FileNotFoundError:
-        return False
-    for name, ours in given["settings"].items():
-        difference = _difference(name, saved["settings"].get(name), ours)
-        if difference is not None:
-            name, theirs, ours = difference
-            rule = f"the saved run has {check.show(theirs)}; {_AFRESH}."
-            raise check.Unfit(rule, **{name: ours})
-    if saved["data"] != given["data"]:
-        rule = "the saved run has other data, "
-        rule += f"{check.show(saved['data'].get('name'))}; {_AFRESH}."
-        raise check.Unfit(rule, data=given["data"]["name"])
-    for name, ours in given["environment"].items():
-        theirs = saved["environment"].get(name)
-        if theirs != ours:
-            rule = f"the saved run has {name} {theirs}, where this one has {ours}; "
-            raise check.Unfit(f"{rule}{_AFRESH}.", out=str(directory.parent))
-    return bool(_saves(directory))
-
-
-def _difference(name: str, theirs: Any, ours: Any) -> tuple[str, Any, Any] | None:
-    """Returns the first setting that differs: name, and what it is on both sides."""
-    if theirs == ours:
-        return None
-    if isinstance(theirs, list) and isinstance(ours, list):
-        for i, pair in enumerate(zip(theirs, ours, strict=False)):
-            if pair[0] != pair[1]:
-                return f"{name}[{i}]", *pair
-        return f"len({name})", len(theirs), len(ours)
-    return name, theirs, ours
-
-
-def _complete(path: Path) -> bool:
-    """Returns whether there are results that no interrupt has cut short."""
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return False
-    except ValueError:  # no file of ours: nothing that may be lost
-        return True
-    return not (isinstance(found, dict) and found.get("interrupted") is True)
+def digest_of(record: dict[str, Any]) -> str:
+    """Returns a digest of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _spec(init: Initializer | Rules) -> str:

@@ -1,13 +1,13 @@
 """Tasks: real data, split and standardised once, the same for every initializer."""
 
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit.lab import archive
+from jaxinit.lab.standardize import first_place, standardize
 
 TEST_SHARE = 0.25
 _SPLIT_SEED = 0  # the split is part of the task: no initializer seed changes it
@@ -34,6 +34,7 @@ class Task(NamedTuple):
       tokens: how many tokens there are, where inputs are such; else 0.
       x_valid: as x_train, of rows held out for early stopping; None without.
       y_valid: as y_train.
+      example: shape that models of users get examples in; empty for as they are.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task(NamedTuple):
     tokens: int = 0
     x_valid: np.ndarray | None = None
     y_valid: np.ndarray | None = None
+    example: tuple[int, ...] = ()
 
 
 def digits() -> Task:
@@ -55,8 +57,8 @@ def digits() -> Task:
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
-    name = "digits (1797 scans of 8 x 8)"
-    return make_task(name, bundled.images, bundled.target)._replace(shape=(8, 8, 1))
+    task = make_task("digits (1797 scans of 8 x 8)", bundled.images, bundled.target)
+    return task._replace(shape=(8, 8, 1), example=())  # flat for every model
 
 
 def load(path: str | Path) -> Task:
@@ -64,98 +66,92 @@ def load(path: str | Path) -> Task:
 
     Args:
       path: the file. x has a row per example: features, or an image (more axes), which
-        is flattened; y has one entry per row, where integers, booleans and strings are
-        classes and floats are real targets, of which there may be several columns.
+        is flattened but for models of users; y has one entry per row, where integers,
+        booleans and strings are classes and floats are real targets, of which there may
+        be several columns.
 
     Returns:
       The task.
 
     Raises:
       ValueError: if the file is missing, no .npz, pickled, lacks an array, or its
-        arrays have the wrong shape or type or are not finite.
+        arrays have the wrong shape or type, are too large, or are not finite.
     """
-
-    def fail(rule: str) -> Exception:
-        return check.Unfit(rule, data=str(path)).at("compare")
-
     try:
-        # Opened here, because np.load leaves a broken archive open.
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            single = isinstance(file, np.ndarray)
-            names = [] if single else file.files
-            arrays = {name: file[name] for name in ("x", "y") if name in names}
-    except OSError as error:
-        rule = f"cannot read the file: {error.strerror or 'no .npz file'}."
-        raise fail(rule) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise fail("no .npz file. Write it by np.savez(path, x=x, y=y).") from None
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise fail(f"broken .npz file ({error}).") from None
-        rule = "refused: the file is pickled, or no .npz file at all. Unpickling runs "
-        rule += "code: save plain arrays by np.savez(path, x=x, y=y)."
-        raise fail(rule) from None
-    if single:
-        raise fail("the file holds one array. Write it by np.savez(path, x=x, y=y).")
-    missing = [name for name in ("x", "y") if name not in arrays]
-    if missing:
-        found = ", ".join(names) or "nothing"
-        raise fail(f"the file lacks {' and '.join(missing)}; it has {found}.")
-    x, y = arrays["x"], arrays["y"]
-    try:
-        return make_task(Path(path).name, x, y)
+        return make_task(Path(path).name, *archive.read(path, "x", "y"))
     except check.Unfit as error:
-        raise fail(str(error)) from None
+        raise check.Unfit(str(error), data=str(path)).at("compare") from None
 
 
 def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
-    """Splits and standardises arrays, raising `Unfit` with the rule that they break."""
-    common = np.ndim(x) > 2
-    x, y = _inputs(x), np.asarray(y)
-    classes = y.dtype.kind in "iubUS"
+    """Splits and standardizes arrays, raising `Unfit` with the rule that they break."""
+    x, y = _inputs(x), _plain(y, "y")
     y = np.squeeze(y, axis=1) if y.ndim == 2 and y.shape[1] == 1 else y
+    classes = y.dtype.kind in "iubUS"
     if not classes and y.dtype.kind != "f":
         rule = f"y must hold classes or real targets, not {y.dtype}."
-        raise check.Unfit(rule, data=name)
+        cure = " Give names of classes as y.astype(str)." if y.dtype == object else ""
+        raise check.Unfit(rule + cure, data=name)
+    _refuse_codes(y, name)
     if y.ndim not in ((1,) if classes else (1, 2)) or len(y) != len(x):
         rule = f"y must have an entry for each of the {len(x)} rows of x, "
         raise check.Unfit(rule + f"not shape {y.shape}.", data=name)
-    if classes:
-        names, y = np.unique(y, return_inverse=True)
-        counts = np.bincount(y)
-        if len(names) < 2 or counts.min() < 2:
-            rule = "y must have two classes or more, each of two rows or more."
-            raise check.Unfit(rule, data=name)
-        train, test = _split(y)
-    else:
-        if not np.isfinite(y).all():
-            raise check.Unfit("y has NaN or infinite entries.", data=name)
-        if y.size == 0 or (y == y[0]).all(axis=0).any():
-            rule = "y must have a column or more, each with two values or more."
-            raise check.Unfit(rule, data=name)
-        train, test = _split(np.zeros(len(x), int))
-
-    x_train, x_test = _standardise(x[train], x[test], common)
-    if classes:
-        chance = entropy(y[train])
-        y = y.astype(np.int32)
-        return Task(
-            name,
-            "classification",
-            x_train,
-            y[train],
-            x_test,
-            y[test],
-            len(names),
-            chance,
-        )
-    y = y.reshape(len(y), -1)
-    y_train, y_test = _standardise(y[train], y[test])
-    chance = float(y_train.var(axis=0).mean())
+    train, test, targets = (_classes if classes else _real_targets)(y, name)
+    x_train, x_test = standardize(x, train, test, "x", common=x.ndim > 2)
     return Task(
-        name, "regression", x_train, y_train, x_test, y_test, y.shape[1], chance
+        name,
+        "classification" if classes else "regression",
+        x_train=x_train,
+        x_test=x_test,
+        shape=x.shape[1:] if x.ndim == 4 else (),
+        example=x.shape[1:] if x.ndim > 2 else (),
+        **targets,
     )
+
+
+def _classes(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Returns training rows, test rows, and the fields of the task about classes."""
+    names, y = np.unique(y, return_inverse=True)
+    if len(names) < 2 or np.bincount(y).min() < 2:
+        rule = "y must have two classes or more, each of two rows or more."
+        raise check.Unfit(rule, data=name)
+    train, test = _split(y)
+    y = y.astype(np.int32)
+    fields = {"y_train": y[train], "y_test": y[test], "outputs": len(names)}
+    return train, test, {**fields, "chance": entropy(y[train])}
+
+
+def _real_targets(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Returns training rows, test rows, and the fields of the task about targets."""
+    if not np.isfinite(y).all():
+        rule = "y has NaN or infinite entries. The first is "
+        raise check.Unfit(f"{rule}{first_place(~np.isfinite(y), 'y')}.", data=name)
+    y = y.reshape(len(y), -1)
+    train, test = _split(np.zeros(len(y), int))
+    for rows in (slice(None), train):
+        if y.size == 0 or (y[rows] == y[rows][0]).all(axis=0).any():
+            what = "" if rows is not train else " in the training rows"
+            rule = f"y must have a column or more, each with two values or more{what}."
+            raise check.Unfit(rule, data=name)
+    y_train, y_test = standardize(y, train, test, "y")
+    fields = {"y_train": y_train, "y_test": y_test, "outputs": y.shape[1]}
+    return train, test, {**fields, "chance": float(y_train.var(axis=0).mean())}
+
+
+def _refuse_codes(y: np.ndarray, name: str) -> None:
+    """Raises for classes that are written as numbers to fit: 0.0 and 1.0, or one-hot.
+
+    Of both a network could be trained, as of targets, to another end than was meant.
+    """
+    if y.ndim not in (1, 2) or y.dtype.kind not in "iubf" or y.size == 0:
+        return
+    if y.ndim == 2 and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
+        rule = "y is one-hot. Give the classes, y.argmax(axis=1)"
+    elif y.ndim == 1 and y.dtype.kind == "f" and set(np.unique(y)) == {0, 1}:
+        rule = "y is 0.0 or 1.0. Give the classes, y.astype(int)"
+    else:
+        return
+    raise check.Unfit(f"{rule}; or for real targets 2 * y, as floats.", data=name)
 
 
 def entropy(classes: np.ndarray) -> float:
@@ -165,19 +161,33 @@ def entropy(classes: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _inputs(x: np.ndarray) -> np.ndarray:  # [rows, features]
-    """Returns x as finite floats."""
-    x = np.asarray(x)
+def _plain(array: Any, name: str) -> np.ndarray:
+    """Returns an array that is all there."""
+    if np.ma.is_masked(array):
+        rule = f"{name} is masked. Fill its gaps, or leave those rows out."
+        raise check.Unfit(rule, data=name)
+    try:
+        return np.asarray(array)
+    except ValueError:  # how NumPy answers to lists of different lengths
+        rule = f"{name} must be an array, with rows of equal shape."
+        raise check.Unfit(rule, data=name) from None
+
+
+def _inputs(x: Any) -> np.ndarray:  # [rows, ...]
+    """Returns x as finite real numbers, bits as whole ones."""
+    x = _plain(x, "x")
     if x.dtype.kind not in "fiub":
         raise check.Unfit(f"x must hold real numbers, not {x.dtype}.", data="x")
     if x.ndim < 2 or len(x) < 8 or x[0].size == 0:
         rule = f"x must be [rows, features] with 8 rows or more, not shape {x.shape}."
         raise check.Unfit(rule, data="x")
-    x = x.reshape(len(x), -1).astype(np.float64)
-    if not np.isfinite(x).all():
-        rows = int((~np.isfinite(x)).any(axis=1).sum())
-        raise check.Unfit(f"x has NaN or infinite entries, in {rows} rows.", data="x")
-    return x
+    wrong = ~np.isfinite(x)
+    if wrong.any():
+        rows = int(wrong.reshape(len(x), -1).any(axis=1).sum())
+        rule = f"x has NaN or infinite entries, in {rows} rows. The first is "
+        raise check.Unfit(f"{rule}{first_place(wrong, 'x')}.", data="x")
+    found: np.ndarray = x.astype(np.uint8) if x.dtype == bool else x
+    return found
 
 
 def with_validation(task: Task) -> Task:
@@ -208,24 +218,3 @@ def _split(
         test.append(rows[:held_out])
         train.append(rows[held_out:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
-
-
-def _standardise(
-    train: np.ndarray, test: np.ndarray, common: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each column of the training rows mean 0 and variance 1; constants become 0.
-
-    Common: the variance is 1 on average instead, so that the pixels of an image keep
-    their contrast and a pixel that is hardly ever lit is not blown up.
-    """
-    # A constant is its own mean, which a sum in floating point only comes close to.
-    constant = (train == train[0]).all(axis=0)
-    mean = np.where(constant, train[0], train.mean(axis=0))
-    variance = np.where(constant, 0, train.var(axis=0))
-    if common:
-        variance = np.full_like(variance, variance.mean())
-    scale = np.sqrt(np.where(variance > 0, variance, 1))
-    return (
-        ((train - mean) / scale).astype(np.float32),
-        ((test - mean) / scale).astype(np.float32),
-    )

@@ -259,7 +259,7 @@ def network(
         if dropout:
             rule = "is for the lab's own networks; a model of yours has its own."
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
-        return imported(name)
+        return _shaped(imported(name), task.example)
     outputs, common = task.outputs, (depth, width, task.outputs, activation, norm)
     images = len(task.shape) == 3
     fits = {
@@ -333,6 +333,21 @@ def nnx_model(make: Callable[..., Any]) -> Network:
         return run(variables, x, False)[0]
 
     return Network(init, apply, lambda variables, x, key: run(variables, x, True))
+
+
+def _shaped(made: Network, shape: tuple[int, ...]) -> Network:
+    """Returns a network that is given examples in this shape, if there is one."""
+    if not shape:
+        return made
+
+    def given(x: jax.Array) -> jax.Array:
+        return x.reshape(len(x), *shape)
+
+    return Network(
+        lambda key, x: made.init(key, given(x)),
+        lambda variables, x: made.apply(variables, given(x)),
+        lambda variables, x, key: made.train(variables, given(x), key),
+    )
 
 
 def imported(name: str) -> Network:

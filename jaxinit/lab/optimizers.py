@@ -115,7 +115,28 @@ def optimizer_of(
         chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
         return _mixing_dtypes(optax.with_extra_args_support(chained))
 
+    _try(build, spec)
     return build
+
+
+def _try(
+    build: Callable[[Any], optax.GradientTransformationExtraArgs], spec: str
+) -> None:
+    """Traces a step, because optax looks at arguments no sooner.
+
+    Raises:
+      Unfit: if the optimizer does not take the arguments of its spec.
+    """
+
+    def step(rate: jax.Array, weight: jax.Array) -> Any:
+        optimizer = build(rate)
+        state = optimizer.init(weight)
+        return optimizer.update(weight, state, weight, value=rate)
+
+    try:
+        jax.eval_shape(step, jnp.float32(0.1), jnp.ones(2, jnp.float32))
+    except Exception as error:  # whatever optax makes of them
+        raise check.Unfit(f"fails: {check.brief(error)}", optimizer=spec) from error
 
 
 def _mixing_dtypes(

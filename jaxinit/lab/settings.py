@@ -1,7 +1,7 @@
 """Settings of a comparison: what is varied and what is held fixed."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,6 +15,19 @@ from jaxinit.lab.networks import NAMES
 from jaxinit.lab.optimizers import optimizer_of
 from jaxinit.lab.precision import Dtype, Platform, check_device, check_dtype
 from jaxinit.lab.rules import Rules
+
+# Far above what can be trained here: so that a slip is answered before memory is full.
+_MOST = {
+    "early_stopping": 2**31 - 1,  # steps are counted in int32
+    "depth": 10_000,
+    "width": 2**20,
+    "seeds": 2**20,
+    "steps": 2**31 - 1,
+    "batch_size": 2**31 - 1,
+    "devices": 2**31 - 1,
+    "chunk": 2**31 - 1,
+}
+_MOST_ROWS = 2**28  # of all batches together, whose order is drawn beforehand
 
 
 @dataclass(frozen=True)
@@ -82,13 +95,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises `Unfit` for the first setting that breaks its rule."""
-        if np.ndim(self.learning_rates) == 0:
-            rule = "learning_rates must be a sequence of numbers."
-            raise check.Unfit(rule, TypeError, learning_rates=self.learning_rates)
-        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
+        object.__setattr__(self, "learning_rates", _rates(self.learning_rates))
         check.choice(tuple(ACTIVATIONS), activation=self.activation)
         check.choice((*NORMS, "post"), norm=self.norm)
-        if ":" not in self.model:
+        if not isinstance(self.model, str) or ":" not in self.model:
             check.choice(NAMES, model=self.model)
         if self.norm == "post" and self.model != "transformer":
             raise check.Unfit("post stands in a transformer only.", norm=self.norm)
@@ -97,18 +107,17 @@ class Settings:
             read_loss(self.loss)
         if not 0 <= check.real(dropout=self.dropout) < 1:
             raise check.Unfit("dropout must lie in [0, 1).", dropout=self.dropout)
-        check.at_least(0, early_stopping=self.early_stopping)
-        check.at_least(2 if self.model == "mlp" else 1, depth=self.depth)
-        for name in ("width", "seeds", "steps", "batch_size", "devices"):
-            check.at_least(1, **{name: getattr(self, name)})
-        if self.chunk is not None:
-            check.at_least(1, chunk=self.chunk)
-        for rate in self.learning_rates:
-            if check.real(learning_rates=rate) <= 0:
-                raise check.Unfit(
-                    "learning rates must be above 0.", learning_rates=rate
-                )
-        check.real(target_loss=self.target_loss)
+        for name, most in _MOST.items():
+            if name == "chunk" and self.chunk is None:
+                continue
+            least = {"early_stopping": 0, "depth": 2 if self.model == "mlp" else 1}
+            value: Any = getattr(self, name)
+            if check.at_least(least.get(name, 1), **{name: value}) > most:
+                raise check.Unfit(f"{name} must be {most} or below.", **{name: value})
+        if self.steps * self.batch_size > _MOST_ROWS:
+            rule = f"steps times batch_size must be {_MOST_ROWS} rows or below."
+            raise check.Unfit(rule, steps=self.steps)
+        check.not_negative(target_loss=self.target_loss)
         check_dtype(self.dtype, self.model)
         check_device(self.device)
         count = len(jax.devices(self.device))
@@ -129,3 +138,21 @@ class Settings:
                 raise check.Unfit(f"{name} must not be empty.", **{name: given})
             if len(set(given)) < len(given):
                 raise check.Unfit(f"{name} has one twice.", **{name: given})
+
+
+def _rates(rates: Any) -> tuple[float, ...]:
+    """Returns learning rates as a tuple of numbers."""
+    if isinstance(rates, (np.ndarray, jax.Array)):
+        rates = rates.tolist()
+    if not isinstance(rates, (tuple, list)):
+        rule = "learning_rates must be a sequence of numbers."
+        raise check.Unfit(rule, TypeError, learning_rates=rates)
+    for rate in rates:
+        if check.real(learning_rates=rate) <= 0:
+            raise check.Unfit("learning rates must be above 0.", learning_rates=rate)
+        with np.errstate(over="ignore"):
+            held = np.float32(float(rate))
+        if held == 0 or np.isinf(held):
+            rule = "learning rates must be numbers that float32 holds."
+            raise check.Unfit(rule, learning_rates=rate)
+    return tuple(r if isinstance(r, (int, float)) else float(r) for r in rates)

@@ -1,5 +1,6 @@
 """Tasks by name; none needs a network connection."""
 
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit.lab._atomic import open_file
+from jaxinit.lab.archive import MOST
 from jaxinit.lab.data import TEST_SHARE, Task, digits, entropy, load, make_task
 
 _COARSE = 8  # pixels of the photograph in each direction that one is kept of
@@ -56,12 +59,7 @@ def text(path: str | Path | None = None) -> Task:
         parts = [getattr(datasets, f"load_{name}")().DESCR for name in names]
         content, name = "\n".join(parts), "text (descriptions of data)"
     else:
-        try:
-            content, name = Path(path).read_text("utf-8"), Path(path).name
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "no text in UTF-8"
-            rule = f"cannot read the file: {reason}."
-            raise check.Unfit(rule, data=str(path)).at("compare") from None
+        content, name = _read_text(path), Path(path).name
     alphabet, codes = np.unique(list(content), return_inverse=True)
     rows = (len(codes) - 1) // _LENGTH
     if rows < 8 or len(alphabet) < 2:
@@ -71,6 +69,22 @@ def text(path: str | Path | None = None) -> Task:
     y = codes[1 : rows * _LENGTH + 1].reshape(rows, _LENGTH).astype(np.int32)
     first = rows - max(1, round(TEST_SHARE * rows))
     return _sequences(name, x, y, first, len(alphabet))
+
+
+def _read_text(path: str | Path) -> str:
+    """Reads a text file."""
+    try:
+        with io.TextIOWrapper(open_file(path), "utf-8") as stream:
+            content = stream.read(MOST + 1)
+        if len(content) <= MOST:
+            return content
+        reason = f"it has more than {MOST} characters"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UnicodeDecodeError:
+        reason = "no text in UTF-8"
+    rule = f"cannot read the file: {reason}."
+    raise check.Unfit(rule, data=str(path)).at("compare")
 
 
 def memory() -> Task:
@@ -120,7 +134,8 @@ def task_of(name: str | None, data: str | Path | None) -> Task:
       Unfit: if there is no such task, or it takes no file.
     """
     if data is None:
-        return TASKS[check.choice(tuple(TASKS), task=name or "digits")]()
+        name = "digits" if name is None else name
+        return TASKS[check.choice(tuple(TASKS), task=name)]()
     if name == "text" or (name is None and Path(data).suffix == ".txt"):
         return text(data)
     if name is not None:
