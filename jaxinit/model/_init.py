@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ def jit_init(
     init_fn: Callable[..., Any],
     *,
     out_shardings: Any = None,
-    static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (),
+    static_argnums: int | Sequence[int] | None = (),
+    static_argnames: str | Sequence[str] | None = (),
 ) -> "InitFunction":
     """Compiles an init function, as `jax.jit` does, once for each kind of parameter.
 
@@ -51,8 +52,10 @@ def jit_init(
       which slices there are, and ``report(*args)`` what they take.
 
     Raises:
-      TypeError: if init_fn is not callable; at the call, if JAX cannot trace it.
-      ValueError: at the call, if out_shardings do not fit the result.
+      TypeError: if init_fn is not callable, or an argument has the wrong type; at the
+        call, if JAX cannot trace it.
+      ValueError: if a static argument is none of init_fn's; at the call, if
+        out_shardings do not fit the result.
 
     Example:
       >>> import flax.linen as nn
@@ -66,13 +69,30 @@ def jit_init(
       2
     """
     _check_function(init_fn)
-    return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
+    try:
+        jax.jit(init_fn, out_shardings=out_shardings)  # refuses what is no sharding
+        return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
+    except (TypeError, ValueError) as error:
+        given = {
+            "out_shardings": out_shardings,
+            "static_argnums": static_argnums,
+            "static_argnames": static_argnames,
+        }
+        shown = ", ".join(f"{k}={check.show(v)}" for k, v in given.items() if v)
+        reason = str(error).splitlines()[0]
+        raise type(error)(
+            f"jit_init({shown}): these must be as for jax.jit. {reason}"
+        ) from None
 
 
 def _check_function(init_fn: Any) -> None:
     if not callable(init_fn):
         rule = "init_fn must be a function, such as model.init."
         raise check.Unfit(rule, TypeError, init_fn=init_fn).at("jit_init")
+    linen: Any = sys.modules.get("flax.linen")
+    if linen is not None and isinstance(init_fn, linen.Module):
+        rule = "init_fn must be a function, and this is a module. Pass model.init."
+        raise check.Unfit(rule, TypeError, init_fn=type(init_fn)).at("jit_init")
 
 
 class InitFunction:
@@ -86,8 +106,8 @@ class InitFunction:
         self,
         init_fn: Callable[..., Any],
         out_shardings: Any,
-        static_argnums: int | Sequence[int],
-        static_argnames: str | Sequence[str],
+        static_argnums: int | Sequence[int] | None,
+        static_argnames: str | Sequence[str] | None,
     ):
         """Takes what `jit_init` takes."""
         functools.update_wrapper(self, init_fn)
@@ -168,7 +188,7 @@ class InitFunction:
 
     def _outputs(self, result: Any) -> list[Output]:
         """Returns name, type and placement of every array of the result."""
-        found = _paths.named(result)
+        found = [(_paths.text(keys), leaf) for keys, leaf in _paths.leaves(result)]
         shardings: list[Any] = [None] * len(found)
         if self._shardings is not None:
             shardings = self._spread(result)
@@ -201,7 +221,7 @@ class InitFunction:
         except ValueError as error:
             raise ValueError(
                 f"{self!r}: out_shardings must have the tree of what init_fn returns, "
-                f"or a prefix of it. {error}"
+                f"or a prefix of it. {str(error).splitlines()[0]}"
             ) from None
         lists = jax.tree.leaves(spread, is_leaf=lambda x: isinstance(x, list))
         return [sharding for each in lists for sharding in each]
@@ -266,12 +286,14 @@ def placed_of(leaf: Any) -> Sharding | None:
 
 def _static(
     init_fn: Callable[..., Any],
-    numbers: int | Sequence[int],
-    names: str | Sequence[str],
+    numbers: int | Sequence[int] | None,
+    names: str | Sequence[str] | None,
 ) -> tuple[set[int], set[str]]:
     """Returns positions and names of static arguments, each also by the other."""
-    found = {numbers} if isinstance(numbers, int) else set(numbers)
-    named = {names} if isinstance(names, str) else set(names)
+    found = {numbers} if isinstance(numbers, int) else set(numbers or ())
+    named = {names} if isinstance(names, str) else set(names or ())
+    if not all(isinstance(number, int) for number in found):
+        raise TypeError("static_argnums must be integers.")
     try:
         parameters = inspect.signature(init_fn).parameters.values()
     except (TypeError, ValueError):  # functions of C have none
