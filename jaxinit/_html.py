@@ -6,7 +6,7 @@ from html import escape
 # Text has the notebook's own colour; the others are readable on white and on black.
 _STYLE = """
 .jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
-.jaxinit-report table { border-collapse: collapse; }
+.jaxinit-report table { border-collapse: collapse; color: inherit; font: inherit; }
 .jaxinit-report th, .jaxinit-report td {
   border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right;
   white-space: nowrap; }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit.model import _paths
 
 Pattern = str | re.Pattern[str] | tuple[Any, ...] | Callable[..., Any]
 
@@ -85,7 +86,7 @@ def spelt(pattern: Pattern) -> str:
     """Writes a pattern for people."""
     match pattern:
         case str():
-            return pattern
+            return _paths.shown(pattern)
         case re.Pattern():
             return f"re.compile({pattern.pattern!r})"
         case tuple():

@@ -42,7 +42,10 @@ def reinit(
       key: the PRNG key.
       params: any tree of arrays or of `jax.ShapeDtypeStruct`: variables or parameters
         of Flax Linen, a model or state of NNX, a module of Equinox, parameters of
-        Haiku. Its keys, and what is no array, stay as they are.
+        Haiku. Its keys, and what is no array, stay as they are. A variable that a
+        model of NNX shares between layers is drawn once, by its first path, and stays
+        shared. In any other tree an array that stands twice is two parameters, as to
+        JAX.
       rules: pairs (pattern, what); the first that matches wins. A pattern is
 
         - a glob of the path: ``"**/attention/*/kernel"``, where ``*`` stands for a part
@@ -73,9 +76,9 @@ def reinit(
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, under strict if one is left over, if a
-        value does not fit, or a law of one layer meets a kernel whose bias shows that
-        it is a stack; the message names the path.
+      ValueError: if no rule matches anything, under strict if one is left over, if two
+        parameters have one path, a value does not fit, or a law of one layer meets a
+        kernel whose bias shows that it is a stack; the message names the path.
       TypeError: if a rule is none.
 
     Example:
@@ -198,7 +201,8 @@ def _assigned(
     """Finds what one parameter gets."""
     rule, pattern, law = None, "", None
     layer = siblings[path.rpartition("/")[2]]
-    shape, dtype = tuple(leaf.shape), np.dtype(leaf.dtype)
+    # NumPy's doubles become what JAX makes of them.
+    shape, dtype = tuple(leaf.shape), jnp.asarray(np.zeros((), leaf.dtype)).dtype
     try:
         for place, (pattern_, what) in enumerate(rules):
             pattern = spelt(pattern_)
