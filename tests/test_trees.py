@@ -267,6 +267,17 @@ def test_ties_stay_in_trees_of_models_and_of_shapes(tied):
     np.testing.assert_array_equal(again.head.kernel[...], made.head.kernel[...])
 
 
+def test_jit_init_keeps_ties(tied):
+    init = jaxinit.jit_init(lambda key: {"net": Tied(nnx.Rngs(key)), "f": jnp.tanh})
+    filled = init(KEY)
+    made = filled["net"]
+    assert made.head.kernel is made.embed.embedding and filled["f"] is jnp.tanh
+    assert nnx.graphdef(made) == nnx.graphdef(tied)
+    assert jax.tree.structure(made) == jax.tree.structure(tied)
+    expected = jax.jit(lambda key: Tied(nnx.Rngs(key)))(KEY)
+    jax.tree.map(np.testing.assert_array_equal, made, expected)
+
+
 def test_a_cycle_is_no_hindrance():
     model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
     model.parent = nnx.Dict(child=model)

@@ -41,7 +41,8 @@ def jit_init(
         key: Model(rngs=nnx.Rngs(key))`` of Flax NNX (also within ``nnx.split``), a
         constructor of Equinox, or a plain function. Of a result that `jax.jit` cannot
         return, because it holds functions or strings, the arrays are filled and
-        everything else comes back as it is.
+        everything else comes back as it is. A variable that a model of NNX shares
+        between layers stays shared, unless out_shardings are given.
       out_shardings: shardings of the result, a prefix of its tree, as for `jax.jit`;
         every device fills its own shard.
       static_argnums: positions of arguments that are part of the program.
@@ -116,7 +117,7 @@ class InitFunction:
         self._static = _static(init_fn, static_argnums, static_argnames)
         numbers, names = self._static
         self._jitted = jax.jit(
-            _packed(init_fn),
+            _packed(init_fn, out_shardings is None),
             static_argnums=sorted(numbers) or None,
             static_argnames=sorted(names) or None,
         )
@@ -228,10 +229,13 @@ class InitFunction:
 
 
 class _Packed:
-    """A result that `jax.jit` cannot return: its arrays by name, the rest as it is."""
+    """A result that `jax.jit` cannot return: its arrays by name, the rest as it is.
+
+    It holds what is no data, or a variable of NNX that is shared.
+    """
 
     def __init__(self, arrays: Sequence[Any], fixed: tuple[Any, ...]):
-        self.arrays, self.fixed = arrays, fixed  # fixed: names, tree, leaves
+        self.arrays, self.fixed = arrays, fixed  # fixed: names, tree, leaves, way back
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -244,14 +248,24 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
+def _packed(init_fn: Callable[..., Any], with_ties: bool) -> Callable[..., Any]:
     """Makes an init function return what `jax.jit` can return."""
 
     @functools.wraps(init_fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        result = called(init_fn, args, kwargs)
+        merge = None
+
+        def shared_once(*args: Any, **kwargs: Any) -> Any:
+            nonlocal merge
+            result = init_fn(*args, **kwargs)
+            state, way_back = _paths.split(result)
+            tied = len(jax.tree.leaves(state)) < len(jax.tree.leaves(result))
+            merge = way_back if tied else None
+            return state if tied else result
+
+        result = called(shared_once if with_ties else init_fn, args, kwargs)
         found, tree = jax.tree_util.tree_flatten_with_path(result)
-        if all(isinstance(leaf, _DATA) for _, leaf in found):
+        if merge is None and all(isinstance(leaf, _DATA) for _, leaf in found):
             return result
         drawn = [isinstance(leaf, (jax.Array, np.ndarray)) for _, leaf in found]
         arrays = [one for one, is_drawn in zip(found, drawn, strict=True) if is_drawn]
@@ -260,7 +274,8 @@ def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
             None if is_drawn else leaf
             for (_, leaf), is_drawn in zip(found, drawn, strict=True)
         )
-        return _Packed([leaf for _, leaf in arrays], (names, tree, tuple(drawn), rest))
+        fixed = (names, tree, tuple(drawn), rest, merge)
+        return _Packed([leaf for _, leaf in arrays], fixed)
 
     return run
 
@@ -269,10 +284,11 @@ def _unpacked(result: Any) -> Any:
     """Returns what the init function itself would have returned."""
     if not isinstance(result, _Packed):
         return result
-    _, tree, drawn, rest = result.fixed
+    _, tree, drawn, rest, merge = result.fixed
     arrays = iter(result.arrays)
     leaves = [next(arrays) if d else one for d, one in zip(drawn, rest, strict=True)]
-    return jax.tree.unflatten(tree, leaves)
+    whole = jax.tree.unflatten(tree, leaves)
+    return whole if merge is None else merge(whole)
 
 
 def placed_of(leaf: Any) -> Sharding | None:

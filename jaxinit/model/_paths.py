@@ -101,13 +101,13 @@ def split(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     if once and all(isinstance(nodes[place], nnx.Variable) for place in places):
         return tree, lambda other: other
     graph, state = nnx.split([nodes[place] for place in places])
-    parts = dict(state)
+    kept = list(state)
     for number, place in enumerate(places):
-        nodes[place] = parts.get(number, {})  # nothing, if all of it stands before
+        nodes[place] = state.get(number, {})  # nothing, if all of it stands before
 
     def merge(other: Any) -> Any:
         new = structure.flatten_up_to(other)
-        merged = {number: new[places[number]] for number in parts}
+        merged = {number: new[places[number]] for number in kept}
         for place, node in zip(
             places, nnx.merge(graph, nnx.State(merged)), strict=True
         ):
