@@ -84,6 +84,7 @@ class Initializer:
         "_random",
         "_token",
         "arguments",
+        "__weakref__",  # jax.jit keeps functions by weak references
     )
 
     _build: Callable[..., "Initializer"]

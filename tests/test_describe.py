@@ -1,4 +1,7 @@
-"""`describe`: measured rows, the table, the plots."""
+"""`describe`: measured rows, the table, the plots, notebooks."""
+
+import html.parser
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +11,13 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxinit
-from jaxinit import describe
+from jaxinit import describe, preview
 
 KEY = jax.random.key(5)
+KERNEL = jaxinit.he_normal()(KEY, (256, 64))
 PARAMS = {
     "dense": {
-        "kernel": jaxinit.he_normal()(KEY, (256, 64)),
+        "kernel": KERNEL,
         "bias": jnp.zeros(64).at[3].set(0.5),
     },
     "steps": jnp.arange(5),
@@ -101,6 +105,94 @@ def test_rows_are_plain():
         "finite": True,
         "histogram": row["histogram"],
     }
+
+
+def test_rows_are_in_the_order_of_the_tree():
+    layers = {"layers": [jnp.ones(2)] * 11, "a-b": jnp.ones(2), "a": {"b": KERNEL}}
+    paths = [path for path, _ in jaxinit.model.named(layers)]
+    assert [x.path for x in describe(layers).parameters] == paths
+
+
+class Cells(html.parser.HTMLParser):
+    """Reads rows of cells, and every class of a cell."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags, self.classes = [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.classes.append(dict(attributes)["class"])
+
+    def handle_data(self, text):
+        if self.rows and self.lasttag in ("td", "th"):
+            self.rows[-1][-1] += text
+
+
+SHOWN = {
+    "dense": {"kernel": KERNEL, "bias": jnp.zeros(64)},
+    "<script>": jnp.array([1.0, jnp.nan]),
+    "line\nbreak": jnp.ones((2, 3), jnp.complex64),
+}
+SHOWN_RULES = [("kernel", jaxinit.he_normal()), ("<script>", 1.0), ("<i>", 0.0)]
+
+
+@pytest.mark.parametrize("call", [describe, preview])
+def test_notebooks_show_the_cells_of_the_table(call):
+    shown = call(SHOWN, rules=SHOWN_RULES)
+    text = shown._repr_html_()
+    read = Cells(text)
+    lines = str(shown).splitlines()
+    paths = ["<script>", "dense/bias", "dense/kernel", r"'line\nbreak'"]
+    assert [row[0] for row in read.rows] == ["path", *paths]
+    for row, line in zip(read.rows, [lines[0], *lines[2:]], strict=False):
+        assert " ".join(" ".join(row).split()) == " ".join(line.split())
+    assert not read.tags & {"script", "i"}
+    for outside in ("http", "src=", "href=", "url(", "@import", "<link"):
+        assert outside not in text
+    assert "background" not in text and "color: inherit" in text
+
+
+def test_notebooks_mark_what_is_wrong():
+    assert Cells(describe(SHOWN)._repr_html_()).classes.count("left wrong") == 1
+    text = preview(SHOWN, SHOWN_RULES)._repr_html_()
+    assert "rules without a parameter: &lt;i&gt;" in text
+    assert Cells(text).classes.count("left quiet") == 2
+
+
+def test_notebooks_keep_a_thousand_rows():
+    many = {str(i): jnp.ones(()) for i in range(1003)}
+    text = jaxinit.model.Description(
+        (describe({"w": jnp.ones(())}).parameters) * len(many), many
+    )._repr_html_()
+    assert len(Cells(text).rows) == 1001 and "… and 3 rows" in text
+
+
+def test_a_repr_is_a_line():
+    found, assigned = describe(SHOWN), preview(SHOWN, SHOWN_RULES)
+    assert repr(found) == "Description(4 parameters)"
+    assert repr(assigned) == "Assignments(4 parameters)"
+    kernel = found.parameters[2]
+    size = f"float32[256, 64], std {kernel.std:.3g}"
+    assert repr(kernel) == f"Parameter('dense/kernel', {size})"
+    laws = [*assigned.rows, *preview(SHOWN, [("bias", np.zeros(64))]).rows]
+    assert repr(laws[2]) == "Assignment('dense/kernel', 'kernel': he_normal())"
+    assert all("\n" not in repr(row) for row in laws)
+
+
+def test_rows_of_assignments_are_plain():
+    rows = preview(SHOWN, [*SHOWN_RULES, ("bias", np.zeros(64))]).to_dict()
+    assert json.loads(json.dumps(rows))[2] == {
+        **{"path": "dense/kernel", "shape": [256, 64], "dtype": "float32"},
+        **{"rule": 0, "pattern": "kernel", "law": "he_normal()"},
+        **{"std": pytest.approx((2 / 256) ** 0.5), "fans": [256, 64]},
+    }
+    assert rows[1]["law"] == "<ndarray float64[64]>" and rows[3]["law"] == "stays"
 
 
 @pytest.mark.parametrize(

@@ -248,3 +248,10 @@ def test_gradients_and_tracing():
         jax.jit(lambda s: ji.normal(s)(KEY, (2,)))(1.0)
     with pytest.raises(TypeError, match="value must be known .*not traced"):
         jax.jit(lambda s: ji.constant(s)(KEY, (2,)))(1.0)
+
+
+def test_jax_jit_takes_an_initializer():
+    expected = ji.he_normal()(KEY, (8, 4))
+    for _ in range(2):  # the second one finds the first by its weak reference
+        jitted = jax.jit(ji.he_normal(), static_argnums=(1,))
+        np.testing.assert_array_equal(jitted(KEY, (8, 4)), expected)

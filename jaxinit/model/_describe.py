@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from jaxinit import _check as check
-from jaxinit import _columns
+from jaxinit import _columns, _html
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
-from jaxinit.model import _paths
-from jaxinit.model._rules import Rule, preview
+from jaxinit.model import _arguments, _paths, _stacks
+from jaxinit.model._rules import Rule, _preview
 from jaxinit.model._stacks import Stacked
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ _BINS = 12
 _SAMPLE = 2**14  # entries that a histogram is made of
 _MOST = 512  # rows or columns of a heat map
 _PANELS = 4  # plots side by side
+_SICK = "not finite"  # in place of a histogram
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Parameter:
     """One parameter.
 
@@ -80,10 +81,14 @@ class Parameter:
         levels = np.ceil(shares / shares.max() * (len(_BARS) - 1)).astype(int)
         return "".join(_BARS[level] for level in levels)
 
+    def __repr__(self) -> str:
+        size = f"{self.dtype}{list(self.shape)}"
+        return f"Parameter({self.path!r}, {size}, std {number(self.std)})"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Description:
-    """All parameters of a model; it prints as a table.
+    """All parameters of a model; it prints as a table, and notebooks show one.
 
     Attributes:
       parameters: in the order of the tree.
@@ -107,20 +112,37 @@ class Description:
         ]
 
     def __str__(self) -> str:
+        heads, rows, left = self._table()
+        return "\n".join([*_columns.lines(heads, rows, left), "", self._total()])
+
+    def __repr__(self) -> str:
+        return f"Description({len(self.parameters)} parameters)"
+
+    def _repr_html_(self) -> str:
+        def mark(place: int, cell: str) -> str:
+            bars = "wrong" if cell == _SICK else "bars"
+            return bars if place == len(heads) - 1 else ""
+
+        heads, rows, left = self._table()
+        return _html.page(
+            _html.table(heads, rows, left, mark), _html.line(self._total())
+        )
+
+    def _table(self) -> tuple[list[str], list[list[str]], tuple[int, ...]]:
+        """Returns heads, rows, and the numbers of the columns of text."""
         expected = any(x.expected is not None for x in self.parameters)
         heads = ["path", "shape", "dtype", "mean", "std"]
         heads += ["expected"] if expected else []
         heads += ["least", "largest", "zeros", "histogram"]
         rows = [_row(x, expected) for x in self.parameters]
-        lines = _columns.lines(heads, rows, left=(0, 2, len(heads) - 1))
+        return heads, rows, (0, 2, len(heads) - 1)
+
+    def _total(self) -> str:
         size = sum(
             math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in self.parameters
         )
-        total = f"{len(rows)} parameters, {self.count:,} entries, {_columns.size(size)}"
-        return "\n".join([*lines, "", total])
-
-    def __repr__(self) -> str:
-        return f"Description({len(self.parameters)} parameters)"
+        count = f"{len(self.parameters)} parameters, {self.count:,} entries"
+        return f"{count}, {_columns.size(size)}"
 
     def plot(self, what: Plot = "histogram", match: str | None = None) -> "Figure":
         """Draws the parameters, a panel for each.
@@ -137,10 +159,15 @@ class Description:
 
         Raises:
           ValueError: if what is none of these, or there is no such parameter.
+          TypeError: if match is not a string.
           ModuleNotFoundError: without matplotlib (``pip install 'jaxinit[lab]'``).
         """
         try:
             check.choice(get_args(Plot), what=what)
+            part: Any = match
+            if not isinstance(part, (str, type(None))):
+                rule = "match must be a part of a path, such as 'kernel'."
+                raise check.Unfit(rule, TypeError, match=match)
             ranks = {"histogram": (0, 99), "heatmap": (2, 99), "bias": (1, 1)}[what]
             chosen = [
                 x
@@ -166,7 +193,8 @@ def describe(
 
     Args:
       params: any tree of arrays: variables of Flax Linen, a model or state of NNX, a
-        module of Equinox. What is no array of numbers is left out.
+        module of Equinox. What is no array of numbers is left out. A variable that a
+        model of NNX shares between layers counts once, under its first path.
       rules: rules or a recipe; their standard deviation then stands beside the
         measured one.
       stacked: patterns of parameters that stack layers, as for `reinit`.
@@ -175,8 +203,9 @@ def describe(
       A `Description`: prints as a table, has rows as ``to_dict()`` and ``plot()``.
 
     Raises:
-      ValueError: if there is no array in params, or a rule does not fit.
-      TypeError: if a rule is none.
+      ValueError: if there is no array in params, two have one path, or a rule does not
+        fit.
+      TypeError: if a rule is none, or params are traced by `jax.jit` or its kin.
 
     Example:
       >>> params = {"kernel": jnp.arange(8.0).reshape(2, 4), "bias": jnp.zeros(4)}
@@ -188,29 +217,52 @@ def describe(
       <BLANKLINE>
       2 parameters, 12 entries, 48 B
     """
-    arrays = {
-        path: leaf
-        for path, leaf in _paths.named(params)
-        if isinstance(leaf, (jax.Array, np.ndarray)) and _numeric(leaf.dtype)
-    }
+    state, _ = _paths.split(params)
+    arrays = _paths.by_path("describe", state, _is_measured)
     if not arrays:
-        raise ValueError("describe(params=...): there is no array in the tree.")
+        raise _nothing_to_measure(params)
+    for path, x in arrays.items():
+        _check_values(path, x)
     expected: dict[str, float | None] = {}
     if rules is not None:
-        rows = preview(params, rules, stacked=stacked).rows
+        rows = _preview("describe", params, rules, False, stacked).rows
         expected = {row.path: row.std for row in rows}
+    else:
+        _stacks.axes("describe", stacked, arrays)  # refuses what is no pattern
     measured = jax.device_get(
         {path: _measured(_untyped(x)) for path, x in arrays.items()}
     )
     found = [
-        _parameter(path, arrays[path], expected.get(path), *numbers)
-        for path, numbers in measured.items()
+        _parameter(path, x, expected.get(path), *measured[path])
+        for path, x in arrays.items()  # in the order of the tree
     ]
     return Description(tuple(found), arrays)
 
 
-def _numeric(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, np.number) or dtype == np.bool_
+def _is_measured(leaf: Any) -> bool:
+    abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+    return _arguments.is_array(leaf) and not abstract
+
+
+def _nothing_to_measure(params: Any) -> Exception:
+    shapes = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))
+    cure = "Shapes have no values: preview(params, rules) tells what rules give them."
+    return _arguments.no_array("describe", params, *[cure] * shapes)
+
+
+def _check_values(path: str, x: Any) -> None:
+    """Checks that an array has values: it is neither traced nor given away."""
+    where = f"describe(params=...): {_paths.shown(path)} must have values, and it"
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError(
+            f"{where} is traced. Describe outside of jit, grad and vmap what they "
+            "return."
+        )
+    if isinstance(x, jax.Array) and x.is_deleted():
+        raise ValueError(
+            f"{where} has been deleted, as an argument that jit may overwrite "
+            "(donate_argnums). Describe what that function returned."
+        )
 
 
 def _untyped(x: Any) -> Any:
@@ -261,11 +313,11 @@ def _parameter(
 
 
 def _row(x: Parameter, with_expected: bool) -> list[str]:
-    row = [x.path, "×".join(map(str, x.shape)) or "scalar", x.dtype]
+    row = [_paths.shown(x.path), "×".join(map(str, x.shape)) or "scalar", x.dtype]
     row += [number(x.mean), number(x.std)]
     if with_expected:
         row.append("–" if x.expected is None else number(x.expected))
-    spark = x.sparkline if x.finite else "not finite"
+    spark = x.sparkline if x.finite else _SICK
     return [*row, number(x.minimum), number(x.maximum), percent(x.zeros), spark]
 
 

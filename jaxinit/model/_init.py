@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ def jit_init(
     init_fn: Callable[..., Any],
     *,
     out_shardings: Any = None,
-    static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (),
+    static_argnums: int | Sequence[int] | None = (),
+    static_argnames: str | Sequence[str] | None = (),
 ) -> "InitFunction":
     """Compiles an init function, as `jax.jit` does, once for each kind of parameter.
 
@@ -40,7 +41,8 @@ def jit_init(
         key: Model(rngs=nnx.Rngs(key))`` of Flax NNX (also within ``nnx.split``), a
         constructor of Equinox, or a plain function. Of a result that `jax.jit` cannot
         return, because it holds functions or strings, the arrays are filled and
-        everything else comes back as it is.
+        everything else comes back as it is. A variable that a model of NNX shares
+        between layers stays shared, unless out_shardings are given.
       out_shardings: shardings of the result, a prefix of its tree, as for `jax.jit`;
         every device fills its own shard.
       static_argnums: positions of arguments that are part of the program.
@@ -51,8 +53,10 @@ def jit_init(
       which slices there are, and ``report(*args)`` what they take.
 
     Raises:
-      TypeError: if init_fn is not callable; at the call, if JAX cannot trace it.
-      ValueError: at the call, if out_shardings do not fit the result.
+      TypeError: if init_fn is not callable, or an argument has the wrong type; at the
+        call, if JAX cannot trace it.
+      ValueError: if a static argument is none of init_fn's; at the call, if
+        out_shardings do not fit the result.
 
     Example:
       >>> import flax.linen as nn
@@ -66,13 +70,30 @@ def jit_init(
       2
     """
     _check_function(init_fn)
-    return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
+    try:
+        jax.jit(init_fn, out_shardings=out_shardings)  # refuses what is no sharding
+        return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
+    except (TypeError, ValueError) as error:
+        given = {
+            "out_shardings": out_shardings,
+            "static_argnums": static_argnums,
+            "static_argnames": static_argnames,
+        }
+        shown = ", ".join(f"{k}={check.show(v)}" for k, v in given.items() if v)
+        reason = str(error).splitlines()[0]
+        raise type(error)(
+            f"jit_init({shown}): these must be as for jax.jit. {reason}"
+        ) from None
 
 
 def _check_function(init_fn: Any) -> None:
     if not callable(init_fn):
         rule = "init_fn must be a function, such as model.init."
         raise check.Unfit(rule, TypeError, init_fn=init_fn).at("jit_init")
+    linen: Any = sys.modules.get("flax.linen")
+    if linen is not None and isinstance(init_fn, linen.Module):
+        rule = "init_fn must be a function, and this is a module. Pass model.init."
+        raise check.Unfit(rule, TypeError, init_fn=type(init_fn)).at("jit_init")
 
 
 class InitFunction:
@@ -86,8 +107,8 @@ class InitFunction:
         self,
         init_fn: Callable[..., Any],
         out_shardings: Any,
-        static_argnums: int | Sequence[int],
-        static_argnames: str | Sequence[str],
+        static_argnums: int | Sequence[int] | None,
+        static_argnames: str | Sequence[str] | None,
     ):
         """Takes what `jit_init` takes."""
         functools.update_wrapper(self, init_fn)
@@ -96,7 +117,7 @@ class InitFunction:
         self._static = _static(init_fn, static_argnums, static_argnames)
         numbers, names = self._static
         self._jitted = jax.jit(
-            _packed(init_fn),
+            _packed(init_fn, out_shardings is None),
             static_argnums=sorted(numbers) or None,
             static_argnames=sorted(names) or None,
         )
@@ -168,7 +189,7 @@ class InitFunction:
 
     def _outputs(self, result: Any) -> list[Output]:
         """Returns name, type and placement of every array of the result."""
-        found = _paths.named(result)
+        found = [(_paths.text(keys), leaf) for keys, leaf in _paths.leaves(result)]
         shardings: list[Any] = [None] * len(found)
         if self._shardings is not None:
             shardings = self._spread(result)
@@ -201,17 +222,20 @@ class InitFunction:
         except ValueError as error:
             raise ValueError(
                 f"{self!r}: out_shardings must have the tree of what init_fn returns, "
-                f"or a prefix of it. {error}"
+                f"or a prefix of it. {str(error).splitlines()[0]}"
             ) from None
         lists = jax.tree.leaves(spread, is_leaf=lambda x: isinstance(x, list))
         return [sharding for each in lists for sharding in each]
 
 
 class _Packed:
-    """A result that `jax.jit` cannot return: its arrays by name, the rest as it is."""
+    """A result that `jax.jit` cannot return: its arrays by name, the rest as it is.
+
+    It holds what is no data, or a variable of NNX that is shared.
+    """
 
     def __init__(self, arrays: Sequence[Any], fixed: tuple[Any, ...]):
-        self.arrays, self.fixed = arrays, fixed  # fixed: names, tree, leaves
+        self.arrays, self.fixed = arrays, fixed  # fixed: names, tree, leaves, way back
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -224,14 +248,24 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
+def _packed(init_fn: Callable[..., Any], with_ties: bool) -> Callable[..., Any]:
     """Makes an init function return what `jax.jit` can return."""
 
     @functools.wraps(init_fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        result = called(init_fn, args, kwargs)
+        merge = None
+
+        def shared_once(*args: Any, **kwargs: Any) -> Any:
+            nonlocal merge
+            result = init_fn(*args, **kwargs)
+            state, way_back = _paths.split(result)
+            tied = len(jax.tree.leaves(state)) < len(jax.tree.leaves(result))
+            merge = way_back if tied else None
+            return state if tied else result
+
+        result = called(shared_once if with_ties else init_fn, args, kwargs)
         found, tree = jax.tree_util.tree_flatten_with_path(result)
-        if all(isinstance(leaf, _DATA) for _, leaf in found):
+        if merge is None and all(isinstance(leaf, _DATA) for _, leaf in found):
             return result
         drawn = [isinstance(leaf, (jax.Array, np.ndarray)) for _, leaf in found]
         arrays = [one for one, is_drawn in zip(found, drawn, strict=True) if is_drawn]
@@ -240,7 +274,8 @@ def _packed(init_fn: Callable[..., Any]) -> Callable[..., Any]:
             None if is_drawn else leaf
             for (_, leaf), is_drawn in zip(found, drawn, strict=True)
         )
-        return _Packed([leaf for _, leaf in arrays], (names, tree, tuple(drawn), rest))
+        fixed = (names, tree, tuple(drawn), rest, merge)
+        return _Packed([leaf for _, leaf in arrays], fixed)
 
     return run
 
@@ -249,10 +284,11 @@ def _unpacked(result: Any) -> Any:
     """Returns what the init function itself would have returned."""
     if not isinstance(result, _Packed):
         return result
-    _, tree, drawn, rest = result.fixed
+    _, tree, drawn, rest, merge = result.fixed
     arrays = iter(result.arrays)
     leaves = [next(arrays) if d else one for d, one in zip(drawn, rest, strict=True)]
-    return jax.tree.unflatten(tree, leaves)
+    whole = jax.tree.unflatten(tree, leaves)
+    return whole if merge is None else merge(whole)
 
 
 def placed_of(leaf: Any) -> Sharding | None:
@@ -266,12 +302,14 @@ def placed_of(leaf: Any) -> Sharding | None:
 
 def _static(
     init_fn: Callable[..., Any],
-    numbers: int | Sequence[int],
-    names: str | Sequence[str],
+    numbers: int | Sequence[int] | None,
+    names: str | Sequence[str] | None,
 ) -> tuple[set[int], set[str]]:
     """Returns positions and names of static arguments, each also by the other."""
-    found = {numbers} if isinstance(numbers, int) else set(numbers)
-    named = {names} if isinstance(names, str) else set(names)
+    found = {numbers} if isinstance(numbers, int) else set(numbers or ())
+    named = {names} if isinstance(names, str) else set(names or ())
+    if not all(isinstance(number, int) for number in found):
+        raise TypeError("static_argnums must be integers.")
     try:
         parameters = inspect.signature(init_fn).parameters.values()
     except (TypeError, ValueError):  # functions of C have none

@@ -1,6 +1,7 @@
 """Patterns: which parameters a rule is for."""
 
 import fnmatch
+import glob
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit.model import _paths
 
 Pattern = str | re.Pattern[str] | tuple[Any, ...] | Callable[..., Any]
 
@@ -35,18 +37,38 @@ def matches(pattern: Pattern, path: str, leaf: Any) -> bool:
             return pattern.search(path) is not None
         case tuple():
             return _sizes(tuple(leaf.shape), pattern)
-    return bool(pattern(path, leaf))
+    try:
+        return bool(pattern(path, leaf))
+    except Exception as error:  # of any kind, as the function is not ours
+        raise ValueError(
+            "a function as a pattern takes (path, leaf) and returns whether it "
+            f"matches, and here it raised {check.brief(error)}"
+        ) from error
 
 
-def _glob(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not parts
-    head, *rest = pattern
-    if head == "**":
-        return any(_glob(parts[i:], rest) for i in range(len(parts) + 1))
-    return (
-        bool(parts) and fnmatch.fnmatchcase(parts[0], head) and _glob(parts[1:], rest)
-    )
+def literal(path: str) -> str:
+    """Returns the glob that matches this path alone, or its like further down."""
+    return glob.escape(path) or "*"
+
+
+def _glob(parts: Sequence[str], globs: Sequence[str]) -> bool:
+    """Returns whether globs match parts, in time that grows with the product of both.
+
+    Kept is after how many parts the globs so far can end.
+    """
+    ends = {0}
+    for each in globs:
+        if each == "**":
+            ends = set(range(min(ends), len(parts) + 1))
+        else:
+            ends = {
+                end + 1
+                for end in ends
+                if end < len(parts) and fnmatch.fnmatchcase(parts[end], each)
+            }
+        if not ends:
+            return False
+    return len(parts) in ends
 
 
 def _sizes(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> bool:
@@ -64,7 +86,7 @@ def spelt(pattern: Pattern) -> str:
     """Writes a pattern for people."""
     match pattern:
         case str():
-            return pattern
+            return _paths.shown(pattern)
         case re.Pattern():
             return f"re.compile({pattern.pattern!r})"
         case tuple():

@@ -4,7 +4,6 @@ A rule is a pair (pattern, what): the first rule whose pattern matches a paramet
 its value. A recipe is a list of rules.
 """
 
-import dataclasses
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _spec
+from jaxinit import _spec
 from jaxinit._initializer import Initializer
-from jaxinit.model import _paths, _stacks
-from jaxinit.model._init import InitFunction, jit_init, placed_of
-from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
+from jaxinit.model import _arguments, _paths, _stacks
+from jaxinit.model._arguments import is_parameter
+from jaxinit.model._assignments import Assignment, Assignments, unfit
+from jaxinit.model._patterns import Pattern, is_pattern, literal, matches, spelt
 from jaxinit.model._stacks import Stacked
 
 Rule = tuple[Pattern, Any]
@@ -42,7 +42,10 @@ def reinit(
       key: the PRNG key.
       params: any tree of arrays or of `jax.ShapeDtypeStruct`: variables or parameters
         of Flax Linen, a model or state of NNX, a module of Equinox, parameters of
-        Haiku. Its keys, and what is no array, stay as they are.
+        Haiku. Its keys, and what is no array, stay as they are. A variable that a
+        model of NNX shares between layers is drawn once, by its first path, and stays
+        shared. In any other tree an array that stands twice is two parameters, as to
+        JAX.
       rules: pairs (pattern, what); the first that matches wins. A pattern is
 
         - a glob of the path: ``"**/attention/*/kernel"``, where ``*`` stands for a part
@@ -73,9 +76,9 @@ def reinit(
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, under strict if one is left over, if a
-        value does not fit, or a law of one layer meets a kernel whose bias shows that
-        it is a stack; the message names the path.
+      ValueError: if no rule matches anything, under strict if one is left over, if two
+        parameters have one path, a value does not fit, or a law of one layer meets a
+        kernel whose bias shows that it is a stack; the message names the path.
       TypeError: if a rule is none.
 
     Example:
@@ -90,10 +93,7 @@ def reinit(
       dense/bias       64  float32  **/bias  0.0                –      0
       dense/kernel  64×64  float32  kernel   he_normal()  64 → 64  0.177
     """
-    try:
-        used = check.key(key)
-    except check.Unfit as error:
-        raise error.at("reinit") from None
+    used = _arguments.checked_key("reinit", key, params)
     return _preview("reinit", params, rules, strict, stacked).draw(used)
 
 
@@ -103,7 +103,7 @@ def preview(
     *,
     strict: bool = False,
     stacked: Stacked = None,
-) -> "Assignments":
+) -> Assignments:
     """Tells what `reinit` would do, and draws nothing.
 
     Args:
@@ -123,114 +123,14 @@ def preview(
     return _preview("preview", params, rules, strict, stacked)
 
 
-@dataclasses.dataclass(frozen=True)
-class Assignment:
-    """What a parameter gets.
-
-    Attributes:
-      path: of the parameter.
-      shape: its sizes.
-      dtype: its type.
-      rule: number of the rule, None where none matches.
-      pattern: that rule's pattern as text.
-      law: the initializer, a number, an array, or None to leave the parameter as it is.
-      std: the standard deviation that the law gives an entry; None where it is unknown.
-      fans: fan_in and fan_out that the law reads off the shape; None if it reads none.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: Any
-    rule: int | None
-    pattern: str
-    law: Any
-    std: float | None
-    fans: tuple[float, float] | None
-
-
-class Assignments:
-    """What every parameter of a tree gets.
-
-    Attributes:
-      rows: an `Assignment` for each parameter.
-      unused: patterns of the rules that are first for no parameter.
-    """
-
-    def __init__(
-        self,
-        call: str,
-        params: Any,
-        rows: Sequence[Assignment],
-        unused: tuple[str, ...],
-    ):
-        """Is called by `preview`."""
-        self._call = call
-        self.rows = tuple(rows)
-        self.unused = unused
-        self._params = params
-        self._fill = self._filler()
-
-    def draw(self, key: jax.Array) -> Any:
-        """Returns the tree with the values that the key gives."""
-        by_path = self._fill(key)
-        leaves = []
-        for path, leaf in _paths.named(self._params):
-            leaves.append(by_path.get(path, leaf))
-            if isinstance(leaves[-1], jax.ShapeDtypeStruct):
-                raise ValueError(
-                    f"{self._call}(params=...): {path} has no value that could stay. "
-                    "Give it a rule."
-                )
-        return jax.tree.unflatten(jax.tree.structure(self._params), leaves)
-
-    def _filler(self) -> InitFunction:
-        changed = [row for row in self.rows if row.law is not None]
-
-        def fill(key: jax.Array) -> dict[str, jax.Array]:
-            return {row.path: _drawn(self._call, key, row) for row in changed}
-
-        placed = {path: placed_of(leaf) for path, leaf in _paths.named(self._params)}
-        shardings = {row.path: placed[row.path] for row in changed}
-        filler = jit_init(
-            fill, out_shardings=shardings if any(shardings.values()) else None
-        )
-        filler.plan(
-            jax.eval_shape(lambda: jax.random.key(0))
-        )  # finds what does not fit
-        return filler
-
-    def __str__(self) -> str:
-        rows = [
-            (
-                row.path,
-                "×".join(map(str, row.shape)) or "scalar",
-                str(row.dtype),
-                row.pattern if row.rule is not None else "–",
-                "stays" if row.law is None else _law_text(row.law),
-                "–" if row.fans is None else "{:g} → {:g}".format(*row.fans),
-                "–" if row.std is None else f"{row.std:.3g}",
-            )
-            for row in self.rows
-        ]
-        heads = ("path", "shape", "dtype", "rule", "law", "fans", "std")
-        lines = list(_columns.lines(heads, rows, left=(0, 2, 3, 4)))
-        if self.unused:
-            lines += ["", f"rules without a parameter: {', '.join(self.unused)}"]
-        return "\n".join(lines)
-
-    def __repr__(self) -> str:
-        return f"Assignments({len(self.rows)} parameters)"
-
-
 def _preview(
     call: str, params: Any, rules: Sequence[Rule], strict: bool, stacked: Stacked
 ) -> Assignments:
-    checked = [_checked(call, rule) for rule in rules]
-    if not checked:
-        raise ValueError(f"{call}(rules=...): there is no rule.")
-    found = {path: x for path, x in _paths.named(params) if _is_parameter(x)}
+    _arguments.check_strict(call, strict)
+    checked = [_checked(call, rule) for rule in _arguments.listed(call, rules)]
+    found = _paths.by_path(call, _paths.split(params)[0], is_parameter)
     if not found:
-        raise ValueError(f"{call}(params=...): there is no array in the tree.")
+        raise _arguments.no_array(call, params)
     axes = _stacks.axes(call, stacked, found)
     families: dict[str, dict[str, Any]] = {}
     for path, leaf in found.items():
@@ -248,6 +148,7 @@ def _preview(
     unused = tuple(spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
     if unused and (strict or used == {None}):
         near = difflib.get_close_matches(unused[0], found) or list(found)[:3]
+        near = [_paths.shown(path) for path in near]
         raise ValueError(
             f"{call}(rules=...): {unused[0]} matches no parameter that is left for it. "
             f"Paths are such as {', '.join(near)}."
@@ -256,26 +157,26 @@ def _preview(
         path = next(row.path for row in rows if row.rule is None)
         texts = [pattern for pattern, _ in checked if isinstance(pattern, str)]
         near_texts = check.suggestion(path, texts)
-        cure = near_texts or f" To leave it as it is, add ({path!r}, None)."
-        raise ValueError(f"{call}(rules=...): no rule matches {path}.{cure}")
+        glob = literal(path)
+        cure = near_texts or f" To leave it as it is, add ({glob!r}, None)."
+        shown = _paths.shown(path)
+        raise ValueError(f"{call}(rules=...): no rule matches {shown}.{cure}")
     return Assignments(call, params, rows, unused)
-
-
-def _is_parameter(leaf: Any) -> bool:
-    """Returns whether a leaf is an array of floats, or stands for one."""
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _checked(call: str, rule: Any) -> Rule:
     """Checks that a rule is one, and reads its spec."""
-    try:
-        pattern, what = rule
-    except (TypeError, ValueError):
+    if not isinstance(rule, (tuple, list)) or len(rule) != 2:
         raise TypeError(
             f"{call}(rules=...): a rule is a pair (pattern, initializer), not "
             f"{check.show(rule)}."
-        ) from None
+        )
+    pattern, what = rule
+    if isinstance(pattern, Initializer):
+        raise TypeError(
+            f"{call}(rules=...): the pattern stands before the initializer, and here "
+            f"it stands behind. Write ({check.show(what)}, {pattern!r})."
+        )
     if not is_pattern(pattern):
         raise TypeError(
             f"{call}(rules=...): a pattern is a glob, re.compile(...), a tuple of "
@@ -300,19 +201,22 @@ def _assigned(
     """Finds what one parameter gets."""
     rule, pattern, law = None, "", None
     layer = siblings[path.rpartition("/")[2]]
-    for place, (pattern_, what) in enumerate(rules):
-        if matches(pattern_, path, layer):
-            rule, pattern = place, spelt(pattern_)
-            law = what(path, layer, siblings) if _sees_siblings(what) else what
-            break
-    shape, dtype = tuple(leaf.shape), np.dtype(leaf.dtype)
+    # NumPy's doubles become what JAX makes of them.
+    shape, dtype = tuple(leaf.shape), jnp.asarray(np.zeros((), leaf.dtype)).dtype
     try:
+        for place, (pattern_, what) in enumerate(rules):
+            pattern = spelt(pattern_)
+            if matches(pattern_, path, layer):
+                rule = place
+                law = what(path, layer, siblings) if _sees_siblings(what) else what
+                break
         law = _spec.parse(law) if isinstance(law, str) else law
         _stacks.check_layer(path, layer, siblings, law)
         law = _stacks.stack(law, shape, axis)
         std, fans = _std(law, shape), _stacks.fans(law, shape)
-    except (ValueError, TypeError) as error:
-        raise _unfit(call, path, pattern, error) from None
+    except Exception as error:  # of any kind, where the functions of rules are run
+        raise unfit(call, _paths.shown(path), pattern, error) from error
+    pattern = pattern if rule is not None else ""
     return Assignment(path, shape, dtype, rule, pattern, law, std, fans)
 
 
@@ -339,32 +243,5 @@ def _std(law: Any, shape: tuple[int, ...]) -> float | None:
         raise TypeError(
             f"{check.show(law)} is no initializer, and no number or array of the shape."
         )
-    return float(np.std(value.astype(complex))) if value.size else 0.0
-
-
-def _drawn(call: str, key: jax.Array, row: Assignment) -> jax.Array:
-    """Draws one parameter."""
-    if not callable(row.law):
-        return jnp.full(row.shape, row.law, row.dtype)
-    try:
-        made = row.law(_paths.key_of(key, row.path), row.shape, row.dtype)
-        if made.shape != row.shape:
-            raise ValueError(
-                f"the initializer returned an array of shape {made.shape}."
-            )
-    except (ValueError, TypeError) as error:
-        raise _unfit(call, f"{row.path} {row.shape}", row.pattern, error) from error
-    weight: jax.Array = made.astype(row.dtype)
-    return weight
-
-
-def _unfit(call: str, path: str, pattern: str, error: Exception) -> Exception:
-    """Returns an error that names the parameter and the rule."""
-    kind = TypeError if isinstance(error, TypeError) else ValueError
-    return kind(f"{call}(rules=...), {path} by the rule {pattern}: {error}")
-
-
-def _law_text(law: Any) -> str:
-    if isinstance(law, (np.ndarray, jax.Array)) or not callable(law):
-        return check.show(law)
-    return repr(law) if isinstance(law, Initializer) else spelt(law)
+    with np.errstate(invalid="ignore"):  # of values that are not finite
+        return float(np.std(value.astype(complex))) if value.size else 0.0

@@ -25,13 +25,17 @@ def axes(
     call: str, given: Stacked, parameters: Mapping[str, Any]
 ) -> dict[str, tuple[int, ...]]:
     """Returns by path the axes that count layers, of the parameters that are stacks."""
-    pairs = given if isinstance(given, Mapping) else {} if given is None else {given: 0}
+    pairs: list[tuple[Any, Any]] = [] if given is None else [(given, 0)]
+    pairs = list(given.items()) if isinstance(given, Mapping) else pairs
     found: dict[str, tuple[int, ...]] = {}
-    for pattern, axis in pairs.items():
+    for pattern, axis in pairs:
         if not is_pattern(pattern):
             rule = "needs a pattern, as rules have, or a mapping of patterns to axes."
             raise TypeError(f"{call}(stacked={check.show(given)}): {rule}")
-        fits = [path for path, x in parameters.items() if matches(pattern, path, x)]
+        try:
+            fits = [path for path, x in parameters.items() if matches(pattern, path, x)]
+        except ValueError as error:
+            raise ValueError(f"{call}(stacked={spelt(pattern)}): {error}") from error
         if not fits:
             near = ", ".join(list(parameters)[:3])
             raise ValueError(

@@ -1,0 +1,196 @@
+"""Assignments: what each parameter of a tree gets, and how it is drawn."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit import _columns, _html
+from jaxinit._initializer import Initializer
+from jaxinit.model import _arguments, _paths
+from jaxinit.model._arguments import is_parameter
+from jaxinit.model._init import InitFunction, jit_init, placed_of
+from jaxinit.model._patterns import spelt
+
+_HEADS = ("path", "shape", "dtype", "rule", "law", "fans", "std")
+_LEFT = (0, 2, 3, 4)  # columns of text
+_STAYS = "stays"  # the law of a parameter that no rule changes
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Assignment:
+    """What a parameter gets.
+
+    Attributes:
+      path: of the parameter.
+      shape: its sizes.
+      dtype: its type.
+      rule: number of the rule, None where none matches.
+      pattern: that rule's pattern as text.
+      law: the initializer, a number, an array, or None to leave the parameter as it is.
+      std: the standard deviation that the law gives an entry; None where it is unknown.
+      fans: fan_in and fan_out that the law reads off the shape; None if it reads none.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    rule: int | None
+    pattern: str
+    law: Any
+    std: float | None
+    fans: tuple[float, float] | None
+
+    def __repr__(self) -> str:
+        return f"Assignment({self.path!r}, {self.pattern!r}: {_law_text(self.law)})"
+
+
+class Assignments:
+    """What every parameter of a tree gets; prints as a table, as notebooks show it.
+
+    Attributes:
+      rows: an `Assignment` for each parameter.
+      unused: patterns of the rules that are first for no parameter.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        params: Any,
+        rows: Sequence[Assignment],
+        unused: tuple[str, ...],
+    ):
+        """Is called by `preview`."""
+        self._call = call
+        self.rows = tuple(rows)
+        self.unused = unused
+        self._params, self._merge = _paths.split(params)
+        self._fill = self._filler()
+
+    def draw(self, key: jax.Array) -> Any:
+        """Returns the tree with the values that the key gives."""
+        by_path = self._fill(_arguments.checked_key("draw", key, None))
+        leaves = []
+        for path, leaf in _paths.named(self._params):
+            drawn = path in by_path and is_parameter(leaf)
+            leaves.append(by_path[path] if drawn else leaf)
+            if isinstance(leaves[-1], jax.ShapeDtypeStruct):
+                cure = "Give it a rule" if is_parameter(leaf) else "Leave it out"
+                raise ValueError(
+                    f"{self._call}(params=...): {_paths.shown(path)} has no value that "
+                    f"could stay. {cure}."
+                )
+        structure = jax.tree.structure(self._params)
+        return self._merge(jax.tree.unflatten(structure, leaves))
+
+    def _filler(self) -> InitFunction:
+        changed = [row for row in self.rows if row.law is not None]
+
+        def fill(key: jax.Array) -> dict[str, jax.Array]:
+            return {row.path: _drawn(self._call, key, row) for row in changed}
+
+        found = _paths.by_path(self._call, self._params, is_parameter)
+        placed = {path: placed_of(leaf) for path, leaf in found.items()}
+        shardings = {row.path: placed[row.path] for row in changed}
+        filler = jit_init(
+            fill, out_shardings=shardings if any(shardings.values()) else None
+        )
+        filler.plan(
+            jax.eval_shape(lambda: jax.random.key(0))
+        )  # finds what does not fit
+        return filler
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Returns a row for each parameter, of plain Python values; laws are text."""
+        return [
+            dataclasses.asdict(dataclasses.replace(row, law=None))
+            | {"dtype": str(row.dtype), "law": _law_text(row.law)}
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        lines = list(_columns.lines(_HEADS, list(map(_cells, self.rows)), _LEFT))
+        return "\n".join([*lines, *(["", self._left_over()] if self.unused else [])])
+
+    def __repr__(self) -> str:
+        return f"Assignments({len(self.rows)} parameters)"
+
+    def _repr_html_(self) -> str:
+        def mark(place: int, cell: str) -> str:
+            return "quiet" if _HEADS[place] == "law" and cell == _STAYS else ""
+
+        table = _html.table(_HEADS, list(map(_cells, self.rows)), _LEFT, mark)
+        more = [_html.line(self._left_over(), "wrong")] if self.unused else []
+        return _html.page(table, *more)
+
+    def _left_over(self) -> str:
+        return f"rules without a parameter: {', '.join(self.unused)}"
+
+
+def _cells(row: Assignment) -> list[str]:
+    return [
+        _paths.shown(row.path),
+        "×".join(map(str, row.shape)) or "scalar",
+        str(row.dtype),
+        row.pattern if row.rule is not None else "–",
+        _law_text(row.law),
+        "–" if row.fans is None else "{:g} → {:g}".format(*row.fans),
+        "–" if row.std is None else f"{row.std:.3g}",
+    ]
+
+
+def _drawn(call: str, key: jax.Array, row: Assignment) -> jax.Array:
+    """Draws one parameter."""
+    try:
+        if not callable(row.law):
+            return _filled(row.law, row.shape, row.dtype)
+        made = row.law(_paths.key_of(key, row.path), row.shape, row.dtype)
+        if not isinstance(made, (jax.Array, np.ndarray, np.generic)):
+            cure = " If it builds an initializer, call it." if callable(made) else ""
+            raise TypeError(
+                f"the initializer returned {check.show(made)}, not an array.{cure}"
+            )
+        if made.shape != row.shape:
+            raise ValueError(
+                f"the initializer returned an array of shape {made.shape}."
+            )
+        _check_real(made, row.dtype)
+        return jnp.asarray(made.astype(row.dtype))
+    except Exception as error:  # of any kind, where an initializer of others is run
+        place = f"{_paths.shown(row.path)} {row.shape}"
+        raise unfit(call, place, row.pattern, error) from error
+
+
+def _filled(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    """Fills a parameter with a number, or an array of its shape."""
+    _check_real(value, dtype)
+    with np.errstate(over="ignore"):
+        lost = np.isfinite(value) & ~np.isfinite(np.asarray(value).astype(dtype))
+    if lost.any():
+        raise ValueError(f"{dtype} cannot hold {check.show(value)}.")
+    return jnp.full(shape, value, dtype)
+
+
+def _check_real(value: Any, dtype: np.dtype) -> None:
+    if np.iscomplexobj(value) and not jnp.issubdtype(dtype, np.complexfloating):
+        raise ValueError(f"{check.show(value)} is complex, and {dtype} is not.")
+
+
+def unfit(call: str, path: str, pattern: str, error: Exception) -> Exception:
+    """Returns an error that names the parameter and the rule."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    ours = isinstance(error, (TypeError, ValueError)) and str(error)
+    reason = str(error).splitlines()[0] if ours else check.brief(error)
+    return kind(f"{call}(rules=...), {path} by the rule {pattern}: {reason}")
+
+
+def _law_text(law: Any) -> str:
+    if law is None:
+        return _STAYS
+    if isinstance(law, (np.ndarray, jax.Array)) or not callable(law):
+        return check.show(law)
+    return repr(law) if isinstance(law, Initializer) else spelt(law)
