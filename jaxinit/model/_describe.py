@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
 
 from jaxinit import _check as check
-from jaxinit import _columns
+from jaxinit import _columns, _placement
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
 from jaxinit.model import _paths
@@ -199,9 +198,10 @@ def describe(
     if rules is not None:
         rows = preview(params, rules, stacked=stacked).rows
         expected = {row.path: row.std for row in rows}
-    measured = jax.device_get(
-        {path: _measured(_untyped(x)) for path, x in arrays.items()}
-    )
+    with _placement.automatic():
+        measured = jax.device_get(
+            {path: _measured(_placement.untyped(x)) for path, x in arrays.items()}
+        )
     found = [
         _parameter(path, arrays[path], expected.get(path), *numbers)
         for path, numbers in measured.items()
@@ -211,16 +211,6 @@ def describe(
 
 def _numeric(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, np.number) or dtype == np.bool_
-
-
-def _untyped(x: Any) -> Any:
-    """Returns an array without the mesh in its type, where it lies."""
-    if isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding):
-        mesh, spec = x.sharding.mesh, x.sharding.spec
-        return jax.device_put(
-            x, NamedSharding(Mesh(mesh.devices, mesh.axis_names), spec)
-        )
-    return x
 
 
 @functools.partial(jax.jit, inline=True)

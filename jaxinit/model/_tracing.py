@@ -13,6 +13,25 @@ from typing import Any
 import jax
 from jax.extend import core, linear_util
 
+from jaxinit.model._equation import bodies
+
+
+def is_traced() -> bool:
+    """Returns whether operations are recorded here, not carried out."""
+    with core.take_current_trace() as trace:
+        here = type(trace)
+    with jax.ensure_compile_time_eval(), core.take_current_trace() as trace:
+        return here is not type(trace)
+
+
+def divides(jaxpr: core.Jaxpr) -> bool:
+    """Returns whether a program makes values whose types are divided over a mesh."""
+    atoms = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
+    shardings = (getattr(atom.aval, "sharding", None) for atom in atoms)
+    if any(any(getattr(sharding, "spec", None) or ()) for sharding in shardings):
+        return True
+    return any(divides(body) for eqn in jaxpr.eqns for body in bodies(eqn))
+
 
 def called(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
     """Calls a function within a trace of `jax.jit`; its result is a pytree."""
