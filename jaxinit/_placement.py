@@ -74,6 +74,15 @@ def _automatic(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names) if mesh.explicit_axes else mesh
 
 
+def named(sharding: Any) -> Any:
+    """Returns a sharding with the mesh that is entered, if it is a spec for one."""
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # no mesh can be seen then
+    if traced or not isinstance(sharding, PartitionSpec):
+        return sharding
+    mesh = jax.sharding.get_mesh()
+    return sharding if mesh.empty else NamedSharding(mesh, sharding)
+
+
 def untyped(x: Any) -> Any:
     """Returns an array, or a sharding, of whose mesh types know nothing."""
     if isinstance(x, NamedSharding):

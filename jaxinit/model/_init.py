@@ -213,10 +213,8 @@ class InitFunction:
         if self._shardings is not None:
             shardings = self._spread(result)
         outputs = []
-        mesh = jax.sharding.get_mesh()
         for (name, leaf), sharding in zip(found, shardings, strict=True):
-            if isinstance(sharding, PartitionSpec) and not mesh.empty:
-                sharding = NamedSharding(mesh, sharding)
+            sharding = _placement.named(sharding)
             if isinstance(sharding, Sharding):
                 try:
                     sharding.shard_shape(leaf.shape)
@@ -258,7 +256,11 @@ def _is_debugged() -> bool:
 
 
 def _constrained(leaf: Any, place: Any) -> Any:
-    return leaf if place is None else jax.lax.with_sharding_constraint(leaf, place)
+    if place is None:
+        return leaf
+    traced = isinstance(leaf, jax.core.Tracer)
+    put = jax.lax.with_sharding_constraint if traced else jax.device_put
+    return put(leaf, place)
 
 
 def _typed(mesh: Mesh, made: jax.Array, info: Any) -> jax.Array:

@@ -120,6 +120,9 @@ class Plan:
         self._placed = tuple(placed)
         everywhere = None if mesh.empty else NamedSharding(mesh, PartitionSpec())
         self._is_placed = any(placed)
+        places_of = zip(self._graph.arguments, placed, strict=True)
+        self._at_home = {value for value, place in places_of if place is None}
+        self._at_home.update(self._graph.constants)
         self._home = next((replicated(place) for place in placed if place), everywhere)
         places = (self._home, *(output.sharding for output in outputs))
         self._cpu = platform_of(places) == "cpu"
@@ -221,13 +224,15 @@ class Plan:
         return env
 
     def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
-        values = [whole(env[v], self._graph.avals[v]) for v in part.inputs]
+        arguments = part.arguments(self._graph)
+        values = [whole(env[v], self._graph.avals[v]) for v in arguments]
         return list(map(_everywhere, values)) if self._spread else values
 
     def _lower(self, program: Program) -> Any:
         """Lowers a program."""
         part = program.parts[0]
-        types = [self._type(value) for value in part.inputs]
+        arguments = part.arguments(self._graph)
+        types = [self._type(value) for value in arguments]
         if program.kind == "law":
             return _drawing.lowered(program.made[0], program.chunk, types[0].sharding)
         kinds = [
@@ -239,7 +244,8 @@ class Plan:
             evaluate = functools.partial(_fused.fused, every=is_law)
 
         def run(*values: Any) -> list[Any]:
-            local = dict(zip(part.inputs, map(_wrapped, values, kinds), strict=True))
+            local: dict[int, Any] = {**self._graph.constants}
+            local |= zip(arguments, map(_wrapped, values, kinds), strict=True)
 
             def read(v: Any) -> Any:
                 return v.val if isinstance(v, Fixed) else local[v]
@@ -313,6 +319,8 @@ class Plan:
             made = env[value]
             if isinstance(value, int):
                 made = whole(made, self._graph.avals[value])
+                if value in self._at_home:
+                    made = jax.device_put(made, self._home)
             leaves.append(jnp.array(made, copy=True) if value in seen else made)
             seen.add(value)
         return jax.tree.unflatten(self._tree, leaves)

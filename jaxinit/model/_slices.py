@@ -71,6 +71,10 @@ class Slice(NamedTuple):
     inputs: tuple[int, ...]
     targets: tuple[Operand, ...]
 
+    def arguments(self, graph: Graph) -> tuple[int, ...]:
+        """Returns what its program is called with."""
+        return tuple(v for v in self.inputs if v not in graph.constants)
+
 
 def flat(closed: core.ClosedJaxpr) -> Graph:
     """Lays a program out without the calls in it whose parts may be needed apart.
@@ -273,8 +277,11 @@ def _slice(graph: Graph, targets: list[Operand], part: set[int]) -> Slice:
 
 
 def spelt(graph: Graph, part: Slice, speller: Speller) -> Any:
-    """Spells a slice: equal for slices that run the same program."""
-    names: dict[int, int] = {}
+    """Spells a slice: equal for slices that run the same program.
+
+    A constant that the whole came with is part of a program, as of `jax.jit`'s.
+    """
+    names: dict[int, Any] = {v: ("constant", v) for v in graph.constants}
 
     def name(values: Sequence[Operand]) -> Iterator[Any]:
         for value in values:
@@ -283,7 +290,7 @@ def spelt(graph: Graph, part: Slice, speller: Speller) -> Any:
             else:
                 yield names.setdefault(value, len(names))
 
-    inputs = tuple(str(graph.avals[value]) for value in part.inputs)
+    inputs = tuple(str(graph.avals[value]) for value in part.arguments(graph))
     tuple(name(part.inputs))
     text = []
     for node in part.nodes:
