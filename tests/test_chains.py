@@ -55,7 +55,7 @@ def scaled(name, count):
 
 @pytest.mark.parametrize("name", slow_but(["normal", "truncated"], STOCK))
 def test_factors_are_joined_in_the_order_of_xla(name):
-    assert_bits(of_each({count: scaled(name, count) for count in range(7)}))
+    assert_bits(of_each({count: scaled(name, count) for count in (1, 2, 3, 4, 6)}))
 
 
 def test_several_factors_are_still_a_law():
@@ -75,7 +75,7 @@ def test_factors_are_joined_in_pairs():
 
 SMALL = {
     f"{name} {size}": functools.partial(draw, size)
-    for size in (32, 128)
+    for size in (128,)
     for name, draw in {
         "cauchy": lambda size, key: jax.random.cauchy(key, (size,)),
         "maxwell": lambda size, key: jax.random.maxwell(key, (size,)),

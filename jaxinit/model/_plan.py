@@ -258,7 +258,9 @@ class Plan:
         home = None if types else self._home
         shardings = [untyped(o.sharding) or home for o in program.members[0]]
         if program.is_summed:
-            shardings = list(map(replicated, shardings))
+            # On one device where there may be one, else on each.
+            one = self._home is None and not self._spread
+            shardings = [None if one else replicated(s) for s in shardings]
         jitted = jax.jit(run, out_shardings=shardings, keep_unused=True)
         if self._spread:
             types = [jax.eval_shape(_raw, t) for t in types]
