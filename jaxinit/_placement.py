@@ -17,10 +17,12 @@ def place(
     draw: Callable[[Any], jax.Array], key: Any, out_sharding: Placement
 ) -> jax.Array:
     """Draws, where each device is to have its part of the result."""
-    if out_sharding is None:
-        return draw(key)
     if explicit := _mesh(out_sharding).explicit_axes:
-        draw = jax.sharding.auto_axes(draw, axes=explicit, out_sharding=out_sharding)
+        # Where types have shardings, XLA rounds products of constants in another order.
+        whole = PartitionSpec() if out_sharding is None else out_sharding
+        draw = jax.sharding.auto_axes(draw, axes=explicit, out_sharding=whole)
+        return draw(key)
+    if out_sharding is None:
         return draw(key)
     placed: jax.Array = jax.lax.with_sharding_constraint(draw(key), out_sharding)
     return placed
@@ -54,3 +56,46 @@ def entered(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
     if inside or traced or not isinstance(mesh, Mesh):
         return contextlib.nullcontext()
     return jax.set_mesh(mesh)
+
+
+def explicit_mesh() -> Mesh | None:
+    """Returns the mesh that is entered, if types have shardings within it."""
+    mesh: Mesh = jax.sharding.get_mesh()
+    return mesh if mesh.explicit_axes else None
+
+
+def automatic() -> contextlib.AbstractContextManager[Any]:
+    """Lets types know nothing of the mesh that is entered."""
+    mesh = explicit_mesh()
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(_automatic(mesh))
+
+
+def _automatic(mesh: Mesh) -> Mesh:
+    return Mesh(mesh.devices, mesh.axis_names) if mesh.explicit_axes else mesh
+
+
+def named(sharding: Any) -> Any:
+    """Returns a sharding with the mesh that is entered, if it is a spec for one."""
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # no mesh can be seen then
+    if traced or not isinstance(sharding, PartitionSpec):
+        return sharding
+    mesh = jax.sharding.get_mesh()
+    return sharding if mesh.empty else NamedSharding(mesh, sharding)
+
+
+def untyped(x: Any) -> Any:
+    """Returns an array, or a sharding, of whose mesh types know nothing."""
+    if isinstance(x, NamedSharding):
+        mesh = x.mesh
+        if isinstance(mesh, Mesh):
+            return NamedSharding(_automatic(mesh), x.spec, memory_kind=x.memory_kind)
+    elif isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding):
+        return jax.device_put(x, untyped(x.sharding))
+    return x
+
+
+def replicated(sharding: Any) -> Any:
+    """Returns the sharding of a value that every device of another one has."""
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, PartitionSpec())
+    return PartitionSpec() if isinstance(sharding, PartitionSpec) else sharding

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
 
 from jaxinit import _check as check
-from jaxinit import _columns, _html
+from jaxinit import _columns, _html, _placement
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
 from jaxinit.model import _arguments, _paths, _stacks
@@ -229,9 +228,10 @@ def describe(
         expected = {row.path: row.std for row in rows}
     else:
         _stacks.axes("describe", stacked, arrays)  # refuses what is no pattern
-    measured = jax.device_get(
-        {path: _measured(_untyped(x)) for path, x in arrays.items()}
-    )
+    with _placement.automatic():
+        measured = jax.device_get(
+            {path: _measured(_placement.untyped(x)) for path, x in arrays.items()}
+        )
     found = [
         _parameter(path, x, expected.get(path), *measured[path])
         for path, x in arrays.items()  # in the order of the tree
@@ -263,16 +263,6 @@ def _check_values(path: str, x: Any) -> None:
             f"{where} has been deleted, as an argument that jit may overwrite "
             "(donate_argnums). Describe what that function returned."
         )
-
-
-def _untyped(x: Any) -> Any:
-    """Returns an array without the mesh in its type, where it lies."""
-    if isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding):
-        mesh, spec = x.sharding.mesh, x.sharding.spec
-        return jax.device_put(
-            x, NamedSharding(Mesh(mesh.devices, mesh.axis_names), spec)
-        )
-    return x
 
 
 @functools.partial(jax.jit, inline=True)

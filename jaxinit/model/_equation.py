@@ -16,6 +16,29 @@ RANDOM = {
     "random_split",
     "threefry2x32",
 }
+# Of which every entry is the same, however devices share the work: no sums.
+_DIVISIBLE = RANDOM | {
+    *("abs", "acos", "acosh", "add", "and", "asin", "asinh", "atan", "atan2", "atanh"),
+    *("bitcast_convert_type", "broadcast_in_dim", "cbrt", "ceil", "clamp", "complex"),
+    *("concatenate", "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh"),
+    *("digamma", "div", "dynamic_slice", "dynamic_update_slice", "eq", "erf"),
+    *("erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "gather", "ge", "gt", "imag"),
+    *("integer_pow", "iota", "is_finite", "le", "lgamma", "log", "log1p", "logistic"),
+    *("lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pad"),
+    *("platform_index", "pow", "random_unwrap", "random_wrap", "real", "rem"),
+    *("reshape", "rev", "round", "rsqrt", "select_n", "shift_left"),
+    *("shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "slice"),
+    *("sqrt", "square", "squeeze", "stop_gradient", "sub", "tan", "tanh", "transpose"),
+    *("xor", "sharding_constraint", "optimization_barrier"),
+}
+
+
+def divisible(eqn: core.JaxprEqn) -> bool:
+    """Returns whether values do not depend on how devices share the work."""
+    inner = list(bodies(eqn))
+    if not inner:
+        return eqn.primitive.name in _DIVISIBLE
+    return all(divisible(one) for body in inner for one in body.eqns)
 
 
 def draws(eqn: core.JaxprEqn) -> bool:

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _check as check
-from jaxinit.model import _paths
+from jaxinit import _placement
+from jaxinit.model import _paths, _tracing
 from jaxinit.model._plan import Output, Plan, platform_of
-from jaxinit.model._tracing import called
 from jaxinit.random._path import of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
@@ -125,14 +125,31 @@ class InitFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Fills the result of ``init_fn(*args, **kwargs)``."""
+        if _tracing.is_traced() or _is_debugged():
+            return self._by_jit(args, kwargs)
+        mesh = _placement.explicit_mesh()
+        if mesh is None:
+            return _unpacked(self._filled(args, kwargs))
+        types = self._jitted.trace(*args, **kwargs)
+        if _tracing.divides(types.jaxpr.jaxpr):  # it needs types with shardings
+            return self._by_jit(args, kwargs)
+        with _placement.automatic():
+            made = self._filled(*self._untyped(args, kwargs))
+        made = jax.tree.map(functools.partial(_typed, mesh), made, types.out_info)
+        return _unpacked(made)
+
+    def _filled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = self._leaves(args, kwargs)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            made = self._jitted(*args, **kwargs)  # within another program
-            if self._shardings is not None:
-                made = jax.lax.with_sharding_constraint(made, self._shardings)
-            return _unpacked(made)
-        plan = self._planned(args, kwargs, leaves)
-        return _unpacked(plan.fill(leaves))
+        return self._planned(args, kwargs, leaves).fill(leaves)
+
+    def _by_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what `jax.jit` does: within other programs, and to debug."""
+        made = self._jitted(*args, **kwargs)
+        if self._shardings is not None:
+            leaves, tree = jax.tree.flatten(made)
+            places = [output.sharding for output in self._outputs(made)]
+            made = tree.unflatten(map(_constrained, leaves, places))
+        return _unpacked(made)
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """Returns the slices of ``init_fn(*args, **kwargs)``, and fills nothing.
@@ -141,16 +158,20 @@ class InitFunction:
           *args: the arguments, or `jax.ShapeDtypeStruct` in their place.
           **kwargs: such by name.
         """
-        return self._planned(args, kwargs, self._leaves(args, kwargs))
+        with _placement.automatic():
+            args, kwargs = self._untyped(args, kwargs)
+            return self._planned(args, kwargs, self._leaves(args, kwargs))
 
     def report(self, *args: Any, **kwargs: Any) -> Plan:
         """Returns the slices with the seconds that compiling and filling each took.
 
         Everything is filled once, one slice after another, and thrown away.
         """
-        leaves = self._leaves(args, kwargs)
-        plan = self._planned(args, kwargs, leaves)
-        plan.measure(leaves)
+        with _placement.automatic():
+            args, kwargs = self._untyped(args, kwargs)
+            leaves = self._leaves(args, kwargs)
+            plan = self._planned(args, kwargs, leaves)
+            plan.measure(leaves)
         return plan
 
     def __repr__(self) -> str:
@@ -159,11 +180,29 @@ class InitFunction:
 
     def _leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Returns the arguments that are data, in the order of the traced program."""
-        numbers, names = self._static
-        numbers = {number % len(args) if number < 0 else number for number in numbers}
+        numbers, names = self._static_of(args)
         positional = tuple(a for i, a in enumerate(args) if i not in numbers)
         named = {k: v for k, v in kwargs.items() if k not in names}
         return jax.tree.leaves((positional, named))
+
+    def _static_of(self, args: tuple[Any, ...]) -> tuple[set[int], set[str]]:
+        """Returns positions and names of the static among some arguments."""
+        numbers, names = self._static
+        return {n % len(args) if n < 0 else n for n in numbers}, names
+
+    def _untyped(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns the arguments, with data of whose mesh types know nothing."""
+        if _placement.explicit_mesh() is None and jax.sharding.get_mesh().empty:
+            return args, kwargs
+        numbers, names = self._static_of(args)
+
+        def change(is_static: bool, value: Any) -> Any:
+            return value if is_static else jax.tree.map(_placement.untyped, value)
+
+        positional = tuple(change(i in numbers, a) for i, a in enumerate(args))
+        return positional, {k: change(k in names, v) for k, v in kwargs.items()}
 
     def _planned(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
@@ -180,11 +219,12 @@ class InitFunction:
                 f"jax.jit. {reason} Name arguments that choose the program in "
                 "static_argnames, and keep numpy out of init_fn."
             ) from error
-        token = id(traced.jaxpr), placed  # the plan holds the jaxpr: its id stays
+        mesh = jax.sharding.get_mesh()
+        token = id(traced.jaxpr), placed, mesh  # the plan holds the jaxpr: its id stays
         if token not in self._plans:
             outputs = self._outputs(traced.out_info)
             tree = jax.tree.structure(traced.out_info)
-            self._plans[token] = Plan(traced.jaxpr, outputs, tree, placed)
+            self._plans[token] = Plan(traced.jaxpr, outputs, tree, placed, mesh)
         return self._plans[token]
 
     def _outputs(self, result: Any) -> list[Output]:
@@ -195,6 +235,7 @@ class InitFunction:
             shardings = self._spread(result)
         outputs = []
         for (name, leaf), sharding in zip(found, shardings, strict=True):
+            sharding = _placement.named(sharding)
             if isinstance(sharding, Sharding):
                 try:
                     sharding.shard_shape(leaf.shape)
@@ -226,6 +267,33 @@ class InitFunction:
             ) from None
         lists = jax.tree.leaves(spread, is_leaf=lambda x: isinstance(x, list))
         return [sharding for each in lists for sharding in each]
+
+
+def _is_debugged() -> bool:
+    """Returns whether JAX is asked to look at what programs do, or not to compile."""
+    flags = ("debug_nans", "debug_infs", "debug_key_reuse", "check_tracer_leaks")
+    config = jax.config
+    return any(getattr(config, f"jax_{flag}") for flag in (*flags, "disable_jit"))
+
+
+def _constrained(leaf: Any, place: Any) -> Any:
+    if place is None:
+        return leaf
+    traced = isinstance(leaf, jax.core.Tracer)
+    put = jax.lax.with_sharding_constraint if traced else jax.device_put
+    return put(leaf, place)
+
+
+def _typed(mesh: Mesh, made: jax.Array, info: Any) -> jax.Array:
+    """Returns an array where types have shardings, as a program there returns it."""
+    place = made.sharding
+    if isinstance(place, NamedSharding):
+        if place.mesh == mesh:
+            return made
+        if any(place.spec):
+            return jax.device_put(made, NamedSharding(mesh, place.spec))
+    spec = getattr(info.sharding, "spec", PartitionSpec())
+    return jax.device_put(made, NamedSharding(mesh, spec))
 
 
 class _Packed:
@@ -263,7 +331,7 @@ def _packed(init_fn: Callable[..., Any], with_ties: bool) -> Callable[..., Any]:
             merge = way_back if tied else None
             return state if tied else result
 
-        result = called(shared_once if with_ties else init_fn, args, kwargs)
+        result = _tracing.called(shared_once if with_ties else init_fn, args, kwargs)
         found, tree = jax.tree_util.tree_flatten_with_path(result)
         if merge is None and all(isinstance(leaf, _DATA) for _, leaf in found):
             return result

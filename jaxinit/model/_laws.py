@@ -1,8 +1,11 @@
 """Laws: slices whose entries are independent.
 
 Entry i of a draw is a function of the key and of i alone. A law serves all shapes, and
-all scales where the last thing that it does is to multiply: of (x c) s with constants c
-and s XLA makes x (c s), and so does `_scale`.
+all scales where the last thing that it does is to multiply.
+
+A program of a law is not the one that `jax.jit` would compile for the whole, and must
+give its bits. So a law is made of operations that round alike in every program, in an
+order that no shape interrupts; all else is a slice, which XLA compiles as in the whole.
 """
 
 import math
@@ -10,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -19,15 +23,19 @@ from jaxinit.model._slices import Fixed, Graph, Operand, Slice
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
 _SAME = {"broadcast_in_dim", "reshape", "squeeze", "stop_gradient", "copy", "copy_p"}
-_ELEMENTWISE = {
-    *("abs", "add", "and", "asin", "atan", "bitcast_convert_type", "cbrt", "ceil"),
-    *("clamp", "convert_element_type", "cos", "cosh", "div", "eq", "erf", "erf_inv"),
-    *("erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite"),
-    *("le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg"),
-    *("nextafter", "not", "or", "pow", "rem", "round", "rsqrt", "select_n"),
-    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin"),
-    *("sinh", "sqrt", "square", "sub", "tan", "tanh", "xor"),
+# Elementwise, and the same instructions in programs of every shape and by every emitter
+# of XLA; not so "tan" and "exp", for two.
+PLAIN = {
+    *("abs", "add", "and", "bitcast_convert_type", "clamp", "convert_element_type"),
+    *("div", "eq", "erf_inv", "ge", "gt", "le", "log1p", "lt", "max", "min", "mul"),
+    *("ne", "neg", "not", "or", "select_n", "shift_left", "shift_right_arithmetic"),
+    *("shift_right_logical", "sqrt", "sub", "xor"),
 }
+_SCALAR = {*PLAIN, "erf", "integer_pow", "nextafter", "pow", "square"}  # XLA folds it
+# Between these a product of an entry and a scale is normal: others XLA flushes to 0.
+_LEAST, _MOST = 2.0**-64, 2.0**64
+# Before a program ends, XLA may leave out that these are rounded.
+_NARROW = 4  # bytes: floats of fewer are the last thing that a law makes
 # What may stand before the last product, so that XLA leaves the product alone.
 _APART = {"clamp", "erf_inv", "max", "min", "select_n"}
 _EXACT = {  # of IEEE, to the last bit wherever they are computed
@@ -91,7 +99,7 @@ def law_of(graph: Graph, part: Slice) -> Law | None:
     if not isinstance(target, int) or target == key or not is_key(graph.avals[key]):
         return None
     shape = graph.avals[target].shape
-    if graph.avals[key].shape or math.prod(shape) < _FEWEST:
+    if graph.avals[key].shape or math.prod(shape) < _FEWEST or _weak(graph, target):
         return None
     reader = _Reader(shape, key)
     result = reader.result(part, target)
@@ -100,6 +108,12 @@ def law_of(graph: Graph, part: Slice) -> Law | None:
     steps, result, scale = _scale(reader, result)
     dtype = np.dtype(graph.avals[target].dtype)
     return Law(tuple(steps), key, result, frozenset(reader.full), dtype, scale)
+
+
+def _weak(graph: Graph, target: Operand) -> bool:
+    """Returns whether a type gives way to others, which an array of NumPy cannot."""
+    aval = target.aval if isinstance(target, Fixed) else graph.avals[target]
+    return bool(aval.weak_type)
 
 
 class _Reader:
@@ -113,6 +127,7 @@ class _Reader:
         self.size = math.prod(shape)
         self.steps: list[Step] = []
         self.full: set[int] = set()
+        self.ended: set[int] = set()  # values that nothing but a shape may follow
         self.draws = 0
         self._next = key + 1
 
@@ -150,10 +165,17 @@ class _Reader:
                 return None
             return self._step(eqn, given, full=True)
         if name in _SAME and (not many or whole) and not is_key(out):
+            if many and out.shape != _aval(eqn.invars[0]).shape:
+                self.ended.update(v for v in given if isinstance(v, int))
             return given[:1]
-        if name not in _ELEMENTWISE or many != whole and many:
+        if name not in (PLAIN if many else _SCALAR) or many and not whole:
             return None
-        return self._step(eqn, given, full=many)
+        if not self.ended.isdisjoint(v for v in given if isinstance(v, int)):
+            return None
+        made = self._step(eqn, given, full=many)
+        if many and out.dtype.itemsize < _NARROW and out.dtype != bool:
+            self.ended.update(made)
+        return made
 
     def _call(
         self, body: core.ClosedJaxpr, given: Sequence[Operand]
@@ -207,9 +229,9 @@ def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
 
 
 def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
-    """Takes the last product with a constant off a law, and those before it."""
+    """Takes the last products with constants off a law, as one."""
     makers = {step.output: step for step in reader.steps}
-    scale, current, taken = None, result, set()
+    factors, current, taken = [], result, set()
     while makers[current].eqn.primitive.name == "mul":
         step = makers[current]
         constants = [v for v in step.inputs if v not in reader.full]
@@ -217,9 +239,10 @@ def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
         value = _constant(constants[0], makers) if constants else None
         if value is None or len(rest) != 1:
             return reader.steps, result, None
-        scale = value if scale is None else value * scale
+        factors.append(value)
         current = rest[0]
         taken.add(step.output)
+    scale = _joined(factors[::-1])
     if scale is None or makers[current].eqn.primitive.name not in _APART:
         return reader.steps, result, None
     needed = {current}
@@ -231,6 +254,27 @@ def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
     return steps[::-1], current, scale
 
 
+def _joined(factors: list[Any]) -> Any:
+    """Multiplies what follows each other in a law, in the order of XLA.
+
+    Of ((x a) b) c and more, a pass over the program makes x (a b) and leaves c for the
+    next: neighbors are joined in pairs, then pairs of those. None where there is no
+    factor, or a product that could round to what is not normal.
+    """
+    if not all(map(_is_ordinary, factors)):
+        return None
+    if len(factors) > 1:
+        last = len(factors) - len(factors) % 2
+        pairs = zip(factors[:last:2], factors[1:last:2], strict=True)
+        return _joined([*(a * b for a, b in pairs), *factors[last:]])
+    return factors[0] if factors else None
+
+
+def _is_ordinary(factor: Any) -> bool:
+    """Returns whether products with a factor round as in every other program."""
+    return _is_float(factor.dtype) and _LEAST <= abs(factor) <= _MOST
+
+
 def _constant(operand: Operand, makers: dict[int, Step]) -> Any:
     """Computes a scalar that depends on literals alone, if that is exact."""
     if isinstance(operand, Fixed):
@@ -240,15 +284,28 @@ def _constant(operand: Operand, makers: dict[int, Step]) -> Any:
         return None
     values = [_constant(v, makers) for v in step.inputs]
     name, dtype = step.eqn.primitive.name, _dtype(step.eqn.outvars[0])
-    if any(value is None for value in values):
+    if any(value is None for value in values) or not _is_float(dtype):
         return None
-    if name == "convert_element_type":
-        return np.asarray(values[0]).astype(dtype)[()]
-    return _EXACT[name](*values) if name in _EXACT else None
+    with np.errstate(all="ignore"):
+        if name == "convert_element_type":
+            made = np.asarray(values[0]).astype(dtype)[()]
+        elif name in _EXACT and dtype.itemsize >= _NARROW:
+            made = _EXACT[name](*values)
+        else:
+            return None
+    return made if not made or _is_ordinary(made) else None
+
+
+def _is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, np.floating))
 
 
 def _width(eqn: core.JaxprEqn) -> Any:
     return eqn.params["bit_width"]
+
+
+def _aval(atom: Any) -> Any:
+    return atom.aval
 
 
 def _dtype(atom: Any) -> Any:
@@ -260,6 +317,8 @@ def constant_of(graph: Graph, part: Slice) -> Any:
     if part.inputs or len(part.targets) != 1:
         return None
     (target,) = part.targets
+    if _weak(graph, target):
+        return None
     if isinstance(target, Fixed):
         return _constant(target, {})
     reader = _Reader(graph.avals[target].shape, target)

@@ -1,6 +1,7 @@
 """The plan of a fill: its slices, their programs, and how they run."""
 
 import collections
+import functools
 import math
 import os
 import time
@@ -12,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-from jax.sharding import Sharding, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _columns
+from jaxinit._placement import replicated, untyped
 from jaxinit.model import _drawing, _fused, _laws
-from jaxinit.model._equation import Speller, bind, generator, is_key
+from jaxinit.model._equation import Speller, bind, divisible, generator, is_key
 from jaxinit.model._keys import derived, whole
 from jaxinit.model._slices import Fixed, Slice, flat, key_nodes, slices, spelt
 
@@ -52,7 +54,7 @@ class Program:
       kind: "law" of independent entries, which one program draws for all shapes;
         "constant", which needs none; "slice" for any other.
       parts: the slices.
-      made: by slice the law or constant.
+      made: by slice the law or constant; None for neither.
       members: by slice its outputs.
       compiled: seconds that compiling took; None before.
       filled: seconds that all members took, when `measure` ran; None before.
@@ -73,6 +75,14 @@ class Program:
         """Entries that the program of a law draws at once."""
         shapes = (output.shape for member in self.members for output in member)
         return _drawing.chunk_of([math.prod(shape) for shape in shapes])
+
+    @functools.cached_property
+    def is_summed(self) -> bool:
+        """Whether values would depend on how devices share the work.
+
+        Then every device does the whole.
+        """
+        return not all(divisible(node.eqn) for node in self.parts[0].nodes)
 
     @property
     def needed(self) -> bool:
@@ -99,19 +109,25 @@ class Plan:
         outputs: Sequence[Output],
         tree: Any,
         placed: Sequence[Sharding | None],
+        mesh: Mesh,
     ):
-        """Cuts a traced program into slices."""
+        """Cuts a program, traced within a mesh or an empty one, into slices."""
         self._closed = closed
         self._graph = flat(closed)
         self._tree = tree
         self.outputs = tuple(outputs)
         self._keys = key_nodes(self._graph)
         self._placed = tuple(placed)
-        self._home = next((_replicated(place) for place in placed if place), None)
+        everywhere = None if mesh.empty else NamedSharding(mesh, PartitionSpec())
+        self._is_placed = any(placed)
+        places_of = zip(self._graph.arguments, placed, strict=True)
+        self._at_home = {value for value, place in places_of if place is None}
+        self._at_home.update(self._graph.constants)
+        self._home = next((replicated(place) for place in placed if place), everywhere)
         places = (self._home, *(output.sharding for output in outputs))
         self._cpu = platform_of(places) == "cpu"
         sharded = any(output.sharding is not None for output in outputs)
-        one = self._home is None or isinstance(self._home, SingleDeviceSharding)
+        one = self._home is None or len(self._home.device_set) == 1
         self._by_law = self._cpu and one and not sharded
         known = {*self._graph.arguments, *self._graph.constants}
         known.update(value for node in self._keys for value in node.outputs)
@@ -140,12 +156,13 @@ class Plan:
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
         """Returns of which kind a slice is, what it makes, and how it is spelt."""
+        law = _laws.law_of(self._graph, part) if self._cpu else None
         if self._by_law:
             if (value := _laws.constant_of(self._graph, part)) is not None:
                 return "constant", value, (str(value), value.dtype.name)
-            if (law := _laws.law_of(self._graph, part)) is not None:
+            if law is not None:
                 return "law", law, law.spelt(speller)
-        return "slice", None, spelt(self._graph, part, speller)
+        return "slice", law, spelt(self._graph, part, speller)
 
     def fill(self, leaves: Sequence[Any]) -> Any:
         """Fills the result for some arguments."""
@@ -199,7 +216,7 @@ class Plan:
         """Returns arguments, constants and keys by number."""
         env: dict[Any, Any] = dict(self._graph.constants)
         env.update(zip(self._graph.arguments, leaves, strict=True))
-        evaluate = derived if self._home is None else bind
+        evaluate = bind if self._is_placed else derived
         for node in self._keys:
             values = [v.val if isinstance(v, Fixed) else env[v] for v in node.inputs]
             made = evaluate(node.eqn, values)
@@ -207,22 +224,28 @@ class Plan:
         return env
 
     def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
-        values = [whole(env[v], self._graph.avals[v]) for v in part.inputs]
+        arguments = part.arguments(self._graph)
+        values = [whole(env[v], self._graph.avals[v]) for v in arguments]
         return list(map(_everywhere, values)) if self._spread else values
 
     def _lower(self, program: Program) -> Any:
         """Lowers a program."""
         part = program.parts[0]
-        types = [self._type(value) for value in part.inputs]
+        arguments = part.arguments(self._graph)
+        types = [self._type(value) for value in arguments]
         if program.kind == "law":
             return _drawing.lowered(program.made[0], program.chunk, types[0].sharding)
         kinds = [
             generator(t.dtype) if self._spread and is_key(t) else None for t in types
         ]
-        evaluate = _fused.fused if self._cpu else bind
+        evaluate = bind
+        if self._cpu:
+            is_law = program.made[0] is not None
+            evaluate = functools.partial(_fused.fused, every=is_law)
 
         def run(*values: Any) -> list[Any]:
-            local = dict(zip(part.inputs, map(_wrapped, values, kinds), strict=True))
+            local: dict[int, Any] = {**self._graph.constants}
+            local |= zip(arguments, map(_wrapped, values, kinds), strict=True)
 
             def read(v: Any) -> Any:
                 return v.val if isinstance(v, Fixed) else local[v]
@@ -233,7 +256,11 @@ class Plan:
             return list(map(read, part.targets))
 
         home = None if types else self._home
-        shardings = [o.sharding or home for o in program.members[0]]
+        shardings = [untyped(o.sharding) or home for o in program.members[0]]
+        if program.is_summed:
+            # On one device where there may be one, else on each.
+            one = self._home is None and not self._spread
+            shardings = [None if one else replicated(s) for s in shardings]
         jitted = jax.jit(run, out_shardings=shardings, keep_unused=True)
         if self._spread:
             types = [jax.eval_shape(_raw, t) for t in types]
@@ -254,8 +281,9 @@ class Plan:
         if program.kind != "slice":
             return self._put(program, env)
         filled = []
-        for part in program.parts:
+        for part, member in zip(program.parts, program.members, strict=True):
             made = program.executable(*self._operands(part, env))
+            made = list(map(_placed, made, (output.sharding for output in member)))
             env.update(zip(part.targets, made, strict=True))
             filled.append(made)
         return filled
@@ -286,14 +314,16 @@ class Plan:
     def _result(self, env: dict[Any, Any]) -> Any:
         """Puts the result together; no two of its arrays are one, nor ours."""
         leaves: list[Any] = []
-        seen: set[Any] = set(self._graph.constants)
+        seen: set[Any] = {*self._graph.constants, *self._graph.arguments}
         for value in self._graph.outputs:
             if isinstance(value, Fixed) and value not in env:
                 env[value] = jax.device_put(_literal(value), self._home)
             made = env[value]
             if isinstance(value, int):
                 made = whole(made, self._graph.avals[value])
-            leaves.append(jnp.copy(made) if value in seen else made)
+                if value in self._at_home:
+                    made = jax.device_put(made, self._home)
+            leaves.append(jnp.array(made, copy=True) if value in seen else made)
             seen.add(value)
         return jax.tree.unflatten(self._tree, leaves)
 
@@ -303,6 +333,13 @@ def _literal(value: Fixed) -> jax.Array:
     if value.aval.weak_type:
         return jnp.asarray(np.asarray(value.val).item())
     return jnp.asarray(value.val, value.aval.dtype)
+
+
+def _placed(made: jax.Array, sharding: Any) -> jax.Array:
+    """Returns an array where it is to go; elsewhere there are only whole ones."""
+    if sharding is None or made.sharding == sharding:
+        return made
+    return jax.device_put(made, sharding)
 
 
 def _what(part: Program) -> str:
@@ -334,13 +371,6 @@ def platform_of(places: Sequence[Any]) -> str:
     devices: Any = next((place.device_set for place in named), jax.local_devices())
     platform: str = next(iter(devices)).platform
     return platform
-
-
-def _replicated(sharding: Sharding) -> Sharding:
-    """Returns the sharding of a value that every device of another one has."""
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return sharding
 
 
 def _compile(program: Program, lowered: Any) -> None:

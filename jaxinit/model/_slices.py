@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from jaxinit.model._equation import Speller, draws, is_key
@@ -70,28 +71,48 @@ class Slice(NamedTuple):
     inputs: tuple[int, ...]
     targets: tuple[Operand, ...]
 
+    def arguments(self, graph: Graph) -> tuple[int, ...]:
+        """Returns what its program is called with."""
+        return tuple(v for v in self.inputs if v not in graph.constants)
+
 
 def flat(closed: core.ClosedJaxpr) -> Graph:
-    """Lays a program out without the calls in it whose parts may be needed apart."""
+    """Lays a program out without the calls in it whose parts may be needed apart.
+
+    Equal draws of one key are one, as XLA has them: what is made of a value that has
+    several users may be rounded otherwise.
+    """
     avals: list[Any] = []
     nodes: list[Node] = []
     constants: dict[int, Any] = {}
+    drawn: dict[Any, tuple[int, ...]] = {}
+    speller = Speller()
 
     def new(variables: Sequence[Any]) -> tuple[int, ...]:
         avals.extend(variable.aval for variable in variables)
         return tuple(range(len(avals) - len(variables), len(avals)))
 
+    def add(eqn: core.JaxprEqn, given: tuple[Operand, ...]) -> tuple[int, ...]:
+        token = _token(eqn, given, speller) if draws(eqn) else None
+        if token is not None and token in drawn:
+            return drawn[token]
+        made = new(eqn.outvars)
+        nodes.append(Node(eqn, given, made))
+        if token is not None:
+            drawn[token] = made
+        return made
+
     def walk(
         jaxpr: core.Jaxpr, consts: Sequence[Any], operands: Sequence[Operand]
     ) -> tuple[Operand, ...]:
         held = new(jaxpr.constvars)
-        constants.update(zip(held, consts, strict=True))
+        constants.update(zip(held, map(_kept, consts), strict=True))
         env: dict[Any, Operand] = dict(zip(jaxpr.constvars, held, strict=True))
         env |= dict(zip(jaxpr.invars, operands, strict=True))
 
         def read(atom: Any) -> Operand:
             if isinstance(atom, core.Literal):
-                return Fixed(atom.val, atom.aval)
+                return Fixed(_kept(atom.val), atom.aval)
             return env[atom]
 
         for eqn in jaxpr.eqns:
@@ -100,14 +121,25 @@ def flat(closed: core.ClosedJaxpr) -> Graph:
             if body is not None:
                 made = walk(body.jaxpr, body.consts, given)
             else:
-                made = new(eqn.outvars)
-                nodes.append(Node(eqn, given, made))
+                made = add(eqn, given)
             env |= dict(zip(eqn.outvars, made, strict=True))
         return tuple(map(read, jaxpr.outvars))
 
     arguments = new(closed.jaxpr.invars)
     outputs = walk(closed.jaxpr, closed.consts, arguments)
     return Graph(avals, nodes, arguments, constants, outputs)
+
+
+def _kept(value: Any) -> Any:
+    """Returns a constant as it is now: an array of NumPy may change."""
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _token(eqn: core.JaxprEqn, given: tuple[Operand, ...], speller: Speller) -> Any:
+    """Spells an equation with its operands: equal for equal values."""
+    operands = (speller.constant(v) if isinstance(v, Fixed) else v for v in given)
+    types = tuple(str(atom.aval) for atom in eqn.invars)
+    return speller.equation(eqn), types, tuple(operands)
 
 
 def _opened(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
@@ -245,8 +277,11 @@ def _slice(graph: Graph, targets: list[Operand], part: set[int]) -> Slice:
 
 
 def spelt(graph: Graph, part: Slice, speller: Speller) -> Any:
-    """Spells a slice: equal for slices that run the same program."""
-    names: dict[int, int] = {}
+    """Spells a slice: equal for slices that run the same program.
+
+    A constant that the whole came with is part of a program, as of `jax.jit`'s.
+    """
+    names: dict[int, Any] = {v: ("constant", v) for v in graph.constants}
 
     def name(values: Sequence[Operand]) -> Iterator[Any]:
         for value in values:
@@ -255,7 +290,7 @@ def spelt(graph: Graph, part: Slice, speller: Speller) -> Any:
             else:
                 yield names.setdefault(value, len(names))
 
-    inputs = tuple(str(graph.avals[value]) for value in part.inputs)
+    inputs = tuple(str(graph.avals[value]) for value in part.arguments(graph))
     tuple(name(part.inputs))
     text = []
     for node in part.nodes:

@@ -8,10 +8,39 @@ that say no at once; what they do is recorded by `jax.jit` as ever.
 
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 from jax.extend import core, linear_util
+
+from jaxinit.model._equation import bodies
+
+
+def is_traced() -> bool:
+    """Returns whether operations are recorded here, not carried out."""
+    return _kind_of_trace() is not _eager()
+
+
+def _kind_of_trace() -> Any:
+    with core.take_current_trace() as trace:
+        return type(trace)
+
+
+@functools.cache
+def _eager() -> Any:
+    """Returns the kind of trace that carries operations out: that of a new thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_kind_of_trace).result()
+
+
+def divides(jaxpr: core.Jaxpr) -> bool:
+    """Returns whether a program makes values whose types are divided over a mesh."""
+    atoms = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
+    shardings = (getattr(atom.aval, "sharding", None) for atom in atoms)
+    if any(any(getattr(sharding, "spec", None) or ()) for sharding in shardings):
+        return True
+    return any(divides(body) for eqn in jaxpr.eqns for body in bodies(eqn))
 
 
 def called(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:

@@ -63,7 +63,7 @@ def drawn(
         if dtype.itemsize < 4 or small or not _threefry.fits(key):
             return own(key)
         if of_bits.value:
-            return law(jax.random.bits(key, shape, unsigned), *numbers)
+            return law(_threefry.deferred(key, shape, unsigned), *numbers)
         found: jax.Array = lax.platform_dependent(key, cpu=fused, default=own)
         return found
     if impl == "jax":

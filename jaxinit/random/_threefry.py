@@ -8,6 +8,7 @@ computed from the index where it is needed, so that no array of counters is stor
 each device of a mesh computes its own shard.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -37,6 +38,18 @@ def fits(key: jax.Array) -> bool:
 def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     """Computes random bits of an unsigned type."""
     return _joined(_words(key, shape), dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+def deferred(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    """Asks for random bits; who reads the program writes them out.
+
+    The equation of this call is known by its name, `DEFERRED`.
+    """
+    return jax.random.bits(key, shape, dtype)
+
+
+DEFERRED = "deferred"
 
 
 def bits_from(key: jax.Array, start: Words, size: int, dtype: np.dtype) -> jax.Array:
