@@ -23,6 +23,7 @@ from jax.extend import core
 from jaxinit.signal._activation import ELEMENTWISE
 from jaxinit.signal._site import Placed
 from jaxinit.signal._softmax import COPIES, Graph, aval_of
+from jaxinit.signal._statistics import wide
 from jaxinit.signal._trace import Plan
 
 MOST = 2.0  # times the loss of guessing: where softmax freezes
@@ -79,7 +80,7 @@ def readout(
 
 def against_chance(z: jax.Array) -> dict[str, jax.Array]:
     """Computes the loss to expect of logits, and that of guessing."""
-    z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    z = z.astype(wide(z))
     expected = (jax.nn.logsumexp(z, axis=-1) - z.mean(-1)).mean()
     return {
         "expected_loss": expected,

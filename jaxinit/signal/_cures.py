@@ -168,9 +168,9 @@ def _of_loss(m: Measured, name: str, standard: str | None) -> str:
         return standard
     gain, std = _gain(m), average(m.forward["std"])
     if gain <= 1.5:
-        return f"use a normalization before {name}, or start it at zeros()"
+        return f"use a normalization before {name}"
     smaller = average(m.forward["weight_std"]) / std
-    return f"use jaxinit.normal({smaller:.1g}) for the weight of {name}, or zeros()"
+    return f"use jaxinit.normal({smaller:.1g}) for the weight of {name}"
 
 
 def _of_overflow(

@@ -141,7 +141,8 @@ def _pair(pair: Any, call: Call) -> Model:
             model=pair,
         )
     init, apply = pair
-    owner = getattr(inspect.unwrap(init), "__self__", None)
+    bound_method = inspect.unwrap(init, stop=lambda f: hasattr(f, "__self__"))
+    owner = getattr(bound_method, "__self__", None)
     if isinstance(owner, getattr(sys.modules.get("flax.linen"), "Module", ())):
         return _linen(owner, call)
     (_, *names), stateful = _names(apply), "WithState" in type(pair).__name__

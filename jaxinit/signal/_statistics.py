@@ -182,4 +182,6 @@ def is_float(dtype: Any) -> bool:
 
 
 def wide(x: jax.Array) -> Any:
-    return jnp.promote_types(x.dtype, np.float32)
+    """Returns the dtype to compute in: float32 or wider, complex for complex."""
+    enough = is_float(x.dtype) and x.dtype.itemsize >= 4
+    return x.dtype if enough else np.dtype(np.float32)
