@@ -114,7 +114,10 @@ def test_any_pytree_is_an_input(traced, name):
         ("text", "x must be an array, or a tuple of arrays for several inputs"),
         ((X, "train"), r"what chooses the program goes in arguments=\{...\}"),
         ({"x": X, "mode": "train"}, r"^check\(model, x='train'\): x must be an array"),
-        ((2, 3), r"^check\(model, x=\(2, 3\)\): x must be data, not a shape. Draw them"),
+        (
+            (2, 3),
+            r"^check\(model, x=\(2, 3\)\): x must be data, not a shape. Draw them",
+        ),
         (jax.ShapeDtypeStruct((2, 3), "float32"), r"Draw them, .*key\(1\), \(2, 3\)\)"),
         ({"x": jax.ShapeDtypeStruct((2,), "float32")}, "numbers, not shapes alone"),
         (object(), "x must be an array"),

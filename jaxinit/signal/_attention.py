@@ -68,18 +68,17 @@ class Attention:
             visible = scores > logits - _MASKED
         else:
             logits, visible = scores, scores > _LOWEST
-        keys = visible.sum(self.axis)
-        rows = keys > 1
-        steepest = 1 - 1 / jnp.maximum(keys, 1).astype(jnp.float32)
-        flat = 1 - (weights**2).sum(self.axis) < FLAT * steepest
+        seen = visible.astype(jnp.float32)
+        keys = seen.sum(self.axis, keepdims=True)
+        steepest = 1 - 1 / jnp.maximum(keys, 1)
+        trace = 1 - (weights**2).sum(self.axis, keepdims=True)
+        several = (keys > 1).astype(jnp.float32)
+        flat = jnp.where(trace < FLAT * steepest, several, 0)
         mean = jnp.where(visible, logits, 0).sum(self.axis, keepdims=True)
-        mean = mean / jnp.maximum(jnp.expand_dims(keys, self.axis), 1)
-        square = jnp.where(visible, (logits - mean) ** 2, 0).sum()
-        count = jnp.maximum(visible.sum(), 1).astype(jnp.float32)
-        share = (flat & rows).sum() / jnp.maximum(rows.sum(), 1)
+        around = jnp.where(visible, logits - mean / jnp.maximum(keys, 1), 0)
         return {
-            "attention_saturated": share.astype(jnp.float32),
-            "attention_std": jnp.sqrt(square / count),
+            "attention_saturated": flat.sum() / jnp.maximum(several.sum(), 1),
+            "attention_std": jnp.sqrt((around**2).sum() / jnp.maximum(seen.sum(), 1)),
         }
 
 

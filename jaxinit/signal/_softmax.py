@@ -100,7 +100,7 @@ class Graph:
             inner = self.node(self.root(node.inputs[0]))
             if inner is not None and inner.name == "sub":
                 found = self.normalizer(inner.inputs[1])
-                if found and found.of == self._unshifted(inner.inputs[0]):
+                if found and self._same(found.of, self._unshifted(inner.inputs[0])):
                     return found
         return None
 
@@ -115,9 +115,12 @@ class Graph:
         return self._sum_of(node.inputs[0]) if node.name == "log" else None
 
     def normalizers(self) -> Iterator[Softmax]:
-        """Yields every logarithm of a normalizer."""
-        for var, node in list(self.made.items()):
+        """Yields what is normalized within a logarithm, as in a cross-entropy."""
+        names = {node.name for node in self.made.values()}
+        for var, node in self.made.items():
             if node.name == "log" and (found := self.normalizer(var)):
+                yield found
+            elif node.name == "div" and "log" in names and (found := self.softmax(var)):
                 yield found
 
     def _over_sum(self, top: Any, bottom: Any) -> Softmax | None:
@@ -125,7 +128,10 @@ class Graph:
         found = self._sum_of(bottom)
         if node is None or node.name != "exp" or found is None:
             return None
-        return found if found.of == self._unshifted(node.inputs[0]) else None
+        return found if self._same(found.of, self._unshifted(node.inputs[0])) else None
+
+    def _same(self, one: Any, other: Any) -> bool:
+        return bool(self.root(one) == self.root(other))
 
     def _sum_of(self, var: Any) -> Softmax | None:
         """Returns of what a variable is the sum of exponentials."""
@@ -141,9 +147,10 @@ class Graph:
 
     def _unshifted(self, var: Any) -> Any:
         """Goes back before the subtraction of what is the same along an axis."""
-        node = self.node(root := self.root(var))
-        if node is not None and node.name == "sub":
-            shift = self.node(self.root(node.inputs[1]))
-            if shift is not None and shift.name in ("broadcast_in_dim", "reshape"):
-                return self.root(node.inputs[0])
-        return root
+        node = self.node(self.root(var))
+        if node is None or node.name != "sub":
+            return var
+        one, shift = node.inputs
+        spread = self.node(self.root(shift))
+        repeats = spread is not None and spread.name in ("broadcast_in_dim", "reshape")
+        return one if repeats or aval_of(shift).shape != aval_of(one).shape else var
