@@ -45,6 +45,11 @@ def by_hand(x):
     return e / e.sum(-1, keepdims=True)
 
 
+def by_reciprocal(x):
+    e = jnp.exp(x - x.max(-1, keepdims=True))
+    return e * (1 / e.sum(-1)[..., None])
+
+
 def dot_product(q, k, v, causal):
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
 
@@ -69,7 +74,7 @@ def with_bias(q, k, v, causal):
 SPELLINGS = {
     "jax.nn.softmax": einsum(jax.nn.softmax),
     "by hand": einsum(by_hand),
-    "reciprocal": einsum(lambda x: jnp.exp(x) * (1 / jnp.exp(x).sum(-1)[..., None])),
+    "reciprocal": einsum(by_reciprocal),
     "exp log_softmax": einsum(lambda x: jnp.exp(jax.nn.log_softmax(x))),
     "exp logsumexp": einsum(
         lambda x: jnp.exp(x - jax.nn.logsumexp(x, axis=-1, keepdims=True))

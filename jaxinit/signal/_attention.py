@@ -75,10 +75,11 @@ class Attention:
         several = (keys > 1).astype(jnp.float32)
         flat = jnp.where(trace < FLAT * steepest, several, 0)
         mean = jnp.where(visible, logits, 0).sum(self.axis, keepdims=True)
+        free = jnp.maximum(jnp.maximum(keys - 1, 0).sum(), 1)
         around = jnp.where(visible, logits - mean / jnp.maximum(keys, 1), 0)
         return {
             "attention_saturated": flat.sum() / jnp.maximum(several.sum(), 1),
-            "attention_std": jnp.sqrt((around**2).sum() / jnp.maximum(seen.sum(), 1)),
+            "attention_std": jnp.sqrt((around**2).sum() / free),
         }
 
 
