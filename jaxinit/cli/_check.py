@@ -204,7 +204,8 @@ def _failure(
         for name, value in settings.items():
             if isinstance(value, str):
                 near = check.suggestion(value, REGISTRY)
-                cure = f"For an initializer write {name}={value}(), with brackets."
+                named = value if value in REGISTRY else "he_normal"
+                cure = f"For an initializer write such as {name}={named}()."
                 rule = f"is text, which the model calls. {near.strip()} {cure}"
                 return BadInput(f"--set {name}={value}: {' '.join(rule.split())}")
     called = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
