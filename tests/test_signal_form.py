@@ -886,7 +886,8 @@ PAIR = "must be a pair (low, high) with 0 <= low < high."
             ValueError,
             "assert_healthy(allow='vanishin'): allow must be one of 'vanishing', "
             "'exploding', 'vanishing gradient', 'exploding gradient', 'symmetric', "
-            "'dead', 'saturated', 'collapsed', 'non-finite'. Did you mean 'vanishing'",
+            "'dead', 'saturated', 'saturated attention', 'collapsed', 'loss above "
+            "chance', 'non-finite'. Did you mean 'vanishing'",
         ),
         ({"allow": ("dead", 3)}, ValueError, "assert_healthy(allow=3): allow must be"),
         ({"allow": "healthy"}, ValueError, "allow must be one of 'vanishing'"),

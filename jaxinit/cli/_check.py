@@ -21,6 +21,7 @@ import numpy as np
 import jaxinit
 from jaxinit import _check as check
 from jaxinit._import import load
+from jaxinit._initializer import REGISTRY
 from jaxinit._value import as_dtype
 from jaxinit.cli._terminal import (
     MOST,
@@ -33,7 +34,11 @@ from jaxinit.cli._terminal import (
 )
 from jaxinit.signal import SignalReport
 
+_FRAMEWORKS = ("flax.linen", "flax.nnx", "equinox")
 _PLOTS = (".png", ".svg", ".pdf")
+_WORDS = ("True", "False", "None")
+_DIGITS = 12  # of a size; Python refuses to read thousands
+_BRIEF = 160  # characters of an error that leave room for more on its line
 _CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
 
 
@@ -52,8 +57,8 @@ def add(commands: Any) -> None:
         "model",
         metavar="MODULE:OBJECT",
         help="what to import, from here or from what is installed: a Flax class, a "
-        "Linen module, a function that makes a model, or a pair of functions (init, "
-        "apply)",
+        "Linen module, a function that makes a model, a class of Equinox, what "
+        "hk.transform of Haiku returns, or a pair of functions (init, apply)",
     )
     option(
         "--input",
@@ -87,6 +92,15 @@ def add(commands: Any) -> None:
         default=[],
         dest="arguments",
         help="a keyword of the model's call, such as train=False; repeatable",
+    )
+    option(
+        "--axis",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="axes",
+        help="an axis that the model reads, such as the axis_name of a BatchNorm: it "
+        "is bound with one entry; repeatable",
     )
     option("--seeds", type=int, default=32, help="draws of the weights (default: 32)")
     option("--seed", type=int, default=0, help="seed of all of them (default: 0)")
@@ -129,8 +143,9 @@ def run(given: argparse.Namespace) -> int:
     inputs = _inputs(given, noise)
     settings = _named("--set", given.settings)
     arguments = _named("--call", given.arguments)
-    model = _built(_imported(given.model), settings, given.model)
+    axes = {"axis_name": tuple(given.axes)} if given.axes else {}
     try:
+        model = _built(_imported(given.model), settings, given.model)
         report = signal_of(
             model,
             inputs,
@@ -138,9 +153,12 @@ def run(given: argparse.Namespace) -> int:
             seeds=given.seeds,
             arguments=arguments,
             limit=given.limit,
+            **axes,
         )
+    except BadInput:
+        raise
     except Exception as error:  # the model's own, or ours of an argument
-        raise _failure(given.model, error) from error
+        raise _failure(given, settings, inputs, error) from error
     if piped:
         print(report.to_json(indent=1))
     else:
@@ -171,13 +189,28 @@ def _print(report: SignalReport, all_layers: bool) -> None:
     print(report.table(all_layers=all_layers))
 
 
-def _failure(what: str, error: BaseException) -> BadInput:
+def _failure(
+    given: argparse.Namespace,
+    settings: dict[str, Any],
+    inputs: Sequence[jax.Array],
+    error: BaseException,
+) -> BadInput:
     """Returns the error of a user's code in one line."""
     brief = check.brief(error)
     _, _, message = brief.partition(": ")
-    return BadInput(
-        message if message.startswith("check(") else f"{what} failed: {brief}"
-    )
+    if message.startswith("check("):
+        return BadInput(message)
+    if "'str' object is not callable" in brief:
+        for name, value in settings.items():
+            if isinstance(value, str):
+                near = check.suggestion(value, REGISTRY)
+                named = value if value in REGISTRY else "he_normal"
+                cure = f"For an initializer write such as {name}={named}()."
+                rule = f"is text, which the model calls. {near.strip()} {cure}"
+                return BadInput(f"--set {name}={value}: {' '.join(rule.split())}")
+    called = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
+    more = f" It was called with {called}; the first size counts examples."
+    return BadInput(f"{given.model} failed: {brief}{more * (len(brief) < _BRIEF)}")
 
 
 def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
@@ -192,11 +225,11 @@ def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
 def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
     text, _, own = spec.partition(":")
     sizes = text.split("x")
-    if not all(size.isdecimal() and int(size) for size in sizes):
+    if not all(size.isdecimal() and 0 < int(size[:_DIGITS]) for size in sizes):
         rule = "a shape is sizes of 1 or above with x between them, such as 32x784."
         raise BadInput(f"--input {spec}: {rule}")
-    shape = tuple(map(int, sizes))
-    if math.prod(shape) > MOST:
+    shape = tuple(int(size[:_DIGITS]) for size in sizes)
+    if any(len(size) > _DIGITS for size in sizes) or math.prod(shape) > MOST:
         raise BadInput(f"--input {spec}: an input has at most {MOST} entries.")
     try:
         dtype = as_dtype(own or given.dtype)
@@ -206,8 +239,9 @@ def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
     if dtype == np.bool_:
         return jax.random.bernoulli(key, shape=shape)
     if not jnp.issubdtype(dtype, np.integer):
-        drawn: jax.Array = checked(jax.random.normal, key, shape, dtype)
-        return drawn
+        wide = np.float32 if dtype.itemsize == 1 else dtype  # JAX draws no float8
+        drawn: jax.Array = checked(jax.random.normal, key, shape, wide)
+        return drawn.astype(dtype)
     if given.vocabulary is None:
         rule = "integers are tokens: say how many there are, as --vocabulary 1000."
         raise BadInput(f"--input {spec}: {rule}")
@@ -230,6 +264,10 @@ def _named(option: str, items: Sequence[str]) -> dict[str, Any]:
             raise BadInput(f"{option} {item}: must be NAME=VALUE, such as width=256.")
         if name in found:
             raise BadInput(f"{option} {item}: {name} is given twice.")
+        if text not in _WORDS and text.capitalize() in _WORDS:
+            word = f"{name}={text.capitalize()}"
+            rule = f"write {word} for the value, {name}='\"{text}\"' for text."
+            raise BadInput(f"{option} {item}: {rule}")
         found[name] = _read(text)
     return found
 
@@ -256,36 +294,28 @@ def _imported(spec: str) -> Any:
 
 def _built(found: Any, settings: dict[str, Any], spec: str) -> Any:
     """Makes of what was imported what `jaxinit.check` takes."""
-    if not callable(found) or _is_module(found):
+    if not callable(found) or isinstance(found, _modules(*_FRAMEWORKS)):
         if settings:
             rule = "is built already: --set needs a class or a function."
             raise BadInput(f"{spec}: {rule}")
         return found
-    try:
-        parameters = inspect.signature(found).parameters
-        if "rngs" in parameters or _is_class_of_nnx(found):
-            return lambda rngs: found(**settings, rngs=rngs)
-        waiting = [
-            name
-            for name, parameter in parameters.items()
-            if parameter.default is parameter.empty
-            and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        ]
-        if inspect.isfunction(found) and len(set(waiting) - set(settings)) == 1:
-            return functools.partial(found, **settings)  # of the random streams
-        return found(**settings)
-    except Exception as error:
-        raise _failure(spec, error) from error
+    parameters = inspect.signature(found).parameters
+    is_nnx = isinstance(found, type) and issubclass(found, _modules("flax.nnx"))
+    if "rngs" in parameters or is_nnx:
+        return lambda rngs: found(**settings, rngs=rngs)
+    waiting = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    left = set(waiting) - set(settings)
+    if "key" in parameters or (inspect.isfunction(found) and len(left) == 1):
+        return functools.partial(found, **settings)  # of the key, or random streams
+    return found(**settings)
 
 
-def _is_module(found: Any) -> bool:
-    """Returns whether an object is a Flax module, rather than the class of one."""
-    from flax import linen, nnx
-
-    return isinstance(found, (linen.Module, nnx.Module))
-
-
-def _is_class_of_nnx(found: Any) -> bool:
-    from flax import nnx
-
-    return isinstance(found, type) and issubclass(found, nnx.Module)
+def _modules(*frameworks: str) -> tuple[type, ...]:
+    """Returns the classes of modules of those frameworks that are loaded."""
+    loaded = (sys.modules.get(name) for name in frameworks)
+    return tuple(framework.Module for framework in loaded if framework)

@@ -16,7 +16,7 @@ Function = Callable[[jax.Array], jax.Array]
 Var = Any  # core.Var; to the types its aval has no shape
 CALLS = {"jit", "pjit", "closed_call", "core_call"}
 SAME = {"reshape", "convert_element_type", "copy", "squeeze", "expand_dims", "name"}
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
     convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
     floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name
@@ -78,7 +78,7 @@ def activation(
 
 
 def _elementwise(eqn: core.JaxprEqn) -> bool:
-    if eqn.primitive.name in _ELEMENTWISE:
+    if eqn.primitive.name in ELEMENTWISE:
         return True
     bodies = list(core.jaxprs_in_params(eqn.params))
     names = CALLS | {"custom_jvp_call", "custom_vjp_call"}

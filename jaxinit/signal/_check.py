@@ -1,14 +1,16 @@
 """`check`: signal and gradient of a model at initialisation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxinit import _check as check_that
-from jaxinit.signal._measure import measure
-from jaxinit.signal._model import adapt
+from jaxinit.signal._flags import undisturbed
+from jaxinit.signal._inputs import Restore, inputs_of, parted
+from jaxinit.signal._measure import Run, measure
+from jaxinit.signal._model import Model, adapt, bound
+from jaxinit.signal._progress import telling
 from jaxinit.signal._report import SignalReport
 from jaxinit.signal._verdict import judge
 
@@ -21,7 +23,8 @@ def check(
     seeds: int = 32,
     loss: Callable[[Any], Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
-    streams: tuple[str, ...] = ("dropout",),
+    streams: str | Sequence[str] = ("dropout",),
+    axis_name: str | Sequence[str] = (),
     limit: float = 100.0,
     jacobian: int = 4,
     chunk: int | None = None,
@@ -33,18 +36,26 @@ def check(
     convolution of data with a weight, its bias included; modules of Flax have rows too.
     The model itself is not changed, and nothing is stored in it.
 
+    On a terminal or in a notebook it says what it is doing after two seconds.
+
     Args:
-      model: a Flax Linen module; a Flax NNX class, or a function that takes
-        ``nnx.Rngs`` and returns a model; or a pair of functions (init, apply) with
-        ``params = init(key)`` and ``output = apply(params, x)``.
-      x: what the model is called with: an array, its first axis over examples, or a
-        tuple of such for several inputs. Integers (tokens) have no gradient.
+      model: a Flax Linen module; a class of Flax NNX or Equinox, a `functools.partial`
+        of one, or a function of ``nnx.Rngs`` or of a key that returns a model; a pair
+        of functions (init, apply) with ``params = init(key)``, or ``init(key, *x)``,
+        and ``output = apply(params, *x)``; what ``hk.transform`` of Haiku returns. A
+        model of Equinox is mapped over the examples.
+      x: what the model is called with: an array, its first axis over examples, any
+        pytree of arrays, or a plain tuple of such for several inputs. Integers (tokens)
+        have no gradient; True, False and None stay as they are.
       key: the PRNG key of all seeds.
       seeds: how many times the weights are drawn.
       loss: computes a number from the model's output, whose gradient is measured; by
-        default the sum of the output times random normal numbers.
+        default the sum of the output times random normal numbers. A cross-entropy is
+        also held against that of guessing.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
+      axis_name: of an axis that the model reads, such as the ``axis_name`` of a
+        BatchNorm, or several; each is bound with one entry, as on one device.
       limit: the factor over all layers by which a signal or gradient vanishes or
         explodes.
       jacobian: the number of seeds of which singular values of the output by the input
@@ -56,9 +67,10 @@ def check(
       A `SignalReport`: it prints as a table, and has ``findings`` with cures.
 
     Raises:
-      ValueError: if an argument is out of range, or no layer is found.
-      TypeError: if the model, the key or an input is none. A model that fails raises
-        its own error.
+      ValueError: if an argument is out of range, no layer is found, or the model reads
+        an axis that is not bound.
+      TypeError: if an argument has the wrong type. A model that fails raises its own
+        error.
 
     Example:
       >>> import flax.linen as nn
@@ -80,13 +92,50 @@ def check(
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
         _check_loss(loss)
-        inputs = _inputs(x)
-        adapted = adapt(model, inputs, arguments or {}, tuple(streams))
-        run = measure(adapted, inputs, key, seeds, loss, chunk, min(jacobian, seeds))
+        named = _arguments(arguments)
+        noise, axes = _names(streams=streams), _names(axis_name=axis_name)
+        inputs = inputs_of(x)
+        with undisturbed(), telling("jaxinit.check") as say:
+            adapted = bound(adapt(model, inputs, named, noise), axes)
+            rest = key, seeds, loss, chunk, min(jacobian, seeds), say
+            run = _measured(adapted, inputs, *rest)
+            say("judging")
+            layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
-    layers, findings = judge(run.layers, limit)
     return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)
+
+
+def _measured(
+    model: Model,
+    inputs: tuple[Any, ...],
+    key: jax.Array,
+    seeds: int,
+    loss: Callable[[Any], Any] | None,
+    chunk: int | None,
+    jacobian: int,
+    say: Callable[[str], None],
+) -> Run:
+    """Measures a model as a function from arrays to arrays."""
+    arrays, with_arrays = parted(inputs)
+    restored: list[Restore] = []
+
+    def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
+        output = model.apply(params, rest, key, *with_arrays(arrays))
+        parts, whole = parted(output)
+        restored[:] = [whole]
+        return parts
+
+    of_arrays = loss and (lambda parts: loss(restored[0](parts)))
+    flat = Model(model.init, apply)
+    try:
+        given = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
+        return measure(flat, *given)
+    except NameError as error:
+        if "axis name" not in str(error):
+            raise
+        rule = "reads an axis that nothing binds: name it, as axis_name='batch' does. "
+        raise check_that.Unfit(rule + str(error), model="a model") from error
 
 
 def _check_loss(loss: Any) -> None:
@@ -95,14 +144,20 @@ def _check_loss(loss: Any) -> None:
         raise check_that.Unfit(rule, TypeError, loss=loss)
 
 
-def _inputs(x: Any) -> tuple[jax.Array, ...]:
-    """Returns the inputs as arrays."""
-    many = x if isinstance(x, tuple) else (x,)
-    found = []
-    for one in many:
-        try:
-            found.append(jnp.asarray(one))
-        except TypeError:
-            rule = "x must be an array, or a tuple of arrays for several inputs."
-            raise check_that.Unfit(rule, TypeError, x=one) from None
-    return tuple(found)
+def _arguments(arguments: Any) -> Mapping[str, Any]:
+    """Returns the keywords of the call."""
+    named = {} if arguments is None else arguments
+    if isinstance(named, Mapping) and all(isinstance(name, str) for name in named):
+        return named
+    rule = "arguments must be a dictionary of keywords, such as {'train': False}."
+    raise check_that.Unfit(rule, TypeError, arguments=arguments)
+
+
+def _names(**argument: Any) -> tuple[str, ...]:
+    """Returns a name, or several, as a tuple."""
+    ((name, value),) = argument.items()
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, (tuple, list)) and all(isinstance(x, str) for x in names):
+        return tuple(names)
+    rule = f"{name} must be a name, or several in a tuple."
+    raise check_that.Unfit(rule, TypeError, **argument)

@@ -1,11 +1,13 @@
-"""One form for models of Flax Linen, Flax NNX and plain functions.
+"""One form for models of Flax Linen, Flax NNX, Equinox, Haiku and plain functions.
 
 Outputs of Flax modules get tags that `jaxinit.signal._trace` finds; the model itself is
-left as it is.
+left as it is. No framework is imported here: a model's own is loaded already.
 """
 
 import dataclasses
+import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxinit import _check as check
 from jaxinit.model import called
+from jaxinit.signal._inputs import ARRAYS, Restore, parted
 from jaxinit.signal._trace import TAG
 
 Params = Any  # a pytree of arrays
@@ -32,6 +35,26 @@ class Model:
     apply: Callable[..., Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """How a model is called.
+
+    Attributes:
+      inputs: examples of what it is called with.
+      arguments: keywords of the call.
+      streams: names of the random streams beside ``params``.
+    """
+
+    inputs: tuple[Any, ...]
+    arguments: Mapping[str, Any]
+    streams: tuple[str, ...]
+
+    def rngs(self, key: jax.Array, *before: str) -> dict[str, jax.Array]:
+        """Makes a key for each stream."""
+        names = (*before, *self.streams)
+        return dict(zip(names, jax.random.split(key, len(names)), strict=True))
+
+
 def adapt(
     model: Any,
     inputs: tuple[Any, ...],
@@ -41,36 +64,65 @@ def adapt(
     """Finds what a model is and gives it the one form.
 
     Args:
-      model: a Linen module, an NNX class or factory, or a pair of functions.
+      model: as `check` takes it.
       inputs: examples of what the model is called with.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
     """
+    call = Call(inputs, arguments, streams)
+    linen, nnx, equinox = (
+        getattr(sys.modules.get(name), "Module", ())
+        for name in ("flax.linen", "flax.nnx", "equinox")
+    )
     if isinstance(model, tuple | list):
-        return _pure(model, arguments)
-    import flax.linen as nn
-    from flax import nnx
-
-    if isinstance(model, nn.Module):
-        return _linen(model, inputs, arguments, streams)
-    if isinstance(model, nnx.Module):
-        raise check.Unfit(
-            "is a model whose weights are drawn already. Pass its class, or a function "
-            "that takes rngs and returns it: lambda rngs: Model(..., rngs=rngs).",
-            model=type(model).__name__,
-        )
-    if isinstance(model, type) and issubclass(model, nn.Module):
+        return _pair(model, call)
+    if isinstance(model, linen):
+        return _linen(model, call)
+    for framework, argument in ((nnx, "rngs"), (equinox, "key")):
+        if isinstance(model, framework):
+            raise check.Unfit(
+                "is a model whose weights are drawn already. Pass its class, or a "
+                f"function that takes {argument} and returns it: "
+                f"lambda {argument}: Model(..., {argument}={argument}).",
+                model=type(model).__name__,
+            )
+    if isinstance(model, type) and linen and issubclass(model, linen):
         raise check.Unfit(
             f"is a Linen class: pass a module, {model.__name__}(...).",
             model=model.__name__,
         )
     if callable(model):
-        return _nnx(model, arguments, streams)
+        return _constructed(model, call)
     raise check.Unfit(
-        "must be a Flax module, an NNX class or factory, or (init_fn, apply_fn).",
+        "must be a Flax module, an NNX class or factory, an Equinox class or a "
+        "function of a key that makes one, or (init_fn, apply_fn).",
         TypeError,
         model=model,
     )
+
+
+def bound(model: Model, axes: tuple[str, ...]) -> Model:
+    """Binds axes that a model reads, as `jax.vmap` does, each with one entry."""
+    for axis in axes:
+        model = Model(_along(model.init, axis), _along(model.apply, axis))
+    return model
+
+
+def _along(function: Callable[..., Any], axis: str) -> Callable[..., Any]:
+    restored: list[Restore] = []
+
+    def inner(args: Any) -> list[Any]:
+        arrays, whole = parted(function(*args))
+        restored[:] = [whole]
+        return arrays
+
+    mapped = jax.vmap(inner, in_axes=None, axis_name=axis, axis_size=1)
+
+    def run(*args: Any) -> Any:
+        arrays = mapped(args)
+        return restored[0]([array.reshape(array.shape[1:]) for array in arrays])
+
+    return run
 
 
 def _tagged(value: Any, path: str) -> Any:
@@ -80,7 +132,8 @@ def _tagged(value: Any, path: str) -> Any:
     return jax.tree.map(tag, value)
 
 
-def _pure(pair: Any, arguments: Mapping[str, Any]) -> Model:
+def _pair(pair: Any, call: Call) -> Model:
+    """Adapts functions (init, apply), those of Flax Linen and Haiku among them."""
     if len(pair) != 2 or not all(callable(part) for part in pair):
         raise check.Unfit(
             "a model of functions is the pair (init_fn, apply_fn): init_fn(key) makes "
@@ -88,27 +141,71 @@ def _pure(pair: Any, arguments: Mapping[str, Any]) -> Model:
             model=pair,
         )
     init, apply = pair
-    return Model(
-        lambda key: (init(key), ()),
-        lambda params, rest, key, *inputs: apply(params, *inputs, **arguments),
-    )
+    bound_method = inspect.unwrap(init, stop=lambda f: hasattr(f, "__self__"))
+    owner = getattr(bound_method, "__self__", None)
+    if isinstance(owner, getattr(sys.modules.get("flax.linen"), "Module", ())):
+        return _linen(owner, call)
+    (_, *names), stateful = _names(apply), "WithState" in type(pair).__name__
+    of_inputs = len(_required(init)) > 1
+    restored: list[Restore] = []
+
+    def drawn(key: jax.Array) -> tuple[Params, Any]:
+        made = init(key, *call.inputs, **call.arguments) if of_inputs else init(key)
+        params, state = made if stateful else (made, ())
+        restored[:] = [parted(params)[1]]
+        return _arrays_of(params), state
+
+    def run(params: Params, state: Any, key: jax.Array, *inputs: Any) -> Any:
+        given = [state] if stateful else []
+        given += [key] if "rng" in names[:2] else []
+        whole = restored[0](jax.tree.leaves(params))
+        output = apply(whole, *given, *inputs, **call.arguments)
+        return output[0] if stateful else output
+
+    return Model(lambda key: called(drawn, (key,), {}), run)
 
 
-def _linen(
-    model: Any,
-    inputs: tuple[Any, ...],
-    arguments: Mapping[str, Any],
-    streams: tuple[str, ...],
-) -> Model:
+def _arrays_of(tree: Any) -> Params:
+    """Leaves out of a tree what no array is, such as an activation of Equinox."""
+    return jax.tree.map(lambda x: x if isinstance(x, ARRAYS) else None, tree)
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    return list(_parameters(function)) or [""]
+
+
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters; a metaclass may hide those of a class."""
+    if isinstance(function, functools.partial):
+        inner = list(_parameters(function.func).items())[len(function.args) :]
+        return {k: p for k, p in inner if k not in function.keywords}
+    if isinstance(function, type):
+        own = dict(inspect.signature(function.__init__).parameters)  # type: ignore[misc]
+        return dict(list(own.items())[1:])
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # functions of C have none
+        return {}
+
+
+def _required(function: Any) -> list[str]:
+    """Names the positional parameters that a call must fill; *args takes any."""
+    return [
+        name
+        for name, p in _parameters(function).items()
+        if p.kind is p.VAR_POSITIONAL
+        or p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+    ]
+
+
+def _linen(model: Any, call: Call) -> Model:
     import flax.linen as nn
     from flax.core import meta
 
-    def rngs(key: jax.Array, names: tuple[str, ...]) -> dict[str, jax.Array]:
-        return dict(zip(names, jax.random.split(key, len(names)), strict=True))
-
     def init(key: jax.Array) -> tuple[Params, Any]:
-        made = model.init(rngs(key, ("params", *streams)), *inputs, **arguments)
-        made = meta.unbox(made)
+        rngs = call.rngs(key, "params")
+        made = meta.unbox(model.init(rngs, *call.inputs, **call.arguments))
         return made.pop("params", {}), made
 
     def tag(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -118,13 +215,12 @@ def _linen(
         return _tagged(output, "/".join(context.module.path))
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
-        given = rngs(key, streams) if streams else None
         with nn.intercept_methods(tag):
             output, _ = model.apply(
                 {"params": params, **rest},
                 *inputs,
-                **arguments,
-                rngs=given,
+                **call.arguments,
+                rngs=call.rngs(key) if call.streams else None,
                 mutable=nn.DenyList("params"),
             )
         return output
@@ -132,46 +228,88 @@ def _linen(
     return Model(init, apply)
 
 
-def _nnx(
-    factory: Callable[..., Any], arguments: Mapping[str, Any], streams: tuple[str, ...]
-) -> Model:
-    from flax import nnx
-
-    def make(key: jax.Array) -> Any:
-        keys = jax.random.split(key, 1 + len(streams))
-        names = dict(zip(("params", *streams), keys, strict=True))
-        rngs = nnx.Rngs(keys[0], **names)
-        call: Any = factory
-        if isinstance(factory, type):
-            call = getattr(factory, "__init__")  # noqa: B009
-        named = "rngs" in inspect.signature(call).parameters
-        made = factory(rngs=rngs) if named else factory(rngs)
-        if not isinstance(made, nnx.Module):
-            raise check.Unfit(
-                "a function as the model must take rngs and return an nnx.Module.",
-                TypeError,
-                model=made,
-            )
-        return made
-
-    graph: list[Any] = []
+def _constructed(factory: Callable[..., Any], call: Call) -> Model:
+    """Adapts a class or function that makes a model of Flax NNX or of Equinox."""
+    forms: list[Any] = []
 
     def init(key: jax.Array) -> tuple[Params, Any]:
-        definition, params, *others = nnx.split(make(key), nnx.Param, ...)
-        graph[:] = [definition]
-        (rest,) = others
-        return nnx.to_pure_dict(params), rest
+        made = _made(factory, key, call)
+        params, rest, run = _nnx(made) or _equinox(made)
+        forms[:] = [run]
+        return params, rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
-        # New variables, since one may only change where it was made.
-        rest = jax.tree.map(lambda leaf: leaf, rest)
-        model = nnx.merge(graph[0], _state(params), rest)
-        return _with_tags(model)(*inputs, **arguments)
-
-    def _state(params: Params) -> Any:
-        return nnx.State(jax.tree.map(nnx.Param, params))
+        return forms[0](params, rest, key, inputs, call.arguments)
 
     return Model(lambda key: called(init, (key,), {}), apply)
+
+
+def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
+    """Calls a constructor with what it takes: the streams of NNX, or a key."""
+    given: dict[str, Any] = {"key": key}
+    if nnx := sys.modules.get("flax.nnx"):
+        keys = jax.random.split(key, 1 + len(call.streams))
+        named = dict(zip(("params", *call.streams), keys, strict=True))
+        given = {"rngs": nnx.Rngs(keys[0], **named), "key": key}
+    for name, value in given.items():
+        if name in _parameters(factory):
+            return factory(**{name: value})
+    first, *others = given.values()
+    try:
+        return factory(first)
+    except Exception:
+        for other in others:  # of a function of a key by another name
+            try:
+                return factory(other)
+            except Exception:
+                continue
+        raise
+
+
+def _nnx(made: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None or not isinstance(made, nnx.Module):
+        return None
+    definition, params, rest = nnx.split(made, nnx.Param, ...)
+
+    def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
+        # New variables, since one may only change where it was made.
+        rest = jax.tree.map(lambda leaf: leaf, rest)
+        state = nnx.State(jax.tree.map(nnx.Param, params))
+        model = nnx.merge(definition, state, rest)
+        return _with_tags(model)(*inputs, **arguments)
+
+    return nnx.to_pure_dict(params), rest, run
+
+
+def _equinox(made: Any) -> tuple[Params, Any, Callable[..., Any]]:
+    """Takes a model of Equinox, which is called with one example."""
+    equinox = sys.modules.get("equinox")
+    if equinox is None or not (isinstance(made, equinox.Module) and callable(made)):
+        raise check.Unfit(
+            "a function as the model must take rngs and return an nnx.Module, or take "
+            "a key and return a module of Equinox. For others pass (init_fn, "
+            "apply_fn).",
+            TypeError,
+            model=made,
+        )
+    _, restored = parted(made)
+    noisy = "key" in inspect.signature(type(made).__call__).parameters
+
+    def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
+        model = restored(jax.tree.leaves(params))
+        arrays, whole = parted(inputs)
+        sizes = [array.shape[0] for array in arrays if array.ndim]
+        keys = jax.random.split(key, sizes[0] if sizes else 1)
+
+        def one(key: jax.Array, *arrays: Any) -> Any:
+            noise = {"key": key} if noisy and "key" not in arguments else {}
+            return model(*whole(arrays), **noise, **arguments)
+
+        axes = [0 if array.ndim else None for array in arrays]
+        return jax.vmap(one, (0, *axes))(keys, *arrays)
+
+    return _arrays_of(made), (), run
 
 
 def _with_tags(model: Any) -> Any:

@@ -26,7 +26,9 @@ _MARKS: dict[Condition, str] = {
     "symmetric": COLOURS[3],
     "dead": COLOURS[11],
     "saturated": COLOURS[4],
+    "saturated attention": COLOURS[1],
     "collapsed": COLOURS[6],
+    "loss above chance": COLOURS[2],
     "non-finite": COLOURS[0],
 }
 _MOST = 8  # histograms

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._advice import average
+from jaxinit.signal._averages import average
 from jaxinit.signal._links import chains
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._profile import expectations

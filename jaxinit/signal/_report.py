@@ -24,7 +24,9 @@ Condition = Literal[
     "symmetric",
     "dead",
     "saturated",
+    "saturated attention",
     "collapsed",
+    "loss above chance",
     "non-finite",
 ]
 
@@ -45,11 +47,16 @@ class Layer:
         moment over the squared variance: 3 for a normal law), ``largest``, ``zeros``,
         ``nonfinite`` (shares), ``distance`` (one less the cosine between outputs of
         different inputs), ``alike`` (share of units that equal another) and ``sample``
-        (some entries, [seeds, entries]); behind it, if an activation follows,
-        ``activation_zeros``, ``dead`` (units that are zero for every input) and
-        ``saturated`` (shares); of a layer's weight and bias ``weight_std``,
-        ``weight_alike`` and ``bias_rms``; ``input_rms`` where the input is not just
-        another layer's activation.
+        (some entries, [seeds, entries]); of complex outputs y E|y - Ey|^2, the modulus
+        of the mean, and the cosine Re<a, b> / |a||b|. Behind it, if an activation
+        follows, ``activation_zeros``, ``dead`` (units that are zero for every input)
+        and ``saturated`` (shares); if it is a query or key, ``attention_std`` (of the
+        logits) and ``attention_saturated`` (share of the queries that give one key all
+        the weight); of a layer's weight and bias ``weight_mean``, ``weight_std``,
+        ``weight_alike`` and ``bias_rms``; ``input_rms``, ``input_mean`` and
+        ``input_nonfinite`` where the input is not just another layer's activation;
+        ``expected_loss`` and ``chance_loss`` where the output may be logits of classes:
+        their cross-entropy for random labels, and that of guessing.
       backward: of the gradient at the output ``std``, ``rms``, ``nonfinite`` (share)
         and ``norm`` (per example); of that at the weight ``weight_std`` (root mean
         square) and ``weight_alike`` (share of units that equal another).

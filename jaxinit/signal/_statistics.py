@@ -22,7 +22,7 @@ def of_layer(
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Computes the statistics of one layer, and takes a sample of its output."""
     y = parts["output"]
-    y = jnp.abs(y) if jnp.iscomplexobj(y) else y.astype(wide(y))
+    y = y.astype(wide(y))
     found = _moments(y)
     found["zeros"] = (y == 0).mean()
     found["nonfinite"] = (~jnp.isfinite(y)).mean()
@@ -37,14 +37,15 @@ def of_layer(
     examples = y.shape[0] if y.ndim > 1 else 1
     found["gradient_norm"] = gradient["rms"] * math.sqrt(y.size / examples)
     if "weight" in parts:
-        found["weight_std"] = _moments(parts["weight"])["std"]
+        weight = _moments(parts["weight"])
+        found |= {f"weight_{name}": weight[name] for name in ("mean", "std")}
         found["weight_alike"] = _alike(parts["weight"], site.weight_unit_axes)
         g = parts["gradient_weight"]
         found["weight_gradient_std"] = _moments(g)["rms"]
         found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)
     if "bias" in parts:
         found["bias_rms"] = _moments(parts["bias"])["rms"]
-    return found, _sampled(y)
+    return found, _sampled(real(y))
 
 
 def fields_of(
@@ -72,27 +73,49 @@ def fields_of(
 def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
     """Computes the root mean square, over some axes or all."""
     u, scale, _ = _scaled(x)
-    return scale * jnp.sqrt((u**2).mean(axes))
+    return scale * jnp.sqrt(_square(u).mean(axes))
+
+
+def of_input(x: jax.Array) -> dict[str, jax.Array]:
+    """Computes the statistics of what a layer that follows no other one is given."""
+    mean = _moments(x)["mean"]
+    nonfinite = (~jnp.isfinite(x)).mean()
+    return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
+
+
+def real(x: jax.Array) -> jax.Array:
+    """Returns real numbers in float32 or wider; of a complex one both parts."""
+    if jnp.iscomplexobj(x):
+        return jnp.stack([x.real, x.imag], axis=-1)
+    return x.astype(wide(x))
+
+
+def _square(x: jax.Array) -> jax.Array:
+    """Computes the square of the modulus."""
+    if jnp.iscomplexobj(x):
+        return jnp.square(x.real) + jnp.square(x.imag)
+    return x**2
 
 
 def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scales entries so that no square leaves the range; also returns the largest."""
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x.astype(wide(x))
+    x = x.astype(wide(x))
     largest = jnp.abs(x).max(initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return x / scale, scale, largest
+    return x / scale.astype(x.dtype), scale, largest
 
 
 def _moments(x: jax.Array) -> dict[str, jax.Array]:
-    """Computes moments of the entries."""
+    """Computes moments of the entries: of complex ones E|x - Ex|^2, and |Ex|."""
     u, scale, largest = _scaled(x)
     mean = u.mean()
-    variance = ((u - mean) ** 2).mean()
+    square = _square(u - mean)
+    variance, size = square.mean(), jnp.abs(mean)
     return {
-        "mean": scale * mean,
+        "mean": scale * (size if jnp.iscomplexobj(x) else mean),
         "std": scale * jnp.sqrt(variance),
-        "rms": scale * jnp.sqrt(variance + mean**2),
-        "fourth": ((u - mean) ** 4).mean() / variance**2,
+        "rms": scale * jnp.sqrt(variance + size**2),
+        "fourth": (square**2).mean() / variance**2,
         "largest": largest,
     }
 
@@ -109,8 +132,8 @@ def _sampled(y: jax.Array) -> jax.Array:
 def _distance(y: jax.Array) -> jax.Array:
     """Computes one less the mean cosine of an example's output and the next one's."""
     if y.ndim < 2 or y.shape[0] < 2:
-        return jnp.full((), jnp.nan, y.dtype)
-    flat = y.reshape(y.shape[0], -1)
+        return jnp.full((), jnp.nan, real(y).dtype)
+    flat = real(y).reshape(y.shape[0], -1)  # Re<a, b> is the product of these
     scale = jnp.abs(flat).max(1, keepdims=True)
     flat = flat / jnp.where(scale > 0, scale, 1)
     direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
@@ -121,11 +144,11 @@ def _distance(y: jax.Array) -> jax.Array:
 
 def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
     """Computes the share of units that equal another one, by one projection of each."""
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x.astype(wide(x))
     if x.ndim == 0:
-        return jnp.zeros((), x.dtype)
+        return jnp.zeros((), real(x).dtype)
     units = math.prod(x.shape[axis] for axis in unit_axes)
     x = jnp.moveaxis(x, unit_axes, range(-len(unit_axes), 0)).reshape(-1, units)
+    x = jnp.moveaxis(real(x[..., None]), -1, 0).reshape(-1, units)
     if units < 2:
         return jnp.zeros((), x.dtype)
     scale = jnp.abs(x).max()
@@ -159,4 +182,6 @@ def is_float(dtype: Any) -> bool:
 
 
 def wide(x: jax.Array) -> Any:
-    return jnp.promote_types(x.dtype, np.float32)
+    """Returns the dtype to compute in: float32 or wider, complex for complex."""
+    enough = is_float(x.dtype) and x.dtype.itemsize >= 4
+    return x.dtype if enough else np.dtype(np.float32)

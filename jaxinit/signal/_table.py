@@ -1,11 +1,13 @@
 """The table of a report: columns of cells for text, rich consoles and HTML."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 from jaxinit import _columns
-from jaxinit._number import over_seeds, percent, span, with_error
-from jaxinit.signal._report import Finding, SignalReport
+from jaxinit._number import number, over_seeds, percent, span, with_error
+from jaxinit.signal._chance import MOST
+from jaxinit.signal._report import Finding, Layer, SignalReport
 from jaxinit.signal._tree import Row, rows, runs
 
 
@@ -160,6 +162,7 @@ def summary(report: SignalReport) -> Iterator[str]:
         signal = span(layer.mean("std") for layer in layers)
         gradient = span(layer.mean("gradient_std") for layer in layers)
         yield f"healthy: signal std {signal}, gradient std {gradient}"
+        yield from _if_logits(layers)
     if report.jacobian:
         square, largest = (report.jacobian[k] for k in ("mean_square", "largest"))
         yield (
@@ -168,6 +171,19 @@ def summary(report: SignalReport) -> Iterator[str]:
             f"largest {with_error(*over_seeds(largest))} "
             f"({plural(len(largest), 'seed')})"
         )
+
+
+def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
+    """Says where a loss would start, if outputs are logits far above chance."""
+    for layer in layers:
+        if "expected_loss" in layer.forward:
+            loss, chance = (layer.mean(f"{x}_loss") for x in ("expected", "chance"))
+            if loss > MOST * chance:
+                classes = f"{math.exp(chance):.0f} classes"
+                yield (
+                    f"if the outputs of {layer.path} are logits of {classes}, a cross-"
+                    f"entropy starts at {number(loss)}, guessing has {number(chance)}"
+                )
 
 
 def text(

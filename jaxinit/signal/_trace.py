@@ -12,14 +12,17 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from jaxinit.model import bind
 from jaxinit.signal._activation import CALLS, Var, activation
+from jaxinit.signal._attention import Attention, attentions
 from jaxinit.signal._links import linked
 from jaxinit.signal._site import Placed, Site, Values
 
@@ -27,6 +30,7 @@ Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: d
 
 TAG = "jaxinit:"
 _REMAT = {"checkpoint", "remat", "remat2"}
+_PRODUCTS = {"dot_general", "conv_general_dilated"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Plan:
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
     inner: Mapping[int, "Plan"]  # by the equation's index
+    attentions: tuple[Attention, ...] = ()
+    tables: frozenset[int] = frozenset()  # rows of weights that integers choose from
 
     def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[Placed]:
         """Yields sites as they are executed, each with the lengths of its loops."""
@@ -50,6 +56,11 @@ class Plan:
                 if site := places.get(var):
                     yield site, steps
             yield from ((site, steps) for site in tags if site.output in eqn.outvars)
+
+    def all_tables(self) -> frozenset[int]:
+        """Returns the sizes of the tables, those of loops too."""
+        inner = (plan.all_tables() for plan in self.inner.values())
+        return self.tables.union(*inner)
 
 
 def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
@@ -77,7 +88,7 @@ def _plan(
             entering = _entering(eqn, found)
             within = next(numbers) if eqn.primitive.name == "scan" else loop
             child = _plan(body, entering, numbers, within)
-            if child.sites or child.inner:
+            if child.sites or child.inner or child.attentions:
                 inner[index] = child
         known = None if None in found else frozenset().union(*found)  # type: ignore[arg-type]
         origin |= {var: known for var in eqn.outvars}
@@ -87,7 +98,25 @@ def _plan(
         for eqn in jaxpr.eqns
         if (site := _site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
     ]
-    return Plan(flat, tuple(linked(jaxpr, sites, uses)), inner)
+    data = {var for var, known in origin.items() if known is None}
+    return Plan(
+        flat,
+        tuple(linked(jaxpr, sites, uses)),
+        inner,
+        attentions(jaxpr, data, numbers),
+        frozenset(_tables(jaxpr, origin)),
+    )
+
+
+def _tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
+    """Yields how many rows the tables have that integers of the data choose from."""
+    for eqn in jaxpr.eqns:
+        atoms: list[Any] = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+        data = [atom.aval for atom in atoms if origin[atom] is None]
+        chosen = any(jnp.issubdtype(aval.dtype, np.integer) for aval in data)
+        if chosen and _holds(eqn, lambda inside: inside.primitive.name == "gather"):
+            of_weights = [atom.aval.shape for atom in atoms if origin[atom]]
+            yield from (shape[0] for shape in of_weights if len(shape) == 2)
 
 
 def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
@@ -119,13 +148,17 @@ def _is_call(eqn: core.JaxprEqn) -> bool:
 
 
 def _holds_layers(eqn: core.JaxprEqn) -> bool:
-    """Returns whether there are products, tags or loops in the calls of an equation."""
-    if eqn.primitive.name in {"dot_general", "conv_general_dilated"} or _tag(eqn):
-        return True
-    return any(
-        _holds_layers(inside)
-        for body in core.jaxprs_in_params(eqn.params)
-        for inside in body.eqns
+    """Returns whether there are products or tags in the calls of an equation."""
+    return _holds(
+        eqn, lambda inside: inside.primitive.name in _PRODUCTS or _tag(inside)
+    )
+
+
+def _holds(eqn: core.JaxprEqn, wanted: Callable[[core.JaxprEqn], Any]) -> bool:
+    """Returns whether an equation, or one in its calls, is wanted."""
+    bodies = core.jaxprs_in_params(eqn.params)
+    return bool(wanted(eqn)) or any(
+        _holds(inside, wanted) for body in bodies for inside in body.eqns
     )
 
 
@@ -186,7 +219,7 @@ def _site(
             return None
         return Site(*place, tag.removeprefix(TAG), eqn.outvars[0])
     name = eqn.primitive.name
-    if name not in {"dot_general", "conv_general_dilated"}:
+    if name not in _PRODUCTS:
         return None
     known = [_origin(origin, atom) for atom in eqn.invars]
     if (known[0] is None) == (known[1] is None):
@@ -277,7 +310,8 @@ def evaluate(
     Returns:
       The results, and for each site ``output``, ``weight``, ``bias`` and ``input``, as
       far as it has them; ``input`` only where it is not known to be just another
-      layer's activation. Within loops they have a leading axis for each.
+      layer's activation. For each attention what `Attention.measure` returns. Within
+      loops they have a leading axis for each.
     """
     jaxpr = plan.closed.jaxpr
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, plan.closed.consts, strict=True))
@@ -305,6 +339,7 @@ def evaluate(
                 found[site.number] = {
                     name: _read(env, at) for name, at in site.parts.items()
                 }
+    found |= {each.number: each.measure(env) for each in plan.attentions}
     return [_read(env, atom) for atom in jaxpr.outvars], found
 
 

@@ -4,14 +4,18 @@ Signal and gradient are judged by how far they drift over the whole depth, not l
 layer: a factor of ``limit`` (100 by default) between the first layer's input and all
 layers from some depth on, or between the last layer's gradient and all layers up to
 some depth. What recovers, as behind a normalisation or on a residual path, is healthy.
+Attention is judged as `jaxinit.signal._attention` derives it, logits of classes as
+`jaxinit.signal._chance` does.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jaxinit.signal._advice import average, finding, log_size, start_of
+from jaxinit.signal._advice import finding
+from jaxinit.signal._averages import average, log_size, start_of
+from jaxinit.signal._chance import MOST
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._prediction import predicted
 from jaxinit.signal._report import Condition, Finding, Layer
@@ -27,9 +31,11 @@ _ORDER: tuple[Condition, ...] = (
     "vanishing",
     "non-finite",
     "saturated",
+    "saturated attention",
     "exploding gradient",
     "vanishing gradient",
     "collapsed",
+    "loss above chance",
 )
 
 
@@ -54,6 +60,10 @@ def judge(
     finite = [i for i in weighted if not average(measured[i].forward["nonfinite"])]
     marks["dead"] = _above(_DEAD, "dead", measured, finite)
     marks["saturated"] = _above(_MOST, "saturated", measured, finite)
+    marks["saturated attention"] = _above(
+        _MOST, "attention_saturated", measured, finite
+    )
+    marks["loss above chance"] = _above_chance(measured, finite)
     marks["symmetric"] = [
         i
         for i in finite
@@ -70,6 +80,8 @@ def judge(
             for i in marks["vanishing gradient"]
             if np.any(measured[i].backward["norm"])
         ]
+    if marks["exploding"] or marks["non-finite"]:  # which explain any loss
+        marks["loss above chance"] = []
     findings = tuple(
         finding(condition, marks[condition], measured, names, weighted)
         for condition in _ORDER
@@ -77,7 +89,8 @@ def judge(
     )
     conditions: dict[int, Condition] = {}
     for condition in reversed(_ORDER):
-        conditions |= dict.fromkeys(marks.get(condition, ()), condition)
+        where = [*marks.get(condition, ()), *_modules(condition, marks, measured)]
+        conditions |= dict.fromkeys(where, condition)
     layers = tuple(
         Layer(
             names[i],
@@ -108,14 +121,21 @@ def _drift(
     """Finds layers where signal or gradient has vanished or exploded for good."""
     bound = math.log(limit)
     start = start_of(measured, finite)
+    # An input may be small, but not so small that all layers would learn from nothing.
+    least = max(start, -bound) - bound
     # The last layer's own scale is a choice: a small head does not vanish.
     inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
-    sizes = {i: log_size(measured[i].forward["rms"]) - start for i in inner}
+    sizes = {i: log_size(measured[i].forward["rms"]) for i in finite}
     arriving = [i for i in inner if sizes[i] > -math.inf]
     marks: dict[Condition, list[int]] = {
-        "vanishing": _end(arriving, lambda i: sizes[i] < -bound),
-        "exploding": _end(arriving, lambda i: sizes[i] > bound),
+        "vanishing": _end(arriving, lambda i: sizes[i] < least),
+        "exploding": _end(arriving, lambda i: sizes[i] > start + bound),
     }
+    for condition in ("vanishing", "exploding"):  # it ends as those before it
+        if marks[condition] and finite[-1] not in inner:
+            size = sizes[finite[-1]]
+            if -math.inf < size < least or size > start + bound:
+                marks[condition].append(finite[-1])
     marks["vanishing gradient"] = marks["exploding gradient"] = []
     if len(finite) < len(weighted):  # then no gradient means anything
         return marks
@@ -179,6 +199,36 @@ def _above(
 ) -> list[int]:
     """Finds layers in which more than a share of the units is in some state."""
     return [i for i in where if average(measured[i].forward.get(name, 0)) > share]
+
+
+def _above_chance(measured: Sequence[Measured], weighted: Sequence[int]) -> list[int]:
+    """Finds the layer whose outputs are known to be logits, far above chance."""
+    known = [i for i in weighted if measured[i].classes]
+    return [
+        i
+        for i in known[-1:]
+        if average(measured[i].forward["expected_loss"])
+        > MOST * average(measured[i].forward["chance_loss"])
+    ]
+
+
+def _modules(
+    condition: Condition,
+    marks: Mapping[Condition, Sequence[int]],
+    measured: Sequence[Measured],
+) -> list[int]:
+    """Finds modules among layers whose signal has gone, that are no larger."""
+    where = marks.get(condition)
+    if not where or condition not in ("vanishing", "exploding"):
+        return []
+    sizes = [log_size(measured[i].forward["rms"]) for i in where]
+    low, high = (math.floor(min(sizes)) - 1, math.ceil(max(sizes)) + 1)
+    return [
+        i
+        for i in range(where[0], len(measured))
+        if measured[i].site.kind == "module"
+        and low <= log_size(measured[i].forward["rms"]) <= high
+    ]
 
 
 def _collapsed(measured: Sequence[Measured], weighted: Sequence[int]) -> list[int]:

@@ -1,0 +1,87 @@
+"""What a model is called with and returns: any pytree, measured by its arrays."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit import _check as check
+
+ARRAYS = (jax.Array, np.ndarray, np.generic)
+_NUMBERS = (bool, int, float, complex)
+_RULE = (
+    "x must be an array, or a tuple of arrays for several inputs. An input may be any "
+    "pytree of arrays and numbers; what chooses the program goes in arguments={...}."
+)
+
+Restore = Callable[[Sequence[Any]], Any]
+
+
+def inputs_of(x: Any) -> tuple[Any, ...]:
+    """Returns the inputs, with arrays for their numbers.
+
+    True and False stay as they are: they choose the program, as None does.
+    """
+    several = type(x) is tuple  # a NamedTuple is one input
+    if several and x and all(type(size) is int for size in x):
+        rule = "x must be data, not a shape. Draw them, as with "
+        rule += f"jax.random.normal(jax.random.key(1), {x})."
+        raise check.Unfit(rule, TypeError, x=x)
+    inputs = tuple(map(_input, x if several else (x,)))
+    arrays = [leaf for leaf in jax.tree.leaves(inputs) if isinstance(leaf, jax.Array)]
+    if arrays and not any(array.size for array in arrays):
+        raise check.Unfit("x must have entries: one example or more.", x=arrays[0])
+    return inputs
+
+
+def _input(x: Any) -> Any:
+    leaves = jax.tree.leaves(x)
+    if isinstance(x, list) and all(isinstance(leaf, _NUMBERS) for leaf in leaves):
+        return _array(x)
+    return jax.tree.map(_array, x)
+
+
+def _array(leaf: Any) -> Any:
+    if isinstance(leaf, bool):
+        return leaf
+    if isinstance(leaf, jax.core.Tracer):
+        rule = "x must hold numbers, not tracers: check compiles programs of its own. "
+        rule += "Call it outside of jax.jit."
+        raise check.Unfit(rule, TypeError, x=leaf)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        rule = "x must hold numbers, not shapes alone. Draw them, as with "
+        rule += f"jax.random.normal(jax.random.key(1), {leaf.shape})."
+        raise check.Unfit(rule, TypeError, x=leaf)
+    if dataclasses.is_dataclass(leaf):
+        rule = "is a dataclass that JAX does not know as a pytree. Decorate it with "
+        rule += "jax.tree_util.register_dataclass."
+        raise check.Unfit(rule, TypeError, x=leaf)
+    if not isinstance(leaf, (*ARRAYS, *_NUMBERS, list)):
+        raise check.Unfit(_RULE, TypeError, x=leaf)
+    try:
+        return jnp.asarray(leaf)
+    except (TypeError, ValueError, OverflowError):
+        raise check.Unfit(_RULE, TypeError, x=leaf) from None
+
+
+def parted(tree: Any) -> tuple[list[Any], Restore]:
+    """Takes the arrays out of a tree.
+
+    Returns:
+      The arrays, and a function that puts such into the tree in their place.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    held = [isinstance(leaf, ARRAYS) for leaf in leaves]
+    rest = [None if is_array else x for x, is_array in zip(leaves, held, strict=True)]
+
+    def restored(arrays: Sequence[Any]) -> Any:
+        given = iter(arrays)
+        return jax.tree.unflatten(
+            structure,
+            [next(given) if h else x for x, h in zip(rest, held, strict=True)],
+        )
+
+    return [x for x, is_array in zip(leaves, held, strict=True) if is_array], restored
