@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from jaxinit._watch import CODE, NO_RESULT, watch
 from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._terminal import FULL, cannot_write
@@ -20,19 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-      arguments: the words behind ``jaxinit``; by default those of the process.
+      arguments: the words behind ``jaxinit``; by default those of the process, whose
+        Ctrl-C a thread then answers, see `jaxinit._watch`.
 
     Returns:
       The exit code: 0, 1 for a model that is not healthy, 2 for bad input, 130 after an
       interrupt.
     """
+    if arguments is None and not watch.on:
+        watch.start()
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser().parse_args(given)
     parsed.command = shlex.join(["jaxinit", *given])
     try:
         code: int = parsed.run(parsed)
         sys.stdout.flush()  # so that a reader that has gone is found here
-        return code
+        return CODE if watch.pressed else code
     except BadInput as error:
         print(f"jaxinit: {error}", file=sys.stderr)
         return 2
@@ -56,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _leave_output()
         return 2
     except KeyboardInterrupt:
-        print("jaxinit: interrupted before there was a result.", file=sys.stderr)
-        return 130
+        print(f"jaxinit: {NO_RESULT}", file=sys.stderr)
+        return CODE
 
 
 def _leave_output() -> None:

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxinit._number import number
+from jaxinit._watch import watch
 from jaxinit.lab import Settings, Task
 from jaxinit.lab.grid import Grid, block_length
 from jaxinit.lab.statistics import median
@@ -132,11 +133,12 @@ def shown(
         yield []
         return
     screen = Screen(task, settings)
-    with Live(
+    live = Live(
         screen,
         console=console,
         refresh_per_second=_PER_SECOND,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
-    ):
+    )
+    with live, watch.closing(live.stop):
         yield [screen.observe]
