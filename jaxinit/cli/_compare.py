@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS
+from jaxinit._watch import watch
 from jaxinit.cli._terminal import (
     FULL,
     BadInput,
@@ -13,6 +13,7 @@ from jaxinit.cli._terminal import (
     checked,
     console,
     importable,
+    path,
     silenced,
     wide,
     writable,
@@ -156,7 +157,7 @@ def add(commands: Any) -> None:
     option(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=path,
         help="write results.json, plots and index.html there",
     )
     option(
@@ -260,6 +261,7 @@ def _run(given: argparse.Namespace) -> int:
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:
+        watch.leaves_with(f"interrupted; --resume goes on with {given.out}.")
         writable(given.out, make=True)
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."

@@ -128,7 +128,7 @@ def shown(
     Yields:
       The functions to call after each block: none where no one looks.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield []
         return
@@ -140,5 +140,5 @@ def shown(
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
     )
-    with live, watch.closing(live.stop):
+    with watch.closing(live.stop), live:
         yield [screen.observe]
