@@ -14,6 +14,7 @@ from jaxinit.cli._terminal import (
     console,
     importable,
     path,
+    path_of,
     silenced,
     wide,
     writable,
@@ -256,8 +257,8 @@ def _run(given: argparse.Namespace) -> int:
         chunk=given.chunk,
     )
     options = (given.resume, given.overwrite, given.save_every)
-    places = given.out, given.log and tuple(given.log)
-    saves, logs = checked(prepare_files, *places, task, settings, *options)
+    log = given.log and (given.log[0], checked(path_of, given.log[1]))
+    saves, logs = checked(prepare_files, given.out, log, task, settings, *options)
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 
-from jaxinit._check import suggestion
+from jaxinit._check import show, suggestion
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
@@ -46,6 +46,14 @@ def one_line(text: str) -> str:
 
 
 def path(word: str) -> Path:
+    """Reads the path of an option."""
+    try:
+        return path_of(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def path_of(word: str) -> Path:
     """Reads the path of a file or directory that may be there or not."""
     try:
         if not word:
@@ -55,7 +63,7 @@ def path(word: str) -> Path:
         pass  # is answered where it is opened
     except (ValueError, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise argparse.ArgumentTypeError(f"{word!r} is no path: {said}") from None
+        raise ValueError(f"{show(word)} is no path: {said}.") from None
     return Path(word)
 
 

@@ -108,7 +108,7 @@ class Settings:
                 raise check.Unfit(
                     "learning rates must be above 0.", learning_rates=rate
                 )
-        check.real(target_loss=self.target_loss)
+        check.not_negative(target_loss=self.target_loss)
         check_dtype(self.dtype, self.model)
         check_device(self.device)
         count = len(jax.devices(self.device))
