@@ -265,12 +265,12 @@ def said_at(delay, process):
 def test_at_any_moment(start, place, count, words):
     if words[0] == "compare":
         words = [*words, "--out", "out", "--overwrite"]
-    command = ["-m", "jaxinit", *words]
+    command, given = ["-m", "jaxinit", *words], {"cwd": place, "env": uncached()}
     begun = time.monotonic()
-    assert not start(*command, cwd=place).communicate(timeout=300)[1]
+    assert not start(*command, **given).communicate(timeout=300)[1]
     lasts = time.monotonic() - begun
     moments = [lasts * (i + 0.5) / count for i in range(count)]
-    said = [said_at(moment, start(*command, cwd=place)) for moment in moments]
+    said = [said_at(moment, start(*command, **given)) for moment in moments]
     for line in filter(None, said):
         assert re.fullmatch(SAID, line)
     assert sum(map(bool, said)) >= count / 2
