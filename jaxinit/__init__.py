@@ -1,5 +1,8 @@
 """jaxinit: chooses, draws and checks the initial weights of JAX models."""
 
+from jaxinit import _watch as _watch  # answers Ctrl-C while JAX is imported
+
+# isort: split
 from importlib import import_module as _import_module
 from typing import Any as _Any
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from catalogue import OWN
+from processes import python
 
 import jaxinit
 from jaxinit.cli import main
@@ -219,17 +220,17 @@ def test_an_interrupted_run_keeps_its_results(tmp_path):
     words[words.index("--steps") + 1] = "100000"
     # A terminal, because the bar, which tells when training has begun, needs one.
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxinit", *words],
+    process = python(
+        *["-m", "jaxinit", *words],
         stdout=subprocess.DEVNULL,
         stderr=theirs,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
-        start_new_session=True,
     )
     os.close(theirs)
     try:
         wait_for(b"training", ours, 90)
         process.send_signal(signal.SIGINT)
+        wait_for("stopping after this block…".encode(), ours, 5)
         said = wait_for(f"is in {tmp_path}".encode(), ours, 60)
         assert process.wait(60) == 130
     finally:

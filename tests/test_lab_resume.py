@@ -16,7 +16,7 @@ import pytest
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import _atomic, checkpoint, interrupts
+from jaxinit.lab import _atomic, checkpoint
 from jaxinit.lab.files import write
 from jaxinit.lab.grid import Grid
 
@@ -528,8 +528,8 @@ def finished(words):
     return said
 
 
-def kill_when(words, ready, delay):
-    """Starts a run and kills it this long after something is there.
+def kill_when(words, ready, delay, by):
+    """Starts a run and kills it this long after something is there, by a signal.
 
     Returns whether the run was still going on.
     """
@@ -539,15 +539,15 @@ def kill_when(words, ready, delay):
             assert time.monotonic() < end
             time.sleep(0.002)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(by)
         process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    return process.returncode == -signal.SIGKILL
+    return process.returncode == -by
 
 
-def survives(words, out, kills, seed):
+def survives(words, out, kills, seed, by=signal.SIGKILL):
     """Kills a run at random moments, each later than the last save, and ends it."""
     generator, ended = random.Random(seed), 0
     done = checkpoint.saves_in
@@ -558,7 +558,7 @@ def survives(words, out, kills, seed):
             return max(done(out / "checkpoint"), default=0) > last
 
         options = ["--resume", "--out", str(out), "--save-every", "1"]
-        killed = kill_when([*words, *options], later, generator.uniform(0, 0.1))
+        killed = kill_when([*words, *options], later, generator.uniform(0, 0.1), by)
         ended += killed
         if not killed:
             break
@@ -580,46 +580,14 @@ def test_a_killed_run_goes_on(words, straight, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_terminated_run_goes_on(words, straight, tmp_path):
+    words = [*words, "--steps", "1000"]
+    assert survives(words, tmp_path, kills=2, seed=4, by=signal.SIGTERM)
+    assert timeless(tmp_path) == straight
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_run_killed_many_times_goes_on(words, straight, tmp_path, seed):
     assert survives([*words, "--steps", "1000"], tmp_path, kills=6, seed=seed) >= 3
     assert timeless(tmp_path) == straight
-
-
-def test_the_first_interrupt_waits_until_it_is_asked_for():
-    done = []
-    with pytest.raises(KeyboardInterrupt), interrupts.held() as interrupt:
-        interrupt()
-        signal.raise_signal(signal.SIGINT)
-        done.append("block")
-        interrupt()
-    assert done == ["block"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_the_second_interrupt_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), interrupts.held():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_interrupt_in_a_callback_is_not_lost():
-    class Dropped:
-        def __del__(self):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt), interrupts.held() as interrupt:
-        Dropped()
-        interrupt()
-
-
-def test_other_handlers_of_interrupts_stay():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupts.held() as interrupt:
-            signal.raise_signal(signal.SIGINT)
-            interrupt()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,16 @@
 """The command line: ``jaxinit check``, ``compare``, ``list`` and ``show``."""
 
 import argparse
+import io
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 
+from jaxinit._watch import CODE, NO_RESULT, watch
 from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
-from jaxinit.cli._terminal import FULL, cannot_write
+from jaxinit.cli._terminal import FULL, cannot_write, one_line
 from jaxinit.cli._terminal import BadInput as BadInput
 from jaxinit.cli._terminal import Parser as Parser
 
@@ -20,21 +22,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-      arguments: the words behind ``jaxinit``; by default those of the process.
+      arguments: the words behind ``jaxinit``; by default those of the process, whose
+        Ctrl-C a thread then answers, see `jaxinit._watch`.
 
     Returns:
       The exit code: 0, 1 for a model that is not healthy, 2 for bad input, 130 after an
       interrupt.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(given)
+    given = _words_of_the_process() if arguments is None else list(arguments)
+    parsed = _read(given)
     parsed.command = shlex.join(["jaxinit", *given])
     try:
         code: int = parsed.run(parsed)
         sys.stdout.flush()  # so that a reader that has gone is found here
-        return code
+        return CODE if watch.pressed else code
     except BadInput as error:
-        print(f"jaxinit: {error}", file=sys.stderr)
+        print(one_line(f"jaxinit: {error}"), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         extra = _EXTRA.get((error.name or "").partition(".")[0])
@@ -49,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        print(f"jaxinit: {cannot_write(error)}", file=sys.stderr)
+        print(one_line(f"jaxinit: {cannot_write(error)}"), file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # standard output itself; Python would try again at the end
             _leave_output()
         return 2
     except KeyboardInterrupt:
-        print("jaxinit: interrupted before there was a result.", file=sys.stderr)
-        return 130
+        print(f"jaxinit: {NO_RESULT}", file=sys.stderr)
+        return CODE
 
 
 def _leave_output() -> None:
@@ -65,15 +68,34 @@ def _leave_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _words_of_the_process() -> list[str]:
+    """Takes charge of Ctrl-C and of the output, and returns the command's words."""
+    if not watch.on:
+        watch.start()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that lacks a letter
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return sys.argv[1:]
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    """Reads the words of a command."""
     parser = Parser(
         prog="jaxinit", description="Choose, draw and check initial weights."
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="name", metavar="COMMAND")
     for command in (_check, _compare, _list, _show):
         command.add(commands)
-    return parser
+    names = list(commands.choices)
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(words)):
+        parser.error("the arguments must be UTF-8.")
+    given, rest = parser.parse_known_args(words)
+    if given.name is None and not rest:
+        known = f"{', '.join(names[:-1])} or {names[-1]}"
+        parser.error(f"a command is missing: {known}. jaxinit --help describes them.")
+    if rest:
+        commands.choices.get(given.name, parser).refuse(rest)
+    return given
 
 
 def _version() -> str:

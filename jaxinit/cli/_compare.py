@@ -3,10 +3,10 @@
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS
+from jaxinit._watch import watch
 from jaxinit.cli._terminal import (
     FULL,
     BadInput,
@@ -15,6 +15,8 @@ from jaxinit.cli._terminal import (
     console,
     importable,
     one_line_warnings,
+    path,
+    path_of,
     silenced,
     wide,
     writable,
@@ -158,7 +160,7 @@ def add(commands: Any) -> None:
     option(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=path,
         help="write results.json, plots and index.html there",
     )
     option(
@@ -279,12 +281,13 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         chunk=given.chunk,
     )
     options = (given.resume, given.overwrite, given.save_every)
-    places = given.out, given.log and tuple(given.log)
-    saves, logs = checked(prepare_files, *places, task, settings, *options)
+    log = given.log and (given.log[0], checked(path_of, given.log[1]))
+    saves, logs = checked(prepare_files, given.out, log, task, settings, *options)
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:
         stack.enter_context(saves)
+        watch.leaves_with(f"interrupted; --resume goes on with {given.out}.")
         writable(given.out, make=True)
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."

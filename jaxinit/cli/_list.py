@@ -43,7 +43,6 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
 
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
-    from rich.markup import escape
     from rich.table import Table
 
     found = [
@@ -62,6 +61,6 @@ def run(given: argparse.Namespace) -> int:
     }.items():
         table.add_column(name, ratio=ratio, no_wrap=name == "name")
     for row in found:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*row.values())
     console().print(table)
     return 0

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxinit._number import number
+from jaxinit._watch import watch
 from jaxinit.lab import Settings, Task
 from jaxinit.lab.grid import Grid, block_length
 from jaxinit.lab.statistics import median
@@ -127,16 +128,17 @@ def shown(
     Yields:
       The functions to call after each block: none where no one looks.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield []
         return
     screen = Screen(task, settings)
-    with Live(
+    live = Live(
         screen,
         console=console,
         refresh_per_second=_PER_SECOND,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
-    ):
+    )
+    with watch.closing(live.stop), live:
         yield [screen.observe]

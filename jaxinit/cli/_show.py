@@ -3,14 +3,26 @@
 import argparse
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import jaxinit
 from jaxinit._initializer import Initializer
-from jaxinit.cli._terminal import MOST, BadInput, checked, console, key_of
+from jaxinit.cli._terminal import (
+    MOST,
+    BadInput,
+    checked,
+    console,
+    key_of,
+    path,
+    to_be_written,
+    wide,
+    write_whole,
+)
+
+_WIDE = ("float64", "complex128", "int64", "uint64")
+_MOST_AXES = 32  # of an array of NumPy or JAX
 
 
 def add(commands: Any) -> None:
@@ -36,8 +48,8 @@ def add(commands: Any) -> None:
     option(
         "--plot",
         metavar="FILE.png",
-        type=Path,
-        help="write a histogram and a heat map there",
+        type=path,
+        help="write a histogram and a heat map there, as PNG",
     )
     option("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)
@@ -65,33 +77,41 @@ def statistics(init: Initializer, weight: np.ndarray) -> dict[str, Any]:
 
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
+    with wide(given.dtype in _WIDE):
+        return _run(given)
+
+
+def _run(given: argparse.Namespace) -> int:
     from rich.table import Table
 
+    if given.plot is not None:
+        to_be_written("--plot", given.plot, (".png",))
     init = checked(jaxinit.parse, given.spec)
     key = key_of(given.seed)
-    if math.prod(given.shape) > MOST:
-        raise BadInput(
-            f"show draws the weight: give a shape of at most {MOST} entries."
-        )
-    drawn = checked(init, key, given.shape, given.dtype)
-    weight = np.asarray(drawn)
+    weight = np.asarray(checked(init, key, _shape(given.shape), given.dtype))
+    if given.plot is not None and (not weight.size or np.iscomplexobj(weight)):
+        raise BadInput("a plot needs a real weight with entries.")
     with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
         found = statistics(init, weight)
     title = f"{init!r} {list(weight.shape)} {weight.dtype.name}, seed {given.seed}"
-    if given.json:
-        print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))
-    else:
-        table = Table(title=title, show_header=False, title_justify="left")
-        for name, value in found.items():
-            table.add_row(name, "–" if value is None else f"{value:.6g}")
-        console().print(table)
     if given.plot is not None:
         from jaxinit._panels import histogram_and_heatmap
 
-        if not weight.size or np.iscomplexobj(weight):
-            raise BadInput("a plot needs a real weight with entries.")
-        try:
-            given.plot.write_bytes(histogram_and_heatmap(weight.astype(float), title))
-        except OSError as error:
-            raise BadInput(f"cannot write {given.plot}: {error.strerror}.") from error
+        write_whole(given.plot, histogram_and_heatmap(weight.astype(float), title))
+    if given.json:
+        print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))
+        return 0
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in found.items():
+        table.add_row(name, "–" if value is None else f"{value:.6g}")
+    console().print(table)
     return 0
+
+
+def _shape(sizes: list[int]) -> list[int]:
+    """Checks that a weight of this shape can be drawn here."""
+    entries = math.prod(max(1, abs(size)) for size in sizes)
+    if entries > MOST or len(sizes) > _MOST_AXES:
+        rule = f"give a shape of at most {MOST} entries, on {_MOST_AXES} axes or fewer."
+        raise BadInput(f"show draws the weight: {rule}")
+    return sizes

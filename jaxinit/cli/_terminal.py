@@ -5,26 +5,67 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 
+from jaxinit._check import show, suggestion
+
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
 _PIPED_WIDTH = 160  # columns of a table that no terminal limits
+_LONGEST = 1000  # characters of a line that says what is wrong
+_CHOICES = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        if choice := _CHOICES.search(message):
+            message += suggestion(choice[1], re.findall(r"[\w-]+", choice[2]))
+        self.exit(2, f"{one_line(f'{self.prog}: {message}')}\n")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Refuses words that no option takes."""
+        known = re.findall(r"--[\w-]+", self.format_help())
+        near = suggestion(words[0].partition("=")[0], dict.fromkeys(known))
+        self.error(f"unrecognized arguments: {' '.join(words)}.{near}")
+
+
+def one_line(text: str) -> str:
+    """Returns a text in one line, whatever is in the names that it speaks of."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+
+
+def path(word: str) -> Path:
+    """Reads the path of an option."""
+    try:
+        return path_of(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def path_of(word: str) -> Path:
+    """Reads the path of a file or directory that may be there or not."""
+    try:
+        if not word:
+            raise ValueError("it is empty")
+        os.lstat(word.encode())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # is answered where it is opened
+    except (ValueError, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{show(word)} is no path: {said}.") from None
+    return Path(word)
 
 
 class BadInput(Exception):
@@ -91,7 +132,9 @@ def console() -> Any:
     """Returns a console of rich."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    # Text is text: specs and names have brackets and colons of their own.
+    return Console(width=width, markup=False, emoji=False)
 
 
 def key_of(seed: int) -> jax.Array:
@@ -110,3 +153,23 @@ def writable(directory: Path, make: bool = False) -> None:
             pass
     except OSError as error:
         raise BadInput(f"cannot write to {directory}: {error.strerror}.") from error
+
+
+def to_be_written(option: str, file: Path, kinds: Sequence[str]) -> None:
+    """Checks before time is spent that a file of one of these kinds can be written."""
+    if file.suffix.lower() not in kinds:
+        raise BadInput(f"{option} {file}: the file must end in {', '.join(kinds)}.")
+    if file.is_dir():
+        raise BadInput(f"cannot write {file}: {os.strerror(errno.EISDIR)}.")
+    writable(file.parent)
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Writes a file as a whole or, if the disk is full or Ctrl-C comes, not at all."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {file}: {error.strerror}.") from error
