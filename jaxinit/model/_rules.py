@@ -7,7 +7,7 @@ its value. A recipe is a list of rules.
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,10 @@ from jaxinit import _check as check
 from jaxinit import _columns, _spec
 from jaxinit._initializer import Initializer
 from jaxinit.model import _paths, _stacks
+from jaxinit.model._conventions import Site, Sites
+from jaxinit.model._defining import Law, RecipeRule, check_groups, meets
 from jaxinit.model._init import InitFunction, jit_init, placed_of
-from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
+from jaxinit.model._patterns import Pattern, is_pattern, spelt
 from jaxinit.model._stacks import Stacked
 
 Rule = tuple[Pattern, Any]
@@ -30,7 +32,7 @@ def reinit(
     params: Any,
     rules: Sequence[Rule],
     *,
-    strict: bool = False,
+    strict: bool | None = None,
     stacked: Stacked = None,
 ) -> Any:
     """Draws the parameters of a model anew, by rules.
@@ -63,7 +65,9 @@ def reinit(
           which returns one of these. Siblings are the leaves beside it by name, itself
           among them, so that a bias can know its kernel.
       strict: whether a parameter without rule and a rule without parameter are errors.
-        Else the parameter stays as it is.
+        Else the parameter stays as it is; but by default, None, it is an error if a
+        recipe finds nothing of what defines it, such as the classifier, or has no rule
+        for a matrix. False asks for nothing.
       stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
         and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
         axis, or axes, that do: ``{"**/layers/**": 1}``. To a rule such a parameter and
@@ -73,9 +77,10 @@ def reinit(
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, under strict if one is left over, if a
-        value does not fit, or a law of one layer meets a kernel whose bias shows that
-        it is a stack; the message names the path.
+      ValueError: if no rule matches anything, a recipe finds nothing of what defines
+        it, under strict if a rule is left over, if a value does not fit, a law of one
+        layer meets a kernel whose bias shows that it is a stack, or a recipe a kernel
+        whose axes can be read in two ways; the message names the path.
       TypeError: if a rule is none.
 
     Example:
@@ -101,7 +106,7 @@ def preview(
     params: Any,
     rules: Sequence[Rule],
     *,
-    strict: bool = False,
+    strict: bool | None = None,
     stacked: Stacked = None,
 ) -> "Assignments":
     """Tells what `reinit` would do, and draws nothing.
@@ -223,7 +228,7 @@ class Assignments:
 
 
 def _preview(
-    call: str, params: Any, rules: Sequence[Rule], strict: bool, stacked: Stacked
+    call: str, params: Any, rules: Sequence[Rule], strict: bool | None, stacked: Stacked
 ) -> Assignments:
     checked = [_checked(call, rule) for rule in rules]
     if not checked:
@@ -232,24 +237,26 @@ def _preview(
     if not found:
         raise ValueError(f"{call}(params=...): there is no array in the tree.")
     axes = _stacks.axes(call, stacked, found)
-    families: dict[str, dict[str, Any]] = {}
-    for path, leaf in found.items():
-        parent, _, name = path.rpartition("/")
-        layer = _stacks.layer(leaf, axes.get(path, ()))
-        families.setdefault(parent, {})[name] = layer
+    layers = {path: _stacks.layer(x, axes.get(path, ())) for path, x in found.items()}
+    sites = Sites(layers)
     rows = [
-        _assigned(
-            *(call, path, leaf, families[path.rpartition("/")[0]], checked),
-            axes.get(path, ()),
-        )
+        _assigned(call, sites[path], leaf, checked, axes.get(path, ()))
         for path, leaf in found.items()
     ]
     used = {row.rule for row in rows}
+    if strict is not False:
+        check_groups(call, rules, {row.path: row.rule for row in rows}, sites)
     unused = tuple(spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
-    if unused and (strict or used == {None}):
-        near = difflib.get_close_matches(unused[0], found) or list(found)[:3]
+    idle = [  # a recipe has rules for what a model need not have
+        spelt(p)
+        for i, (p, _) in enumerate(checked)
+        if i not in used and not isinstance(rules[i], RecipeRule)
+    ]
+    if (idle and strict) or used == {None}:
+        missed = (idle or unused)[0]
+        near = difflib.get_close_matches(missed, found) or list(found)[:3]
         raise ValueError(
-            f"{call}(rules=...): {unused[0]} matches no parameter that is left for it. "
+            f"{call}(rules=...): {missed} matches no parameter that is left for it. "
             f"Paths are such as {', '.join(near)}."
         )
     if strict and None in used:
@@ -290,23 +297,20 @@ def _checked(call: str, rule: Any) -> Rule:
 
 
 def _assigned(
-    call: str,
-    path: str,
-    leaf: Any,
-    siblings: Mapping[str, Any],
-    rules: Sequence[Rule],
-    axis: tuple[int, ...],
+    call: str, site: Site, leaf: Any, rules: Sequence[Rule], axis: tuple[int, ...]
 ) -> Assignment:
     """Finds what one parameter gets."""
-    rule, pattern, law = None, "", None
-    layer = siblings[path.rpartition("/")[2]]
-    for place, (pattern_, what) in enumerate(rules):
-        if matches(pattern_, path, layer):
-            rule, pattern = place, spelt(pattern_)
-            law = what(path, layer, siblings) if _sees_siblings(what) else what
-            break
+    path, layer, siblings = site.path, site.leaf, site.beside
+    fits = (i for i, (pattern, _) in enumerate(rules) if meets(pattern, site))
+    rule = next(fits, None)
+    chosen, what = ("", None) if rule is None else rules[rule]
+    pattern = "" if rule is None else spelt(chosen)
     shape, dtype = tuple(leaf.shape), np.dtype(leaf.dtype)
+    law: Any = what
+    if callable(what) and _sees_siblings(what):
+        law = what(path, layer, siblings)
     try:
+        law = law.of(site) if isinstance(law, Law) else law
         law = _spec.parse(law) if isinstance(law, str) else law
         _stacks.check_layer(path, layer, siblings, law)
         law = _stacks.stack(law, shape, axis)
