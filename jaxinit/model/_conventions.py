@@ -11,53 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from jaxinit.model import _names as table
 from jaxinit.model._readings import Kernel, Reading
 
 Kind = Literal[
     "kernel", "embedding", "position", "token", "gain", "bias", "slope", "unknown"
 ]
-_KERNEL = re.compile(
-    r"kernel|w|weight|w_[ih]|weight_[ih]h(_l\d+)?|in_proj_weight|[qkv]_proj_weight"
-)
-_BIAS = re.compile(r"bias|b|offset|beta|bias_[ih]h(_l\d+)?|bias_n|in_proj_bias")
-_POSITION = re.compile(r"pos.*|wpe|.*pos_?emb.*")
-_TOKEN = re.compile(r"cls.*|(class|dist|reg|register|mask)_(token|embedding)s?")
-_TABLE = re.compile(r"emb|^wte$|^wpe$|^shared$|^tok", re.IGNORECASE)
-
-# Modules by the names that say what they are.
-_NAMES = {
-    "query": r"query|q|q_proj|query_proj|wq|to_q|q_lin",
-    "key": r"key|k|k_proj|key_proj|wk|to_k|k_lin",
-    "value": r"value|v|v_proj|value_proj|wv|to_v|v_lin",
-    "joint": r"qkv|qkv_proj|c_attn|in_proj|to_qkv|query_key_value|Wqkv",
-    "attention out": r"o_proj|output_proj|attn_out|attention_out|to_out|attn_proj",
-    "mlp in": r"fc1|up|up_proj|gate|gate_proj|gate_up_proj|w1|w3|wi|wi_\d|c_fc|mlp_in|"
-    r"linear1|lin1|fc_in|dense_h_to_4h",
-    "mlp out": r"fc2|down|down_proj|w2|mlp_out|linear2|lin2|fc_out|dense_4h_to_h",
-    "head": r"head|classifier|fc|lm_head|logits|readout|unembed|embed_out",
-}
-_PROJECTION = r"[qkv]_proj|(query|key|value)_proj|to_[qkv]|w[qkv]|[qkv]_lin"
-# Names that mean something within attention or an MLP alone: "out" beside "query" is
-# not the "out" behind the last block.
-_WITHIN = {
-    "attention": r"out|o|out_proj|c_proj|proj|wo|linear|dense|projection|out_lin",
-    "mlp": r"out|o|out_proj|c_proj|proj|wo|output|projection",
-}
-_ATTENTION = re.compile(r"att(n|ention)|mha", re.IGNORECASE)
-_MLP = re.compile(r"mlp|ffn|feed_?forward|^ff|dense_?relu|intermediate", re.IGNORECASE)
-_EXPERTS = re.compile(r"expert|moe", re.IGNORECASE)
-_BLOCK = re.compile(r"block|layer|unit|stage|^h_?\d|^\d+$", re.IGNORECASE)
-_MULTIHEAD = (  # query, key, value and output as torch's MultiheadAttention has them
-    ("query", "key", "value", "out"),
-    ("query", "key", "value", "linear"),
-    ("query_proj", "key_proj", "value_proj", "output_proj"),
-)
-_CELLS = (  # recurrent cells: the kernel of the state, of the input, and all of them
-    ("hi", "ii", r"[hi][ifgo]_?"),
-    ("hn", "in", r"[hi][rzn]_?"),
-    ("dense_h", "dense_i", r"dense_[hi]"),
-    ("h", "i", r"[hi]"),
-)
+Context = Literal["attention", "mlp", ""]
 
 
 def join(module: str, name: str) -> str:
@@ -76,6 +36,9 @@ class Sites(Mapping[str, "Site"]):
     def __init__(self, tree: Mapping[str, Any]):
         """Takes parameters by path; of a stack, what stands for one layer."""
         self._sites = {path: Site(self, path, leaf) for path, leaf in tree.items()}
+        self._contexts: dict[str, Context] = {}
+        self._attends: dict[str, bool] = {}
+        self._numbered: dict[str, dict[str, list[str]]] = {}
         self.modules: dict[str, dict[str, Any]] = {}
         self.children: dict[str, dict[str, None]] = {}
         for site in self._sites.values():
@@ -92,6 +55,47 @@ class Sites(Mapping[str, "Site"]):
 
     def __len__(self) -> int:
         return len(self._sites)
+
+    def contains(self, module: str) -> Context:
+        """Returns whether modules in a module are those of attention, or of an MLP.
+
+        Of attention there are two of query, key and value, or all in one.
+        """
+        if module not in self._contexts:
+            inside = " ".join(self.children.get(module, ()))
+            met = {part for part, word in table.WORDS.items() if word.search(inside)}
+            several = len(met & {"query", "key", "value"}) > 1
+            attention = several or met & {"joint", "projection"}
+            inner: Context = "mlp" if "mlp in" in met else ""
+            self._contexts[module] = "attention" if attention else inner
+        return self._contexts[module]
+
+    def attends(self, module: str) -> bool:
+        """Returns whether a module in a module is called attention."""
+        if module not in self._attends:
+            near = self.children.get(module, ())
+            self._attends[module] = any(map(table.ATTENTION.search, near))
+        return self._attends[module]
+
+    def numbered(self, module: str) -> dict[str, list[str]]:
+        """Returns the modules in a module that differ in number alone, by each of them.
+
+        Haiku's first linear is numbered too, though it has no number.
+        """
+        if module not in self._numbered:
+            stems: dict[str, list[tuple[int, str]]] = {}
+            for name in self.children.get(module, ()):
+                match = re.fullmatch(r"(.*?)_?(\d*)", name)
+                if match and (match[2] or name == "linear"):
+                    stems.setdefault(match[1], []).append((int(match[2] or -1), name))
+            peers = [[name for _, name in sorted(stem)] for stem in stems.values()]
+            self._numbered[module] = {name: stem for stem in peers for name in stem}
+        return self._numbered[module]
+
+    @functools.cached_property
+    def last_norms(self) -> set["Place | None"]:
+        """Places of the norms that are last in their blocks: one, if all are alike."""
+        return {x.place for x in self.values() if x.kind == "gain" and x.is_last_norm}
 
     def kernel(self, module: str) -> "Site | None":
         """Returns the kernel of a module, if it has one."""
@@ -172,20 +176,20 @@ class Site:
             return "gain"
         if name in ("embedding", "embeddings", "wte") or self._is_table:
             return "embedding"
-        if _KERNEL.fullmatch(name):
+        if table.KERNEL.fullmatch(name):
             return "unknown" if flat else "kernel"
-        of_kernel = flat or any(map(_KERNEL.fullmatch, self.beside))
-        if name == "bias" or (of_kernel and _BIAS.fullmatch(name)):
+        of_kernel = flat or any(map(table.KERNEL.fullmatch, self.beside))
+        if name == "bias" or (of_kernel and table.BIAS.fullmatch(name)):
             return "bias"
-        if _POSITION.fullmatch(name):
+        if table.POSITION.fullmatch(name):
             return "position"
-        return "token" if _TOKEN.fullmatch(name) else "unknown"
+        return "token" if table.TOKEN.fullmatch(name) else "unknown"
 
     @property
     def _is_table(self) -> bool:
         """Whether it is a "weight" of an embedding: a matrix without a bias."""
         alone = self.name == "weight" and len(self.beside) == 1
-        named = _TABLE.search(self.owner) and not self._is_named("head")
+        named = table.TABLE.search(self.owner) and not self._is_named("head")
         return alone and len(self.shape) == 2 and bool(named)
 
     @property
@@ -215,56 +219,45 @@ class Site:
             owner=self.owner,
             part=self.part,
             in_attention=self.context == "attention",
-            in_experts=any(map(_EXPERTS.search, (*self.ancestors, self.owner))),
-            beside=[kernel.shape for kernel in near if kernel and kernel is not self],
+            in_experts=any(map(table.EXPERTS.search, (*self.ancestors, self.owner))),
+            beside=lambda: [x.shape for x in near if x and x is not self],
         ).readings()
 
     def _is_named(self, part: str) -> bool:
-        return re.fullmatch(_NAMES[part], self.owner) is not None
+        return re.fullmatch(table.NAMES[part], self.owner) is not None
 
     @functools.cached_property
-    def _is_projected(self) -> bool:
-        """Whether two of query, key and value, or all in one, are among the modules."""
-        if any(re.fullmatch(_NAMES["joint"], x) for x in self.cousins):
-            return True
-        parts = [_NAMES[part] for part in ("query", "key", "value")]
-        met = [any(re.fullmatch(part, x) for x in self.cousins) for part in parts]
-        return sum(met) > 1 or any(re.fullmatch(_PROJECTION, x) for x in self.cousins)
-
-    @functools.cached_property
-    def context(self) -> Literal["attention", "mlp", ""]:
+    def context(self) -> Context:
         """The innermost of attention and MLP that its module stands in."""
         for part in reversed(self.ancestors):
-            if _ATTENTION.search(part):
+            if table.ATTENTION.search(part):
                 return "attention"
-            if _MLP.search(part):
+            if table.MLP.search(part):
                 return "mlp"
-        if self._is_projected:
-            return "attention"
-        within = any(re.fullmatch(_NAMES["mlp in"], name) for name in self.cousins)
-        return "mlp" if within else ""
+        return self.sites.contains(self.parent) if self.module else ""
 
     @functools.cached_property
     def part(self) -> str:
-        """Which part of a model its module is, as in `_NAMES`; "" where nothing tells.
+        """Which part of a model its module is, as in `_names`; "" where nothing tells.
 
         Of parameters that are a module's own, such as torch's ``in_proj_weight``.
         """
         if self.name.startswith("in_proj_") or self._is_named("joint"):
             return "joint"
         for part in ("query", "key", "value"):
-            if self._is_named(part) and self._is_projected:
+            near = self.sites.contains(self.parent)
+            if self._is_named(part) and near == "attention":
                 return part
         for part in ("attention out", "mlp in", "mlp out"):
             if self._is_named(part):
                 return part
-        if self.context and re.fullmatch(_WITHIN[self.context], self.owner):
+        if self.context and re.fullmatch(table.WITHIN[self.context], self.owner):
             return f"{self.context} out"
         if self._is_named("head") or (not self.ancestors and self.owner == "out"):
             return "head"
         if self.owner == "dense":  # of Hugging Face's BERT and its kin
-            near = self.ancestors[-1] if self.ancestors else ""
-            return {"intermediate": "mlp in", "output": "mlp out"}.get(near, "")
+            around = self.ancestors[-1] if self.ancestors else ""
+            return {"intermediate": "mlp in", "output": "mlp out"}.get(around, "")
         return self._dense_part
 
     @property
@@ -280,11 +273,11 @@ class Site:
         if dense and last and not self.ancestors:
             return "head"
         if dense and not self.ancestors:
-            blocks = any(map(_ATTENTION.search, self.cousins))
+            blocks = self.sites.attends(self.parent)
         else:  # four in one block may be attention's
             near = self.ancestors[-1] if self.ancestors else ""
             few = place is not None and place.total < 3
-            blocks = bool(dense and few and _BLOCK.search(near))
+            blocks = bool(dense and few and table.BLOCK.search(near))
         if not blocks and self.context != "mlp":
             return ""
         inputs, outputs = kernel.sizes
@@ -307,13 +300,16 @@ class Site:
     @functools.cached_property
     def place(self) -> Place | None:
         """Where its module stands among those of equal names but for the number."""
-        match = re.fullmatch(r"(.*?)_?(\d*)", self.owner)
-        if match is None or not (match[2] or self.owner == "linear"):
-            return None  # Haiku's first linear has no number
-        stem = re.escape(match[1]) + r"_?(\d*)"
-        names = [re.fullmatch(stem, name) for name in self.cousins]
-        numbers = sorted(int(x[1] or -1) for x in names if x is not None)
-        return Place(numbers.index(int(match[2] or -1)), len(numbers))
+        peers = self.peers
+        return Place(peers.index(self.owner), len(peers)) if peers else None
+
+    @functools.cached_property
+    def peers(self) -> list[str]:
+        """Modules beside it, itself among them, that differ in number alone, in order.
+
+        None, if it has no number; but Haiku's first linear has none.
+        """
+        return self.sites.numbered(self.parent).get(self.owner, [])
 
     @functools.cached_property
     def is_patches(self) -> bool:
@@ -325,14 +321,18 @@ class Site:
     @functools.cached_property
     def in_block(self) -> bool:
         """Whether its module stands in one of many alike, such as "block_3"."""
-        return any(map(_BLOCK.search, self.ancestors))
+        return any(map(table.BLOCK.search, self.ancestors))
 
     @functools.cached_property
     def in_branch(self) -> bool:
         """Whether it is one of several numbered convolutions of a residual block."""
-        block = bool(self.ancestors) or _BLOCK.search(self.owner) is not None
-        numbered = self.place is not None and self.place.total > 1
-        return block and numbered and "conv" in self.owner.lower()
+        if len(self.peers) < 2 or "conv" not in self.owner.lower():
+            return False
+        if self.ancestors or table.BLOCK.search(self.owner):
+            return True
+        peers = {join(self.parent, name) for name in self.peers}
+        kernels = (x.module for x in self.sites.values() if x.kind == "kernel")
+        return peers.issuperset(kernels)  # the tree is that of one block
 
     @functools.cached_property
     def is_last_norm(self) -> bool:
@@ -347,7 +347,7 @@ class Site:
     @functools.cached_property
     def multihead(self) -> "dict[str, Site] | None":
         """Kernels of attention by role, if it has query, key, value and output."""
-        for names in _MULTIHEAD:
+        for names in table.MULTIHEAD:
             if self.owner in names and all(name in self.cousins for name in names):
                 near = (self.sites.kernel(join(self.parent, name)) for name in names)
                 roles = zip(("query", "key", "value", "out"), near, strict=True)
@@ -370,12 +370,13 @@ class Site:
                 return int(leaf.shape[-1])
             if name == "w_h":
                 return int(leaf.shape[0])
-        for state, entry, names in _CELLS:
-            if {state, entry} <= {*self.cousins} and re.fullmatch(names, self.owner):
+        for state, entry, names in table.CELLS:
+            cell = state in self.cousins and entry in self.cousins
+            if cell and re.fullmatch(names, self.owner):
                 kernel = self.sites.kernel(join(self.parent, state))
                 return None if kernel is None else kernel.shape[0]
-        cell = self.parent.rpartition("/")[2]  # of Haiku
+        around = self.parent.rpartition("/")[2]  # of Haiku
         if self.kernel is None or not re.fullmatch(r"linear(_\d+)?", self.owner):
             return None
-        gates = 4 if "lstm" in cell else 1 if "vanilla_rnn" in cell else 0
+        gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0
         return self.kernel.shape[-1] // gates if gates else None

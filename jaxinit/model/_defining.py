@@ -42,7 +42,8 @@ class Law:
     of: Callable[[Site], Any]
 
 
-def _always(sites: Sites) -> bool:
+def always(sites: Sites) -> bool:
+    """Returns that a model must have it."""
     return True
 
 
@@ -61,7 +62,7 @@ class Group:
     recipe: str
     what: str
     argument: str = ""
-    when: Callable[[Sites], bool] = _always
+    when: Callable[[Sites], bool] = always
     covers: bool = False
 
 

@@ -7,7 +7,7 @@ the outputs, the kernel's name and the kernels beside it tell which.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxinit._axes import Connections
@@ -38,6 +38,7 @@ _WINDOW_FIRST = Reading("(*window, inputs, outputs)", {})
 _WINDOW_LAST = Reading("(outputs, inputs, *window)", {"in_axis": 1, "out_axis": 0})
 _TO_HEADS = Reading("(inputs, heads, size)", {"in_axis": 0, "out_axis": (1, 2)})
 _FROM_HEADS = Reading("(heads, size, outputs)", {"in_axis": (0, 1), "out_axis": 2})
+_HEADS_FIRST = Reading("(heads, inputs, size)", {"in_axis": 1, "out_axis": (0, 2)})
 _EXPERTS = Reading("(experts, inputs, outputs)", {"batch_axis": 0})
 _EXPERTS_OF_TORCH = Reading(
     "(experts, outputs, inputs)", {"in_axis": 2, "out_axis": 1, "batch_axis": 0}
@@ -57,7 +58,7 @@ class Kernel:
       part: of a transformer that its module is, as `Site.part`.
       in_attention: whether its module stands in one of attention.
       in_experts: whether its module is one of experts.
-      beside: the sizes of the kernels of the modules beside.
+      beside: returns the sizes of the kernels of the modules beside.
     """
 
     shape: tuple[int, ...]
@@ -67,7 +68,7 @@ class Kernel:
     part: str
     in_attention: bool
     in_experts: bool
-    beside: Sequence[tuple[int, ...]]
+    beside: Callable[[], Sequence[tuple[int, ...]]]
 
     def readings(self) -> tuple[Reading, ...]:
         """Returns the ways in which its axes can be read, the usual one first.
@@ -134,8 +135,9 @@ class Kernel:
             return ()
         if self.part == "attention out":
             return (_FROM_HEADS,)
-        to_heads = (*shape[1:], shape[0]) in self.beside
-        from_heads = (shape[2], *shape[:2]) in self.beside
+        others = self.beside()
+        to_heads = (*shape[1:], shape[0]) in others
+        from_heads = (shape[2], *shape[:2]) in others
         if to_heads == from_heads:
             return ()
         return (_TO_HEADS,) if to_heads else (_FROM_HEADS,)
@@ -147,8 +149,9 @@ class Kernel:
         if len(self.shape) != 3:
             return (_WINDOW_FIRST, _joint(len(self.shape)))
         if self.bias:  # as large as the outputs, which no heads divide
-            return (_WINDOW_FIRST, _FROM_HEADS)
-        return (_WINDOW_FIRST, _TO_HEADS, _FROM_HEADS, _EXPERTS)
+            last = (_WINDOW_FIRST, _FROM_HEADS) if self.bias[0] == self.shape[2] else ()
+            return last + ((_WINDOW_LAST,) if self.bias[0] == self.shape[0] else ())
+        return (_WINDOW_FIRST, _TO_HEADS, _FROM_HEADS, _HEADS_FIRST, _EXPERTS)
 
 
 def _joint(rank: int) -> Reading:

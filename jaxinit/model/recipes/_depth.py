@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
-from jaxinit.model._conventions import Site, Sites
-from jaxinit.model._defining import Law, Part, RecipeRule
+from jaxinit.model._conventions import Site, Sites, join
+from jaxinit.model._defining import Law, Part, RecipeRule, meets
 from jaxinit.model._rules import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
@@ -224,10 +224,27 @@ def fixup(
     factor = depth ** (-1 / (2 * many - 2))
     he, small = (by_fans(2.0 * x**2, mode, "normal") for x in (1.0, factor))
 
+    skips: list[Rule] = [RecipeRule(_SKIP, he)]
+    if skip is not None:
+        skips = named("fixup", he, skip, (), name="skip")
+
+    def branch_of(site: Site) -> list[str]:
+        """Returns the numbered modules of a branch, without those beside it."""
+        near = {name: site.sites.kernel(join(site.parent, name)) for name in site.peers}
+        return [
+            name
+            for name, kernel in near.items()
+            if kernel and not any(meets(pattern, kernel) for pattern, _ in skips)
+        ]
+
+    def is_last(site: Site) -> bool:
+        names = branch_of(site) if site.in_branch else []
+        return len(names) == many and site.owner == names[-1]
+
     def in_branch(site: Site) -> Any:
-        if last is None and site.place is not None and site.place.total != many:
+        if last is None and len(names := branch_of(site)) != many:
             raise ValueError(
-                f"{site.place.total} convolutions stand beside each other here, and "
+                f"{len(names)} convolutions stand beside each other here, and "
                 f"convolutions={many}. Say recipes.fixup(convolutions=...), or name "
                 "those that are beside the branch: recipes.fixup(skip=...)."
             )
@@ -238,11 +255,9 @@ def fixup(
         return sum(site.part != "head" for site in kernels) >= many
 
     branches = [(_BRANCH, "convolution of a branch")]
-    lasts = [(_last(many), f"convolution number {many} of a branch")]
+    final = Part("last convolution", "kernel", is_last)
+    lasts = [(final, f"convolution number {many} of a branch")]
     heads = [(HEAD, "kernel of the classifier")]
-    skips: list[Rule] = [RecipeRule(_SKIP, he)]
-    if skip is not None:
-        skips = named("fixup", he, skip, (), name="skip")
     rules = [
         *skips,
         *named("fixup", 0.0, last, lasts, has_branches, name="last"),
@@ -271,12 +286,3 @@ def _is_skip(site: Site) -> bool:
 
 
 _SKIP = Part("skip", "kernel", _is_skip)
-
-
-def _last(many: int) -> Part:
-    """Returns the pattern of the last of so many convolutions."""
-
-    def fits(site: Site) -> bool:
-        return site.in_branch and site.place == (many - 1, many)
-
-    return Part("last convolution", "kernel", fits)

@@ -11,7 +11,7 @@ from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
 from jaxinit.model._conventions import Kind, Site, Sites
-from jaxinit.model._defining import Group, Law, Part, RecipeRule
+from jaxinit.model._defining import Group, Law, Part, RecipeRule, always
 from jaxinit.model._patterns import Pattern, spelt
 from jaxinit.model._readings import Reading
 from jaxinit.model._rules import Rule
@@ -68,8 +68,9 @@ def named(
     law: Any,
     given: Patterns | None,
     usual: Sequence[tuple[Pattern, str]],
-    when: Callable[[Sites], bool] = lambda sites: True,
-    **argument: str,
+    when: Callable[[Sites], bool] = always,
+    *,
+    name: str,
 ) -> list[Rule]:
     """Makes the rules of what a recipe's argument names.
 
@@ -79,9 +80,9 @@ def named(
       given: the argument: patterns, each of which has to match; none for `usual`.
       usual: patterns, with words for what they find, where nothing is given.
       when: tells whether a model must have what is usual.
-      **argument: the argument's name, ``name="residual"``.
+      name: the argument's name.
     """
-    name, full = argument["name"], f"recipes.{recipe}"
+    full = f"recipes.{recipe}"
     if given is None:
         return [
             RecipeRule(p, law, Group(full, words, name, when)) for p, words in usual
@@ -111,7 +112,8 @@ def may_have_head(sites: Sites) -> bool:
     A part of a model, such as one block, has none, and no recipe asks for it.
     """
     kernels = [x for x in sites.values() if x.kind == "kernel" and not x.part]
-    return any(math.prod(x.shape[:-2]) == 1 and not x.in_block for x in kernels)
+    outside = [x for x in kernels if not (x.in_block or x.in_branch)]
+    return any(math.prod(x.shape[:-2]) == 1 for x in outside)
 
 
 def has_attention(sites: Sites) -> bool:
@@ -180,7 +182,8 @@ def is_sine_table(leaf: Any) -> bool:
         return False
     if leaf.shape[-1] < 4 or not getattr(leaf, "is_fully_addressable", True):
         return False
-    rows = np.square(np.asarray(leaf).astype(np.float64)).sum(-1).ravel()
+    table = np.asarray(leaf).astype(np.float64)
+    rows = np.square(table).sum(-1).ravel()
     rows = rows[rows != 0]
-    half = leaf.shape[-1] / 2
-    return bool(rows.size > 1 and np.allclose(rows, half, rtol=0.02))
+    sums = rows.size > 1 and np.allclose(rows, leaf.shape[-1] / 2, rtol=0.02)
+    return bool(sums and abs(table).max() < 1.01)

@@ -236,10 +236,7 @@ def _has_norms(sites: Sites) -> bool:
 
 def _is_last_norm(site: Site) -> bool:
     """Returns whether a scale is of the last norm in a block, of as many as in all."""
-    if not site.is_last_norm:
-        return False
-    others = [x for x in site.sites.values() if x.kind == "gain" and x.is_last_norm]
-    return len({x.place for x in others}) == 1
+    return site.is_last_norm and len(site.sites.last_norms) == 1
 
 
 def dcgan() -> list[Rule]:
