@@ -427,6 +427,10 @@ def torch_bias(path, shape):
     return (3 * (256 if "fc2" in path else 64)) ** -0.5
 
 
+def torch_patches(path, shape):
+    return (3 * 3 * 64) ** -0.5  # of the kernel and its bias, by windows of 8×8×3
+
+
 def by_width(times=1.0):
     return lambda path, shape: times / shape[-1] ** 0.5
 
@@ -469,7 +473,7 @@ RECIPES = {
     "vit": (
         "vit",
         recipes.vit(""),
-        {"kernel": 0.02 * CUT, "pos|cls": 0.02},
+        {"patches/(kernel|bias)": torch_patches, "kernel|pos|cls": 0.02},
     ),
     "vit jax": (
         "vit",
@@ -496,7 +500,12 @@ RECIPES = {
     "vit moco": (
         "vit",
         recipes.vit("moco", qkv=("**/mlp_in/kernel",)),
-        {"mlp_in/kernel": moco, "kernel": xavier(), "pos|cls": 0.02},
+        {
+            "mlp_in/kernel": moco,
+            "patches/kernel": (2 / (3 * 64 + 64)) ** 0.5,
+            "kernel": xavier(),
+            "pos|cls": 0.02,
+        },
     ),
     "resnet": (
         "resnet",
@@ -529,7 +538,7 @@ RECIPES = {
         {
             "(value|out|fc1|fc2)/kernel": xavier(0.67 * 6**-0.25),
             "kernel": xavier(),
-            "embedding": by_width(0.67 * 6**-0.25),
+            "embedding": by_width(54**-0.25),
         },
     ),
     "fixup": (

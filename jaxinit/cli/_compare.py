@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import sys
+from pathlib import Path
 from typing import Any
 
 from jaxinit._gain import ACTIVATIONS

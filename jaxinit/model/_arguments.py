@@ -69,9 +69,10 @@ def _cure(rules: Any, pair: bool) -> str:
 
 
 def check_strict(call: str, strict: Any) -> None:
-    """Checks that strict is True or False."""
+    """Checks that strict is True, False or None."""
     try:
-        check.boolean(strict=strict)
+        if strict is not None:
+            check.boolean(strict=strict)
     except check.Unfit as error:
         raise error.at(call) from None
 

@@ -6,7 +6,7 @@ its value. A recipe is a list of rules.
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,9 @@ from jaxinit._initializer import Initializer
 from jaxinit.model import _arguments, _paths, _stacks
 from jaxinit.model._arguments import is_parameter
 from jaxinit.model._assignments import Assignment, Assignments, unfit
-from jaxinit.model._patterns import Pattern, is_pattern, literal, matches, spelt
+from jaxinit.model._conventions import Site, Sites
+from jaxinit.model._defining import Law, RecipeRule, check_groups, meets
+from jaxinit.model._patterns import Pattern, is_pattern, literal, spelt
 from jaxinit.model._stacks import Stacked
 
 Rule = tuple[Pattern, Any]
@@ -30,7 +32,7 @@ def reinit(
     params: Any,
     rules: Sequence[Rule],
     *,
-    strict: bool = False,
+    strict: bool | None = None,
     stacked: Stacked = None,
 ) -> Any:
     """Draws the parameters of a model anew, by rules.
@@ -66,7 +68,9 @@ def reinit(
           which returns one of these. Siblings are the leaves beside it by name, itself
           among them, so that a bias can know its kernel.
       strict: whether a parameter without rule and a rule without parameter are errors.
-        Else the parameter stays as it is.
+        Else the parameter stays as it is; but by default, None, it is an error if a
+        recipe finds nothing of what defines it, such as the classifier, or has no rule
+        for a matrix. False asks for nothing.
       stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
         and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
         axis, or axes, that do: ``{"**/layers/**": 1}``. To a rule such a parameter and
@@ -76,9 +80,11 @@ def reinit(
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, under strict if one is left over, if two
-        parameters have one path, a value does not fit, or a law of one layer meets a
-        kernel whose bias shows that it is a stack; the message names the path.
+      ValueError: if no rule matches anything, a recipe finds nothing of what defines
+        it, under strict if a rule is left over, if two parameters have one path, a
+        value does not fit, a law of one layer meets a kernel whose bias shows that it
+        is a stack, or a recipe a kernel whose axes can be read in two ways; the message
+        names the path.
       TypeError: if a rule is none.
 
     Example:
@@ -101,7 +107,7 @@ def preview(
     params: Any,
     rules: Sequence[Rule],
     *,
-    strict: bool = False,
+    strict: bool | None = None,
     stacked: Stacked = None,
 ) -> Assignments:
     """Tells what `reinit` would do, and draws nothing.
@@ -124,33 +130,36 @@ def preview(
 
 
 def _preview(
-    call: str, params: Any, rules: Sequence[Rule], strict: bool, stacked: Stacked
+    call: str, params: Any, rules: Sequence[Rule], strict: bool | None, stacked: Stacked
 ) -> Assignments:
     _arguments.check_strict(call, strict)
-    checked = [_checked(call, rule) for rule in _arguments.listed(call, rules)]
+    given = _arguments.listed(call, rules)
+    checked = [_checked(call, rule) for rule in given]
     found = _paths.by_path(call, _paths.split(params)[0], is_parameter)
     if not found:
         raise _arguments.no_array(call, params)
     axes = _stacks.axes(call, stacked, found)
-    families: dict[str, dict[str, Any]] = {}
-    for path, leaf in found.items():
-        parent, _, name = path.rpartition("/")
-        layer = _stacks.layer(leaf, axes.get(path, ()))
-        families.setdefault(parent, {})[name] = layer
+    layers = {path: _stacks.layer(x, axes.get(path, ())) for path, x in found.items()}
+    sites = Sites(layers)
     rows = [
-        _assigned(
-            *(call, path, leaf, families[path.rpartition("/")[0]], checked),
-            axes.get(path, ()),
-        )
+        _assigned(call, sites[path], leaf, checked, axes.get(path, ()))
         for path, leaf in found.items()
     ]
     used = {row.rule for row in rows}
+    if strict is not False:
+        check_groups(call, given, {row.path: row.rule for row in rows}, sites)
     unused = tuple(spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
-    if unused and (strict or used == {None}):
-        near = difflib.get_close_matches(unused[0], found) or list(found)[:3]
+    idle = [  # a recipe has rules for what a model need not have
+        spelt(p)
+        for i, (p, _) in enumerate(checked)
+        if i not in used and not isinstance(given[i], RecipeRule)
+    ]
+    if (idle and strict) or used == {None}:
+        missed = (idle or unused)[0]
+        near = difflib.get_close_matches(missed, found) or list(found)[:3]
         near = [_paths.shown(path) for path in near]
         raise ValueError(
-            f"{call}(rules=...): {unused[0]} matches no parameter that is left for it. "
+            f"{call}(rules=...): {missed} matches no parameter that is left for it. "
             f"Paths are such as {', '.join(near)}."
         )
     if strict and None in used:
@@ -191,25 +200,22 @@ def _checked(call: str, rule: Any) -> Rule:
 
 
 def _assigned(
-    call: str,
-    path: str,
-    leaf: Any,
-    siblings: Mapping[str, Any],
-    rules: Sequence[Rule],
-    axis: tuple[int, ...],
+    call: str, site: Site, leaf: Any, rules: Sequence[Rule], axis: tuple[int, ...]
 ) -> Assignment:
     """Finds what one parameter gets."""
-    rule, pattern, law = None, "", None
-    layer = siblings[path.rpartition("/")[2]]
+    path, layer, siblings = site.path, site.leaf, site.beside
     # NumPy's doubles become what JAX makes of them.
     shape, dtype = tuple(leaf.shape), jnp.asarray(np.zeros((), leaf.dtype)).dtype
+    rule, pattern, law = None, "", None
     try:
-        for place, (pattern_, what) in enumerate(rules):
-            pattern = spelt(pattern_)
-            if matches(pattern_, path, layer):
-                rule = place
-                law = what(path, layer, siblings) if _sees_siblings(what) else what
+        for place, (chosen, what) in enumerate(rules):
+            pattern = spelt(chosen)
+            if meets(chosen, site):
+                rule, law = place, what
                 break
+        if callable(law) and _sees_siblings(law):
+            law = law(path, layer, siblings)
+        law = law.of(site) if isinstance(law, Law) else law
         law = _spec.parse(law) if isinstance(law, str) else law
         _stacks.check_layer(path, layer, siblings, law)
         law = _stacks.stack(law, shape, axis)

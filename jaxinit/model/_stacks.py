@@ -90,14 +90,29 @@ def fans(law: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
 
 
 def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> None:
-    """Raises if a kernel's bias shows that it is a stack, which nobody has said."""
-    shape, bias = tuple(leaf.shape), siblings.get("bias")
+    """Raises if a kernel's bias shows that a law of fans would misread its axes.
+
+    It may be a stack, which nobody has said, or stored (outputs, inputs).
+    """
+    shape, bias = tuple(leaf.shape), siblings.get("bias", siblings.get("b"))
     if not isinstance(law, Initializer) or bias is None:
         return
     given = law.arguments
     blind = any(role in given for role in _ROLES) and given.get("batch_axis", ()) == ()
     parent, _, name = path.rpartition("/")
     rank = len(bias.shape)
+    flipped = (
+        blind
+        and name in ("kernel", "w", "weight")
+        and len(shape) == 2
+        and tuple(bias.shape) == shape[:1] != shape[1:]
+    )
+    if flipped and fans(law, shape) == shape:
+        raise ValueError(
+            f"sizes {shape} beside a bias of sizes {tuple(bias.shape)} are (outputs, "
+            f"inputs), and {law!r} reads (inputs, outputs). Give the initializer "
+            "in_axis=1, out_axis=0, or layout='torch' where it has that."
+        )
     if blind and name == "kernel" and rank > 1 and tuple(bias.shape) != shape[-rank:]:
         raise ValueError(
             f"sizes {shape} beside a bias of sizes {tuple(bias.shape)} are those of "

@@ -1,40 +1,32 @@
 """Recipes that let deep models train without, or with fewer, norms."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
 from typing import Any, Literal
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
-from jaxinit._initializer import Initializer
+from jaxinit.model._conventions import Site, Sites, join
+from jaxinit.model._defining import Law, Part, RecipeRule, meets
 from jaxinit.model._rules import Rule
 from jaxinit.model.recipes._form import (
+    ATTENTION_OUT,
+    EMBEDDING,
+    HEAD,
+    KERNEL,
     NORMS,
     Patterns,
-    at_least_one,
     by_fans,
-    each,
+    count,
+    every_matrix,
+    has_attention,
+    may_have_head,
+    named,
+    parts,
 )
 
-_FEED_FORWARD = tuple(
-    f"**/{name}/kernel"
-    for name in (
-        "fc1",
-        "fc2",
-        "up",
-        "down",
-        "gate",
-        "wi*",
-        "wo",
-        "c_fc",
-        "mlp*",
-        "Dense_*",
-    )
-)
-_VALUES = tuple(
-    f"**/{name}/kernel"
-    for name in ("value", "v", "v_proj", "out", "o_proj", "out_proj")
-)
+_VALUE = parts("value", "value")
+_MLP = parts("MLP", "mlp in", "mlp out")
 
 
 def deepnorm(
@@ -42,7 +34,7 @@ def deepnorm(
     *,
     decoder_layers: int = 0,
     part: Literal["encoder", "decoder"] = "encoder",
-    scaled: Patterns = (*_VALUES, *_FEED_FORWARD),
+    scaled: Patterns | None = None,
 ) -> list[Rule]:
     """DeepNorm: post-norm transformers of up to a thousand layers.
 
@@ -54,11 +46,15 @@ def deepnorm(
     0.87 (N^4 M)^(-1/16) in the encoder and (12 M)^(-1/4) in the decoder. Biases 0,
     norms 1 and 0, embeddings N(0, 1 / width).
 
+    The authors' later code, torchscale, has 1.15 in place of 0.87, and gain 1 / sqrt(2)
+    for queries, keys and values before beta; here the paper's numbers stand.
+
     Args:
       layers: of the encoder N, or of the model L if it has one part.
       decoder_layers: M, of a decoder beside the encoder; 0 for none.
       part: which of two the rules are for.
-      scaled: patterns of the kernels that get beta.
+      scaled: patterns of the kernels that get beta; by default values, attention's
+        outputs and MLPs, by their usual names.
 
     Raises:
       ValueError: if a number of layers or the part is out of range.
@@ -68,10 +64,29 @@ def deepnorm(
       2022. https://arxiv.org/abs/2203.00555
     """
     _, beta = _deepnorm(layers, decoder_layers, part)
+    return _transformer("deepnorm", "normal", beta, 1.0, scaled)
+
+
+def _transformer(
+    recipe: str, law: str, factor: float, tables: float, scaled: Patterns | None
+) -> list[Rule]:
+    """Makes the rules of Xavier's law, times a factor where values pass."""
+    small = by_fans(factor**2, "fan_avg", law)
+    usual = [
+        (_VALUE, "kernel of values"),
+        (ATTENTION_OUT, "output projection of attention"),
+    ]
+    rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
+    if scaled is None:
+        rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
+
+    def by_width(site: Site) -> Any:
+        return init.normal(tables / math.sqrt(site.shape[-1]))
+
     return [
-        *each(scaled, by_fans(beta**2, "fan_avg", "normal")),
-        ("kernel", by_fans(1.0, "fan_avg", "normal")),
-        ("embedding", _by_width(1.0)),
+        *rules,
+        RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
+        RecipeRule(EMBEDDING, Law(by_width)),
         *NORMS,
     ]
 
@@ -106,12 +121,9 @@ def deepnorm_alpha(
 
 def _deepnorm(layers: int, decoder_layers: int, part: str) -> tuple[float, float]:
     """Returns alpha and beta."""
-    try:
-        first = check.at_least(1, layers=layers)
-        second = check.at_least(0, decoder_layers=decoder_layers)
-        check.choice(("encoder", "decoder"), part=part)
-    except check.Unfit as error:
-        raise error.at("recipes.deepnorm") from None
+    first = count("deepnorm", layers=layers)
+    second = count("deepnorm", least=0, decoder_layers=decoder_layers)
+    _check_part("deepnorm", part)
     if not second:
         return (2 * first) ** 0.25, (8 * first) ** -0.25
     if part == "encoder":
@@ -120,31 +132,34 @@ def _deepnorm(layers: int, decoder_layers: int, part: str) -> tuple[float, float
     return (3 * second) ** 0.25, (12 * second) ** -0.25
 
 
-def _by_width(factor: float) -> Callable[..., Initializer]:
-    """Makes the rule of embeddings: factor / sqrt(width)."""
-
-    def build(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-        return init.normal(factor / math.sqrt(leaf.shape[-1]))
-
-    return build
+def _check_part(recipe: str, part: str) -> None:
+    try:
+        check.choice(("encoder", "decoder"), part=part)
+    except check.Unfit as error:
+        raise error.at(f"recipes.{recipe}") from None
 
 
 def t_fixup(
     layers: int,
     *,
     part: Literal["encoder", "decoder"] = "encoder",
-    scaled: Patterns = (*_VALUES, *_FEED_FORWARD),
+    scaled: Patterns | None = None,
 ) -> list[Rule]:
     """T-Fixup: transformers without layer norm and without warm-up.
 
     Law: Xavier uniform kernels; embeddings N(0, 1 / width); then values, output
-    projections, feed-forward kernels and embeddings are multiplied by
-    0.67 N^(-1/4) in the encoder of N layers, (9 N)^(-1/4) in the decoder. Biases 0.
+    projections and feed-forward kernels are multiplied by 0.67 N^(-1/4) in the encoder
+    of N layers, by (9 N)^(-1/4) in the decoder; embeddings of both by (9 N)^(-1/4).
+    Biases 0.
+
+    The authors' code, in fairseq, leaves queries and keys at its own gain 1 / sqrt(2)
+    of Xavier's law; the paper, and this recipe, at 1.
 
     Args:
       layers: the number of blocks N.
       part: which of two the rules are for.
-      scaled: patterns of the kernels that are multiplied.
+      scaled: patterns of the kernels that are multiplied; by default values,
+        attention's outputs and MLPs, by their usual names.
 
     Raises:
       ValueError: if layers or part is out of range.
@@ -153,62 +168,121 @@ def t_fixup(
       Huang, Perez, Ba, Volkovs. Improving Transformer Optimization Through Better
       Initialization. 2020. https://proceedings.mlr.press/v119/huang20f.html
     """
-    try:
-        count = check.at_least(1, layers=layers)
-        check.choice(("encoder", "decoder"), part=part)
-    except check.Unfit as error:
-        raise error.at("recipes.t_fixup") from None
-    factor = 0.67 * count**-0.25 if part == "encoder" else (9 * count) ** -0.25
-
-    return [
-        *each(scaled, by_fans(factor**2, "fan_avg", "uniform")),
-        ("kernel", by_fans(1.0, "fan_avg", "uniform")),
-        ("embedding", _by_width(factor)),
-        *NORMS,
-    ]
+    depth = count("t_fixup", layers=layers)
+    _check_part("t_fixup", part)
+    tables = (9 * depth) ** -0.25
+    factor = 0.67 * depth**-0.25 if part == "encoder" else tables
+    return _transformer("t_fixup", "uniform", factor, tables, scaled)
 
 
 def fixup(
     layers: int,
     *,
     convolutions: int = 2,
-    last: Patterns = ("**/*conv2/kernel", "**/Conv_1/kernel"),
-    head: Patterns = ("**/head/*", "**/fc/*", "Dense_0/*"),
-    branch: Patterns = ("**/*lock*/**/kernel",),
-    skip: Patterns = ("**/*proj*/kernel", "**/*skip*/kernel", "**/downsample*/kernel"),
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    last: Patterns | None = None,
+    head: Patterns | None = None,
+    branch: Patterns | None = None,
+    skip: Patterns | None = None,
 ) -> list[Rule]:
     """Fixup: residual networks without norms.
 
     Law: the last convolution of each branch and the classifier 0; the others in a
-    branch N(0, 2 / fan_in) times L^(-1 / (2 m - 2)); all other kernels N(0, 2 /
-    fan_in); scalar biases 0 and scales 1.
+    branch N(0, 2 / n) times L^(-1 / (2 m - 2)); all other kernels N(0, 2 / n), with n
+    the fan_in or fan_out by mode; scalar biases 0 and scales 1.
+
+    The paper has He's law and does not say of which fan; the authors' code has
+    fan_out, and leaves the first convolution at torch's default.
 
     Args:
       layers: the number of residual branches L.
       convolutions: in a branch, m.
-      last: patterns of the last kernel of each branch.
-      head: patterns of the classifier's parameters.
-      branch: patterns of the kernels within branches.
-      skip: patterns of kernels in blocks that are beside the branch.
+      mode: which fan is n.
+      last: patterns of the last kernel of each branch; by default the last of m that
+        are numbered, ``conv1`` to ``conv2`` or ``Conv_0`` to ``Conv_1``.
+      head: patterns of the classifier's parameters; by default by its usual names, or
+        the last dense layer outside of all blocks.
+      branch: patterns of the kernels within branches; by default those that are
+        numbered, and all others in modules named block.
+      skip: patterns of kernels in blocks that are beside the branch; by default of
+        modules that are named proj, skip, shortcut or downsample.
 
     Raises:
-      ValueError: if layers is below 1, or convolutions below 2.
+      ValueError: if layers is below 1, convolutions below 2 or the mode is none; in
+        `reinit`, if a block has another number of convolutions.
 
     References:
       Zhang, Dauphin, Ma. Fixup Initialization: Residual Learning Without
       Normalization. 2019. https://arxiv.org/abs/1901.09321
     """
-    count = at_least_one("fixup", layers=layers)
+    depth = count("fixup", layers=layers)
+    many = count("fixup", least=2, convolutions=convolutions)
     try:
-        check.at_least(2, convolutions=convolutions)
+        check.choice(("fan_in", "fan_out"), mode=mode)
     except check.Unfit as error:
         raise error.at("recipes.fixup") from None
-    factor = count ** (-1 / (2 * convolutions - 2))
-    he = by_fans(2.0, "fan_in", "normal")
-    return [
-        *each((*last, *head), 0.0),
-        *each(skip, he),
-        *each(branch, by_fans(2.0 * factor**2, "fan_in", "normal")),
-        ("kernel", he),
-        *NORMS,
+    factor = depth ** (-1 / (2 * many - 2))
+    he, small = (by_fans(2.0 * x**2, mode, "normal") for x in (1.0, factor))
+
+    skips: list[Rule] = [RecipeRule(_SKIP, he)]
+    if skip is not None:
+        skips = named("fixup", he, skip, (), name="skip")
+
+    def branch_of(site: Site) -> list[str]:
+        """Returns the numbered modules of a branch, without those beside it."""
+        near = {name: site.sites.kernel(join(site.parent, name)) for name in site.peers}
+        return [
+            name
+            for name, kernel in near.items()
+            if kernel and not any(meets(pattern, kernel) for pattern, _ in skips)
+        ]
+
+    def is_last(site: Site) -> bool:
+        names = branch_of(site) if site.in_branch else []
+        return len(names) == many and site.owner == names[-1]
+
+    def in_branch(site: Site) -> Any:
+        if last is None and len(names := branch_of(site)) != many:
+            raise ValueError(
+                f"{len(names)} convolutions stand beside each other here, and "
+                f"convolutions={many}. Say recipes.fixup(convolutions=...), or name "
+                "those that are beside the branch: recipes.fixup(skip=...)."
+            )
+        return small.of(site)
+
+    def has_branches(sites: Sites) -> bool:
+        kernels = [site for site in sites.values() if site.kind == "kernel"]
+        return sum(site.part != "head" for site in kernels) >= many
+
+    branches = [(_BRANCH, "convolution of a branch")]
+    final = Part("last convolution", "kernel", is_last)
+    lasts = [(final, f"convolution number {many} of a branch")]
+    heads = [(HEAD, "kernel of the classifier")]
+    rules = [
+        *skips,
+        *named("fixup", 0.0, last, lasts, has_branches, name="last"),
+        *named("fixup", 0.0, head, heads, may_have_head, name="head"),
+        *named("fixup", Law(in_branch), branch, branches, has_branches, name="branch"),
     ]
+    if branch is None:
+        rules.append(RecipeRule(_IN_BLOCK, small))
+    return [*rules, RecipeRule(KERNEL, he, every_matrix("fixup")), *NORMS]
+
+
+_BRANCH = Part("branch", "kernel", lambda site: site.in_branch)
+_IN_BLOCK = Part(
+    "block", "kernel", lambda site: "lock" in "".join((*site.ancestors, site.owner))
+)
+
+
+def _is_skip(site: Site) -> bool:
+    """Returns whether a module stands beside a branch, by its name.
+
+    Or by that around it, where it has but a number: torch's ``downsample/0``.
+    """
+    near = [site.owner, *(site.ancestors[-1:] if site.owner.isdigit() else ())]
+    names = re.compile("proj|skip|shortcut|downsample|identity")
+    return any(map(names.search, near))
+
+
+_SKIP = Part("skip", "kernel", _is_skip)

@@ -1,53 +1,189 @@
 """What recipes are made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
+import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
+from jaxinit.model._conventions import Kind, Site, Sites
+from jaxinit.model._defining import Group, Law, Part, RecipeRule, always
+from jaxinit.model._patterns import Pattern, spelt
+from jaxinit.model._readings import Reading
 from jaxinit.model._rules import Rule
 
-Patterns = Sequence[str]
+Patterns = Pattern | Sequence[Pattern]
+_MOST = 10**12  # layers, or sizes: more are no model, and no float far above
 
-RESIDUAL = tuple(
-    f"**/{name}/kernel"
-    for name in (
-        *("out", "o_proj", "out_proj", "c_proj", "proj", "wo", "w2"),
-        *("down", "down_proj", "fc2", "mlp_out"),
-    )
-)
-NORMS: list[Rule] = [("scale", 1.0), ("bias", 0.0)]
-
-
-def each(patterns: Patterns, what: Any) -> list[Rule]:
-    return [(pattern, what) for pattern in patterns]
+KERNEL = Part("kernel", "kernel")
+EMBEDDING = Part("embedding", "embedding")
+POSITION = Part("positions", "position")
+GAIN = Part("norm's scale", "gain")
+BIAS = Part("bias", "bias")
+TOKEN = Part("token", "token")
+NORMS: list[Rule] = [RecipeRule(GAIN, 1.0), RecipeRule(BIAS, 0.0)]
 
 
-def at_least_one(recipe: str, **argument: Any) -> int:
-    """Returns the argument of a recipe as an integer of 1 or above."""
+def parts(name: str, *chosen: str, kind: Kind = "kernel") -> Part:
+    """Returns the pattern of parameters whose module is one of these parts."""
+    return Part(name, kind, lambda site: site.part in chosen)
+
+
+ATTENTION_OUT = parts("attention's output", "attention out")
+MLP_OUT = parts("MLP's output", "mlp out")
+HEAD = parts("head", "head")
+
+
+def count(recipe: str, least: int = 1, **argument: Any) -> int:
+    """Returns the argument of a recipe as an integer, of this size or above."""
     try:
-        return check.at_least(1, **argument)
+        found = check.at_least(least, **argument)
+        if found > _MOST:
+            ((name, _),) = argument.items()
+            raise check.Unfit(f"{name} must be {_MOST} or below.", **argument)
+    except check.Unfit as error:
+        raise error.at(f"recipes.{recipe}") from None
+    return found
+
+
+def deviation(recipe: str, std: Any) -> float:
+    """Returns the argument of a recipe as a standard deviation."""
+    try:
+        return check.not_negative(std=std)
     except check.Unfit as error:
         raise error.at(f"recipes.{recipe}") from None
 
 
-def axes(path: str, shape: Sequence[int]) -> dict[str, Any]:
-    """Returns the axes of a kernel: attention has one for the heads."""
-    parent = path.split("/")[-2] if "/" in path else ""
-    if len(shape) == 3 and parent in ("query", "key", "value"):
-        return {"in_axis": 0, "out_axis": (1, 2)}
-    if len(shape) == 3 and parent == "out":
-        return {"in_axis": (0, 1), "out_axis": 2}
-    return {}
+def every_matrix(recipe: str) -> Group:
+    """Returns the group of a recipe's rule of kernels: no matrix may be without one."""
+    return Group(f"recipes.{recipe}", "kernel", covers=True)
 
 
-def by_fans(
-    scale: float, mode: Any, law: Any
-) -> Callable[[str, Any, Mapping[str, Any]], Initializer]:
-    """Makes the rule of variance scaling, which knows the axes of attention."""
+def named(
+    recipe: str,
+    law: Any,
+    given: Patterns | None,
+    usual: Sequence[tuple[Pattern, str]],
+    when: Callable[[Sites], bool] = always,
+    *,
+    name: str,
+) -> list[Rule]:
+    """Makes the rules of what a recipe's argument names.
 
-    def build(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-        return init.variance_scaling(scale, mode, law, **axes(path, leaf.shape))
+    Args:
+      recipe: its name.
+      law: what they give.
+      given: the argument: patterns, each of which has to match; none for `usual`.
+      usual: patterns, with words for what they find, where nothing is given.
+      when: tells whether a model must have what is usual.
+      name: the argument's name.
+    """
+    full = f"recipes.{recipe}"
+    if given is None:
+        return [
+            RecipeRule(p, law, Group(full, words, name, when)) for p, words in usual
+        ]
+    return [
+        RecipeRule(p, law, Group(full, f"parameter that fits {spelt(p)}", name))
+        for p in listed(given)
+    ]
 
-    return build
+
+def listed(given: Patterns) -> Sequence[Pattern]:
+    """Returns patterns as a list, of which one alone is one."""
+    several = isinstance(given, (list, tuple)) and all(
+        not isinstance(x, (int, type(None), type(...))) for x in given
+    )
+    return list(given) if several else [given]  # type: ignore[list-item, arg-type]
+
+
+def has_unknown(sites: Sites) -> bool:
+    """Returns whether a model has a kernel of which no name tells what it is."""
+    return any(site.kind == "kernel" and not site.part for site in sites.values())
+
+
+def may_have_head(sites: Sites) -> bool:
+    """Returns whether a model has a matrix that may be the classifier's.
+
+    A part of a model, such as one block, has none, and no recipe asks for it.
+    """
+    kernels = [x for x in sites.values() if x.kind == "kernel" and not x.part]
+    outside = [x for x in kernels if not (x.in_block or x.in_branch)]
+    return any(math.prod(x.shape[:-2]) == 1 for x in outside)
+
+
+def has_attention(sites: Sites) -> bool:
+    """Returns whether a model has attention, or what may be attention."""
+    kernels = [site for site in sites.values() if site.kind == "kernel"]
+    ours = ("query", "key", "value", "joint", "attention out")
+    return any(x.part in ours or (not x.part and x.ancestors) for x in kernels)
+
+
+def by_fans(scale: float, mode: Any, law: Any) -> Law:
+    """Makes the law of variance scaling, of the axes that a kernel shows."""
+
+    def build(reading: Reading) -> Initializer:
+        return init.variance_scaling(scale, mode, law, **reading.axes)
+
+    return Law(lambda site: settle(site, build))
+
+
+def settle(site: Site, build: Callable[[Reading], Any]) -> Any:
+    """Returns the law of a kernel, if all ways to read its axes give the same.
+
+    Raises:
+      ValueError: if they do not; it prints what each way gives, and how to choose.
+    """
+    kernel = site.kernel or site
+    laws = [(reading, build(reading)) for reading in kernel.readings]
+    spreads = [_spread(law, site.shape) for _, law in laws]
+    if all(math.isclose(x, spreads[0], rel_tol=1e-9) for x in spreads):
+        return laws[0][1]
+    ways = " or ".join(
+        "{}, {:g} → {:g}, std {:.3g}".format(
+            reading.text, *reading.fans(kernel.shape), spread
+        )
+        for (reading, _), spread in zip(laws, spreads, strict=True)
+    )
+    axes = ", ".join(f"{name}={value}" for name, value in laws[-1][0].axes.items())
+    example = f"jaxinit.variance_scaling(..., {axes or 'in_axis=-2, out_axis=-1'})"
+    raise ValueError(
+        f"sizes {kernel.shape} can be read as {ways}. Say which by a rule before the "
+        f"recipe's: ({site.path!r}, {example})."
+    )
+
+
+def _spread(law: Any, shape: tuple[int, ...]) -> float:
+    """Returns the standard deviation that a law gives."""
+    if not isinstance(law, Initializer):
+        return abs(float(law))
+    moments = law.moments(shape)
+    return math.nan if moments is None else float(moments.variance) ** 0.5
+
+
+def learned(law: Any) -> Law:
+    """Makes the law of positions that are learned; a table of sines stays as it is."""
+    return Law(lambda site: None if is_sine_table(site.leaf) else law)
+
+
+def is_sine_table(leaf: Any) -> bool:
+    """Returns whether an array is a fixed table of sines and cosines.
+
+    sin^2 + cos^2 = 1: in any order of the pairs, the squares of a row of D entries add
+    up to D / 2. A row of zeros may stand for a class token. What has no values yet, as
+    within jit, is not one.
+    """
+    concrete = isinstance(leaf, (np.ndarray, jax.Array))
+    if not concrete or isinstance(leaf, jax.core.Tracer) or leaf.ndim < 2:
+        return False
+    if leaf.shape[-1] < 4 or not getattr(leaf, "is_fully_addressable", True):
+        return False
+    table = np.asarray(leaf).astype(np.float64)
+    rows = np.square(table).sum(-1).ravel()
+    rows = rows[rows != 0]
+    sums = rows.size > 1 and np.allclose(rows, leaf.shape[-1] / 2, rtol=0.02)
+    return bool(sums and abs(table).max() < 1.01)

@@ -1,88 +1,130 @@
 """Language models as rules."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
+from jaxinit.model._defining import Law, RecipeRule
 from jaxinit.model._rules import Rule
 from jaxinit.model.recipes._form import (
+    ATTENTION_OUT,
+    EMBEDDING,
+    KERNEL,
+    MLP_OUT,
     NORMS,
-    RESIDUAL,
+    POSITION,
     Patterns,
-    at_least_one,
     by_fans,
-    each,
+    count,
+    deviation,
+    every_matrix,
+    learned,
+    named,
+    parts,
 )
 
-_WEIGHTS = ("kernel", "embedding", "pos*", "wpe", "wte")
+_RELATIVE = ("**/rel*/embedding", "**/rel*bias*/*")
 
 
 def gpt2(
-    layers: int, *, std: float = 0.02, residual: Patterns = RESIDUAL
+    layers: int, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """GPT-2: small normal weights, smaller where they add to the residual stream.
 
     Law: N(0, std^2); projections into the residual stream N(0, std^2 / (2 L)); biases
-    0, norms 1 and 0.
+    0, norms 1 and 0. A fixed table of sines stays as it is.
+
+    The paper divides by the square root of the number N of residual layers and says no
+    more; N = 2 L, two branches a block, is how it is read since. The code that came
+    with it has no such factor, and draws positions from N(0, 0.01^2).
 
     Args:
       layers: the number of blocks L.
       std: standard deviation of the weights.
-      residual: patterns of the kernels whose output is added to the stream.
+      residual: patterns of the kernels whose output is added to the stream; by default
+        the outputs of attention and of MLPs, by their usual names.
 
     Raises:
-      ValueError: if layers is below 1.
+      ValueError: if layers is below 1, or std negative.
 
     References:
       Radford, Wu, Child, Luan, Amodei, Sutskever. Language Models are Unsupervised
-      Multitask Learners. 2019.
+      Multitask Learners. 2019. https://github.com/openai/gpt-2
     """
-    scaled = init.normal(std / math.sqrt(2 * at_least_one("gpt2", layers=layers)))
-    weights = init.normal(std)
-    return [
-        *each(residual, scaled),
-        *each(_WEIGHTS, weights),
-        *NORMS,
-    ]
+    return _scaled("gpt2", layers, std, residual)
 
 
 def llama(
-    layers: int, *, std: float = 0.02, residual: Patterns = RESIDUAL
+    layers: int, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """LLaMA as trained by Megatron: as `gpt2`, which Megatron-LM made the custom.
+
+    LLaMA's own initial weights are not published. Hugging Face's classes draw all
+    kernels from N(0, 0.02^2): ``residual=()`` does so.
 
     Args:
       layers: the number of blocks L.
       std: standard deviation of the weights.
-      residual: patterns of the kernels whose output is added to the stream.
+      residual: patterns of the kernels whose output is added to the stream; by default
+        the outputs of attention and of MLPs, by their usual names.
 
     Raises:
-      ValueError: if layers is below 1.
+      ValueError: if layers is below 1, or std negative.
 
     References:
       Shoeybi, Patwary, Puri, LeGresley, Casper, Catanzaro. Megatron-LM. 2019.
       https://arxiv.org/abs/1909.08053
       Touvron and others. LLaMA. 2023. https://arxiv.org/abs/2302.13971
     """
-    at_least_one("llama", layers=layers)
-    return gpt2(layers, std=std, residual=residual)
+    return _scaled("llama", layers, std, residual)
 
 
 megatron = llama
 
 
-def gpt_neox(layers: int, width: int, *, residual: Patterns = RESIDUAL) -> list[Rule]:
+def _scaled(
+    recipe: str, layers: int, std: float, residual: Patterns | None
+) -> list[Rule]:
+    """Makes the rules of normal weights, smaller by 1 / sqrt(2 L) in the stream."""
+    depth, spread = count(recipe, layers=layers), deviation(recipe, std)
+    scaled, weights = init.normal(spread / math.sqrt(2 * depth)), init.normal(spread)
+    return _normal(recipe, scaled, weights, residual)
+
+
+def _normal(
+    recipe: str, scaled: Initializer, weights: Initializer, residual: Patterns | None
+) -> list[Rule]:
+    """Makes the rules of two normal laws."""
+    usual = [
+        (ATTENTION_OUT, "output projection of attention"),
+        (MLP_OUT, "output projection of an MLP"),
+    ]
+    return [
+        *named(recipe, scaled, residual, usual, name="residual"),
+        RecipeRule(KERNEL, weights, every_matrix(recipe)),
+        RecipeRule(EMBEDDING, learned(weights)),
+        RecipeRule(POSITION, learned(weights)),
+        *NORMS,
+    ]
+
+
+def gpt_neox(
+    layers: int, width: int, *, residual: Patterns | None = None
+) -> list[Rule]:
     """GPT-NeoX: "small init", and "Wang init" where it adds to the residual stream.
 
     Law: N(0, 2 / (5 width)); into the residual stream N(0, 4 / (L^2 width)), whose
-    standard deviation is 2 / (L sqrt(width)); biases 0, norms 1 and 0.
+    standard deviation is 2 / (L sqrt(width)); biases 0, norms 1 and 0. A fixed table
+    of sines stays as it is.
+
+    Paper and code agree. Nguyen and Salazar, from whom the first law is, use it
+    for every matrix.
 
     Args:
       layers: the number of blocks L.
       width: of the residual stream.
-      residual: patterns of the kernels whose output is added to the stream.
+      residual: patterns of the kernels whose output is added to the stream; by default
+        the outputs of attention and of MLPs, by their usual names.
 
     Raises:
       ValueError: if layers or width is below 1.
@@ -92,20 +134,17 @@ def gpt_neox(layers: int, width: int, *, residual: Patterns = RESIDUAL) -> list[
       https://arxiv.org/abs/1910.05895
       Black and others. GPT-NeoX-20B. 2022. https://arxiv.org/abs/2204.06745
     """
-    depth = at_least_one("gpt_neox", layers=layers)
-    at_least_one("gpt_neox", width=width)
-    return [
-        *each(residual, init.normal(2 / (depth * math.sqrt(width)))),
-        *each(_WEIGHTS, init.normal(math.sqrt(2 / (5 * width)))),
-        *NORMS,
-    ]
+    depth = count("gpt_neox", layers=layers)
+    root = math.sqrt(count("gpt_neox", width=width))
+    scaled, weights = 2 / (depth * root), math.sqrt(2 / (5 * width))
+    return _normal("gpt_neox", init.normal(scaled), init.normal(weights), residual)
 
 
 def t5(
     head_dim: int,
     *,
-    query: Patterns = ("**/query/kernel", "**/q/kernel"),
-    relative: Patterns = ("**/rel*/embedding", "**/rel*bias*/*"),
+    query: Patterns | None = None,
+    relative: Patterns | None = None,
 ) -> list[Rule]:
     """T5: the variance of each kernel is 1 / fan_in, of the queries less.
 
@@ -115,10 +154,15 @@ def t5(
     N(0, 1); the relative positions' bias N(0, 1 / width), where width is that of the
     model, here as many as its outputs (heads) times head_dim; norms 1, biases 0.
 
+    In the largest models of the paper the width is not heads times head_dim: name the
+    table's law in a rule of its own. An output layer that is not the embedding is a
+    kernel like others here; Hugging Face draws it from N(0, 1).
+
     Args:
       head_dim: outputs of one head.
-      query: patterns of the queries' kernels.
-      relative: patterns of the relative positions' tables.
+      query: patterns of the queries' kernels; by default by their usual names.
+      relative: patterns of the relative positions' tables; by default
+        ``("**/rel*/embedding", "**/rel*bias*/*")``, which a model need not have.
 
     Raises:
       ValueError: if head_dim is below 1.
@@ -127,16 +171,18 @@ def t5(
       Raffel and others. Exploring the Limits of Transfer Learning with a Unified
       Text-to-Text Transformer. 2020. https://arxiv.org/abs/1910.10683
     """
-    at_least_one("t5", head_dim=head_dim)
-
-    def table(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-        return init.normal(1 / math.sqrt(leaf.shape[-1] * head_dim))
-
+    size = count("t5", head_dim=head_dim)
+    queries = by_fans(1 / size, "fan_in", "normal")
+    tables = Law(lambda site: init.normal(1 / math.sqrt(site.shape[-1] * size)))
+    usual = [(parts("query", "query"), "kernel of queries")]
+    tabled: list[Rule] = [RecipeRule(glob, tables) for glob in _RELATIVE]
+    if relative is not None:
+        tabled = named("t5", tables, relative, (), name="relative")
     return [
-        *each(query, by_fans(1 / head_dim, "fan_in", "normal")),
-        *each(relative, table),
-        ("kernel", by_fans(1.0, "fan_in", "normal")),
-        ("embedding", init.normal(1.0)),
+        *named("t5", queries, query, usual, name="query"),
+        *tabled,
+        RecipeRule(KERNEL, by_fans(1.0, "fan_in", "normal"), every_matrix("t5")),
+        RecipeRule(EMBEDDING, init.normal(1.0)),
         *NORMS,
     ]
 
@@ -145,13 +191,24 @@ def bert(*, std: float = 0.02) -> list[Rule]:
     """BERT: truncated normal weights.
 
     Law: N(0, std^2) cut off at ±2 std, whose standard deviation is 0.88 std; biases 0,
-    norms 1 and 0.
+    norms 1 and 0. A fixed table of sines stays as it is.
+
+    The paper says nothing; the authors' code cuts so. Hugging Face's classes draw from
+    N(0, std^2) without a cut.
 
     Args:
       std: standard deviation before the cut.
 
+    Raises:
+      ValueError: if std is not positive.
+
     References:
       Devlin, Chang, Lee, Toutanova. BERT. 2018. https://arxiv.org/abs/1810.04805
     """
-    weights = init.truncated_normal(std)
-    return [*each(("kernel", "embedding", "pos*"), weights), *NORMS]
+    weights = init.truncated_normal(deviation("bert", std))
+    return [
+        RecipeRule(KERNEL, weights, every_matrix("bert")),
+        RecipeRule(EMBEDDING, learned(weights)),
+        RecipeRule(POSITION, learned(weights)),
+        *NORMS,
+    ]

@@ -1,46 +1,105 @@
 """torch's defaults as rules."""
 
 import math
-from collections.abc import Mapping
+import re
 from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit._axes import fans
-from jaxinit._initializer import Initializer
+from jaxinit.model._conventions import Site
+from jaxinit.model._defining import Law, Part, RecipeRule
+from jaxinit.model._readings import Reading
 from jaxinit.model._rules import Rule
-from jaxinit.model.recipes._form import axes, by_fans
+from jaxinit.model.recipes._form import (
+    BIAS,
+    EMBEDDING,
+    GAIN,
+    KERNEL,
+    every_matrix,
+    settle,
+)
+
+_TRANSPOSED = re.compile(r"transpose|deconv", re.IGNORECASE)
 
 
 def torch_default() -> list[Rule]:
-    """As torch initialises its layers.
+    """As torch initializes its layers.
 
-    Law: kernels and biases uniform on ±1 / sqrt(fan_in); embeddings N(0, 1); norms 1
-    and 0. Attention (Flax's ``query``, ``key``, ``value``, ``out``): the first three
-    uniform on ±sqrt(6 / (inputs + 3 outputs)), their biases and that of out 0.
+    Law: kernels and biases uniform on ±1 / sqrt(fan_in), a bias by the fan_in of its
+    own kernel; embeddings N(0, 1); norms 1 and 0; the slope of PReLU 0.25. Of
+    transposed convolutions torch counts the outputs as fan_in.
+
+    Recurrent cells: all kernels and biases uniform on ±1 / sqrt(hidden).
+
+    Attention, which is what has ``query``, ``key``, ``value`` and ``out`` side by side
+    (or the names of Haiku and Equinox), as `torch.nn.MultiheadAttention`: the first
+    three uniform on ±sqrt(6 / (inputs + 3 outputs)), or each by Xavier's law of its own
+    where keys or values are of another width; their biases and that of out 0. With
+    other names attention is dense layers.
+
+    Raises:
+      ValueError: in `reinit`, if the axes of a kernel can be read in two ways.
 
     References:
       PyTorch. torch.nn.modules: reset_parameters of each layer.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-
-    def bias(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Any:
-        if "kernel" not in siblings:
-            return 0.0
-        shape = siblings["kernel"].shape
-        return torch.bias(fans(shape, **axes(path, shape))[0])
-
-    def packed(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-        inputs, *outputs = leaf.shape
-        bound = math.sqrt(6 / (inputs + 3 * math.prod(outputs)))
-        return init.uniform(low=-bound, high=bound)
-
-    projections = [f"**/{name}" for name in ("query", "key", "value")]
     return [
-        *((f"{name}/kernel", packed) for name in projections),
-        *((f"{name}/bias", 0.0) for name in (*projections, "**/out")),
-        ("kernel", by_fans(1 / 3, "fan_in", "uniform")),
-        ("embedding", torch.embedding()),
-        ("scale", 1.0),
-        ("bias", bias),
+        RecipeRule(KERNEL, Law(kernel_law), every_matrix("torch_default")),
+        RecipeRule(EMBEDDING, torch.embedding()),
+        RecipeRule(GAIN, 1.0),
+        RecipeRule(BIAS, Law(bias_law)),
+        RecipeRule(Part("PReLU's slope", "slope"), 0.25),
     ]
+
+
+def kernel_law(site: Site) -> Any:
+    """Returns torch's law of a kernel."""
+    if site.hidden:
+        return torch.rnn(site.hidden)
+    if site.multihead and site.part in ("query", "key", "value"):
+        return settle(site, lambda reading: _attention(site, reading))
+    if site.name == "in_proj_weight":
+        return settle(site, lambda reading: _xavier(*reading.fans(site.shape)))
+
+    def dense(reading: Reading) -> Any:
+        axes = reading.axes
+        if _TRANSPOSED.search(site.owner):
+            near, far = axes.get("in_axis", -2), axes.get("out_axis", -1)
+            axes = axes | {"in_axis": far, "out_axis": near}
+        return init.variance_scaling(1 / 3, "fan_in", "uniform", **axes)
+
+    return settle(site, dense)
+
+
+def bias_law(site: Site) -> Any:
+    """Returns torch's law of a bias."""
+    if site.hidden:
+        return torch.rnn(site.hidden)
+    kernel = site.kernel
+    attends = site.multihead is not None or site.is_packed
+    if kernel is None or (attends and site.part != ""):
+        return 0.0
+
+    def build(reading: Reading) -> Any:
+        inputs, outputs = reading.fans(kernel.shape)
+        return torch.bias(int(outputs if _TRANSPOSED.search(site.owner) else inputs))
+
+    return settle(site, build)
+
+
+def _attention(site: Site, reading: Reading) -> Any:
+    """Returns the law of a query, key or value, as a part of one kernel or alone."""
+    widths = {
+        x.readings[0].fans(x.shape)[0]
+        for role, x in (site.multihead or {}).items()
+        if role != "out"
+    }
+    inputs, outputs = reading.fans(site.shape)
+    return _xavier(inputs, outputs if len(widths) > 1 else 3 * outputs)
+
+
+def _xavier(inputs: float, outputs: float) -> Any:
+    """Returns the uniform law on ±sqrt(6 / (inputs + outputs))."""
+    bound = math.sqrt(6 / (inputs + outputs))
+    return init.uniform(low=-bound, high=bound)

@@ -1,41 +1,87 @@
 """Vision models as rules."""
 
 import math
-from collections.abc import Mapping
+import re
 from typing import Any, Literal
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
-from jaxinit._initializer import Initializer
+from jaxinit import torch
+from jaxinit.model._conventions import Site, Sites
+from jaxinit.model._defining import Law, Part, RecipeRule, meets
+from jaxinit.model._readings import Reading
 from jaxinit.model._rules import Rule
-from jaxinit.model.recipes._form import NORMS, Patterns, by_fans, each
+from jaxinit.model.recipes._form import (
+    BIAS,
+    GAIN,
+    HEAD,
+    KERNEL,
+    NORMS,
+    POSITION,
+    TOKEN,
+    Patterns,
+    by_fans,
+    every_matrix,
+    has_unknown,
+    learned,
+    listed,
+    may_have_head,
+    named,
+    parts,
+    settle,
+)
+from jaxinit.model.recipes._torch import bias_law, kernel_law
+
+_PATCHES = Part("patches", "kernel", lambda site: site.is_patches)
+_POSITIONS = Part("positions", "embedding", lambda site: "pos" in site.owner.lower())
+_JOINT = parts("queries, keys and values", "joint")
+_SEPARATE = parts("query, key, value", "query", "key", "value")
+_XAVIER = by_fans(1.0, "fan_avg", "uniform")
+_KERNELS: dict[str, Any] = {
+    "": torch.trunc_normal(std=0.02),
+    **dict.fromkeys(("jax", "jax_nlhb", "moco"), _XAVIER),
+}
+
+
+def _lecun(site: Site) -> Any:
+    """Returns lecun's law of a kernel."""
+    return settle(site, lambda reading: init.lecun_normal(**reading.axes))
 
 
 def vit(
     scheme: Literal["", "jax", "jax_nlhb", "moco"] = "jax",
     *,
-    head: str = "**/head",
-    patches: Patterns = ("**/*patch*/kernel", "**/embedding/kernel"),
-    mlp: Patterns = ("**/*mlp*/**/bias", "**/*Mlp*/**/bias"),
-    qkv: Patterns = ("**/qkv/kernel",),
+    head: Patterns | None = None,
+    patches: Patterns | None = None,
+    mlp: Patterns | None = None,
+    qkv: Patterns | None = None,
 ) -> list[Rule]:
     """Vision transformers, by the schemes of timm.
 
-    Law: "" truncated N(0, 0.02^2) kernels, zero biases. "jax" as the paper's code:
-    Xavier uniform kernels, lecun normal patches, MLP biases N(0, 1e-12), a zero head.
+    Law: "" N(0, 0.02^2) dense kernels, zero biases, and the patches' kernel and bias as
+    torch's default, uniform on ±1 / sqrt(fan_in). "jax" as the paper's code: Xavier
+    uniform kernels, lecun normal patches, MLP biases N(0, 1e-12), a zero head.
     "jax_nlhb" also gives the head's bias -log(classes). "moco" Xavier uniform kernels,
-    of a joint query-key-value kernel as of three, and patches as Xavier of their fans.
-    Positions and the class token are N(0, 0.02^2), in "jax" the token is 0.
+    of a joint query-key-value kernel as of three, and patches uniform on ±sqrt(6 /
+    (fan_in + width)). Positions and the class token are N(0, 0.02^2), in "jax" the
+    token is 0; a fixed table of sines stays as it is.
+
+    timm's bounds of truncated laws are -2 and 2, a hundred standard deviations: nothing
+    is cut. Its later versions draw the class token from N(0, 1e-12) in every scheme,
+    as MoCo's code does, whose positions are fixed sines. In "jax" a joint kernel has
+    Xavier's law of all its outputs, as in timm; the paper's code has three kernels.
 
     Args:
       scheme: one of the four.
-      head: pattern of the classifier's module.
-      patches: patterns of the kernel that embeds patches.
-      mlp: patterns of the biases in MLPs.
-      qkv: patterns of joint kernels of queries, keys and values.
+      head: patterns of the classifier's module, ``"**/head"``; by default by its usual
+        names. Of "jax" and "jax_nlhb".
+      patches: patterns of the kernel that embeds patches; of all but "" and by default
+        by its usual names.
+      mlp: patterns of the biases in MLPs. Of "jax" and "jax_nlhb".
+      qkv: patterns of joint kernels of queries, keys and values. Of "moco".
 
     Raises:
-      ValueError: if the scheme is none.
+      ValueError: if the scheme is none, or does not use an argument that is given.
 
     References:
       Dosovitskiy and others. An Image is Worth 16x16 Words. 2020.
@@ -43,54 +89,128 @@ def vit(
       Chen, Xie, He. An Empirical Study of Training Self-Supervised Vision Transformers.
       2021. https://arxiv.org/abs/2104.02057
     """
+    ours = scheme in ("jax", "jax_nlhb")
     try:
         check.choice(("", "jax", "jax_nlhb", "moco"), scheme=scheme)
+        for name, given, used in (
+            ("head", head, ours),
+            ("mlp", mlp, ours),
+            ("qkv", qkv, scheme == "moco"),
+        ):
+            if given is not None and not used:
+                rule = f"is not used by the scheme {scheme!r}."
+                raise check.Unfit(f"{name} {rule}", ValueError, **{name: given})
     except check.Unfit as error:
         raise error.at("recipes.vit") from None
-    tokens = [
-        ("cls*", 0.0 if scheme.startswith("jax") else init.normal(0.02)),
-        ("pos*", init.normal(0.02)),
-    ]
+
+    usual = [(_PATCHES, "kernel that embeds patches")]
+    laws = {"": Law(kernel_law), "moco": Law(_moco_patches)}
+    law = laws.get(scheme, Law(_lecun))
+    embeds = named("vit", law, patches, usual, has_unknown, name="patches")
+    bias: Any = 0.0
     if scheme == "":
-        return [*tokens, ("kernel", init.truncated_normal(0.02)), *NORMS]
-    xavier = by_fans(1.0, "fan_avg", "uniform")
-    if scheme == "moco":
-
-        def joint(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Initializer:
-            inputs, outputs = leaf.shape
-            bound = math.sqrt(6 / (outputs / 3 + inputs))
-            return init.uniform(low=-bound, high=bound)
-
-        return [*tokens, *each(qkv, joint), ("kernel", xavier), *NORMS]
-
-    def classes(path: str, leaf: Any, siblings: Mapping[str, Any]) -> float:
-        return -math.log(leaf.shape[-1]) if scheme == "jax_nlhb" else 0.0
-
+        bias = Law(lambda site: bias_law(site) if _is_of(site, embeds) else 0.0)
     return [
-        *tokens,
-        (f"{head}/kernel", 0.0),
-        (f"{head}/bias", classes),
-        *each(patches, init.lecun_normal()),
-        *each(mlp, init.normal(1e-6)),
-        ("kernel", xavier),
-        *NORMS,
+        RecipeRule(TOKEN, 0.0 if ours else init.normal(0.02)),
+        RecipeRule(POSITION, learned(init.normal(0.02))),
+        RecipeRule(_POSITIONS, learned(init.normal(0.02))),
+        *(_head(scheme, head) if ours else []),
+        *embeds,
+        *(_mlp_biases(mlp) if ours else []),
+        *(_joint(qkv) if scheme == "moco" else []),
+        RecipeRule(KERNEL, _KERNELS[scheme], every_matrix("vit")),
+        RecipeRule(GAIN, 1.0),
+        RecipeRule(BIAS, bias),
     ]
+
+
+def _head(scheme: str, head: Patterns | None) -> list[Rule]:
+    """Makes the rules of the classifier: 0, but for its bias by scheme."""
+
+    def law(site: Site) -> float:
+        if site.kind != "bias":
+            return 1.0 if site.kind == "gain" else 0.0
+        return -math.log(site.shape[-1]) if scheme == "jax_nlhb" else 0.0
+
+    modules = None if head is None else [f"{module}/*" for module in listed(head)]
+    usual = [(HEAD, "kernel of the classifier")]
+    biases = [RecipeRule(parts("head's bias", "head", kind="bias"), Law(law))]
+    rules = named("vit", Law(law), modules, usual, may_have_head, name="head")
+    return rules if modules else [*rules, *biases]
+
+
+def _mlp_biases(mlp: Patterns | None) -> list[Rule]:
+    """Makes the rule of the biases in MLPs."""
+    biased = Part("bias of a kernel", "bias", lambda site: site.kernel is not None)
+
+    def has_biases(sites: Sites) -> bool:
+        return any(map(biased.meets, sites.values()))
+
+    usual = [(parts("MLP's bias", "mlp in", "mlp out", kind="bias"), "bias of an MLP")]
+    return named("vit", init.normal(1e-6), mlp, usual, has_biases, name="mlp")
+
+
+def _joint(qkv: Patterns | None) -> list[Rule]:
+    """Makes the rules of queries, keys and values, in one kernel or in three."""
+    words = "kernel of queries, keys and values"
+    joint = named("vit", Law(_of_three), qkv, [(_JOINT, words)], name="qkv")
+    if qkv is not None:
+        return joint
+    group = joint[0].group if isinstance(joint[0], RecipeRule) else None
+    return [*joint, RecipeRule(_SEPARATE, _KERNELS["moco"], group)]
+
+
+def _of_three(site: Site) -> Any:
+    """Returns Xavier's law of a joint kernel of three, for the outputs of one."""
+
+    def build(reading: Reading) -> Any:
+        inputs, outputs = reading.fans(site.shape)
+        bound = math.sqrt(6 / (outputs / 3 + inputs))
+        return init.uniform(low=-bound, high=bound)
+
+    return settle(site, build)
+
+
+def _moco_patches(site: Site) -> Any:
+    """Returns MoCo's law of the patches' kernel, by the window's inputs and the width.
+
+    Unlike Xavier's, it does not count the window among the outputs.
+    """
+
+    def build(reading: Reading) -> Any:
+        width = site.shape[reading.axes.get("out_axis", -1)]
+        bound = math.sqrt(6 / (reading.fans(site.shape)[0] + width))
+        return init.uniform(low=-bound, high=bound)
+
+    return settle(site, build)
+
+
+def _is_of(site: Site, rules: list[Rule]) -> bool:
+    """Returns whether a bias stands beside a kernel that these rules are for."""
+    kernel = site.kernel
+    return kernel is not None and any(meets(pattern, kernel) for pattern, _ in rules)
 
 
 def resnet(
-    *,
-    last_norm: Patterns = ("**/bn3/scale", "**/norm3/scale", "**/BatchNorm_2/scale"),
-    head: Patterns = ("**/head/kernel", "**/fc/kernel", "Dense_0/kernel"),
+    *, last_norm: Patterns | None = None, head: Patterns | None = None
 ) -> list[Rule]:
     """Residual networks: each block begins as the identity.
 
     Law: convolutions N(0, 2 / fan_out); the classifier N(0, 0.01^2); norms 1 and 0, but
     the scale of the last norm of each block 0.
 
+    As Goyal and others. torchvision's networks have the convolutions' law; there the
+    zero scales are an option, and the classifier is torch's default.
+
     Args:
-      last_norm: patterns of the last scale in a block; for blocks of two convolutions
-        ``("**/bn2/scale",)``.
-      head: patterns of the classifier's kernel.
+      last_norm: patterns of the last scale in a block; by default of the last norm of
+        several that are numbered, ``bn1``, ``bn2`` or ``BatchNorm_0``, ``BatchNorm_1``,
+        where a block has as many as others.
+      head: patterns of the classifier's kernel; by default by its usual names, or the
+        last dense layer outside of all blocks.
+
+    Raises:
+      ValueError: in `reinit`, if one of them is not found.
 
     References:
       He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015.
@@ -98,12 +218,25 @@ def resnet(
       Goyal and others. Accurate, Large Minibatch SGD. 2017.
       https://arxiv.org/abs/1706.02677
     """
+    last = [(Part("last norm", "gain", _is_last_norm), "last norm of a block")]
+    classifier = [(HEAD, "kernel of the classifier")]
     return [
-        *each(last_norm, 0.0),
-        *each(head, init.normal(0.01)),
-        ("kernel", by_fans(2.0, "fan_out", "normal")),
+        *named("resnet", 0.0, last_norm, last, _has_norms, name="last_norm"),
+        *named(
+            "resnet", init.normal(0.01), head, classifier, may_have_head, name="head"
+        ),
+        RecipeRule(KERNEL, by_fans(2.0, "fan_out", "normal"), every_matrix("resnet")),
         *NORMS,
     ]
+
+
+def _has_norms(sites: Sites) -> bool:
+    return any(site.kind == "gain" for site in sites.values())
+
+
+def _is_last_norm(site: Site) -> bool:
+    """Returns whether a scale is of the last norm in a block, of as many as in all."""
+    return site.is_last_norm and len(site.sites.last_norms) == 1
 
 
 def dcgan() -> list[Rule]:
@@ -111,28 +244,34 @@ def dcgan() -> list[Rule]:
 
     Law: kernels N(0, 0.02^2), norms' scales N(1, 0.02^2), biases 0.
 
+    The paper has weights from N(0, 0.02^2); the norms' mean of 1 is that of its code.
+
     References:
       Radford, Metz, Chintala. Unsupervised Representation Learning with Deep
       Convolutional GANs. 2015. https://arxiv.org/abs/1511.06434
     """
     return [
-        ("kernel", init.normal(0.02)),
-        ("scale", init.normal(0.02, mean=1.0)),
-        ("bias", 0.0),
+        RecipeRule(KERNEL, init.normal(0.02), every_matrix("dcgan")),
+        RecipeRule(GAIN, init.normal(0.02, mean=1.0)),
+        RecipeRule(BIAS, 0.0),
     ]
 
 
 def detection_head(
-    prior: float = 0.01, *, classes: Patterns = ("**/cls*/bias", "**/class*/bias")
+    prior: float = 0.01, *, classes: Patterns | None = None
 ) -> list[Rule]:
     """A detection head: at first every place is background.
 
     Law: kernels N(0, 0.01^2); biases 0, but those of the class scores
     -log((1 - prior) / prior), so that each sigmoid gives prior.
 
+    It is for the parameters of heads alone: the backbone of the paper is trained, and
+    its pyramid drawn by other laws in the authors' code.
+
     Args:
-      prior: probability of an object at initialisation, between 0 and 1, both out.
-      classes: patterns of the biases of class scores.
+      prior: probability of an object at initialization, between 0 and 1, both out.
+      classes: patterns of the biases of class scores; by default of modules named
+        ``cls*`` or ``class*`` but for the towers before them.
 
     Raises:
       ValueError: if prior is out of range.
@@ -142,12 +281,21 @@ def detection_head(
       https://arxiv.org/abs/1708.02002
     """
     try:
-        if not 0 < check.real(prior=prior) < 1:
+        if not 0 < (share := check.real(prior=prior)) < 1:
             raise check.Unfit("prior must lie between 0 and 1, both out.", prior=prior)
     except check.Unfit as error:
         raise error.at("recipes.detection_head") from None
+    scores = math.log(share) - math.log1p(-share)
+    usual = [(Part("class scores", "bias", _is_of_scores), "bias of class scores")]
+    group = every_matrix("detection_head")
     return [
-        *each(classes, -math.log((1 - prior) / prior)),
-        ("kernel", init.normal(0.01)),
+        *named("detection_head", scores, classes, usual, name="classes"),
+        RecipeRule(KERNEL, init.normal(0.01), group),
         *NORMS,
     ]
+
+
+def _is_of_scores(site: Site) -> bool:
+    """Returns whether a bias is of class scores, not of a layer before them."""
+    tower = re.search(r"tower|conv|subnet|stem|feat|norm|\d$", site.owner)
+    return re.match(r"cls|class", site.owner) is not None and tower is None

@@ -1,0 +1,382 @@
+"""Conventions: what a parameter is, told by names, sizes and neighbors.
+
+All that recipes guess about a model stands here and in `_readings`. Where names and
+sizes allow two answers there are two readings, or none, and the recipe asks.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from jaxinit.model import _names as table
+from jaxinit.model._readings import Kernel, Reading
+
+Kind = Literal[
+    "kernel", "embedding", "position", "token", "gain", "bias", "slope", "unknown"
+]
+Context = Literal["attention", "mlp", ""]
+
+
+def join(module: str, name: str) -> str:
+    """Returns the path of what a module has by this name."""
+    return f"{module}/{name}" if module else name
+
+
+class Sites(Mapping[str, "Site"]):
+    """Every parameter of a tree, by path.
+
+    Attributes:
+      modules: the leaves of each module, by its path.
+      children: the names of the modules in each module, by its path.
+    """
+
+    def __init__(self, tree: Mapping[str, Any]):
+        """Takes parameters by path; of a stack, what stands for one layer."""
+        self._sites = {path: Site(self, path, leaf) for path, leaf in tree.items()}
+        self._contexts: dict[str, Context] = {}
+        self._attends: dict[str, bool] = {}
+        self._numbered: dict[str, dict[str, list[str]]] = {}
+        self.modules: dict[str, dict[str, Any]] = {}
+        self.children: dict[str, dict[str, None]] = {}
+        for site in self._sites.values():
+            self.modules.setdefault(site.module, {})[site.name] = site.leaf
+            parts = site.module.split("/") if site.module else []
+            for i, part in enumerate(parts):
+                self.children.setdefault("/".join(parts[:i]), {})[part] = None
+
+    def __getitem__(self, path: str) -> "Site":
+        return self._sites[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def contains(self, module: str) -> Context:
+        """Returns whether modules in a module are those of attention, or of an MLP.
+
+        Of attention there are two of query, key and value, or all in one.
+        """
+        if module not in self._contexts:
+            inside = " ".join(self.children.get(module, ()))
+            met = {part for part, word in table.WORDS.items() if word.search(inside)}
+            several = len(met & {"query", "key", "value"}) > 1
+            attention = several or met & {"joint", "projection"}
+            inner: Context = "mlp" if "mlp in" in met else ""
+            self._contexts[module] = "attention" if attention else inner
+        return self._contexts[module]
+
+    def attends(self, module: str) -> bool:
+        """Returns whether a module in a module is called attention."""
+        if module not in self._attends:
+            near = self.children.get(module, ())
+            self._attends[module] = any(map(table.ATTENTION.search, near))
+        return self._attends[module]
+
+    def numbered(self, module: str) -> dict[str, list[str]]:
+        """Returns the modules in a module that differ in number alone, by each of them.
+
+        Haiku's first linear is numbered too, though it has no number.
+        """
+        if module not in self._numbered:
+            stems: dict[str, list[tuple[int, str]]] = {}
+            for name in self.children.get(module, ()):
+                match = re.fullmatch(r"(.*?)_?(\d*)", name)
+                if match and (match[2] or name == "linear"):
+                    stems.setdefault(match[1], []).append((int(match[2] or -1), name))
+            peers = [[name for _, name in sorted(stem)] for stem in stems.values()]
+            self._numbered[module] = {name: stem for stem in peers for name in stem}
+        return self._numbered[module]
+
+    @functools.cached_property
+    def last_norms(self) -> set["Place | None"]:
+        """Places of the norms that are last in their blocks: one, if all are alike."""
+        return {x.place for x in self.values() if x.kind == "gain" and x.is_last_norm}
+
+    def kernel(self, module: str) -> "Site | None":
+        """Returns the kernel of a module, if it has one."""
+        sites = (self[join(module, name)] for name in self.modules.get(module, ()))
+        return next((site for site in sites if site.kind == "kernel"), None)
+
+
+class Place(NamedTuple):
+    """Where a module stands among those whose names differ in their number alone."""
+
+    order: int
+    total: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """What a parameter is.
+
+    Attributes:
+      sites: all parameters of the tree.
+      path: in the tree.
+      leaf: the parameter; of a stack, what stands for one layer.
+    """
+
+    sites: Sites = dataclasses.field(repr=False)
+    path: str
+    leaf: Any = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return tuple(self.leaf.shape)
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @functools.cached_property
+    def module(self) -> str:
+        """The path of the module that has it."""
+        return self.path.rpartition("/")[0]
+
+    @functools.cached_property
+    def parent(self) -> str:
+        """The path of the module around that module."""
+        return self.module.rpartition("/")[0]
+
+    @functools.cached_property
+    def owner(self) -> str:
+        """The name of its module."""
+        return self.module.rpartition("/")[2]
+
+    @functools.cached_property
+    def ancestors(self) -> tuple[str, ...]:
+        """Names of the modules around its module, without the collection's."""
+        parts = tuple(self.module.split("/")[:-1])
+        return parts[1:] if parts[:1] == ("params",) else parts
+
+    @property
+    def cousins(self) -> dict[str, None]:
+        """Names of the modules beside its module, itself among them."""
+        return self.sites.children.get(self.parent, {}) if self.module else {}
+
+    @functools.cached_property
+    def beside(self) -> dict[str, Any]:
+        """The leaves of its module, itself among them, by name."""
+        return self.sites.modules[self.module]
+
+    @functools.cached_property
+    def kind(self) -> Kind:
+        """What kind of parameter it is, by its name and rank."""
+        name, flat = self.name, len(self.shape) < 2
+        if name == "negative_slope" or (flat and "prelu" in self.owner.lower()):
+            return "slope"
+        norm = flat or (name == "weight" and self._bias == self.shape)
+        if name == "scale" or (norm and name in ("gamma", "g", "weight")):
+            return "gain"
+        if name in ("embedding", "embeddings", "wte") or self._is_table:
+            return "embedding"
+        if table.KERNEL.fullmatch(name):
+            return "unknown" if flat else "kernel"
+        of_kernel = flat or any(map(table.KERNEL.fullmatch, self.beside))
+        if name == "bias" or (of_kernel and table.BIAS.fullmatch(name)):
+            return "bias"
+        if table.POSITION.fullmatch(name):
+            return "position"
+        return "token" if table.TOKEN.fullmatch(name) else "unknown"
+
+    @property
+    def _is_table(self) -> bool:
+        """Whether it is a "weight" of an embedding: a matrix without a bias."""
+        alone = self.name == "weight" and len(self.beside) == 1
+        named = table.TABLE.search(self.owner) and not self._is_named("head")
+        return alone and len(self.shape) == 2 and bool(named)
+
+    @property
+    def _bias(self) -> tuple[int, ...] | None:
+        """Sizes of the bias beside it, without those of 1 that stand for a window."""
+        bias = next((self.beside[x] for x in ("bias", "b") if x in self.beside), None)
+        if bias is None:
+            return None
+        sizes = tuple(bias.shape)
+        # Equinox's convolutions have biases of sizes (outputs, 1, 1).
+        windowed = len(sizes) == len(self.shape) - 1 and set(sizes[1:]) == {1}
+        return sizes[:1] if windowed else sizes
+
+    @functools.cached_property
+    def kernel(self) -> "Site | None":
+        """The kernel of its module: itself, if it is one."""
+        return self if self.kind == "kernel" else self.sites.kernel(self.module)
+
+    @functools.cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """The ways in which a kernel's axes can be read; one where that is clear."""
+        near = (self.sites.kernel(join(self.parent, name)) for name in self.cousins)
+        return Kernel(
+            shape=self.shape,
+            bias=self._bias,
+            torch=self._is_torch,
+            owner=self.owner,
+            part=self.part,
+            in_attention=self.context == "attention",
+            in_experts=any(map(table.EXPERTS.search, (*self.ancestors, self.owner))),
+            beside=lambda: [x.shape for x in near if x and x is not self],
+        ).readings()
+
+    def _is_named(self, part: str) -> bool:
+        return re.fullmatch(table.NAMES[part], self.owner) is not None
+
+    @functools.cached_property
+    def context(self) -> Context:
+        """The innermost of attention and MLP that its module stands in."""
+        for part in reversed(self.ancestors):
+            if table.ATTENTION.search(part):
+                return "attention"
+            if table.MLP.search(part):
+                return "mlp"
+        return self.sites.contains(self.parent) if self.module else ""
+
+    @functools.cached_property
+    def part(self) -> str:
+        """Which part of a model its module is, as in `_names`; "" where nothing tells.
+
+        Of parameters that are a module's own, such as torch's ``in_proj_weight``.
+        """
+        if self.name.startswith("in_proj_") or self._is_named("joint"):
+            return "joint"
+        for part in ("query", "key", "value"):
+            near = self.sites.contains(self.parent)
+            if self._is_named(part) and near == "attention":
+                return part
+        for part in ("attention out", "mlp in", "mlp out"):
+            if self._is_named(part):
+                return part
+        if self.context and re.fullmatch(table.WITHIN[self.context], self.owner):
+            return f"{self.context} out"
+        if self._is_named("head") or (not self.ancestors and self.owner == "out"):
+            return "head"
+        if self.owner == "dense":  # of Hugging Face's BERT and its kin
+            around = self.ancestors[-1] if self.ancestors else ""
+            return {"intermediate": "mlp in", "output": "mlp out"}.get(around, "")
+        return self._dense_part
+
+    @property
+    def _dense_part(self) -> str:
+        """Tells apart layers that have but a number, Dense_0 and Dense_1, by sizes."""
+        kernel, place = self.kernel, self.place
+        if kernel is None or len(kernel.shape) != 2 or self.context == "attention":
+            return ""
+        last = place is not None and place.order == place.total - 1
+        if self.context == "mlp" and place is not None and place.total > 1:
+            return "mlp out" if last else "mlp in"
+        dense = place and re.fullmatch(r"(Dense|Linear|linear)_?\d*", self.owner)
+        if dense and last and not self.ancestors:
+            return "head"
+        if dense and not self.ancestors:
+            blocks = self.sites.attends(self.parent)
+        else:  # four in one block may be attention's
+            near = self.ancestors[-1] if self.ancestors else ""
+            few = place is not None and place.total < 3
+            blocks = bool(dense and few and table.BLOCK.search(near))
+        if not blocks and self.context != "mlp":
+            return ""
+        inputs, outputs = kernel.sizes
+        if inputs == outputs:
+            return "" if place is None else ("mlp in", "mlp out")[place.order % 2]
+        return "mlp in" if inputs < outputs else "mlp out"
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and outputs of a matrix, by the usual of its readings."""
+        torch = self._is_torch
+        outputs = self._bias[0] if self._bias else self.shape[0 if torch else 1]
+        return math.prod(self.shape) // max(outputs, 1), outputs
+
+    @property
+    def _is_torch(self) -> bool:
+        """Whether its name is one of torch and Equinox."""
+        return self.name.startswith("weight") or self.name.endswith("_weight")
+
+    @functools.cached_property
+    def place(self) -> Place | None:
+        """Where its module stands among those of equal names but for the number."""
+        peers = self.peers
+        return Place(peers.index(self.owner), len(peers)) if peers else None
+
+    @functools.cached_property
+    def peers(self) -> list[str]:
+        """Modules beside it, itself among them, that differ in number alone, in order.
+
+        None, if it has no number; but Haiku's first linear has none.
+        """
+        return self.sites.numbered(self.parent).get(self.owner, [])
+
+    @functools.cached_property
+    def is_patches(self) -> bool:
+        """Whether its module embeds the patches of an image."""
+        near = (*self.ancestors[-1:], self.owner)
+        named = any("patch" in part.lower() for part in near)
+        return named or self.owner in ("embedding", "conv_proj")
+
+    @functools.cached_property
+    def in_block(self) -> bool:
+        """Whether its module stands in one of many alike, such as "block_3"."""
+        return any(map(table.BLOCK.search, self.ancestors))
+
+    @functools.cached_property
+    def in_branch(self) -> bool:
+        """Whether it is one of several numbered convolutions of a residual block."""
+        if len(self.peers) < 2 or "conv" not in self.owner.lower():
+            return False
+        if self.ancestors or table.BLOCK.search(self.owner):
+            return True
+        peers = {join(self.parent, name) for name in self.peers}
+        kernels = (x.module for x in self.sites.values() if x.kind == "kernel")
+        return peers.issuperset(kernels)  # the tree is that of one block
+
+    @functools.cached_property
+    def is_last_norm(self) -> bool:
+        """Whether it is of the last of several numbered norms beside convolutions."""
+        place = self.place
+        if place is None or place.total < 2 or not self.ancestors:
+            return False
+        near = (self.sites.kernel(join(self.parent, name)) for name in self.cousins)
+        convolves = any(kernel and len(kernel.shape) > 2 for kernel in near)
+        return convolves and place.order == place.total - 1
+
+    @functools.cached_property
+    def multihead(self) -> "dict[str, Site] | None":
+        """Kernels of attention by role, if it has query, key, value and output."""
+        for names in table.MULTIHEAD:
+            if self.owner in names and all(name in self.cousins for name in names):
+                near = (self.sites.kernel(join(self.parent, name)) for name in names)
+                roles = zip(("query", "key", "value", "out"), near, strict=True)
+                return {role: kernel for role, kernel in roles if kernel is not None}
+        return None
+
+    @functools.cached_property
+    def is_packed(self) -> bool:
+        """Whether it is of torch's MultiheadAttention, with its own names."""
+        around = self.sites.modules.get(self.parent, {})
+        return "in_proj_weight" in self.beside or (
+            self.owner == "out_proj" and "in_proj_weight" in around
+        )
+
+    @functools.cached_property
+    def hidden(self) -> int | None:
+        """Size of the state of the recurrent cell that it is in, if it is in one."""
+        for name, leaf in self.beside.items():
+            if name.startswith("weight_hh"):
+                return int(leaf.shape[-1])
+            if name == "w_h":
+                return int(leaf.shape[0])
+        for state, entry, names in table.CELLS:
+            cell = state in self.cousins and entry in self.cousins
+            if cell and re.fullmatch(names, self.owner):
+                kernel = self.sites.kernel(join(self.parent, state))
+                return None if kernel is None else kernel.shape[0]
+        around = self.parent.rpartition("/")[2]  # of Haiku
+        if self.kernel is None or not re.fullmatch(r"linear(_\d+)?", self.owner):
+            return None
+        gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0
+        return self.kernel.shape[-1] // gates if gates else None
