@@ -8,6 +8,7 @@ every draw needs: default dtype, low precision, keys, shapes, sharding and zero 
 
 import functools
 import inspect
+import pickle
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, overload
@@ -18,7 +19,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit import _placement, _value
+from jaxinit import _value
+from jaxinit._extent import Extent
+from jaxinit._fill import fill
 from jaxinit._placement import Placement
 
 P = ParamSpec("P")
@@ -33,7 +36,9 @@ class Moments(NamedTuple):
 
 
 Draw = Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
-Drawn = Draw | tuple[Draw, Callable[[tuple[int, ...]], Moments | None]]
+Stated = Callable[[tuple[int, ...]], Moments | None]
+Spread = Callable[[tuple[int, ...]], Extent | tuple[Any, ...] | None]
+Drawn = Draw | tuple[Draw, Stated] | tuple[Draw, Stated, Spread | None]
 
 
 class Builder(Protocol[P]):
@@ -79,6 +84,7 @@ class Initializer:
     __slots__ = (
         "_build",
         "_draw",
+        "_extent",
         "_hash",
         "_moments",
         "_random",
@@ -88,8 +94,9 @@ class Initializer:
 
     _build: Callable[..., "Initializer"]
     _draw: Draw
+    _extent: Spread | None
     _hash: int
-    _moments: Callable[[tuple[int, ...]], Moments | None] | None
+    _moments: Stated | None
     _random: bool
     _token: Any
     arguments: Mapping[str, Any]
@@ -99,7 +106,8 @@ class Initializer:
         build: Callable[..., "Initializer"],
         arguments: Mapping[str, Any],
         draw: Draw,
-        moments: Callable[[tuple[int, ...]], Moments | None] | None,
+        moments: Stated | None,
+        extent: Spread | None,
         random: bool,
     ):
         """Is called by the decorator."""
@@ -110,6 +118,7 @@ class Initializer:
         for name, value in {
             "_build": build,
             "_draw": draw,
+            "_extent": extent,
             "_hash": hash(token),
             "_moments": moments,
             "_random": random,
@@ -125,8 +134,8 @@ class Initializer:
 
     def __call__(
         self,
-        key: jax.Array,
-        shape: Shape,
+        key: jax.Array | None = None,
+        shape: Shape | int | None = None,
         dtype: DTypeLike | None = None,
         out_sharding: Placement = None,
     ) -> jax.Array:
@@ -135,7 +144,7 @@ class Initializer:
         Args:
           key: one PRNG key, typed or legacy, of any implementation; ignored by the
             initializers without randomness.
-          shape: sizes of the weight; a size may be 0.
+          shape: sizes of the weight, or the size of a vector; a size may be 0.
           dtype: dtype of the weight; by default the builder's ``dtype``, else float32,
             or float64 where x64 is enabled. Floats below 32 bits are drawn in float32
             and rounded once.
@@ -145,19 +154,16 @@ class Initializer:
           An array of the shape and dtype.
 
         Raises:
-          ValueError: if the initializer cannot take the shape or dtype.
+          ValueError: if the initializer cannot take the shape, or the dtype cannot hold
+            the weights.
           TypeError: if the key, shape or dtype is none.
         """
         try:
+            check.key_first(key)
             sizes = check.shape(shape)
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
-            # Without randomness nothing is worth compiling, and a loaded array would
-            # become a constant of the program.
-            fill = _compiled if self._random else _fill
-            with _placement.entered(out_sharding):
-                weight: jax.Array = fill(self, used, sizes, kind, out_sharding)
-            return weight
+            return fill(self, used, sizes, kind, out_sharding)
         except check.Unfit as error:
             raise error.at(repr(self), "key", "shape", "dtype") from None
 
@@ -216,7 +222,7 @@ class Initializer:
         return f"{self.name}({', '.join(given)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._build, dict(self.arguments))
+        return _unpickled, (self._build, _value.pickled(dict(self.arguments)))
 
     def __copy__(self) -> "Initializer":
         return self
@@ -237,33 +243,8 @@ def _rebuild(
     return build(**arguments)
 
 
-def _fill(
-    init: Initializer,
-    key: jax.Array | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    out_sharding: Placement,
-) -> jax.Array:
-    """Draws in at least 32 bits, rounds once, and places the result."""
-    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
-    wide = np.dtype(np.float32) if narrow else dtype
-
-    def draw(key: jax.Array | None) -> jax.Array:
-        if 0 in shape and init._random:
-            # The draw still checks the shape, of sizes that its formulas can divide by.
-            nonzero = tuple(max(size, 1) for size in shape)
-            try:
-                jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
-            except check.Unfit as error:  # says the shape that was asked for
-                named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
-                raise check.Unfit(str(error), error.kind, **named) from None
-            return jnp.zeros(shape, dtype)
-        return init._draw(key, shape, wide).astype(dtype)  # type: ignore[arg-type]
-
-    return _placement.place(draw, key, out_sharding)
-
-
-_compiled = jax.jit(_fill, static_argnums=(0, 2, 3, 4), inline=True)
+def _unpickled(build: Callable[..., Initializer], arguments: bytes) -> Initializer:
+    return _rebuild(build, pickle.loads(arguments))
 
 
 @overload
@@ -285,9 +266,10 @@ def initializer(
 
     The function checks its arguments and returns ``draw(key, shape, dtype)``, where
     dtype has at least 32 bits. It may return ``(draw, moments)``, with
-    ``moments(shape)`` the mean and variance of an entry. An argument named ``dtype`` is
-    the default dtype of the weights. The builder is registered by its name, for
-    `parse`.
+    ``moments(shape)`` the mean and variance of an entry, or ``(draw, moments, extent)``
+    with ``extent(shape)`` a pair of the least and the largest weight and the size of
+    usual ones, which a dtype then must hold. An argument named ``dtype`` is the default
+    dtype of the weights. The builder is registered by its name, for `parse`.
 
     Args:
       builder: the function. Its arguments must be numbers, strings, None, arrays,
@@ -357,11 +339,11 @@ def _decorate(
         except check.Unfit as error:
             raise error.at(name) from None
         if isinstance(drawn, Initializer):  # composed of another builder
-            return Initializer(
-                build, arguments, drawn._draw, drawn._moments, drawn._random
-            )
-        draw, moments = drawn if isinstance(drawn, tuple) else (drawn, None)
-        return Initializer(build, arguments, draw, moments, random)
+            law = drawn._draw, drawn._moments, drawn._extent, drawn._random
+            return Initializer(build, arguments, *law)
+        parts = drawn if isinstance(drawn, tuple) else (drawn,)
+        draw, moments, extent = (*parts, None, None)[:3]
+        return Initializer(build, arguments, draw, moments, extent, random)
 
     build.registered = name  # type: ignore[attr-defined]
     build.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
@@ -391,7 +373,9 @@ def _is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Returns whether a builder is called as if it were an initializer."""
     if "key" in kwargs and "shape" in kwargs:
         return True
-    key = args[0] if args else None
+    if not args:
+        return False
     shape = args[1] if len(args) > 1 else kwargs.get("shape")
-    arrays = (jax.Array, np.ndarray, type(None))
-    return bool(args) and isinstance(key, arrays) and isinstance(shape, (tuple, list))
+    if isinstance(shape, (tuple, list)):
+        return isinstance(args[0], (jax.Array, np.ndarray, type(None)))
+    return check.is_key(args[0]) and check.is_shape(shape)

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._extent import exactly, of_values
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
@@ -20,6 +21,8 @@ def _filled(value: Any, exact: bool = False) -> Drawn:
     try:
         array = np.asarray(value)
         numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+        if jnp.issubdtype(array.dtype, np.floating):  # of which some know no arithmetic
+            array = array.astype(np.float64)
     except ValueError:  # rows of different lengths
         numeric = False
     if not numeric:
@@ -44,21 +47,16 @@ def _filled(value: Any, exact: bool = False) -> Drawn:
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fits(shape)
-        if np.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit(f"{name} is complex.", dtype=dtype.name)
-        if np.dtype(dtype).kind in "iu":
-            bounds = jnp.iinfo(dtype)
-            if np.any((array < bounds.min) | (array > bounds.max) | (array % 1 != 0)):
-                rule = f"{name} is not an integer that this type holds."
-                raise check.Unfit(rule, dtype=dtype.name)
-        return jnp.broadcast_to(jnp.asarray(array.astype(dtype)), shape)
+        return jnp.broadcast_to(jnp.asarray(exactly(array, dtype, name)), shape)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
         wide = array.astype(complex if np.iscomplexobj(array) else float)
-        return Moments(wide.mean().item(), wide.var().item())
+        with np.errstate(all="ignore"):  # of what is not finite
+            return Moments(wide.mean().item(), wide.var().item())
 
-    return fill, moments
+    spread = of_values(array)
+    return fill, moments, lambda shape: spread
 
 
 @initializer(random=False)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._extent import Extent, exactly, of_values, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
@@ -62,7 +63,7 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
         return functools.reduce(np.multiply.outer, map(_tent, shape[:-2]))
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        taps = jnp.asarray(window(shape).astype(dtype))[..., None, None]
+        taps = jnp.asarray(exactly(window(shape), dtype, "a weight"))[..., None, None]
         same = jnp.eye(shape[-2], shape[-1], dtype=bool) | (shape[-2] == 1)
         return jnp.where(same, taps, np.zeros((), dtype))
 
@@ -71,7 +72,7 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
         share = 1.0 if inputs == 1 else min(inputs, outputs) / (inputs * outputs)
         return _moments(window(shape), share)
 
-    return fill, moments
+    return fill, moments, lambda shape: of_values([0.0, window(shape).max(initial=0)])
 
 
 Side = Literal["real", "imag"]
@@ -168,18 +169,26 @@ def stft(
         return 2 * (shape[2] - 1)
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        if not jnp.issubdtype(dtype, np.inexact):
+            raise check.Unfit("needs a float or complex dtype.", dtype=dtype.name)
         turns = np.arange(n := period(shape)) / n
         table = (
             np.cos(2 * np.pi * turns) if side == "real" else -np.sin(2 * np.pi * turns)
         )
         wave = jnp.asarray(table.astype(dtype))[_turns(shape[0], shape[2], n)]
-        return (wave * weights(shape).astype(dtype)[:, None])[:, None]
+        taps = np.broadcast_to(weights(shape).astype(dtype)[:, None], wave.shape)
+        return (wave * taps)[:, None]
 
     def moments(shape: tuple[int, ...]) -> Moments:
         period(shape)
         return _moments(np.asarray(fill(None, shape, np.dtype(np.float32)), float))
 
-    return fill, moments
+    def extent(shape: tuple[int, ...]) -> Extent:
+        period(shape)
+        largest = float(np.abs(weights(shape)).max(initial=0))
+        return symmetric(largest, largest)
+
+    return fill, moments, extent
 
 
 _MOST = 2**23  # frequencies, so that the products below stay under 2^32

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit._axes import Axes, positions
+from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Initializer, Moments, initializer
 
 
@@ -66,6 +67,9 @@ def stacked(
 
         def one(number: jax.Array) -> jax.Array:
             made: jax.Array = init(jax.random.fold_in(key, number), layer, dtype)
+            if np.shape(made) != layer:
+                rule = f"init gives {np.shape(made)} for a layer of shape {layer}."
+                raise check.Unfit(rule, shape=shape)
             return made
 
         layers = jax.vmap(one)(jnp.arange(math.prod(sizes), dtype=np.uint32))
@@ -76,4 +80,9 @@ def stacked(
             return None
         return init.moments(layer_of(shape, axis))
 
-    return draw, moments
+    def extent(shape: tuple[int, ...]) -> Extent | tuple[Any, ...] | None:
+        if not isinstance(init, Initializer) or init._extent is None:
+            return None
+        return init._extent(layer_of(shape, axis))
+
+    return draw, moments, extent

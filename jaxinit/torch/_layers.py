@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import initializers
+from jaxinit._extent import Extent, normal, symmetric
 from jaxinit._initializer import Drawn, Moments, alias
 from jaxinit.initializers._variance_scaling import scaled
 from jaxinit.torch._form import Kernel, Layout, connections, random
@@ -202,7 +203,7 @@ def embedding(padding_idx: int | None = None, dtype: DTypeLike | None = None) ->
         fits(shape)
         return Moments(0.0, 1.0 if row is None else 1 - 1 / shape[0])
 
-    return draw, moments
+    return draw, moments, lambda shape: normal(0.0, 1.0)
 
 
 @random
@@ -251,4 +252,7 @@ def attention(
         edge = bound(shape)
         return initializers.uniform(low=-edge, high=edge)._draw(key, shape, dtype)
 
-    return draw, lambda shape: Moments(0.0, bound(shape) ** 2 / 3)
+    def extent(shape: tuple[int, ...]) -> Extent:
+        return symmetric(bound(shape), bound(shape))
+
+    return draw, lambda shape: Moments(0.0, bound(shape) ** 2 / 3), extent
