@@ -28,17 +28,20 @@ class Unfit(Exception):
         self.value = show(value)
         self.kind = kind
 
-    def at(self, call: str, *before: str) -> Exception:
+    def at(self, call: str, *before: str, cure: str = "") -> Exception:
         """Returns the exception that the user sees.
 
         Args:
           call: what was called, such as ``he_normal``.
           before: the positional arguments; those that precede the argument are shown,
             so that it appears in its place: ``he_normal()(key, shape=(5,))``.
+          cure: what goes behind the rule.
         """
         index = before.index(self.name) if self.name in before else 0
         shown = ", ".join([*before[:index], f"{self.name}={self.value}"])
-        return self.kind(f"{call}({shown}): {self}")
+        error = self.kind(f"{call}({shown}): {self}{cure}")
+        error.unfit = self  # type: ignore[attr-defined]  # for a call around this one
+        return error
 
 
 def show(value: Any) -> str:

@@ -119,6 +119,8 @@ def within(bounds: tuple[float, float], dtype: np.dtype) -> tuple[float, float]:
 
 def _inside(value: float, dtype: np.dtype, towards: Any) -> float:
     """Rounds a number of a dtype that is not past the value, seen from the inside."""
+    limits = jnp.finfo(dtype)
+    value = min(max(value, float(limits.min)), float(limits.max))
     rounded = np.float64(value).astype(dtype)
     if (float(rounded) - value) * (float(towards) - value) < 0:
         rounded = np.nextafter(rounded, np.asarray(towards).astype(dtype))

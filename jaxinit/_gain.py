@@ -106,12 +106,11 @@ def _second_moment(function: Activation, **argument: Any) -> float:
     """Computes E[f(z)^2] for z standard normal, of what an argument stands for."""
     z, weight = _quadrature()
     try:
-        with (
-            jax.ensure_compile_time_eval()
-        ):  # a builder may run while a model is traced
+        # A builder may run while a model is traced, and numbers may overflow.
+        with jax.ensure_compile_time_eval(), np.errstate(all="ignore"):
             value = np.asarray(function(jnp.asarray(z, float)), np.float64)
     except Exception as error:  # the function is the user's
-        rule = f"the activation must take an array: {check.brief(error)}"
+        rule = f"the activation fails for an array of numbers ({check.brief(error)})."
         raise check.Unfit(rule, TypeError, **argument) from None
     if value.shape != z.shape:
         rule = "the activation must work on each entry alone and keep the shape."

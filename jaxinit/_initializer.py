@@ -319,7 +319,7 @@ def _decorate(
 
     @functools.wraps(builder)
     def build(*args: Any, **kwargs: Any) -> Any:
-        if _is_call(args, kwargs):
+        if is_call(args, kwargs):
             if not random:
                 return build()(*args, **kwargs)
             raise TypeError(
@@ -337,7 +337,13 @@ def _decorate(
             arguments = {k: _value.freeze(k, v) for k, v in bound.arguments.items()}
             drawn = builder(**arguments)
         except check.Unfit as error:
-            raise error.at(name) from None
+            cure = _cure(name, random, args, signature) if error.name == "dtype" else ""
+            raise error.at(name, cure=cure) from None
+        except (ValueError, TypeError) as error:  # of a builder that this one calls
+            unfit = getattr(error, "unfit", None)
+            if unfit is None or check.show(arguments.get(unfit.name)) != unfit.value:
+                raise
+            raise unfit.at(name) from None
         if isinstance(drawn, Initializer):  # composed of another builder
             law = drawn._draw, drawn._moments, drawn._extent, drawn._random
             return Initializer(build, arguments, *law)
@@ -357,6 +363,18 @@ def _decorate(
     return build
 
 
+def _cure(
+    name: str, random: bool, args: tuple[Any, ...], signature: inspect.Signature
+) -> str:
+    """Returns what helps where something else stands in the place of dtype."""
+    if args and not random and isinstance(args[0], (tuple, list)):
+        return f" To draw, write {name}(key, shape)."
+    if len(args) > 1:  # other libraries have other arguments in this place
+        named = ", ".join(f"{argument}=..." for argument in signature.parameters)
+        return f" Name the arguments: {name}({named})."
+    return ""
+
+
 def registered(builder: Callable[..., Any]) -> str:
     """Returns the name of a builder in specs."""
     name: str = builder.registered  # type: ignore[attr-defined]
@@ -369,7 +387,7 @@ def alias(name: str, builder: Builder[P]) -> Builder[P]:
     return builder
 
 
-def _is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Returns whether a builder is called as if it were an initializer."""
     if "key" in kwargs and "shape" in kwargs:
         return True

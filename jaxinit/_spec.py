@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from jaxinit import _check as check
-from jaxinit._initializer import REGISTRY, Initializer
+from jaxinit._initializer import REGISTRY, Initializer, is_call
 
 _LONGEST = 4000  # characters; a spec with a long array is longer than anyone writes
 _NUMBERS = {"inf": math.inf, "nan": math.nan}
@@ -82,7 +82,12 @@ def _read(node: ast.AST) -> Any:
             if any(keyword.arg is None for keyword in keywords):
                 raise ValueError("** is not a literal.")
             named = {str(keyword.arg): _read(keyword.value) for keyword in keywords}
-            return REGISTRY[name](*map(_read, args), **named)
+            given = tuple(map(_read, args))
+            if is_call(given, named):
+                raise ValueError(
+                    f"a spec draws nothing: {name} takes no key and shape."
+                )
+            return REGISTRY[name](*given, **named)
     raise ValueError(f"{ast.unparse(node)!r} is not a literal.")
 
 

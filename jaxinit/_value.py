@@ -102,7 +102,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         name = getattr(value, "__qualname__", "")
-        if callable(value) and isinstance(name, str) and name:
+        if callable(value) and isinstance(name, str) and value is not _named:
             for module in ("jax.nn", "jax.numpy", getattr(value, "__module__", "")):
                 with contextlib.suppress(ImportError, AttributeError, ValueError):
                     if _named(module, name) is value:
@@ -123,12 +123,11 @@ def as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
     if isinstance(value, type) and value in (bool, int, float, complex):
         return jnp.result_type(value)
     try:
-        # NumPy reads a language of its own from strings with punctuation.
-        found = (
-            np.dtype(value)
-            if not isinstance(value, str) or value.isidentifier()
-            else None
-        )
+        # NumPy reads a language of its own from strings with punctuation, and takes
+        # arrays for their dtype.
+        odd = isinstance(value, (jax.Array, np.ndarray, np.generic))
+        odd |= isinstance(value, str) and not value.isidentifier()
+        found = None if odd else np.dtype(value)
     except (TypeError, ValueError):
         found = None
     if found is None or not _is_numeric(found):
@@ -152,6 +151,7 @@ def _is_known(dtype: np.dtype) -> bool:
     """Returns whether XLA has a dtype; it lacks some small ones that JAX names."""
     try:
         with jax.ensure_compile_time_eval():
-            return bool(jnp.zeros((), dtype).dtype == dtype)
-    except (jax.errors.JaxRuntimeError, TypeError):
+            zeros = jnp.broadcast_to(jnp.zeros((), dtype), (2,))
+            return bool(zeros.dtype == dtype)
+    except (jax.errors.JaxRuntimeError, TypeError, ValueError):
         return False

@@ -73,8 +73,9 @@ def uniform(
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         _needs_real(dtype)
-        if not abs(stop - start) <= jnp.finfo(dtype).max:
-            raise check.Unfit("the interval is too wide for it.", dtype=dtype.name)
+        if abs(stop - start) > float(jnp.finfo(dtype).max):
+            rule = "high - low is no number of this type. Use a wider type."
+            raise check.Unfit(rule, dtype=dtype.name)
         if plain:  # JAX's formula: a scale may be negative
             return random.uniform(key, shape, dtype) * np.asarray(scale, dtype)
         return random.uniform(key, shape, dtype, start, stop)
@@ -136,6 +137,7 @@ def normal(
 _LEAST_MASS = 1e-5
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
 _NONE = 40.0  # where the density is 0 as a number
+_MOST = 3e38  # that float32 holds
 
 
 @initializer
@@ -191,6 +193,7 @@ def truncated_normal(
     """
     stddev, mean = check.not_negative(stddev=stddev), check.real(mean=mean)
     lower, upper = check.real(lower=lower), check.real(upper=upper)
+    check.boolean(corrected=corrected)
     bounds = None
     if low is not None or high is not None:
         if (lower, upper) != (-2.0, 2.0):
@@ -214,6 +217,7 @@ def truncated_normal(
     shift, variance = random.truncated_moments(max(lower, -_NONE), min(upper, _NONE))
     if corrected:
         stddev /= math.sqrt(variance)
+    lower, upper = max(lower, -_MOST), min(upper, _MOST)
     spread = extents.truncated(mean, stddev, lower, upper)._replace(bounds=bounds)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:

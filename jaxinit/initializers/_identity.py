@@ -120,7 +120,7 @@ def _values(gain: float, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
 
 def _share(gain: float, share: float) -> Moments:
     """Returns the moments where a share of the entries is gain and the rest 0."""
-    return Moments(gain * share, gain**2 * (share - share**2))
+    return Moments(gain * share, gain * gain * (share - share**2))
 
 
 @initializer(random=False)

@@ -243,6 +243,7 @@ def scaled_uniform_orthogonal(
       layers using Deep Kernel Shaping. 2021. https://arxiv.org/abs/2110.01765
     """
     factor = factor_of(scale, gain)
+    check.boolean(delta=delta)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 

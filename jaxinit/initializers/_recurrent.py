@@ -96,6 +96,7 @@ def lstm_bias(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
-        return Moments(float(gates.mean()), float(gates.var()))
+        with np.errstate(over="ignore"):
+            return Moments(float(gates.mean()), float(gates.var()))
 
     return fill, moments, lambda shape: of_values(gates)

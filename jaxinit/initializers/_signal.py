@@ -16,8 +16,9 @@ from jaxinit._initializer import Drawn, Moments, initializer
 
 def _moments(array: np.ndarray, share: float = 1.0) -> Moments:
     """Returns the moments where a share of the entries is the array's, the rest 0."""
-    mean = share * array.mean()
-    return Moments(float(mean), float(share * (array**2).mean() - mean**2))
+    with np.errstate(all="ignore"):  # of what is not finite
+        mean = share * array.mean()
+        return Moments(float(mean), float(share * (array**2).mean() - mean**2))
 
 
 def _tent(size: int) -> np.ndarray:  # [size]
@@ -200,7 +201,8 @@ def _turns(frame: int, frequencies: int, n: int) -> jax.Array:  # [frame, freque
     total = jnp.zeros((), np.uint32)
     for shift in (0, 8, 16):
         digit = ((t >> shift) & 255).astype(np.uint32)
-        total += digit[:, None] * jnp.asarray(((k << shift) % n).astype(np.uint32)) % n
+        part = jnp.asarray(((k << shift) % n).astype(np.uint32))
+        total += digit[:, None] * part[None] % n
     return total % n
 
 
@@ -208,7 +210,7 @@ def _vector(window: ArrayLike) -> np.ndarray:
     """Returns the values of a window."""
     try:
         values = np.asarray(window, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.zeros(())
     if values.ndim != 1:
         rule = "window must be a name, None, or a row of real numbers."

@@ -169,7 +169,10 @@ def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
 def _doubled(gram: jax.Array, start: int, t: jax.Array) -> jax.Array:
     """Builds T by doubling from diagonal tiles of 2^start: products with masks."""
     size = t.shape[-1]
-    row, column = (lax.broadcasted_iota("int32", (1, size, size), i) for i in (1, 2))
+    alike = (*[1] * (t.ndim - 2), size, size)
+    row, column = (
+        lax.broadcasted_iota("int32", alike, axis) for axis in (t.ndim - 2, t.ndim - 1)
+    )
 
     def double(step: jax.Array, t: jax.Array) -> jax.Array:
         same = (row >> (step + 1)) == (column >> (step + 1))

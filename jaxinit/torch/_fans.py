@@ -156,6 +156,7 @@ def kaiming_uniform(
 def _kaiming(a: float, nonlinearity: str) -> float:
     """Returns the squared gain."""
     slope = check.real(a=a)
+    check.choice(NONLINEARITIES, nonlinearity=nonlinearity)
     return _squared(nonlinearity, slope if nonlinearity == "leaky_relu" else None)
 
 

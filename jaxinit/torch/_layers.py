@@ -82,7 +82,8 @@ def conv_transpose(dtype: DTypeLike | None = None, *, layout: Layout = "jax") ->
       PyTorch, torch.nn.ConvTranspose2d. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    found = Kernel(-1, -2) if layout == "jax" else connections(layout)
+    found = connections(layout)
+    found = Kernel(-1, -2) if layout == "jax" else found
     return scaled(_SQUARED_GAIN, "fan_in", "uniform", found)
 
 
@@ -115,10 +116,11 @@ def bias(fan_in: int, dtype: DTypeLike | None = None) -> Drawn:
       PyTorch, torch.nn.Linear, torch.nn.Conv2d. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    return _within(check.at_least(1, fan_in=fan_in))
+    check.at_least(1, fan_in=fan_in)
+    return _within(check.real(fan_in=fan_in))
 
 
-def _within(size: int) -> Drawn:
+def _within(size: float) -> Drawn:
     bound = 1 / math.sqrt(size)
     return initializers.uniform(low=-bound, high=bound)
 
@@ -151,7 +153,8 @@ def rnn(hidden_size: int, dtype: DTypeLike | None = None) -> Drawn:
       PyTorch, torch.nn.LSTM, torch.nn.GRU. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    return _within(check.at_least(1, hidden_size=hidden_size))
+    check.at_least(1, hidden_size=hidden_size)
+    return _within(check.real(hidden_size=hidden_size))
 
 
 lstm = alias("torch.lstm", rnn)
