@@ -86,7 +86,9 @@ def _filled(
     return _placement.place(draw, key, out_sharding)
 
 
-_compiled = jax.jit(_filled, static_argnums=(0, 2, 3, 4), inline=True)
+# Not inlined: what stages a draw without compiling it, as jax.checkpoint does outside of
+# jit, would run its operations one by one.
+_compiled = jax.jit(_filled, static_argnums=(0, 2, 3, 4))
 
 
 def _check_shape(
