@@ -201,6 +201,18 @@ def key(value: Any) -> jax.Array:
     return value if isinstance(value, jax.Array) else jax.numpy.asarray(value)
 
 
+def begins_with_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Returns whether arguments are a key, or None, and a shape."""
+    if "key" in kwargs and "shape" in kwargs:
+        return True
+    if not args:
+        return False
+    second = args[1] if len(args) > 1 else kwargs.get("shape")
+    if isinstance(second, (tuple, list)):
+        return isinstance(args[0], (jax.Array, np.ndarray, type(None)))
+    return is_key(args[0]) and is_shape(second)
+
+
 def key_first(value: Any) -> None:
     """Refuses a call that begins with the shape, as in Haiku and Keras."""
     if isinstance(value, (tuple, list)):

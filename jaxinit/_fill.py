@@ -86,8 +86,8 @@ def _filled(
     return _placement.place(draw, key, out_sharding)
 
 
-# Not inlined: what stages a draw without compiling it, as jax.checkpoint does outside of
-# jit, would run its operations one by one.
+# Not inlined: what stages a draw without compiling it, as jax.checkpoint does outside
+# of jit, would run its operations one by one.
 _compiled = jax.jit(_filled, static_argnums=(0, 2, 3, 4))
 
 

@@ -317,6 +317,16 @@ def _decorate(
                 f"unlike {parameter}."
             )
 
+    def is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Returns whether the builder is called as if it were an initializer."""
+        if check.begins_with_key(args, kwargs):
+            return True
+        try:  # whatever stands for the key, where that is ignored
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            return not random and len(args) > 1 and check.is_shape(args[1])
+        return False
+
     @functools.wraps(builder)
     def build(*args: Any, **kwargs: Any) -> Any:
         if is_call(args, kwargs):
@@ -351,7 +361,7 @@ def _decorate(
         draw, moments, extent = (*parts, None, None)[:3]
         return Initializer(build, arguments, draw, moments, extent, random)
 
-    build.registered = name  # type: ignore[attr-defined]
+    build.registered, build.is_call = name, is_call  # type: ignore[attr-defined]
     build.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
     known = REGISTRY.get(name)
     if known is not None and known.__module__ != build.__module__:
@@ -385,15 +395,3 @@ def alias(name: str, builder: Builder[P]) -> Builder[P]:
     """Registers a second name of a builder, which `parse` reads and nothing prints."""
     REGISTRY[name] = builder
     return builder
-
-
-def is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Returns whether a builder is called as if it were an initializer."""
-    if "key" in kwargs and "shape" in kwargs:
-        return True
-    if not args:
-        return False
-    shape = args[1] if len(args) > 1 else kwargs.get("shape")
-    if isinstance(shape, (tuple, list)):
-        return isinstance(args[0], (jax.Array, np.ndarray, type(None)))
-    return check.is_key(args[0]) and check.is_shape(shape)

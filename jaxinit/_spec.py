@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from jaxinit import _check as check
-from jaxinit._initializer import REGISTRY, Initializer, is_call
+from jaxinit._initializer import REGISTRY, Initializer
 
 _LONGEST = 4000  # characters; a spec with a long array is longer than anyone writes
 _NUMBERS = {"inf": math.inf, "nan": math.nan}
@@ -83,7 +83,7 @@ def _read(node: ast.AST) -> Any:
                 raise ValueError("** is not a literal.")
             named = {str(keyword.arg): _read(keyword.value) for keyword in keywords}
             given = tuple(map(_read, args))
-            if is_call(given, named):
+            if REGISTRY[name].is_call(given, named):  # type: ignore[attr-defined]
                 raise ValueError(
                     f"a spec draws nothing: {name} takes no key and shape."
                 )
