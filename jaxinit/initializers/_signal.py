@@ -69,6 +69,7 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
         return jnp.where(same, taps, np.zeros((), dtype))
 
     def moments(shape: tuple[int, ...]) -> Moments:
+        check.kernel(shape)
         inputs, outputs = shape[-2:]
         share = 1.0 if inputs == 1 else min(inputs, outputs) / (inputs * outputs)
         return _moments(window(shape), share)
