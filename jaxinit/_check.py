@@ -28,17 +28,20 @@ class Unfit(Exception):
         self.value = show(value)
         self.kind = kind
 
-    def at(self, call: str, *before: str) -> Exception:
+    def at(self, call: str, *before: str, cure: str = "") -> Exception:
         """Returns the exception that the user sees.
 
         Args:
           call: what was called, such as ``he_normal``.
           before: the positional arguments; those that precede the argument are shown,
             so that it appears in its place: ``he_normal()(key, shape=(5,))``.
+          cure: what goes behind the rule.
         """
         index = before.index(self.name) if self.name in before else 0
         shown = ", ".join([*before[:index], f"{self.name}={self.value}"])
-        return self.kind(f"{call}({shown}): {self}")
+        error = self.kind(f"{call}({shown}): {self}{cure}")
+        error.unfit = self  # type: ignore[attr-defined]  # for a call around this one
+        return error
 
 
 def show(value: Any) -> str:
@@ -105,6 +108,17 @@ def not_negative(**argument: Any) -> float:
     return number
 
 
+def squared(**argument: Any) -> float:
+    """Returns the square of the argument, a number of 0 or above."""
+    ((name, _),) = argument.items()
+    number = not_negative(**argument)
+    square = number * number
+    if number and not 0 < square < math.inf:
+        rule = f"{name} is squared, and must be 0 or between 1e-154 and 1e+154."
+        raise Unfit(rule, **argument)
+    return square
+
+
 def fraction(**argument: Any) -> float:
     """Returns the argument as a Python float in [0, 1]."""
     ((name, _),) = argument.items()
@@ -137,15 +151,37 @@ def axis(**argument: Any) -> int:
 
 
 def shape(value: Any) -> tuple[int, ...]:
-    """Returns a shape as a tuple of Python integers."""
+    """Returns a shape as a tuple of Python integers; an integer is that of a vector."""
     try:
-        sizes = tuple(map(operator.index, value))
+        many = isinstance(value, (str, bytes, Sequence)) or np.ndim(value)
+        sizes = tuple(map(operator.index, value if many else (value,)))
     except TypeError:
+        sizes = None
+    if sizes is None or isinstance(value, (bool, bytes)):
         rule = "shape must be a tuple of integers, such as (256, 512)."
         raise Unfit(rule, TypeError, shape=value) from None
     if any(size < 0 for size in sizes):
         raise Unfit("sizes must be 0 or above.", shape=sizes)
+    if any(size >= 2**63 for size in sizes):
+        raise Unfit("sizes must be below 2^63.", shape=sizes)
     return sizes
+
+
+def is_shape(value: Any) -> bool:
+    """Returns whether a value is a shape."""
+    try:
+        shape(value)
+    except Unfit:
+        return False
+    return True
+
+
+def is_key(value: Any) -> bool:
+    """Returns whether a value is a PRNG key, or an array of such."""
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        return False
+    typed = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return typed or (value.dtype == np.uint32 and value.shape[-1:] in ((2,), (4,)))
 
 
 def key(value: Any) -> jax.Array:
@@ -153,17 +189,36 @@ def key(value: Any) -> jax.Array:
 
     Typed (`jax.random.key`) or legacy (`jax.random.PRNGKey`).
     """
-    if isinstance(value, (jax.Array, np.ndarray)):
-        typed = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
-        legacy = value.dtype == np.uint32 and value.shape[-1:] in ((2,), (4,))
-        if value.ndim == (0 if typed else 1) and (typed or legacy):
-            return value if isinstance(value, jax.Array) else jax.numpy.asarray(value)
-        if typed or legacy:
-            rule = "key must be one key, not an array of keys. "
-            rule += "Use jax.vmap(lambda key: init(key, shape))(keys)."
-            raise Unfit(rule, key=value)
-    rule = "key must be a PRNG key. Write jax.random.key(0) for the seed 0."
-    raise Unfit(rule, TypeError, key=value)
+    if not is_key(value):
+        rule = "key must be a PRNG key. Write jax.random.key(0) for the seed 0."
+        raise Unfit(rule, TypeError, key=value)
+    if value.ndim != (
+        0 if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) else 1
+    ):
+        rule = "key must be one key, not an array of keys. "
+        rule += "Use jax.vmap(lambda key: init(key, shape))(keys)."
+        raise Unfit(rule, key=value)
+    return value if isinstance(value, jax.Array) else jax.numpy.asarray(value)
+
+
+def begins_with_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Returns whether arguments are a key, or None, and a shape."""
+    if "key" in kwargs and "shape" in kwargs:
+        return True
+    if not args:
+        return False
+    second = args[1] if len(args) > 1 else kwargs.get("shape")
+    if isinstance(second, (tuple, list)):
+        return isinstance(args[0], (jax.Array, np.ndarray, type(None)))
+    return is_key(args[0]) and is_shape(second)
+
+
+def key_first(value: Any) -> None:
+    """Refuses a call that begins with the shape, as in Haiku and Keras."""
+    if isinstance(value, (tuple, list)):
+        rule = "the key comes first, and then the shape. "
+        rule += f"Write init(jax.random.key(0), {show(value)})."
+        raise Unfit(rule, TypeError, key=value)
 
 
 def integer(**argument: Any) -> int:

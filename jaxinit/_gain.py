@@ -102,21 +102,21 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:  # both [nodes]
     return z, weight * normal_density(z)
 
 
-def _second_moment(function: Activation) -> float:
-    """Computes E[f(z)^2] for z standard normal."""
+def _second_moment(function: Activation, **argument: Any) -> float:
+    """Computes E[f(z)^2] for z standard normal, of what an argument stands for."""
     z, weight = _quadrature()
-    with jax.ensure_compile_time_eval():  # a builder may run while a model is traced
-        value = np.asarray(function(jnp.asarray(z, float)), np.float64)
+    try:
+        # A builder may run while a model is traced, and numbers may overflow.
+        with jax.ensure_compile_time_eval(), np.errstate(all="ignore"):
+            value = np.asarray(function(jnp.asarray(z, float)), np.float64)
+    except Exception as error:  # the function is the user's
+        rule = f"the activation fails for an array of numbers ({check.brief(error)})."
+        raise check.Unfit(rule, TypeError, **argument) from None
     if value.shape != z.shape:
         rule = "the activation must work on each entry alone and keep the shape."
-        raise check.Unfit(rule, nonlinearity=function)
-    moment = float(weight @ value**2)
-    if not math.isfinite(moment) or moment <= 0:
-        rule = (
-            f"E[f(z)^2] is {moment:g} for z standard normal: no gain makes up for that."
-        )
-        raise check.Unfit(rule, nonlinearity=function)
-    return moment
+        raise check.Unfit(rule, **argument)
+    with np.errstate(all="ignore"):  # of what is not finite
+        return float(weight @ value**2)
 
 
 def activation(name: str, param: float | None = None) -> Activation:
@@ -135,28 +135,45 @@ def _parameter_name(name: str) -> str:
     return "negative_slope" if name == "leaky_relu" else "alpha"
 
 
-def squared_gain(nonlinearity: Any, param: float | None = None) -> float:
+def squared_gain(gain: Any) -> float:
     """Computes the squared gain of a number, name, (name, parameter) or function.
 
     Squares, because that is what variance scaling multiplies: relu gives 2.0, exactly.
     """
-    if isinstance(nonlinearity, (tuple, list)) and len(nonlinearity) == 2:
-        nonlinearity, param = nonlinearity
+    if isinstance(gain, (tuple, list)) and len(gain) == 2:
+        try:
+            return squared_gain_of(check.choice(NONLINEARITIES, gain=gain[0]), gain[1])
+        except check.Unfit as error:  # says the pair
+            raise check.Unfit(str(error), error.kind, gain=gain) from None
+    if isinstance(gain, str) or callable(gain):
+        return squared_gain_of(gain, gain=gain)
+    return check.squared(gain=gain)
+
+
+def squared_gain_of(
+    nonlinearity: str | Activation, param: float | None = None, **argument: Any
+) -> float:
+    """Computes the squared gain of an activation, by the argument that names it."""
+    argument = argument or {"nonlinearity": nonlinearity}
     if isinstance(nonlinearity, str):
-        check.choice(NONLINEARITIES, nonlinearity=nonlinearity)
-        if nonlinearity == "leaky_relu":
-            slope = (
-                PARAMETER[nonlinearity] if param is None else check.real(param=param)
-            )
-            return 2 / (1 + slope**2)
+        check.choice(NONLINEARITIES, **argument)
         if nonlinearity in _SQUARED and param is None:
             return _SQUARED[nonlinearity]
-        return 1 / _second_moment(activation(nonlinearity, param))
-    if param is not None:
-        raise check.Unfit("param goes with the name of an activation.", param=param)
-    if callable(nonlinearity):
-        return 1 / _second_moment(nonlinearity)
-    return check.not_negative(gain=nonlinearity) ** 2
+        if nonlinearity == "leaky_relu":
+            slope = check.real(
+                param=PARAMETER[nonlinearity] if param is None else param
+            )
+            moment = (1 + slope * slope) / 2
+        else:
+            moment = _second_moment(activation(nonlinearity, param), **argument)
+    else:
+        if param is not None:
+            raise check.Unfit("param goes with the name of an activation.", param=param)
+        moment = _second_moment(nonlinearity, **argument)
+    if not 0 < moment < math.inf or 1 / moment == math.inf:
+        rule = f"E[f(z)^2] is {moment:g} for z standard normal: "
+        raise check.Unfit(rule + "no gain makes up for that.", **argument)
+    return 1 / moment
 
 
 def gain(nonlinearity: str | Activation, param: float | None = None) -> float:
@@ -199,6 +216,6 @@ def gain(nonlinearity: str | Activation, param: float | None = None) -> float:
                 TypeError,
                 nonlinearity=nonlinearity,
             )
-        return math.sqrt(squared_gain(nonlinearity, param))
+        return math.sqrt(squared_gain_of(nonlinearity, param))
     except check.Unfit as error:
         raise error.at("gain") from None

@@ -8,6 +8,7 @@ every draw needs: default dtype, low precision, keys, shapes, sharding and zero 
 
 import functools
 import inspect
+import pickle
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, overload
@@ -18,7 +19,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit import _placement, _value
+from jaxinit import _value
+from jaxinit._extent import Extent
+from jaxinit._fill import fill
 from jaxinit._placement import Placement
 
 P = ParamSpec("P")
@@ -33,7 +36,9 @@ class Moments(NamedTuple):
 
 
 Draw = Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
-Drawn = Draw | tuple[Draw, Callable[[tuple[int, ...]], Moments | None]]
+Stated = Callable[[tuple[int, ...]], Moments | None]
+Spread = Callable[[tuple[int, ...]], Extent | tuple[Any, ...] | None]
+Drawn = Draw | tuple[Draw, Stated] | tuple[Draw, Stated, Spread | None]
 
 
 class Builder(Protocol[P]):
@@ -79,6 +84,7 @@ class Initializer:
     __slots__ = (
         "_build",
         "_draw",
+        "_extent",
         "_hash",
         "_moments",
         "_random",
@@ -89,8 +95,9 @@ class Initializer:
 
     _build: Callable[..., "Initializer"]
     _draw: Draw
+    _extent: Spread | None
     _hash: int
-    _moments: Callable[[tuple[int, ...]], Moments | None] | None
+    _moments: Stated | None
     _random: bool
     _token: Any
     arguments: Mapping[str, Any]
@@ -100,7 +107,8 @@ class Initializer:
         build: Callable[..., "Initializer"],
         arguments: Mapping[str, Any],
         draw: Draw,
-        moments: Callable[[tuple[int, ...]], Moments | None] | None,
+        moments: Stated | None,
+        extent: Spread | None,
         random: bool,
     ):
         """Is called by the decorator."""
@@ -111,6 +119,7 @@ class Initializer:
         for name, value in {
             "_build": build,
             "_draw": draw,
+            "_extent": extent,
             "_hash": hash(token),
             "_moments": moments,
             "_random": random,
@@ -126,8 +135,8 @@ class Initializer:
 
     def __call__(
         self,
-        key: jax.Array,
-        shape: Shape,
+        key: jax.Array | None = None,
+        shape: Shape | int | None = None,
         dtype: DTypeLike | None = None,
         out_sharding: Placement = None,
     ) -> jax.Array:
@@ -136,7 +145,7 @@ class Initializer:
         Args:
           key: one PRNG key, typed or legacy, of any implementation; ignored by the
             initializers without randomness.
-          shape: sizes of the weight; a size may be 0.
+          shape: sizes of the weight, or the size of a vector; a size may be 0.
           dtype: dtype of the weight; by default the builder's ``dtype``, else float32,
             or float64 where x64 is enabled. Floats below 32 bits are drawn in float32
             and rounded once.
@@ -146,19 +155,16 @@ class Initializer:
           An array of the shape and dtype.
 
         Raises:
-          ValueError: if the initializer cannot take the shape or dtype.
+          ValueError: if the initializer cannot take the shape, or the dtype cannot hold
+            the weights.
           TypeError: if the key, shape or dtype is none.
         """
         try:
+            check.key_first(key)
             sizes = check.shape(shape)
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
-            # Without randomness nothing is worth compiling, and a loaded array would
-            # become a constant of the program.
-            fill = _compiled if self._random else _fill
-            with _placement.entered(out_sharding):
-                weight: jax.Array = fill(self, used, sizes, kind, out_sharding)
-            return weight
+            return fill(self, used, sizes, kind, out_sharding)
         except check.Unfit as error:
             raise error.at(repr(self), "key", "shape", "dtype") from None
 
@@ -217,7 +223,7 @@ class Initializer:
         return f"{self.name}({', '.join(given)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._build, dict(self.arguments))
+        return _unpickled, (self._build, _value.pickled(dict(self.arguments)))
 
     def __copy__(self) -> "Initializer":
         return self
@@ -238,33 +244,8 @@ def _rebuild(
     return build(**arguments)
 
 
-def _fill(
-    init: Initializer,
-    key: jax.Array | None,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    out_sharding: Placement,
-) -> jax.Array:
-    """Draws in at least 32 bits, rounds once, and places the result."""
-    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
-    wide = np.dtype(np.float32) if narrow else dtype
-
-    def draw(key: jax.Array | None) -> jax.Array:
-        if 0 in shape and init._random:
-            # The draw still checks the shape, of sizes that its formulas can divide by.
-            nonzero = tuple(max(size, 1) for size in shape)
-            try:
-                jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
-            except check.Unfit as error:  # says the shape that was asked for
-                named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
-                raise check.Unfit(str(error), error.kind, **named) from None
-            return jnp.zeros(shape, dtype)
-        return init._draw(key, shape, wide).astype(dtype)  # type: ignore[arg-type]
-
-    return _placement.place(draw, key, out_sharding)
-
-
-_compiled = jax.jit(_fill, static_argnums=(0, 2, 3, 4), inline=True)
+def _unpickled(build: Callable[..., Initializer], arguments: bytes) -> Initializer:
+    return _rebuild(build, pickle.loads(arguments))
 
 
 @overload
@@ -286,9 +267,10 @@ def initializer(
 
     The function checks its arguments and returns ``draw(key, shape, dtype)``, where
     dtype has at least 32 bits. It may return ``(draw, moments)``, with
-    ``moments(shape)`` the mean and variance of an entry. An argument named ``dtype`` is
-    the default dtype of the weights. The builder is registered by its name, for
-    `parse`.
+    ``moments(shape)`` the mean and variance of an entry, or ``(draw, moments, extent)``
+    with ``extent(shape)`` a pair of the least and the largest weight and the size of
+    usual ones, which a dtype then must hold. An argument named ``dtype`` is the default
+    dtype of the weights. The builder is registered by its name, for `parse`.
 
     Args:
       builder: the function. Its arguments must be numbers, strings, None, arrays,
@@ -336,9 +318,19 @@ def _decorate(
                 f"unlike {parameter}."
             )
 
+    def is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Returns whether the builder is called as if it were an initializer."""
+        if check.begins_with_key(args, kwargs):
+            return True
+        try:  # whatever stands for the key, where that is ignored
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            return not random and len(args) > 1 and check.is_shape(args[1])
+        return False
+
     @functools.wraps(builder)
     def build(*args: Any, **kwargs: Any) -> Any:
-        if _is_call(args, kwargs):
+        if is_call(args, kwargs):
             if not random:
                 return build()(*args, **kwargs)
             raise TypeError(
@@ -356,15 +348,21 @@ def _decorate(
             arguments = {k: _value.freeze(k, v) for k, v in bound.arguments.items()}
             drawn = builder(**arguments)
         except check.Unfit as error:
-            raise error.at(name) from None
+            cure = _cure(name, random, args, signature) if error.name == "dtype" else ""
+            raise error.at(name, cure=cure) from None
+        except (ValueError, TypeError) as error:  # of a builder that this one calls
+            unfit = getattr(error, "unfit", None)
+            if unfit is None or check.show(arguments.get(unfit.name)) != unfit.value:
+                raise
+            raise unfit.at(name) from None
         if isinstance(drawn, Initializer):  # composed of another builder
-            return Initializer(
-                build, arguments, drawn._draw, drawn._moments, drawn._random
-            )
-        draw, moments = drawn if isinstance(drawn, tuple) else (drawn, None)
-        return Initializer(build, arguments, draw, moments, random)
+            law = drawn._draw, drawn._moments, drawn._extent, drawn._random
+            return Initializer(build, arguments, *law)
+        parts = drawn if isinstance(drawn, tuple) else (drawn,)
+        draw, moments, extent = (*parts, None, None)[:3]
+        return Initializer(build, arguments, draw, moments, extent, random)
 
-    build.registered = name  # type: ignore[attr-defined]
+    build.registered, build.is_call = name, is_call  # type: ignore[attr-defined]
     build.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
     known = REGISTRY.get(name)
     if known is not None and known.__module__ != build.__module__:
@@ -374,6 +372,18 @@ def _decorate(
         )
     REGISTRY[name] = build
     return build
+
+
+def _cure(
+    name: str, random: bool, args: tuple[Any, ...], signature: inspect.Signature
+) -> str:
+    """Returns what helps where something else stands in the place of dtype."""
+    if args and not random and isinstance(args[0], (tuple, list)):
+        return f" To draw, write {name}(key, shape)."
+    if len(args) > 1:  # other libraries have other arguments in this place
+        named = ", ".join(f"{argument}=..." for argument in signature.parameters)
+        return f" Name the arguments: {name}({named})."
+    return ""
 
 
 def registered(builder: Callable[..., Any]) -> str:
@@ -386,13 +396,3 @@ def alias(name: str, builder: Builder[P]) -> Builder[P]:
     """Registers a second name of a builder, which `parse` reads and nothing prints."""
     REGISTRY[name] = builder
     return builder
-
-
-def _is_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Returns whether a builder is called as if it were an initializer."""
-    if "key" in kwargs and "shape" in kwargs:
-        return True
-    key = args[0] if args else None
-    shape = args[1] if len(args) > 1 else kwargs.get("shape")
-    arrays = (jax.Array, np.ndarray, type(None))
-    return bool(args) and isinstance(key, arrays) and isinstance(shape, (tuple, list))

@@ -82,7 +82,12 @@ def _read(node: ast.AST) -> Any:
             if any(keyword.arg is None for keyword in keywords):
                 raise ValueError("** is not a literal.")
             named = {str(keyword.arg): _read(keyword.value) for keyword in keywords}
-            return REGISTRY[name](*map(_read, args), **named)
+            given = tuple(map(_read, args))
+            if REGISTRY[name].is_call(given, named):  # type: ignore[attr-defined]
+                raise ValueError(
+                    f"a spec draws nothing: {name} takes no key and shape."
+                )
+            return REGISTRY[name](*given, **named)
     raise ValueError(f"{ast.unparse(node)!r} is not a literal.")
 
 

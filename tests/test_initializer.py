@@ -1,5 +1,8 @@
 """The central form: values, arguments, keys, dtypes, the public decorator."""
 
+import functools
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,10 +191,70 @@ def test_any_shape_of_independent_entries(shape):
         assert ji.normal()(KEY, shape_).shape == tuple(shape)
 
 
-@pytest.mark.parametrize("shape", [3, "ab", (2.5,), (None,), None])
+@pytest.mark.parametrize(
+    "shape", [3, np.int64(3), np.array(3), jnp.int32(3), (np.int32(3),), [3]], ids=repr
+)
+@pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(0)], ids=["typed", "legacy"])
+def test_shapes_that_jax_takes(shape, key):
+    """An integer is the shape of a vector, in every place where JAX takes it."""
+    expected = jax.nn.initializers.zeros(key, shape, jnp.float32)
+    for found in (
+        ji.zeros(key, shape, jnp.float32),
+        ji.zeros(key=key, shape=shape),
+        ji.zeros(key, shape=shape),
+        ji.zeros()(None, shape),
+        ji.constant(0.0)(key, shape),
+        ji.torch.zeros(key, shape),
+    ):
+        np.testing.assert_array_equal(found, expected, strict=True)
+    assert ji.normal()(key, shape).shape == ji.zeros(None, shape).shape == (3,)
+
+
+def test_whatever_stands_for_a_key_that_is_ignored():
+    assert ji.zeros(None, 5, jnp.float32).shape == (5,)
+    assert ji.ones(object(), (2, 3), jnp.float32).shape == (2, 3)  # Flax: a stream
+    assert ji.constant(np.zeros(2, np.uint32), float) == ji.constant([0, 0], float)
+
+
+@pytest.mark.parametrize("shape", [True, 3.0, "ab", b"a", (2.5,), (None,), None, {2}])
 def test_shapes_that_are_none(shape):
     with pytest.raises(TypeError, match="shape must be a tuple of integers"):
         ji.normal()(KEY, shape)
+
+
+@pytest.mark.parametrize("shape", [2**63, (2, 10**30), (2**40, 2**40), (2**57,)])
+@pytest.mark.parametrize("init", [ji.normal(), ji.he_normal(), ji.zeros()], ids=repr)
+def test_sizes_that_no_array_has(init, shape):
+    with pytest.raises(
+        ValueError, match=r"shape=.*(below 2\^63|2\^56 entries|two axes)"
+    ):
+        init(KEY, shape)
+
+
+ACTIVATIONS = [jax.nn.silu, jax.nn.relu, jax.nn.gelu, jnp.tanh, jnp.sin, jax.lax.tanh]
+
+
+@pytest.mark.parametrize("gain", [*ACTIVATIONS, functools.partial(jax.nn.elu, alpha=2)])
+def test_initializers_of_functions_pickle(gain):
+    for init in (ji.he_normal(gain=gain), ji.stacked(ji.orthogonal(gain=gain))):
+        again = pickle.loads(pickle.dumps(init))
+        assert again == init and hash(again) == hash(init) and repr(again) == repr(init)
+        assert " at 0x" not in repr(init)
+    assert b"jax._src" not in pickle.dumps(ji.he_normal(gain=jax.nn.relu))
+
+
+def test_equal_partial_functions_make_equal_initializers():
+    def of(slope):
+        function = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
+        return ji.he_normal(gain=function)
+
+    assert of(0.2) == of(0.2) != of(0.3)
+    assert repr(of(0.2)) == "he_normal(gain=partial(leaky_relu, negative_slope=0.2))"
+
+
+def test_functions_without_a_name_do_not_pickle():
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(ji.he_normal(gain=lambda x: x))
 
 
 def test_sharding_arguments():

@@ -49,7 +49,7 @@ KEY = jax.random.key(0)
             lambda: ji.orthogonal(method="svd"),
             "method must be one of 'householder', 'qr'",
         ),
-        (lambda: ji.orthogonal(gain="geluu"), r"orthogonal\(nonlinearity='geluu'\)"),
+        (lambda: ji.orthogonal(gain="geluu"), r"orthogonal\(gain='geluu'\)"),
         (lambda: ji.uniform_unit_scaling(-1), "scale must be 0 or above"),
         (lambda: ji.he_normal(groups=0), r"he_normal\(groups=0\): groups must be 1 or"),
         (

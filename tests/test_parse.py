@@ -1,5 +1,6 @@
 """Specs: text to initializer and back, and no text that does anything else."""
 
+import inspect
 import math
 
 import jax
@@ -142,6 +143,71 @@ def test_aliases_are_the_same_builders_and_parse():
 def test_messages(text, message):
     with pytest.raises(ValueError, match=message):
         ji.parse(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "None, (20000, 20000)",
+        "None, [20000, 20000], 'float32'",
+        "None, (20000, 20000), None, None",
+        "key=None, shape=(20000, 20000)",
+        "None, shape=(20000, 20000)",
+        "0, 400000000, 'float32'",
+    ],
+)
+def test_no_spec_draws(arguments, monkeypatch):
+    def drawn(*given):
+        raise AssertionError("parse draws")
+
+    monkeypatch.setattr(ji._initializer, "fill", drawn)
+    calls = [f"{name}({arguments})" for name in REGISTRY]
+    for text in [*calls, *(f"stacked({call})" for call in calls)]:
+        try:
+            assert isinstance(ji.parse(text), ji.Initializer)
+        except ValueError as error:
+            assert str(error).startswith("parse(")
+
+
+def test_a_spec_that_would_draw_says_so():
+    for spec in ("zeros(None, (20000, 20000))", "ones(key=None, shape=(2, 3))"):
+        with pytest.raises(
+            ValueError, match="a spec draws nothing: .* no key and shape"
+        ):
+            ji.parse(spec)
+    for spec in ("normal(None, (2, 3))", "normal()(None, (2, 3))"):
+        with pytest.raises(ValueError, match="a spec draws nothing|is not a literal"):
+            ji.parse(spec)
+
+
+HUGE = ["1e154", "1e200", "1e308", "1e400", "nan", "-1e308", "5e-324", "9" * 400]
+HUGE += ["('leaky_relu', 1e200)", "('elu', 1e308)", "('celu', -1e308)", "(1e308, 1)"]
+
+
+@pytest.mark.parametrize("number", HUGE)
+def test_numbers_without_a_square(number):
+    """Every number of every builder: an initializer with moments, or a ValueError."""
+    for name in OWN:
+        for argument in inspect.signature(REGISTRY[name]).parameters:
+            text = f"{name}({argument}={number})"
+            try:
+                init = ji.parse(text)
+            except ValueError as error:
+                assert str(error).startswith("parse(") and "\n" not in str(error)
+                continue
+            for shape in ((3, 4), (3, 4, 8), (3,)):
+                try:
+                    init.moments(shape)
+                except ValueError as error:
+                    assert ".moments(shape=" in str(error)
+
+
+@pytest.mark.parametrize("name", ["he_normal", "orthogonal", "torch.xavier_normal"])
+def test_gains_without_a_square(name):
+    for number in ("1e308", "1e155", "1e-200"):
+        rule = rf"{name}\(gain=.*\): gain is squared, and must be 0 or between 1e-154"
+        with pytest.raises(ValueError, match=rule):
+            ji.parse(f"{name}(gain={number})")
 
 
 def test_only_strings():

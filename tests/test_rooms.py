@@ -13,7 +13,8 @@ ROOT = Path(jaxinit.__file__).parent
 # From the ground up: a module imports from its own room and from floors below.
 FLOORS = [
     {"_check", "_columns", "_html", "_number", "_panels", "_tiles", "_watch"},
-    {"_axes", "_gain", "_import", "_moments", "_placement", "_value"},
+    {"_axes", "_extent", "_gain", "_import", "_moments", "_placement", "_value"},
+    {"_fill"},
     {"_initializer", "random"},
     {"_spec"},
     {"initializers"},

@@ -8,18 +8,20 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._extent import exactly, of_values
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
-def _filled(value: Any, exact: bool = False) -> Drawn:
-    """Returns a draw that broadcasts a number or array to the shape.
+def filled(value: Any, name: str = "value", exact: bool = False) -> Drawn:
+    """Returns a draw that broadcasts a number or array, an argument, to the shape.
 
     Exact: the array has that shape already.
     """
-    name = "array" if exact else "value"
     try:
         array = np.asarray(value)
         numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+        if jnp.issubdtype(array.dtype, np.floating):  # of which some know no arithmetic
+            array = array.astype(np.float64)
     except ValueError:  # rows of different lengths
         numeric = False
     if not numeric:
@@ -37,28 +39,22 @@ def _filled(value: Any, exact: bool = False) -> Drawn:
         except ValueError:
             fitting = False
         if not fitting:
-            rule = (
-                f"value has shape {array.shape}, which does not broadcast to this one."
-            )
+            rule = f"{name} has shape {array.shape}, which does not broadcast to this "
+            rule += "one."
             raise check.Unfit(rule, shape=shape)
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fits(shape)
-        if np.iscomplexobj(array) and not jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit(f"{name} is complex.", dtype=dtype.name)
-        if np.dtype(dtype).kind in "iu":
-            bounds = jnp.iinfo(dtype)
-            if np.any((array < bounds.min) | (array > bounds.max) | (array % 1 != 0)):
-                rule = f"{name} is not an integer that this type holds."
-                raise check.Unfit(rule, dtype=dtype.name)
-        return jnp.broadcast_to(jnp.asarray(array.astype(dtype)), shape)
+        return jnp.broadcast_to(jnp.asarray(exactly(array, dtype, name)), shape)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
         wide = array.astype(complex if np.iscomplexobj(array) else float)
-        return Moments(wide.mean().item(), wide.var().item())
+        with np.errstate(all="ignore"):  # of what is not finite
+            return Moments(wide.mean().item(), wide.var().item())
 
-    return fill, moments
+    spread = of_values(array)
+    return fill, moments, lambda shape: spread
 
 
 @initializer(random=False)
@@ -85,7 +81,7 @@ def zeros(dtype: DTypeLike | None = None) -> Drawn:
       Goodfellow, Bengio, Courville. Deep Learning, section 8.4. 2016.
       https://www.deeplearningbook.org
     """
-    return _filled(0)
+    return filled(0)
 
 
 @initializer(random=False)
@@ -109,7 +105,7 @@ def ones(dtype: DTypeLike | None = None) -> Drawn:
     References:
       Ioffe, Szegedy. Batch Normalization. 2015. https://arxiv.org/abs/1502.03167
     """
-    return _filled(1)
+    return filled(1)
 
 
 @initializer(random=False)
@@ -139,7 +135,7 @@ def constant(value: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
       Goodfellow, Bengio, Courville. Deep Learning, section 8.4. 2016.
       https://www.deeplearningbook.org
     """
-    return _filled(value)
+    return filled(value)
 
 
 @initializer(random=False)
@@ -171,7 +167,7 @@ def from_array(array: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
       Yosinski, Clune, Bengio, Lipson. How transferable are features in deep neural
       networks? 2014. https://arxiv.org/abs/1411.1792
     """
-    return _filled(array, exact=True)
+    return filled(array, "array", exact=True)
 
 
 @initializer(random=False)
@@ -209,8 +205,8 @@ def layer_scale(
       Transformers. 2021. https://arxiv.org/abs/2103.17239
     """
     if layers is None:
-        return _filled(1e-5 if value is None else check.real(value=value))
+        return filled(1e-5 if value is None else check.real(value=value))
     if value is not None:
         raise check.Unfit("give value or layers, not both.", layers=layers)
     depth = check.at_least(1, layers=layers)
-    return _filled(0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6)
+    return filled(0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6)

@@ -11,14 +11,14 @@ from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._gain import Gain
 from jaxinit._initializer import Drawn, Moments, initializer
-from jaxinit.initializers._orthogonal import factor_of
+from jaxinit.initializers._orthogonal import factor_of, spread
 
 
 def _projection(key: jax.Array, size: int, dtype: np.dtype) -> jax.Array:
     """Draws an orthogonal projection, onto a subspace of random dimension."""
     basis, chosen = jax.random.split(key)
     q = random.orthonormal(basis, size, size, dtype)
-    q = q * jax.random.bernoulli(chosen, shape=(size,)).astype(dtype)
+    q = q * jax.random.bernoulli(chosen, shape=(1, size)).astype(dtype)
     return random.matmul(q, q.T.conj())
 
 
@@ -109,6 +109,6 @@ def conv_orthogonal(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         window, rank, _, outputs = sizes(shape)
-        return Moments(0.0, factor**2 / (window**rank * outputs))
+        return Moments(0.0, factor * factor / (window**rank * outputs))
 
-    return draw, moments
+    return draw, moments, lambda shape: spread(factor, moments(shape))

@@ -8,7 +8,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit import _extent as extents
 from jaxinit import random
+from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
@@ -43,7 +45,8 @@ def uniform(
       dtype: default dtype of the weights, real.
       low: the lower end, inclusive; by default 0.
       high: the upper end, exclusive up to the rounding of narrow dtypes; by default
-        scale.
+        scale. No weight is below ``low`` or above ``high``, where one is given, in any
+        dtype.
 
     Returns:
       An `Initializer`.
@@ -70,14 +73,20 @@ def uniform(
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         _needs_real(dtype)
+        if abs(stop - start) > float(jnp.finfo(dtype).max):
+            rule = "high - low is no number of this type. Use a wider type."
+            raise check.Unfit(rule, dtype=dtype.name)
         if plain:  # JAX's formula: a scale may be negative
             return random.uniform(key, shape, dtype) * np.asarray(scale, dtype)
         return random.uniform(key, shape, dtype, start, stop)
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        return Moments((start + stop) / 2, (stop - start) ** 2 / 12)
+        width = stop - start
+        return Moments((start + stop) / 2, width * width / 12)
 
-    return draw, moments
+    bounds = None if plain else (start, stop)
+    spread = Extent((start, stop), max(abs(start), abs(stop)), bounds)
+    return draw, moments, lambda shape: spread
 
 
 @initializer
@@ -118,15 +127,17 @@ def normal(
         )
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        return Moments(mean, stddev**2)
+        return Moments(mean, stddev * stddev)
 
-    return draw, moments
+    return draw, moments, lambda shape: extents.normal(mean, stddev)
 
 
 # Below this mass float32 no longer resolves the law: its spacing near 1, where the
 # distribution function is inverted, is 6e-8.
 _LEAST_MASS = 1e-5
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
+_NONE = 40.0  # where the density is 0 as a number
+_MOST = 3e38  # that float32 holds
 
 
 @initializer
@@ -182,8 +193,9 @@ def truncated_normal(
     """
     stddev, mean = check.not_negative(stddev=stddev), check.real(mean=mean)
     lower, upper = check.real(lower=lower), check.real(upper=upper)
-    absolute = low is not None or high is not None
-    if absolute:
+    check.boolean(corrected=corrected)
+    bounds = None
+    if low is not None or high is not None:
         if (lower, upper) != (-2.0, 2.0):
             rule = (
                 "give lower and upper, in units of stddev, or low and high, not both."
@@ -192,27 +204,32 @@ def truncated_normal(
         if corrected or not stddev:
             rule = "bounds on the weights need a stddev above 0, and no correction."
             raise check.Unfit(rule, low=low)
-        lower = -_FAR if low is None else (check.real(low=low) - mean) / stddev
-        upper = _FAR if high is None else (check.real(high=high) - mean) / stddev
+        least = -math.inf if low is None else check.real(low=low)
+        most = math.inf if high is None else check.real(high=high)
+        lower = -_FAR if low is None else (least - mean) / stddev
+        upper = _FAR if high is None else (most - mean) / stddev
+        bounds = least, most
     if not lower < upper:
         raise check.Unfit(f"lower must be below upper, {upper:g}.", lower=lower)
     if random.normal_mass(lower, upper) < _LEAST_MASS:
         rule = f"less than {_LEAST_MASS:g} of a normal law lies between lower and "
         raise check.Unfit(rule + f"upper, {upper:g}. Use wider bounds.", lower=lower)
-    shift, variance = random.truncated_moments(lower, upper)
+    shift, variance = random.truncated_moments(max(lower, -_NONE), min(upper, _NONE))
     if corrected:
         stddev /= math.sqrt(variance)
+    lower, upper = max(lower, -_MOST), min(upper, _MOST)
+    spread = extents.truncated(mean, stddev, lower, upper)._replace(bounds=bounds)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         _needs_real(dtype)
         unit = random.truncated_normal(key, lower, upper, shape, dtype)
         weight = _shifted(unit * np.asarray(stddev, dtype), mean)
-        if absolute:  # rounding of the sum could pass a bound
-            bounds = (x if x is None else np.asarray(x, dtype) for x in (low, high))
-            weight = jnp.clip(weight, *bounds)
+        if bounds is not None:  # rounding of the sum could pass one
+            ends = (np.asarray(x, dtype) for x in extents.within(bounds, dtype))
+            weight = jnp.clip(weight, *ends)
         return weight
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        return Moments(mean + stddev * shift, stddev**2 * variance)
+        return Moments(mean + stddev * shift, stddev * stddev * variance)
 
-    return draw, moments
+    return draw, moments, lambda shape: spread

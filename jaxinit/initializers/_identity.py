@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit._axes import Axes, positions
+from jaxinit._extent import exactly, of_values
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
@@ -102,19 +103,24 @@ def identity(
         mask = index(source) == index(target)
         for axis in field:
             mask &= index(axis) == (shape[axis] - 1) // 2
-        return jnp.where(mask, np.asarray(gain, dtype), np.zeros((), dtype))
+        return jnp.where(mask, *_values(gain, dtype))
 
     def moments(shape: tuple[int, ...]) -> Moments:
         source, target, field = roles(shape)
         taps = math.prod(shape[axis] for axis in field)
         return _share(gain, 1 / (max(shape[source], shape[target]) * taps))
 
-    return fill, moments
+    return fill, moments, lambda shape: of_values([0.0, gain])
+
+
+def _values(gain: float, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Returns gain and zero in a dtype."""
+    return exactly(np.asarray(gain), dtype, "gain"), np.zeros((), dtype)
 
 
 def _share(gain: float, share: float) -> Moments:
     """Returns the moments where a share of the entries is gain and the rest 0."""
-    return Moments(gain * share, gain**2 * (share - share**2))
+    return Moments(gain * share, gain * gain * (share - share**2))
 
 
 @initializer(random=False)
@@ -168,10 +174,10 @@ def dirac(
         mask = lax.broadcasted_iota("int32", shape, len(shape) - 2) == place
         for axis, size in enumerate(shape[:-2]):
             mask &= lax.broadcasted_iota("int32", shape, axis) == (size - 1) // 2
-        return jnp.where(mask, np.asarray(gain, dtype), np.zeros((), dtype))
+        return jnp.where(mask, *_values(gain, dtype))
 
     def moments(shape: tuple[int, ...]) -> Moments:
         passed = min(block(shape), shape[-2]) * groups
         return _share(gain, passed / math.prod(shape))
 
-    return fill, moments
+    return fill, moments, lambda shape: of_values([0.0, gain])

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, positions
+from jaxinit._extent import Extent, symmetric
 from jaxinit._gain import Gain, squared_gain
 from jaxinit._initializer import Drawn, Moments, initializer
 from jaxinit.random import Method
@@ -19,6 +20,11 @@ from jaxinit.random import Method
 def factor_of(scale: float, gain: Gain) -> float:
     """Returns the product of a scale and a gain."""
     return check.real(scale=scale) * math.sqrt(squared_gain(gain))
+
+
+def spread(factor: float, moments: Moments, zeros: tuple[int, ...] = ()) -> Extent:
+    """Returns the extent of rows or columns of a length, where one tap is not zero."""
+    return symmetric(abs(factor), math.sqrt(moments.variance * math.prod(zeros)))
 
 
 def _roles(
@@ -119,9 +125,9 @@ def orthogonal(
     def moments(shape: tuple[int, ...]) -> Moments:
         _, others, column = _roles(shape, column_axis, batch_axis)
         rows = math.prod(shape[axis] for axis in others)
-        return Moments(0.0, factor**2 / max(rows, shape[column]))
+        return Moments(0.0, factor * factor / max(rows, shape[column]))
 
-    return draw, moments
+    return draw, moments, lambda shape: spread(factor, moments(shape))
 
 
 def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -186,9 +192,9 @@ def delta_orthogonal(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         _centre(shape)
-        return Moments(0.0, factor**2 / (math.prod(shape[:-2]) * shape[-1]))
+        return Moments(0.0, factor * factor / (math.prod(shape[:-2]) * shape[-1]))
 
-    return draw, moments
+    return draw, moments, lambda shape: spread(factor, moments(shape), shape[:-2])
 
 
 @initializer
@@ -237,6 +243,7 @@ def scaled_uniform_orthogonal(
       layers using Deep Kernel Shaping. 2021. https://arxiv.org/abs/2110.01765
     """
     factor = factor_of(scale, gain)
+    check.boolean(delta=delta)
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
 
@@ -269,6 +276,11 @@ def scaled_uniform_orthogonal(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         rows, _, taps = matrix(shape)
-        return Moments(0.0, factor**2 / (rows * taps))
+        return Moments(0.0, factor * factor / (rows * taps))
 
-    return draw, moments
+    def extent(shape: tuple[int, ...]) -> Extent:
+        rows, columns, taps = matrix(shape)
+        largest = factor * max(1.0, math.sqrt(columns / rows))
+        return spread(largest, moments(shape), (taps,))
+
+    return draw, moments, extent

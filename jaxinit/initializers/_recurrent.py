@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._extent import exactly, of_values
 from jaxinit._initializer import Drawn, Moments, initializer
 
 # The order of the input (i), forget (f), cell (g) and output (o) gates in the weights
@@ -90,11 +91,12 @@ def lstm_bias(
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         fits(shape)
-        row = np.repeat(gates.astype(dtype), shape[-1] // 4)
+        row = np.repeat(exactly(gates, dtype, "a bias"), shape[-1] // 4)
         return jnp.broadcast_to(jnp.asarray(row), shape)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
-        return Moments(float(gates.mean()), float(gates.var()))
+        with np.errstate(over="ignore"):
+            return Moments(float(gates.mean()), float(gates.var()))
 
-    return fill, moments
+    return fill, moments, lambda shape: of_values(gates)

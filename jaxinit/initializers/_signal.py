@@ -10,13 +10,15 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._extent import Extent, exactly, of_values, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
 def _moments(array: np.ndarray, share: float = 1.0) -> Moments:
     """Returns the moments where a share of the entries is the array's, the rest 0."""
-    mean = share * array.mean()
-    return Moments(float(mean), float(share * (array**2).mean() - mean**2))
+    with np.errstate(all="ignore"):  # of what is not finite
+        mean = share * array.mean()
+        return Moments(float(mean), float(share * (array**2).mean() - mean**2))
 
 
 def _tent(size: int) -> np.ndarray:  # [size]
@@ -62,16 +64,17 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
         return functools.reduce(np.multiply.outer, map(_tent, shape[:-2]))
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        taps = jnp.asarray(window(shape).astype(dtype))[..., None, None]
+        taps = jnp.asarray(exactly(window(shape), dtype, "a weight"))[..., None, None]
         same = jnp.eye(shape[-2], shape[-1], dtype=bool) | (shape[-2] == 1)
         return jnp.where(same, taps, np.zeros((), dtype))
 
     def moments(shape: tuple[int, ...]) -> Moments:
+        check.kernel(shape)
         inputs, outputs = shape[-2:]
         share = 1.0 if inputs == 1 else min(inputs, outputs) / (inputs * outputs)
         return _moments(window(shape), share)
 
-    return fill, moments
+    return fill, moments, lambda shape: of_values([0.0, window(shape).max(initial=0)])
 
 
 Side = Literal["real", "imag"]
@@ -168,18 +171,26 @@ def stft(
         return 2 * (shape[2] - 1)
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        if not jnp.issubdtype(dtype, np.inexact):
+            raise check.Unfit("needs a float or complex dtype.", dtype=dtype.name)
         turns = np.arange(n := period(shape)) / n
         table = (
             np.cos(2 * np.pi * turns) if side == "real" else -np.sin(2 * np.pi * turns)
         )
         wave = jnp.asarray(table.astype(dtype))[_turns(shape[0], shape[2], n)]
-        return (wave * weights(shape).astype(dtype)[:, None])[:, None]
+        taps = np.broadcast_to(weights(shape).astype(dtype)[:, None], wave.shape)
+        return (wave * taps)[:, None]
 
     def moments(shape: tuple[int, ...]) -> Moments:
         period(shape)
         return _moments(np.asarray(fill(None, shape, np.dtype(np.float32)), float))
 
-    return fill, moments
+    def extent(shape: tuple[int, ...]) -> Extent:
+        period(shape)
+        largest = float(np.abs(weights(shape)).max(initial=0))
+        return symmetric(largest, largest)
+
+    return fill, moments, extent
 
 
 _MOST = 2**23  # frequencies, so that the products below stay under 2^32
@@ -191,7 +202,8 @@ def _turns(frame: int, frequencies: int, n: int) -> jax.Array:  # [frame, freque
     total = jnp.zeros((), np.uint32)
     for shift in (0, 8, 16):
         digit = ((t >> shift) & 255).astype(np.uint32)
-        total += digit[:, None] * jnp.asarray(((k << shift) % n).astype(np.uint32)) % n
+        part = jnp.asarray(((k << shift) % n).astype(np.uint32))
+        total += digit[:, None] * part[None] % n
     return total % n
 
 
@@ -199,7 +211,7 @@ def _vector(window: ArrayLike) -> np.ndarray:
     """Returns the values of a window."""
     try:
         values = np.asarray(window, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.zeros(())
     if values.ndim != 1:
         rule = "window must be a name, None, or a row of real numbers."

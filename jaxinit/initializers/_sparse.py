@@ -7,6 +7,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit import _extent as extents
 from jaxinit import random
 from jaxinit._initializer import Drawn, Moments, initializer
 
@@ -65,6 +66,6 @@ def sparse(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         count, rows = zeros(shape)
-        return Moments(0.0, stddev**2 * (1 - count / rows))
+        return Moments(0.0, stddev * stddev * (1 - count / rows))
 
-    return draw, moments
+    return draw, moments, lambda shape: extents.normal(0.0, stddev)

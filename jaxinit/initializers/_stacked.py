@@ -1,5 +1,6 @@
 """Layers stacked in one weight, each drawn on its own."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit._axes import Axes, positions
+from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Initializer, Moments, initializer
 
 
@@ -18,6 +20,17 @@ def layer_of(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
     """Returns the shape of one layer of a stack."""
     stack = positions(shape, axis=axis)
     return tuple(size for place, size in enumerate(shape) if place not in stack)
+
+
+def _draws(init: Any) -> bool:
+    """Returns whether a function takes key, shape and dtype, as far as it says."""
+    try:
+        inspect.signature(init).bind(None, (), None)
+    except TypeError:  # is raised for what is no function, too
+        return False
+    except ValueError:  # a function or class that does not say
+        return not isinstance(init, type)
+    return True
 
 
 @initializer
@@ -54,10 +67,9 @@ def stacked(
       Heek, Levskaya, Oliver, Ritter, Rondepierre, Steiner, van Zee. Flax: a neural
       network library and ecosystem for JAX. 2020. https://github.com/google/flax
     """
-    given: Any = init
-    if not callable(given):
-        rule = "init must be an initializer, such as he_normal()."
-        raise check.Unfit(rule, TypeError, init=init)
+    if not _draws(init):
+        rule = "init must be an initializer, such as he_normal(), or another function "
+        raise check.Unfit(rule + "of (key, shape, dtype).", TypeError, init=init)
     check.axes(axis=axis)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -66,6 +78,9 @@ def stacked(
 
         def one(number: jax.Array) -> jax.Array:
             made: jax.Array = init(jax.random.fold_in(key, number), layer, dtype)
+            if np.shape(made) != layer:
+                rule = f"init gives {np.shape(made)} for a layer of shape {layer}."
+                raise check.Unfit(rule, shape=shape)
             return made
 
         layers = jax.vmap(one)(jnp.arange(math.prod(sizes), dtype=np.uint32))
@@ -76,4 +91,9 @@ def stacked(
             return None
         return init.moments(layer_of(shape, axis))
 
-    return draw, moments
+    def extent(shape: tuple[int, ...]) -> Extent | tuple[Any, ...] | None:
+        if not isinstance(init, Initializer) or init._extent is None:
+            return None
+        return init._extent(layer_of(shape, axis))
+
+    return draw, moments, extent

@@ -4,7 +4,9 @@ Var[w] = scale / n. A layer with n = fan_in keeps the variance of a linear signa
 scale = 1; an activation with gain g needs scale = g^2 (`jaxinit.gain`).
 """
 
-from typing import Literal, get_args
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, Connections, Strides
+from jaxinit._extent import Extent, normal, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -21,6 +24,7 @@ Distribution = Literal["truncated_normal", "normal", "uniform"]
 
 # Standard deviation of a standard normal number truncated to [-2, 2]; JAX has the same.
 TRUNCATED_STDDEV = 0.87962566103423978
+_REACH = {"truncated_normal": 2 / TRUNCATED_STDDEV, "uniform": math.sqrt(3)}
 
 
 def scaled(
@@ -48,7 +52,7 @@ def scaled(
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         # The constants are rounded to the dtype at each step, as JAX rounds them.
         real = np.zeros(0, dtype).real.dtype.type
-        var = real(variance(shape))
+        var = _number(variance(shape), real)
         if distribution == "normal":
             unit = random.normal(key, shape, dtype)
             factor = np.sqrt(var).astype(dtype)
@@ -71,7 +75,23 @@ def scaled(
     def moments(shape: tuple[int, ...]) -> Moments:
         return Moments(0.0, variance(shape))
 
-    return draw, moments
+    def extent(shape: tuple[int, ...]) -> Extent:
+        stddev = math.sqrt(variance(shape))
+        if distribution == "normal":
+            return normal(0.0, stddev)
+        return symmetric(_REACH[distribution] * stddev, stddev)
+
+    return draw, moments, extent
+
+
+def _number(variance: float, real: Callable[[float], Any]) -> Any:
+    """Returns a variance in the dtype of the parts."""
+    with np.errstate(all="ignore"):
+        found = real(variance)
+    if not np.isfinite(found) or variance and not found:
+        rule = f"the variance, {variance:.3g}, is no number of this type."
+        raise check.Unfit(rule, dtype=found.dtype.name)
+    return found
 
 
 @initializer
@@ -167,6 +187,6 @@ def uniform_unit_scaling(scale: float = 1.0, dtype: DTypeLike | None = None) -> 
       Sussillo, Abbott. Random Walk Initialization for Training Very Deep Feedforward
       Networks. 2014. https://arxiv.org/abs/1412.6558
     """
-    squared = check.not_negative(scale=scale) ** 2
+    squared = check.squared(scale=scale)
     # Without an axis of inputs all axes but the outputs' are the receptive field.
     return scaled(squared, "fan_in", "uniform", Connections(in_axis=()))

@@ -112,7 +112,7 @@ def _by_reflectors(
         last = q.shape[1] == width  # and q the identity
         met = block[:width].T.conj() if last else matmul(block.T.conj(), q)
         q = q - matmul(block, matmul(triangle, met))
-    found: jax.Array = q * phase
+    found: jax.Array = q * phase[None]
     return found
 
 
@@ -138,7 +138,7 @@ def _reflectors(
     v = jnp.where(
         row == column,
         jnp.ones((), dtype),
-        x / (phase * (size + norm).astype(dtype)),
+        x / (phase * (size + norm).astype(dtype))[None],
     )
     return v, ((size + norm) / norm).astype(dtype), -phase
 
@@ -156,7 +156,10 @@ def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
     zero = jnp.zeros((), gram.dtype)
     tiles = jnp.where(first == second, gram.reshape(shape), zero).sum(3)
     t = _doubled(
-        tiles, 0, tau.reshape(shape[:3])[..., None, :] * jnp.eye(tile, dtype=tau.dtype)
+        tiles,
+        0,
+        tau.reshape(shape[:3])[..., None, :]
+        * jnp.eye(tile, dtype=tau.dtype)[None, None],
     )
     t = jnp.where(first == second, t[:, :, :, None, :], zero).reshape(gram.shape)
     t = _doubled(gram, (tile - 1).bit_length(), t)
@@ -166,7 +169,10 @@ def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
 def _doubled(gram: jax.Array, start: int, t: jax.Array) -> jax.Array:
     """Builds T by doubling from diagonal tiles of 2^start: products with masks."""
     size = t.shape[-1]
-    row, column = (lax.broadcasted_iota("int32", (size, size), i) for i in (0, 1))
+    alike = (*[1] * (t.ndim - 2), size, size)
+    row, column = (
+        lax.broadcasted_iota("int32", alike, axis) for axis in (t.ndim - 2, t.ndim - 1)
+    )
 
     def double(step: jax.Array, t: jax.Array) -> jax.Array:
         same = (row >> (step + 1)) == (column >> (step + 1))

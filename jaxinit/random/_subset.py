@@ -36,6 +36,9 @@ def subset(key: jax.Array, count: int, shape: tuple[int, int]) -> jax.Array:
         taken = times(drawn, left) < need  # [columns]
         return (need - taken.astype(_U32), left - _U32(1)), taken
 
-    start = (jnp.full((columns,), _U32(count)), jnp.full((), _U32(rows)))
-    mask: jax.Array = lax.scan(step, start, bits(key, shape, _U32))[1]
+    drawn = bits(key, shape, _U32)
+    # Under shard_map the state varies over the devices as the bits do.
+    none = jnp.sum(drawn[:1], 0, dtype=_U32) & _U32(0)
+    start = (none + _U32(count), jnp.full((), _U32(rows)))
+    mask: jax.Array = lax.scan(step, start, drawn)[1]
     return mask

@@ -10,6 +10,7 @@ The layers' defaults: `linear` and `conv` for kernels, `bias`, `conv_transpose`,
 `embedding`, `rnn` (`lstm`, `gru`) and `attention`.
 """
 
+from jaxinit._check import suggestion as _suggestion
 from jaxinit.torch._fans import calculate_gain as calculate_gain
 from jaxinit.torch._fans import kaiming_normal as kaiming_normal
 from jaxinit.torch._fans import kaiming_uniform as kaiming_uniform
@@ -34,3 +35,13 @@ from jaxinit.torch._structure import dirac as dirac
 from jaxinit.torch._structure import eye as eye
 from jaxinit.torch._structure import orthogonal as orthogonal
 from jaxinit.torch._structure import sparse as sparse
+
+
+def __getattr__(name: str) -> None:
+    if name.endswith("_") and name[:-1] in globals():
+        cure = f" Nothing is filled in place: write {name[:-1]}(...)(key, shape)."
+    else:
+        cure = _suggestion(
+            name, [word for word in globals() if not word.startswith("_")]
+        )
+    raise AttributeError(f"module 'jaxinit.torch' has no attribute {name!r}.{cure}")

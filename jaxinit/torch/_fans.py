@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit._gain import NONLINEARITIES, PARAMETER, Gain, squared_gain
+from jaxinit._gain import NONLINEARITIES, PARAMETER, Gain, squared_gain, squared_gain_of
 from jaxinit._initializer import Drawn
 from jaxinit.initializers._variance_scaling import scaled
 from jaxinit.torch._form import Layout, connections, random
@@ -44,7 +44,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def _squared(nonlinearity: str, param: float | None) -> float:
     check.choice(NONLINEARITIES, nonlinearity=nonlinearity)
-    return squared_gain(nonlinearity, param if nonlinearity in PARAMETER else None)
+    return squared_gain_of(nonlinearity, param if nonlinearity in PARAMETER else None)
 
 
 @random
@@ -156,6 +156,7 @@ def kaiming_uniform(
 def _kaiming(a: float, nonlinearity: str) -> float:
     """Returns the squared gain."""
     slope = check.real(a=a)
+    check.choice(NONLINEARITIES, nonlinearity=nonlinearity)
     return _squared(nonlinearity, slope if nonlinearity == "leaky_relu" else None)
 
 

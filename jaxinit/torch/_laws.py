@@ -7,6 +7,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxinit import _check as check
 from jaxinit import initializers
 from jaxinit._initializer import Drawn
+from jaxinit.initializers._constant import filled
 from jaxinit.torch._form import fixed, random
 
 
@@ -114,11 +115,19 @@ def trunc_normal(
     if not check.real(std=std) > 0:
         raise check.Unfit("std must be above 0.", std=std)
     mean, far = check.real(mean=mean), 10 * std  # as good as no bound
-    a = mean - far if a == -math.inf else check.real(a=a)
-    b = mean + far if b == math.inf else check.real(b=b)
-    if a >= b:
-        raise check.Unfit(f"a must be below b, {b:g}.", a=a)
-    return initializers.truncated_normal(std, mean=mean, low=a, high=b)
+    low = mean - far if _is(a, -math.inf) else check.real(a=a)
+    high = mean + far if _is(b, math.inf) else check.real(b=b)
+    if low >= high:
+        raise check.Unfit(f"a must be below b, {high:g}.", a=a)
+    try:
+        return initializers.truncated_normal(std, mean=mean, low=low, high=high)
+    except ValueError:
+        rule = f"hardly any of the normal law lies between a and b, {high:g}."
+        raise check.Unfit(rule + " Use wider bounds.", a=a) from None
+
+
+def _is(value: object, number: float) -> bool:
+    return isinstance(value, float) and value == number
 
 
 @fixed
@@ -145,7 +154,7 @@ def constant(val: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
       PyTorch, torch.nn.init.constant_. 2019.
       https://docs.pytorch.org/docs/stable/nn.init.html
     """
-    return initializers.constant(val)
+    return filled(val, "val")
 
 
 @fixed

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import initializers
+from jaxinit._extent import Extent, normal, symmetric
 from jaxinit._initializer import Drawn, Moments, alias
 from jaxinit.initializers._variance_scaling import scaled
 from jaxinit.torch._form import Kernel, Layout, connections, random
@@ -81,7 +82,8 @@ def conv_transpose(dtype: DTypeLike | None = None, *, layout: Layout = "jax") ->
       PyTorch, torch.nn.ConvTranspose2d. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    found = Kernel(-1, -2) if layout == "jax" else connections(layout)
+    found = connections(layout)
+    found = Kernel(-1, -2) if layout == "jax" else found
     return scaled(_SQUARED_GAIN, "fan_in", "uniform", found)
 
 
@@ -114,10 +116,11 @@ def bias(fan_in: int, dtype: DTypeLike | None = None) -> Drawn:
       PyTorch, torch.nn.Linear, torch.nn.Conv2d. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    return _within(check.at_least(1, fan_in=fan_in))
+    check.at_least(1, fan_in=fan_in)
+    return _within(check.real(fan_in=fan_in))
 
 
-def _within(size: int) -> Drawn:
+def _within(size: float) -> Drawn:
     bound = 1 / math.sqrt(size)
     return initializers.uniform(low=-bound, high=bound)
 
@@ -150,7 +153,8 @@ def rnn(hidden_size: int, dtype: DTypeLike | None = None) -> Drawn:
       PyTorch, torch.nn.LSTM, torch.nn.GRU. 2019.
       https://docs.pytorch.org/docs/stable/nn.html
     """
-    return _within(check.at_least(1, hidden_size=hidden_size))
+    check.at_least(1, hidden_size=hidden_size)
+    return _within(check.real(hidden_size=hidden_size))
 
 
 lstm = alias("torch.lstm", rnn)
@@ -202,7 +206,7 @@ def embedding(padding_idx: int | None = None, dtype: DTypeLike | None = None) ->
         fits(shape)
         return Moments(0.0, 1.0 if row is None else 1 - 1 / shape[0])
 
-    return draw, moments
+    return draw, moments, lambda shape: normal(0.0, 1.0)
 
 
 @random
@@ -251,4 +255,7 @@ def attention(
         edge = bound(shape)
         return initializers.uniform(low=-edge, high=edge)._draw(key, shape, dtype)
 
-    return draw, lambda shape: Moments(0.0, bound(shape) ** 2 / 3)
+    def extent(shape: tuple[int, ...]) -> Extent:
+        return symmetric(bound(shape), bound(shape))
+
+    return draw, lambda shape: Moments(0.0, bound(shape) ** 2 / 3), extent

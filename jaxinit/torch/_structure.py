@@ -52,7 +52,7 @@ def eye(dtype: DTypeLike | None = None) -> Drawn:
         _two_axes(shape)
         return own.moments(shape)
 
-    return fill, moments
+    return fill, moments, own._extent
 
 
 @fixed
@@ -107,7 +107,7 @@ def dirac(
         weight = jnp.roll(weight, [1] * len(later), later)
         return weight if layout == "jax" else jnp.moveaxis(weight, (-1, -2), (0, 1))
 
-    return fill, lambda shape: same.moments(as_jax(shape))
+    return fill, lambda shape: same.moments(as_jax(shape)), same._extent
 
 
 @random
@@ -194,4 +194,4 @@ def sparse(
         _two_axes(shape)
         return own.moments(shape if layout == "torch" else shape[::-1])
 
-    return draw, moments
+    return draw, moments, own._extent

@@ -1,0 +1,107 @@
+"""What every draw needs: low precision, zero sizes, placement, one compilation."""
+
+import contextlib
+import math
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit import _extent as extent
+from jaxinit import _placement
+from jaxinit._placement import Placement
+
+# XLA counts the bytes of a program in 63 bits and aborts past them.
+_MOST = 2**56
+
+
+class Drawer(Protocol):
+    """What is filled from: an initializer, hashed and compared by value."""
+
+    _random: bool
+    _draw: Any
+    _extent: Any
+
+
+def fill(
+    init: Drawer,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    out_sharding: Placement,
+) -> jax.Array:
+    """Draws a weight, the same whatever JAX's settings.
+
+    Args:
+      init: an initializer.
+      key: a key, or None where nothing is random.
+      shape: sizes of the weight.
+      dtype: its dtype.
+      out_sharding: where it goes.
+    """
+    if math.prod(shape) > _MOST:
+        raise check.Unfit("has more than 2^56 entries.", shape=shape)
+    # Without randomness nothing is worth compiling, and a loaded array would become a
+    # constant of the program.
+    run = _compiled if init._random else _filled
+    # One by one, XLA's operations round otherwise than as one program.
+    one_by_one = init._random and jax.config.jax_disable_jit  # type: ignore[attr-defined]
+    with (
+        jax.disable_jit(False) if one_by_one else contextlib.nullcontext(),
+        _placement.entered(out_sharding),
+    ):
+        weight: jax.Array = run(init, key, shape, dtype, out_sharding)
+    return weight
+
+
+def _filled(
+    init: Drawer,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    out_sharding: Placement,
+) -> jax.Array:
+    """Draws in at least 32 bits, rounds once, and places the result."""
+    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
+    wide = np.dtype(np.float32) if narrow else dtype
+    held = None
+    if init._extent is not None and 0 not in shape:
+        stated = init._extent(shape)
+        if stated is not None:
+            held = extent.Extent(*stated)
+            extent.fit(held, dtype, init._random)
+
+    def draw(key: jax.Array | None) -> jax.Array:
+        if 0 in shape and init._random:
+            _check_shape(init, key, shape, dtype, wide)
+            return jnp.zeros(shape, dtype)
+        weight: jax.Array = init._draw(key, shape, wide)
+        if narrow and held is not None and held.bounds is not None:
+            low, high = extent.within(held.bounds, dtype)
+            weight = jnp.clip(weight, np.float32(low), np.float32(high))
+        return weight.astype(dtype)
+
+    return _placement.place(draw, key, out_sharding)
+
+
+# Not inlined: what stages a draw without compiling it, as jax.checkpoint does outside
+# of jit, would run its operations one by one.
+_compiled = jax.jit(_filled, static_argnums=(0, 2, 3, 4))
+
+
+def _check_shape(
+    init: Drawer,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    wide: np.dtype,
+) -> None:
+    """Lets a draw check a shape of size 0, by sizes that its formulas can divide by."""
+    nonzero = tuple(max(size, 1) for size in shape)
+    try:
+        jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
+    except check.Unfit as error:  # says the shape that was asked for
+        named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
+        raise check.Unfit(str(error), error.kind, **named) from None
