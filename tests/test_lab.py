@@ -753,6 +753,7 @@ def test_the_dictionary_is_json_and_has_every_part(result):
     found = only_json(result.to_json())
     assert found == result.to_dict()
     assert set(found) == {
+        *("answer", "ranking", "statistics"),
         *("table", "task", "settings", "interrupted", "steps_done", "seconds"),
         *("block_end_steps", "probe_steps", "versions", "device", "initializers"),
     }

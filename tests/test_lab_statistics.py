@@ -435,7 +435,8 @@ def test_the_table_fits_and_says_what_it_leaves_out(known, width, out):
 def test_markdown_parses_back(known):
     answer, empty, *lines, blank, about = markdown(known).splitlines()
     assert answer == (
-        "`he_normal()` alone trains; `zeros()` and `normal(stddev=10000.0)` do not train."
+        "`he_normal()` alone trains; `zeros()` and `normal(stddev=10000.0)` do not "
+        "train."
     )
     assert empty == ""
     table_of = [

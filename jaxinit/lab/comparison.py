@@ -137,7 +137,7 @@ class Comparison:
         for init, new in enumerate(found):
             seen = set()
             for seed in range(s.seeds):
-                run = tuple(leaf[init, seed].tobytes() for leaf in leaves)
+                run = tuple(leaf[init, seed : seed + 1].tobytes() for leaf in leaves)
                 new[seed] = run not in seen
                 seen.add(run)
         return found
