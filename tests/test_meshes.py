@@ -1,4 +1,4 @@
-"""Draws do not depend on the mesh: every builder, `jax.random`, `jit_init`, `reinit`."""
+"""Draws do not depend on the mesh: builders, `jax.random`, `jit_init`, `reinit`."""
 
 import functools
 
