@@ -385,10 +385,10 @@ def test_what_is_written_out_has_the_bits_of_xla(name):
     ("name", "plain"),
     [
         *[(name, True) for name in ("normal", "truncated", "uniform", "he")],
-        *[(name, False) for name in ("normal 64", "he bfloat16")],
+        ("he bfloat16", False),
     ],
 )
-def test_emitters_are_chosen_by_what_a_law_computes(x64, name, plain):
+def test_emitters_are_chosen_by_what_a_law_computes(name, plain):
     law = law_of(LAWS[name])
     assert _drawing._is_plain(law) == plain
 
