@@ -424,7 +424,9 @@ def test_only_what_stays_in_the_middle_is_computed_so():
 
 def test_scales_share_and_orders_do_not():
     def fn(key):
-        return [scale * jax.random.normal(key, (64,)) for scale in (0.1, 0.2, 0.3)]
+        keys = jax.random.split(key, 3)  # equal draws of one key would be one slice
+        scales = zip(keys, (0.1, 0.2, 0.3), strict=True)
+        return [scale * jax.random.normal(key, (64,)) for key, scale in scales]
 
     plan = jaxinit.jit_init(fn).plan(KEY)
     assert [(part.kind, len(part.members)) for part in plan.slices] == [("law", 3)]
