@@ -148,7 +148,7 @@ class InitFunction:
         if self._shardings is not None:
             leaves, tree = jax.tree.flatten(made)
             places = [output.sharding for output in self._outputs(made)]
-            made = tree.unflatten(map(_constrained, leaves, places))
+            made = jax.tree.unflatten(tree, map(_constrained, leaves, places))
         return _unpacked(made)
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
@@ -280,11 +280,12 @@ def _constrained(leaf: Any, place: Any) -> Any:
     if place is None:
         return leaf
     traced = isinstance(leaf, jax.core.Tracer)
-    put = jax.lax.with_sharding_constraint if traced else jax.device_put
-    return put(leaf, place)
+    if traced:
+        return jax.lax.with_sharding_constraint(leaf, place)
+    return jax.device_put(leaf, place)
 
 
-def _typed(mesh: Mesh, made: jax.Array, info: Any) -> jax.Array:
+def _typed(mesh: Mesh, made: Any, info: Any) -> Any:
     """Returns an array where types have shardings, as a program there returns it."""
     place = made.sharding
     if isinstance(place, NamedSharding):

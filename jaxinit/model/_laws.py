@@ -174,7 +174,7 @@ class _Reader:
             return None
         made = self._step(eqn, given, full=many)
         if many and out.dtype.itemsize < _NARROW and out.dtype != bool:
-            self.ended.update(made)
+            self.ended.update(v for v in made if isinstance(v, int))
         return made
 
     def _call(

@@ -339,7 +339,8 @@ def _placed(made: jax.Array, sharding: Any) -> jax.Array:
     """Returns an array where it is to go; elsewhere there are only whole ones."""
     if sharding is None or made.sharding == sharding:
         return made
-    return jax.device_put(made, sharding)
+    moved: jax.Array = jax.device_put(made, sharding)
+    return moved
 
 
 def _what(part: Program) -> str:
