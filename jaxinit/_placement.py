@@ -52,14 +52,20 @@ def entered(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
             rule + "`with jax.set_mesh(mesh):`.", out_sharding=out_sharding
         )
     mesh = _mesh(out_sharding)
-    traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # no mesh can be entered then
-    if inside or traced or not isinstance(mesh, Mesh):
+    if inside or is_traced() or not isinstance(mesh, Mesh):
         return contextlib.nullcontext()
     return jax.set_mesh(mesh)
 
 
+def is_traced() -> bool:
+    """Returns whether a trace is under way, in which no mesh can be seen or entered."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
 def explicit_mesh() -> Mesh | None:
     """Returns the mesh that is entered, if types have shardings within it."""
+    if is_traced():
+        return None
     mesh: Mesh = jax.sharding.get_mesh()
     return mesh if mesh.explicit_axes else None
 
@@ -76,8 +82,7 @@ def _automatic(mesh: Mesh) -> Mesh:
 
 def named(sharding: Any) -> Any:
     """Returns a sharding with the mesh that is entered, if it is a spec for one."""
-    traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # no mesh can be seen then
-    if traced or not isinstance(sharding, PartitionSpec):
+    if is_traced() or not isinstance(sharding, PartitionSpec):
         return sharding
     mesh = jax.sharding.get_mesh()
     return sharding if mesh.empty else NamedSharding(mesh, sharding)
