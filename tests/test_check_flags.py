@@ -1,4 +1,4 @@
-"""`check` beside JAX's flags and in meshes: the same values; and what it says meanwhile."""
+"""`check` beside JAX's flags and in meshes, and what it says meanwhile."""
 
 import io
 import sys
