@@ -143,7 +143,7 @@ def run(given: argparse.Namespace) -> int:
     inputs = _inputs(given, noise)
     settings = _named("--set", given.settings)
     arguments = _named("--call", given.arguments)
-    axes = {"axis_name": tuple(given.axes)} if given.axes else {}
+    axes: dict[str, Any] = {"axis_name": tuple(given.axes)} if given.axes else {}
     try:
         model = _built(_imported(given.model), settings, given.model)
         report = signal_of(

@@ -120,7 +120,9 @@ def _standardized(measured: Sequence[Measured], weighted: Sequence[int]) -> str 
         return None
     if not std:
         return f"give inputs that differ: all entries are {number(mean)}"
-    return f"standardize the input: (x - {mean:.3g}) / {std:.3g}"
+    shift = f"(x {'-' if mean > 0 else '+'} {abs(mean):.3g})"
+    centered = "x" if abs(mean) < 0.1 * std else shift
+    return f"standardize the input: {centered} / {std:.3g}"
 
 
 def _of_biases(here: Sequence[Measured]) -> Iterator[str]:
