@@ -1,6 +1,13 @@
 """Marks of parameters."""
 
+import re
+
 import pytest
+
+
+def stable(value):
+    """Names a parameter without addresses, which differ between the workers of a run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def slow_but(first, every, rows=False):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from marks import slow_but
+from marks import slow_but, stable
 
 import jaxinit as ji
 from jaxinit.signal import _check
@@ -129,7 +129,7 @@ def test_any_pytree_is_an_input(traced, name):
         ((10**400,), "not a shape"),
         (dataclasses.make_dataclass("D", ["x"])(X), "jax.tree_util.register_dataclass"),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_what_is_no_input_is_refused(x, message):
     with pytest.raises(TypeError, match=message) as caught:
@@ -361,7 +361,7 @@ def test_an_axis_can_be_bound(traced):
         ({"loss": lambda y: 1j * y.sum()}, ValueError, "must return one real number"),
         ({"loss": lambda y: y.sum() > 0}, ValueError, "must return one real number"),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_wrong_kinds_of_arguments(given, kind, message):
     given = {"key": KEY, "seeds": 1} | given
@@ -373,7 +373,7 @@ def test_wrong_kinds_of_arguments(given, kind, message):
 @pytest.mark.parametrize(
     "model",
     [None, 3, "relu", {}, X, (init,), (init, 3), (3, init), [], nn.Dense, object()],
-    ids=str,
+    ids=stable,
 )
 def test_wrong_kinds_of_models(model):
     with pytest.raises((TypeError, ValueError), match=r"^check\(model=") as e:
