@@ -6,7 +6,7 @@ import pytest
 
 
 def stable(value):
-    """Names a parameter without addresses, which differ between the workers of a run."""
+    """Names a parameter without addresses, which differ between workers."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
