@@ -281,7 +281,7 @@ def _constrained(leaf: Any, place: Any) -> Any:
         return leaf
     traced = isinstance(leaf, jax.core.Tracer)
     if traced:
-        return jax.lax.with_sharding_constraint(leaf, place)
+        return jax.jit(lambda x: x, out_shardings=place)(leaf)
     return jax.device_put(leaf, place)
 
 
