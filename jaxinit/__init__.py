@@ -9,6 +9,7 @@ from typing import Any as _Any
 from jaxinit import torch as torch
 from jaxinit._axes import axes as axes
 from jaxinit._axes import fans as fans
+from jaxinit._check import suggestion as _suggestion
 from jaxinit._gain import gain as gain
 from jaxinit._initializer import Initializer as Initializer
 from jaxinit._initializer import Moments as Moments
@@ -29,4 +30,16 @@ _ROOMS = ("lab", "testing")  # imported when first used: they cost more than JAX
 def __getattr__(name: str) -> _Any:
     if name in _ROOMS:
         return _import_module(f"jaxinit.{name}")
-    raise AttributeError(f"module 'jaxinit' has no attribute {name!r}")
+    raise AttributeError(f"module 'jaxinit' has no attribute {name!r}.{_cure(name)}")
+
+
+def _cure(name: str) -> str:
+    """Returns what helps: a name of torch, of a recipe, or the nearest of ours."""
+    if name.startswith("_"):  # Python and notebooks ask for these
+        return ""
+    for room in ("torch", "recipes"):
+        word = name.removesuffix("_") if room == "torch" else name
+        if callable(getattr(globals()[room], word, None)):
+            return f" Did you mean 'jaxinit.{room}.{word}'?"
+    words = [*_ROOMS, *(word for word in globals() if not word.startswith("_"))]
+    return _suggestion(name, words)

@@ -1,11 +1,14 @@
 """Where a weight goes: shardings and the meshes that they speak of."""
 
 import contextlib
+import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _check as check
@@ -59,14 +62,29 @@ def entered(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
 
 def is_traced() -> bool:
     """Returns whether a trace is under way, in which no mesh can be seen or entered."""
-    return isinstance(jnp.zeros(()), jax.core.Tracer)
+    return _kind_of_trace() is not _eager()
+
+
+def _kind_of_trace() -> Any:
+    with core.take_current_trace() as trace:
+        return type(trace)
+
+
+@functools.cache
+def _eager() -> Any:
+    """Returns the kind of trace that carries operations out: that of a new thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_kind_of_trace).result()
+
+
+def current_mesh() -> Mesh:
+    """Returns the mesh that is entered: an empty one where none is, or none is seen."""
+    return Mesh(np.empty((), object), ()) if is_traced() else jax.sharding.get_mesh()
 
 
 def explicit_mesh() -> Mesh | None:
     """Returns the mesh that is entered, if types have shardings within it."""
-    if is_traced():
-        return None
-    mesh: Mesh = jax.sharding.get_mesh()
+    mesh = current_mesh()
     return mesh if mesh.explicit_axes else None
 
 
@@ -82,9 +100,9 @@ def _automatic(mesh: Mesh) -> Mesh:
 
 def named(sharding: Any) -> Any:
     """Returns a sharding with the mesh that is entered, if it is a spec for one."""
-    if is_traced() or not isinstance(sharding, PartitionSpec):
+    if not isinstance(sharding, PartitionSpec):
         return sharding
-    mesh = jax.sharding.get_mesh()
+    mesh = current_mesh()
     return sharding if mesh.empty else NamedSharding(mesh, sharding)
 
 

@@ -73,6 +73,10 @@ def test_the_bias_and_the_name_tell_the_layout(params, expected):
         ({"experts": (8, 64, 128)}, {"*": (64, 128)}),
         ({"moe_up": (8, 64, 128)}, {"*": (64, 128)}),
         ({"conv1d": (3, 64, 128)}, {"*": (192, 384)}),
+        (
+            {"conv": (3, 3, 8, 8), "attention|0": (1, 1, 16, 4)},
+            {},
+        ),  # squeeze and excite
     ],
 )
 def test_axes_for_heads_and_experts(params, expected):
@@ -127,8 +131,12 @@ def test_what_all_readings_agree_on_is_no_question():
 def test_a_users_law_of_fans_does_not_misread_the_layout(name):
     bias = "b" if name == "w" else "bias"
     params = {name: sizes(32, 8), bias: sizes(32)}
-    with pytest.raises(ValueError, match=r"\(outputs, inputs\), and he_normal\(\) rea"):
-        preview(params, [(name, jaxinit.he_normal())])
+    dotted = {f"a.0.{path}": x for path, x in params.items()}
+    for tree, pattern in ((params, name), (dotted, f"*.{name}")):
+        with pytest.raises(
+            ValueError, match=r"\(outputs, inputs\), and he_normal\(\) "
+        ):
+            preview(tree, [(pattern, jaxinit.he_normal())])
     for law in (jaxinit.he_normal(in_axis=1, out_axis=0), jaxinit.normal(0.1)):
         preview(params, [(name, law)])
 

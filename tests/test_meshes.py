@@ -1,5 +1,6 @@
 """Draws do not depend on the mesh: builders, `jax.random`, `jit_init`, `reinit`."""
 
+import contextlib
 import functools
 
 import jax
@@ -229,3 +230,27 @@ def test_parameters_drawn_anew_where_they_lie():
     made = jaxinit.reinit(KEY, jax.device_put(params, shardings), rules)
     assert_equal(made, expected)
     assert jax.tree.map(lambda x: x.sharding, made) == shardings
+
+
+@pytest.mark.parametrize("kind", ["Explicit", "Auto"])
+@pytest.mark.parametrize("entered", [False, True])
+def test_within_traces_the_result_lies_where_jit_lays_it(kind, entered):
+    mesh = mesh_of(kind, 8)
+    place = NamedSharding(mesh, PartitionSpec("model"))
+
+    def draw(key, shape=SHAPE, dtype=jnp.float32):
+        return jax.random.normal(key, shape, dtype)
+
+    ours = jaxinit.jit_init(draw, out_shardings=place)
+    theirs = jax.jit(draw, out_shardings=place)
+    keys = jax.random.split(KEY, 2)
+    params = {"kernel": jax.device_put(jnp.zeros(SHAPE), place)}
+    rules = [("kernel", draw)]
+    expected = jaxinit.reinit(KEY, params, rules)
+    with jax.set_mesh(mesh) if entered else contextlib.nullcontext():
+        for change, given in ((jax.jit, keys[0]), (jax.vmap, keys)):
+            made, same = change(ours)(given), change(theirs)(given)
+            assert made.sharding == same.sharding
+            assert_equal(made, same)
+        drawn = jax.jit(lambda key: jaxinit.reinit(key, params, rules))(KEY)
+    assert_equal(drawn, expected)

@@ -324,3 +324,32 @@ def test_messages_of_arguments():
     (bias, _), *_ = recipes.detection_head(1e-320)
     assert bias.__name__ == "class scores"
     assert math.isfinite(recipes.detection_head(1e-320)[0][1])
+
+
+def test_dots_part_modules_as_slashes_do():
+    """In the keys of torch's ``state_dict``."""
+    shapes = {path: row[1] for path, row in SCHEMES["torch"].items()}
+    dotted = {path.replace("|", "."): sizes(*x) for path, x in shapes.items()}
+    for rules, _ in RECIPES.values():
+        nested = stds(tree(shapes), rules)
+        found = stds(dotted, rules)
+        assert {path.replace(".", "/"): std for path, std in found.items()} == nested
+        assert set(found) == set(dotted)  # paths, and so keys, are the tree's
+
+
+def test_t5_tables_in_both_layouts():
+    """Heads are the last axis of Hugging Face's and torch's table, the first of T5X's.
+
+    4 heads of 16 outputs: 1 / sqrt(64).
+    """
+    tables = {
+        "0|SelfAttention|relative_attention_bias|embedding": (32, 4),
+        "1.SelfAttention.relative_attention_bias.weight": (32, 4),
+        "relpos_bias|rel_embedding": (4, 32),
+    }
+    params = tree(tables | {"attention|q_proj|kernel": (64, 64)})
+    found = stds(params, recipes.t5(16))
+    for path in tables:
+        assert found[path.replace("|", "/")] == 1 / 8
+    found = stds(params, recipes.torch_default(), strict=False)
+    assert found["1.SelfAttention.relative_attention_bias.weight"] == 1

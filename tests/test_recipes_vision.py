@@ -98,3 +98,78 @@ def test_fixed_tables_of_sines_stay(interleaved):
     assert not np.isclose(made["position"], learned).all()
     asked = reinit(jax.random.key(0), params, [("pos*", 0.0), *recipes.bert()])
     assert not asked["pos_embed"].any()
+
+
+# names of other frameworks
+
+BLOCKS = {  # a block with a norm in its shortcut, which must not be zero
+    "torchvision": (
+        "layer2|0|{}|weight",
+        ("bn1", "bn2", "downsample|1"),
+        ("conv1", "conv2", "downsample|0"),
+        "fc|weight",
+    ),
+    "haiku": (
+        "net|~|block_group_0|~|block_0|~|{}|w",
+        ("batchnorm_0", "batchnorm_1", "shortcut_batchnorm"),
+        ("conv_0", "conv_1", "shortcut_conv"),
+        "net|~|logits|w",
+    ),
+    "sequence": (
+        "blocks|0|layers|{}|kernel",
+        ("1", "4", "skip"),
+        ("0", "3", "conv_skip"),
+        "classifier|1|kernel",
+    ),
+}
+
+
+def block_of(name):
+    """Returns a tree of one block, and the paths of norms and classifier."""
+    form, norms, convolutions, head = BLOCKS[name]
+    module, _, kernel = form.rpartition("|")
+    gain = "weight" if kernel == "weight" else "scale"
+    shift = "offset" if kernel == "w" else "bias"
+    wide = (1, 1, 1, 8) if name == "haiku" else (8,)
+    window = (8, 8, 3, 3) if kernel == "weight" else (3, 3, 8, 8)
+    rows = {form.format(x): window for x in convolutions}
+    rows |= {f"{module.format(x)}|{y}": wide for x in norms for y in (gain, shift)}
+    rows[head] = (10, 8) if kernel == "weight" else (8, 10)
+    scales = [f"{module.format(x)}|{gain}".replace("|", "/") for x in norms]
+    return tree(rows), scales, head.replace("|", "/")
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_only_the_last_norm_of_the_branch_is_zero(name):
+    params, scales, head = block_of(name)
+    rows = {row.path: row for row in preview(params, recipes.resnet()).rows}
+    assert [rows[path].law for path in scales] == [1.0, 0.0, 1.0]
+    assert rows[head].std == 0.01
+    shifts = [row.law for row in rows.values() if row.path.endswith(("bias", "offset"))]
+    assert shifts == [0.0] * 3
+
+
+def test_a_stem_or_a_whole_sequence_is_no_block():
+    stem = {"stem|0|kernel": (4, 4, 3, 8), "stem|1|scale": (8,)}
+    sequence = {f"features|{i}|weight": (8, 8, 3, 3) for i in (0, 3)}
+    sequence |= {f"features|{i}|weight": (8,) for i in (1, 4)}
+    for rows in (stem, sequence):
+        params = tree(rows | {"head|kernel": (8, 10)})
+        with pytest.raises(ValueError, match="last norm of a block.*last_norm="):
+            preview(params, recipes.resnet())
+
+
+def test_the_last_of_a_sequence_is_the_classifier():
+    rows = {f"classifier|{i}|kernel": (8, 8) for i in (0, 3)}
+    params = tree(rows | {"classifier|6|kernel": (8, 10), "a|kernel": (3, 3, 8, 8)})
+    found = stds(params, recipes.resnet(), strict=False)
+    assert [found[f"classifier/{i}/kernel"] == 0.01 for i in (0, 3, 6)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("path", ["ls1|gamma", "gamma", "layer_scale1|scale"])
+def test_factors_of_branches_are_no_scales_of_norms(path):
+    rows = {f"blocks|0|{path}": (8,), "blocks|0|norm|gamma": (8,)}
+    rows |= {"blocks|0|pwconv|kernel": (8, 8)}
+    laws = {row.path: row.law for row in preview(tree(rows), recipes.bert()).rows}
+    assert laws["blocks/0/norm/gamma"] == 1.0
+    assert laws["blocks/0/" + path.replace("|", "/")] is None

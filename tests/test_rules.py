@@ -156,6 +156,24 @@ def test_within_jit_and_under_vmap():
     np.testing.assert_array_equal(many["conv"]["kernel"][0], expected)
 
 
+def test_a_preview_traces_equal_laws_once():
+    """A law that is refused is refused all the same."""
+    runs = []
+
+    def law(key, shape, dtype):
+        runs.append(shape)
+        return jnp.zeros(shape if shape[0] < 9 else (1,), dtype)
+
+    layers = {str(i): {"kernel": np.ones((2 + i % 2, 3), "f4")} for i in range(50)}
+    made = preview(layers, [("kernel", law)])
+    assert runs == [(2, 3), (3, 3)] and len(made.rows) == 50
+    layers["49"]["kernel"] = np.ones((9, 3), "f4")
+    with pytest.raises(
+        ValueError, match=r"49/kernel \(9, 3\) by the rule kernel: the in"
+    ):
+        preview(layers, [("kernel", law)])
+
+
 def test_drawing_again_compiles_nothing():
     assignments = preview(PARAMS, [("kernel", jaxinit.he_normal())])
     first = assignments.draw(KEY)

@@ -143,6 +143,22 @@ def test_values_say_the_argument_that_was_given(call, message):
         call()
 
 
+def test_misspelt_names_of_the_package():
+    near = {
+        **{f"{name}_": f"jaxinit.{name}" for name in OWN if name.startswith("torch.")},
+        **{name: f"jaxinit.{name}" for name in ("torch.linear", "recipes.gpt2")},
+        **{"he_norml": "he_normal", "glorot_normal_": "glorot_normal"},
+        **{"Initialiser": "Initializer", "lab2": "lab", "reintt": "reinit"},
+    }
+    for name, cure in near.items():
+        word = name.rpartition(".")[2]
+        with pytest.raises(AttributeError, match=rf"'{word}'\. Did you mean '{cure}'"):
+            getattr(ji, word)
+    for name in ("__path2__", "_ipython_display_", "zzz"):
+        with pytest.raises(AttributeError, match=rf"no attribute '{name}'\.$"):
+            getattr(ji, name)
+
+
 def test_torch_names_with_an_underscore():
     names = [name for name in OWN if name.startswith("torch.")]
     for name in names:

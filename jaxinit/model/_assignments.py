@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _html
+from jaxinit import _columns, _html, _placement
 from jaxinit._initializer import Initializer
 from jaxinit.model import _arguments, _paths
 from jaxinit.model._arguments import is_parameter
@@ -96,12 +96,11 @@ class Assignments:
         found = _paths.by_path(self._call, self._params, is_parameter)
         placed = {path: placed_of(leaf) for path, leaf in found.items()}
         shardings = {row.path: placed[row.path] for row in changed}
-        filler = jit_init(
-            fill, out_shardings=shardings if any(shardings.values()) else None
-        )
-        filler.plan(
-            jax.eval_shape(lambda: jax.random.key(0))
-        )  # finds what does not fit
+        _check_laws(self._call, changed)
+        if not any(shardings.values()):
+            return jit_init(fill)
+        filler = jit_init(fill, out_shardings=shardings)
+        filler.plan(jax.eval_shape(lambda: jax.random.key(0)))  # do shardings fit?
         return filler
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -141,6 +140,17 @@ def _cells(row: Assignment) -> list[str]:
         "–" if row.fans is None else "{:g} → {:g}".format(*row.fans),
         "–" if row.std is None else f"{row.std:.3g}",
     ]
+
+
+def _check_laws(call: str, rows: Sequence[Assignment]) -> None:
+    """Raises where a law does not fit: of equal parameters the first is traced."""
+    checked = set()
+    for row in rows:
+        law = row.law if isinstance(row.law, (Initializer, float)) else id(row.law)
+        if (kind := (law, row.shape, row.dtype)) not in checked:
+            checked.add(kind)
+            with _placement.automatic():
+                jax.eval_shape(lambda row=row: _drawn(call, jax.random.key(0), row))
 
 
 def _drawn(call: str, key: jax.Array, row: Assignment) -> jax.Array:

@@ -36,6 +36,7 @@ class Sites(Mapping[str, "Site"]):
     def __init__(self, tree: Mapping[str, Any]):
         """Takes parameters by path; of a stack, what stands for one layer."""
         self._sites = {path: Site(self, path, leaf) for path, leaf in tree.items()}
+        self._named = {x.full: x for x in self._sites.values()}
         self._contexts: dict[str, Context] = {}
         self._attends: dict[str, bool] = {}
         self._numbered: dict[str, dict[str, list[str]]] = {}
@@ -93,14 +94,20 @@ class Sites(Mapping[str, "Site"]):
         return self._numbered[module]
 
     @functools.cached_property
-    def last_norms(self) -> set["Place | None"]:
-        """Places of the norms that are last in their blocks: one, if all are alike."""
-        return {x.place for x in self.values() if x.kind == "gain" and x.is_last_norm}
+    def last_norms(self) -> dict[str, int]:
+        """How many norms are numbered in each module that has several and convolves."""
+        lasts = (x for x in self.values() if x.kind == "gain" and x.is_last_norm)
+        return {x.parent: len(x.norms) for x in lasts}
 
     def kernel(self, module: str) -> "Site | None":
         """Returns the kernel of a module, if it has one."""
-        sites = (self[join(module, name)] for name in self.modules.get(module, ()))
-        return next((site for site in sites if site.kind == "kernel"), None)
+        return self.first(module, "kernel")
+
+    def first(self, module: str, kind: Kind) -> "Site | None":
+        """Returns the first of its parameters that is of a kind, if one is."""
+        names = self.modules.get(module, ())
+        sites = (self._named[join(module, name)] for name in names)
+        return next((site for site in sites if site.kind == kind), None)
 
 
 class Place(NamedTuple):
@@ -130,14 +137,19 @@ class Site:
         return tuple(self.leaf.shape)
 
     @functools.cached_property
+    def full(self) -> str:
+        """The path; a dot, as in the keys of a ``state_dict``, parts modules too."""
+        return self.path.replace(".", "/")
+
+    @functools.cached_property
     def name(self) -> str:
         """The last part of the path."""
-        return self.path.rpartition("/")[2]
+        return self.full.rpartition("/")[2]
 
     @functools.cached_property
     def module(self) -> str:
         """The path of the module that has it."""
-        return self.path.rpartition("/")[0]
+        return self.full.rpartition("/")[0]
 
     @functools.cached_property
     def parent(self) -> str:
@@ -171,19 +183,29 @@ class Site:
         name, flat = self.name, len(self.shape) < 2
         if name == "negative_slope" or (flat and "prelu" in self.owner.lower()):
             return "slope"
-        norm = flat or (name == "weight" and self._bias == self.shape)
+        if self._is_layer_scale:
+            return "unknown"
+        row = flat or set(self.shape[:-1]) == {1}  # Haiku's norms keep every axis
+        norm = flat or self._bias == self.shape
         if name == "scale" or (norm and name in ("gamma", "g", "weight")):
             return "gain"
         if name in ("embedding", "embeddings", "wte") or self._is_table:
             return "embedding"
         if table.KERNEL.fullmatch(name):
             return "unknown" if flat else "kernel"
-        of_kernel = flat or any(map(table.KERNEL.fullmatch, self.beside))
+        of_kernel = row or any(map(table.KERNEL.fullmatch, self.beside))
         if name == "bias" or (of_kernel and table.BIAS.fullmatch(name)):
             return "bias"
         if table.POSITION.fullmatch(name):
             return "position"
         return "token" if table.TOKEN.fullmatch(name) else "unknown"
+
+    @property
+    def _is_layer_scale(self) -> bool:
+        """Whether it is a small factor of a branch, which is no norm's scale."""
+        if self.name == "gamma" and self.module in self.sites.children:
+            return True
+        return table.LAYER_SCALE.fullmatch(self.owner) is not None
 
     @property
     def _is_table(self) -> bool:
@@ -253,12 +275,23 @@ class Site:
                 return part
         if self.context and re.fullmatch(table.WITHIN[self.context], self.owner):
             return f"{self.context} out"
-        if self._is_named("head") or (not self.ancestors and self.owner == "out"):
+        outer = not self.ancestors and self.owner == "out"
+        if outer or self._is_named("head") or self._is_last_of_head:
             return "head"
         if self.owner == "dense":  # of Hugging Face's BERT and its kin
             around = self.ancestors[-1] if self.ancestors else ""
             return {"intermediate": "mlp in", "output": "mlp out"}.get(around, "")
         return self._dense_part
+
+    @property
+    def _is_last_of_head(self) -> bool:
+        """Whether it is the last dense layer of a sequence, as ``classifier/6``."""
+        around = self.ancestors[-1] if self.ancestors else ""
+        if not (self.owner.isdigit() and re.fullmatch(table.NAMES["head"], around)):
+            return False
+        near = (self.sites.kernel(join(self.parent, name)) for name in self.peers)
+        kernels = [kernel.module for kernel in near if kernel]
+        return kernels[-1:] == [self.module]
 
     @property
     def _dense_part(self) -> str:
@@ -337,12 +370,16 @@ class Site:
     @functools.cached_property
     def is_last_norm(self) -> bool:
         """Whether it is of the last of several numbered norms beside convolutions."""
-        place = self.place
-        if place is None or place.total < 2 or not self.ancestors:
+        if not self.ancestors or len(self.norms) < 2 or self.owner != self.norms[-1]:
             return False
         near = (self.sites.kernel(join(self.parent, name)) for name in self.cousins)
-        convolves = any(kernel and len(kernel.shape) > 2 for kernel in near)
-        return convolves and place.order == place.total - 1
+        return any(kernel and len(kernel.shape) > 2 for kernel in near)
+
+    @functools.cached_property
+    def norms(self) -> list[str]:
+        """The norms among its peers, in order."""
+        first = self.sites.first
+        return [name for name in self.peers if first(join(self.parent, name), "gain")]
 
     @functools.cached_property
     def multihead(self) -> "dict[str, Site] | None":
@@ -361,22 +398,3 @@ class Site:
         return "in_proj_weight" in self.beside or (
             self.owner == "out_proj" and "in_proj_weight" in around
         )
-
-    @functools.cached_property
-    def hidden(self) -> int | None:
-        """Size of the state of the recurrent cell that it is in, if it is in one."""
-        for name, leaf in self.beside.items():
-            if name.startswith("weight_hh"):
-                return int(leaf.shape[-1])
-            if name == "w_h":
-                return int(leaf.shape[0])
-        for state, entry, names in table.CELLS:
-            cell = state in self.cousins and entry in self.cousins
-            if cell and re.fullmatch(names, self.owner):
-                kernel = self.sites.kernel(join(self.parent, state))
-                return None if kernel is None else kernel.shape[0]
-        around = self.parent.rpartition("/")[2]  # of Haiku
-        if self.kernel is None or not re.fullmatch(r"linear(_\d+)?", self.owner):
-            return None
-        gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0
-        return self.kernel.shape[-1] // gates if gates else None

@@ -125,7 +125,7 @@ class InitFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Fills the result of ``init_fn(*args, **kwargs)``."""
-        if _tracing.is_traced() or _is_debugged():
+        if _placement.is_traced() or _is_debugged():
             return self._by_jit(args, kwargs)
         mesh = _placement.explicit_mesh()
         if mesh is None:
@@ -194,7 +194,7 @@ class InitFunction:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the arguments, with data of whose mesh types know nothing."""
-        if _placement.explicit_mesh() is None and jax.sharding.get_mesh().empty:
+        if _placement.current_mesh().empty:
             return args, kwargs
         numbers, names = self._static_of(args)
 
@@ -219,7 +219,7 @@ class InitFunction:
                 f"jax.jit. {reason} Name arguments that choose the program in "
                 "static_argnames, and keep numpy out of init_fn."
             ) from error
-        mesh = jax.sharding.get_mesh()
+        mesh = _placement.current_mesh()
         token = id(traced.jaxpr), placed, mesh  # the plan holds the jaxpr: its id stays
         if token not in self._plans:
             outputs = self._outputs(traced.out_info)
@@ -281,7 +281,7 @@ def _constrained(leaf: Any, place: Any) -> Any:
         return leaf
     traced = isinstance(leaf, jax.core.Tracer)
     if traced:
-        return jax.lax.with_sharding_constraint(leaf, place)
+        return jax.jit(lambda x: x, out_shardings=place)(leaf)
     return jax.device_put(leaf, place)
 
 

@@ -9,7 +9,8 @@ KERNEL = re.compile(
 BIAS = re.compile(r"bias|b|offset|beta|bias_[ih]h(_l\d+)?|bias_n|in_proj_bias")
 POSITION = re.compile(r"pos.*|wpe|.*pos_?emb.*")
 TOKEN = re.compile(r"cls.*|(class|dist|reg|register|mask)_(token|embedding)s?")
-TABLE = re.compile(r"emb|^wte$|^wpe$|^shared$|^tok", re.IGNORECASE)
+LAYER_SCALE = re.compile(r"ls_?\d*|.*layer_?scale_?\d*", re.IGNORECASE)
+TABLE = re.compile(r"emb|^wte$|^wpe$|^shared$|^tok|^rel.*bias$", re.IGNORECASE)
 
 # Modules by the names that say what they are.
 NAMES = {

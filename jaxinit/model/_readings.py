@@ -147,7 +147,8 @@ class Kernel:
         if self.torch:
             return (_WINDOW_LAST, _WINDOW_FIRST)
         if len(self.shape) != 3:
-            return (_WINDOW_FIRST, _joint(len(self.shape)))
+            joint = () if self.shape[0] < 4 else (_joint(len(self.shape)),)
+            return (_WINDOW_FIRST, *joint)
         if self.bias:  # as large as the outputs, which no heads divide
             last = (_WINDOW_FIRST, _FROM_HEADS) if self.bias[0] == self.shape[2] else ()
             return last + ((_WINDOW_LAST,) if self.bias[0] == self.shape[0] else ())

@@ -205,7 +205,7 @@ def _assigned(
     """Finds what one parameter gets."""
     path, layer, siblings = site.path, site.leaf, site.beside
     # NumPy's doubles become what JAX makes of them.
-    shape, dtype = tuple(leaf.shape), jnp.asarray(np.zeros((), leaf.dtype)).dtype
+    shape, dtype = tuple(leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype)
     rule, pattern, law = None, "", None
     try:
         for place, (chosen, what) in enumerate(rules):

@@ -4,6 +4,7 @@
 rule such a parameter is that of one layer: its sizes, its siblings and its fans.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +100,8 @@ def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> 
         return
     given = law.arguments
     blind = any(role in given for role in _ROLES) and given.get("batch_axis", ()) == ()
-    parent, _, name = path.rpartition("/")
+    name = re.split("[/.]", path)[-1]
+    parent = path.removesuffix(name)
     rank = len(bias.shape)
     flipped = (
         blind
@@ -117,5 +119,5 @@ def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> 
         raise ValueError(
             f"sizes {shape} beside a bias of sizes {tuple(bias.shape)} are those of "
             f"stacked layers, and {law!r} is a law of one. Say "
-            f"stacked={parent + '/*'!r}, or give the initializer batch_axis."
+            f"stacked={parent + '*'!r}, or give the initializer batch_axis."
         )

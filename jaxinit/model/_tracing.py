@@ -8,30 +8,12 @@ that say no at once; what they do is recorded by `jax.jit` as ever.
 
 import functools
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 from jax.extend import core, linear_util
 
 from jaxinit.model._equation import bodies
-
-
-def is_traced() -> bool:
-    """Returns whether operations are recorded here, not carried out."""
-    return _kind_of_trace() is not _eager()
-
-
-def _kind_of_trace() -> Any:
-    with core.take_current_trace() as trace:
-        return type(trace)
-
-
-@functools.cache
-def _eager() -> Any:
-    """Returns the kind of trace that carries operations out: that of a new thread."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_kind_of_trace).result()
 
 
 def divides(jaxpr: core.Jaxpr) -> bool:

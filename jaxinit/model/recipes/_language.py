@@ -1,10 +1,13 @@
 """Language models as rules."""
 
 import math
+from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
+from jaxinit.model._conventions import Site
 from jaxinit.model._defining import Law, RecipeRule
+from jaxinit.model._patterns import matches
 from jaxinit.model._rules import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
@@ -24,6 +27,14 @@ from jaxinit.model.recipes._form import (
 )
 
 _RELATIVE = ("**/rel*/embedding", "**/rel*bias*/*")
+
+
+def _is_relative(path: str, leaf: Any) -> bool:
+    """Returns whether a parameter is a table of relative positions, by its name."""
+    return any(matches(glob, path.replace(".", "/"), leaf) for glob in _RELATIVE)
+
+
+_is_relative.__name__ = "relative positions"
 
 
 def gpt2(
@@ -173,9 +184,14 @@ def t5(
     """
     size = count("t5", head_dim=head_dim)
     queries = by_fans(1 / size, "fan_in", "normal")
-    tables = Law(lambda site: init.normal(1 / math.sqrt(site.shape[-1] * size)))
+
+    def by_heads(site: Site) -> Initializer:
+        heads = site.shape[0 if site.name == "rel_embedding" else -1]  # as T5X has it
+        return init.normal(1 / math.sqrt(heads * size))
+
+    tables = Law(by_heads)
     usual = [(parts("query", "query"), "kernel of queries")]
-    tabled: list[Rule] = [RecipeRule(glob, tables) for glob in _RELATIVE]
+    tabled: list[Rule] = [RecipeRule(_is_relative, tables)]
     if relative is not None:
         tabled = named("t5", tables, relative, (), name="relative")
     return [

@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit.model._conventions import Site
+from jaxinit.model import _names as table
+from jaxinit.model._conventions import Site, join
 from jaxinit.model._defining import Law, Part, RecipeRule
 from jaxinit.model._readings import Reading
 from jaxinit.model._rules import Rule
@@ -55,8 +56,8 @@ def torch_default() -> list[Rule]:
 
 def kernel_law(site: Site) -> Any:
     """Returns torch's law of a kernel."""
-    if site.hidden:
-        return torch.rnn(site.hidden)
+    if hidden := _hidden(site):
+        return torch.rnn(hidden)
     if site.multihead and site.part in ("query", "key", "value"):
         return settle(site, lambda reading: _attention(site, reading))
     if site.name == "in_proj_weight":
@@ -74,8 +75,8 @@ def kernel_law(site: Site) -> Any:
 
 def bias_law(site: Site) -> Any:
     """Returns torch's law of a bias."""
-    if site.hidden:
-        return torch.rnn(site.hidden)
+    if hidden := _hidden(site):
+        return torch.rnn(hidden)
     kernel = site.kernel
     attends = site.multihead is not None or site.is_packed
     if kernel is None or (attends and site.part != ""):
@@ -103,3 +104,22 @@ def _xavier(inputs: float, outputs: float) -> Any:
     """Returns the uniform law on ±sqrt(6 / (inputs + outputs))."""
     bound = math.sqrt(6 / (inputs + outputs))
     return init.uniform(low=-bound, high=bound)
+
+
+def _hidden(site: Site) -> int | None:
+    """Returns the size of the state of the recurrent cell that a parameter is in."""
+    for name, leaf in site.beside.items():
+        if name.startswith("weight_hh"):
+            return int(leaf.shape[-1])
+        if name == "w_h":
+            return int(leaf.shape[0])
+    for state, entry, names in table.CELLS:
+        cell = state in site.cousins and entry in site.cousins
+        if cell and re.fullmatch(names, site.owner):
+            kernel = site.sites.kernel(join(site.parent, state))
+            return None if kernel is None else kernel.shape[0]
+    around = site.parent.rpartition("/")[2]  # of Haiku
+    if site.kernel is None or not re.fullmatch(r"linear(_\d+)?", site.owner):
+        return None
+    gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0
+    return site.kernel.shape[-1] // gates if gates else None

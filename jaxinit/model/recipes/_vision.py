@@ -235,8 +235,13 @@ def _has_norms(sites: Sites) -> bool:
 
 
 def _is_last_norm(site: Site) -> bool:
-    """Returns whether a scale is of the last norm in a block, of as many as in all."""
-    return site.is_last_norm and len(site.sites.last_norms) == 1
+    """Returns whether a scale is of the last norm in a block, of as many as in all.
+
+    One sequence of layers, not named as a block, is a whole model.
+    """
+    lasts = site.sites.last_norms
+    blocks = site.in_block or len(lasts) > 1
+    return site.is_last_norm and blocks and len({*lasts.values()}) == 1
 
 
 def dcgan() -> list[Rule]:
