@@ -81,7 +81,7 @@ def fit(extent: Extent, dtype: np.dtype, drawn: bool) -> None:
     if extent.size and (extent.size < least or not _rounded(extent.size, dtype)):
         rule = f"weights of the size {extent.size:.3g} round to 0. Use a wider type, "
         raise check.Unfit(rule + "or a larger scale.", dtype=dtype.name)
-    if extent.bounds is not None:
+    if extent.bounds is not None and jnp.issubdtype(dtype, np.floating):
         low, high = within(extent.bounds, dtype)
         if low > high:
             rule = "no number of this type lies between the bounds. Use a wider type."

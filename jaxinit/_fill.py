@@ -101,7 +101,8 @@ def _check_shape(
     """Lets a draw check a shape of size 0, by sizes that its formulas can divide by."""
     nonzero = tuple(max(size, 1) for size in shape)
     try:
-        jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
+        with np.errstate(over="ignore"):  # of a scale that no weight will have
+            jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
     except check.Unfit as error:  # says the shape that was asked for
         named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
         raise check.Unfit(str(error), error.kind, **named) from None

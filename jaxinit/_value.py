@@ -38,7 +38,7 @@ def freeze(name: str, value: Any) -> Any:
             return freeze(name, array.tolist())
         array.flags.writeable = False
         return array
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, range)):
         return tuple(freeze(name, item) for item in value)
     try:
         hash(value)

@@ -189,6 +189,16 @@ def test_truncated_bounds_are_kept_in_float32(init):
     assert wide(init(KEY, (2**16,))).max() <= high
 
 
+@pytest.mark.parametrize("init", BOUNDED, ids=repr)
+def test_real_laws_refuse_complex_weights_without_a_warning(init):
+    assert "this law is one of real numbers" in refused(init, (4,), "complex64")
+
+
+def test_no_weights_are_held_by_any_dtype():
+    for init in (ji.normal(1e308), jt.normal(-1e308)):
+        assert init(KEY, (0, 3), "float8_e5m2").shape == (0, 3)
+
+
 def test_bounds_between_which_a_dtype_has_no_number():
     message = refused(ji.uniform(low=1.001, high=1.002), (4,), "bfloat16")
     assert "no number of this type lies between the bounds" in message

@@ -95,6 +95,11 @@ def test_round_trip_of_values(value):
     assert ji.parse(repr(init)) == init
 
 
+def test_a_range_is_its_numbers():
+    assert ji.constant(range(3)) == ji.constant((0, 1, 2))
+    assert ji.parse(repr(ji.constant(range(3)))) == ji.constant(range(3))
+
+
 def test_forms():
     assert ji.parse("zeros") == ji.parse(" zeros() ") == ji.zeros()
     assert ji.parse("normal(0.02)") == ji.normal(0.02)
