@@ -278,11 +278,11 @@ MODELS = {
     ),
     "init of inputs": (
         (lambda key, x: ji.normal()(key, (x.shape[-1], 4)), lambda w, x: x @ w),
-        [""],
+        ["(weight)"],
     ),
     "init with a default": (
         (lambda key, n=4: ji.normal()(key, (8, n)), lambda w, x: x @ w),
-        [""],
+        ["(weight)"],
     ),
     "a list": ([init, lambda params, x: x @ params["w"]], ["w"]),
     "apply with rng": ((init, lambda params, rng, x: x @ params["w"]), ["w"]),

@@ -577,7 +577,7 @@ BAD = [
         ValueError,
         f"key=<PRNGKeyArray key<fry>[5]>): {MANY}",
     ),
-    ((KEY, 3), TypeError, f"key, shape=3): {INTEGERS}"),
+    ((KEY, 3.0), TypeError, f"key, shape=3.0): {INTEGERS}"),
     ((KEY, (2.5,)), TypeError, f"key, shape=(2.5,)): {INTEGERS}"),
     ((KEY, "ab"), TypeError, f"key, shape='ab'): {INTEGERS}"),
     ((KEY, (2, -1)), ValueError, "key, shape=(2, -1)): sizes must be 0 or above."),

@@ -274,7 +274,7 @@ BAD_VALUES = [
 BAD_TYPES = [
     (lambda: testing.assert_pure("normal", SHAPE), "must be a function of key, shape"),
     (lambda: testing.assert_pure(jni.he_normal, (2,)), "not a function. Pass a built"),
-    (lambda: testing.assert_pure(ji.zeros(), 3), "shape must be a tuple of integers"),
+    (lambda: testing.assert_pure(ji.zeros(), "3"), "shape must be a tuple of integers"),
     (lambda: testing.assert_pure(ji.zeros(), (2,), key=0), "key must be a PRNG key"),
     (lambda: testing.assert_pure(ji.zeros(), (2,), str), "dtype must be a number type"),
     (lambda: testing.assert_law(ji.zeros(), SHAPE, 3), "law must be a frozen law of"),

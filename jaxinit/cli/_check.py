@@ -37,6 +37,7 @@ from jaxinit.signal import SignalReport
 _FRAMEWORKS = ("flax.linen", "flax.nnx", "equinox")
 _PLOTS = (".png", ".svg", ".pdf")
 _WORDS = ("True", "False", "None")
+_LONGEST_NAME = 100
 _DIGITS = 12  # of a size; Python refuses to read thousands
 _BRIEF = 160  # characters of an error that leave room for more on its line
 _CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
@@ -96,6 +97,7 @@ def add(commands: Any) -> None:
     option(
         "--axis",
         metavar="NAME",
+        type=_axis,
         action="append",
         default=[],
         dest="axes",
@@ -222,6 +224,14 @@ def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(found)
 
 
+def _axis(word: str) -> str:
+    """Reads the name of an axis."""
+    if not word.isidentifier() or len(word) > _LONGEST_NAME:
+        rule = "must be a word of letters, digits and _, such as batch"
+        raise argparse.ArgumentTypeError(f"{check.show(word)} {rule}.")
+    return word
+
+
 def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
     text, _, own = spec.partition(":")
     sizes = text.split("x")
@@ -230,7 +240,8 @@ def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
         raise BadInput(f"--input {spec}: {rule}")
     shape = tuple(int(size[:_DIGITS]) for size in sizes)
     if any(len(size) > _DIGITS for size in sizes) or math.prod(shape) > MOST:
-        raise BadInput(f"--input {spec}: an input has at most {MOST} entries.")
+        shown = check.show(spec)
+        raise BadInput(f"--input {shown}: an input has at most {MOST} entries.")
     try:
         dtype = as_dtype(own or given.dtype)
     except check.Unfit as error:

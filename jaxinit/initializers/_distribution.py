@@ -134,7 +134,7 @@ def normal(
 
 # Below this mass float32 no longer resolves the law: its spacing near 1, where the
 # distribution function is inverted, is 6e-8.
-_LEAST_MASS = 1e-5
+LEAST_MASS = 1e-5
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
 _NONE = 40.0  # where the density is 0 as a number
 _MOST = 3e38  # that float32 holds
@@ -211,8 +211,8 @@ def truncated_normal(
         bounds = least, most
     if not lower < upper:
         raise check.Unfit(f"lower must be below upper, {upper:g}.", lower=lower)
-    if random.normal_mass(lower, upper) < _LEAST_MASS:
-        rule = f"less than {_LEAST_MASS:g} of a normal law lies between lower and "
+    if random.normal_mass(lower, upper) < LEAST_MASS:
+        rule = f"less than {LEAST_MASS:g} of a normal law lies between lower and "
         raise check.Unfit(rule + f"upper, {upper:g}. Use wider bounds.", lower=lower)
     shift, variance = random.truncated_moments(max(lower, -_NONE), min(upper, _NONE))
     if corrected:

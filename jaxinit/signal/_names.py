@@ -38,5 +38,6 @@ def named(found: Plan, paths: list[str]) -> list[Placed]:
 
 
 def _renamed(site: Site, name: str, count: int) -> Site:
-    path = (name or "(output)") + (f" #{count}" if count > 1 else "")
+    unnamed = "(output)" if site.leaf is None else "(weight)"
+    path = (name or unnamed) + (f" #{count}" if count > 1 else "")
     return dataclasses.replace(site, path=path)

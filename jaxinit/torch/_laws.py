@@ -8,6 +8,8 @@ from jaxinit import _check as check
 from jaxinit import initializers
 from jaxinit._initializer import Drawn
 from jaxinit.initializers._constant import filled
+from jaxinit.initializers._distribution import LEAST_MASS
+from jaxinit.random import normal_mass
 from jaxinit.torch._form import fixed, random
 
 
@@ -119,11 +121,11 @@ def trunc_normal(
     high = mean + far if _is(b, math.inf) else check.real(b=b)
     if low >= high:
         raise check.Unfit(f"a must be below b, {high:g}.", a=a)
-    try:
-        return initializers.truncated_normal(std, mean=mean, low=low, high=high)
-    except ValueError:
-        rule = f"hardly any of the normal law lies between a and b, {high:g}."
-        raise check.Unfit(rule + " Use wider bounds.", a=a) from None
+    ends = (low - mean) / std, (high - mean) / std
+    if normal_mass(*ends) < LEAST_MASS:
+        rule = f"less than {LEAST_MASS:g} of a normal law lies between a and b, "
+        raise check.Unfit(f"{rule}{high:g}. Use wider bounds.", a=a)
+    return initializers.truncated_normal(std, mean=mean, low=low, high=high)
 
 
 def _is(value: object, number: float) -> bool:
