@@ -689,7 +689,8 @@ def without(monkeypatch):
             "jaxinit._panels",
             *(f"jaxinit.signal.{n}" for n in ("_console", "_plot")),
         ]
-        ours += ["jaxinit.lab.plots", "jaxinit.lab.files"]
+        ours += [f"jaxinit.lab.{n}" for n in ("files", "plots", "table")]
+        ours += ["jaxinit.cli._live"]
         for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
