@@ -66,7 +66,7 @@ NO_COMPLEX = {  # those whose dtype may not be complex
     *("uniform", "uniform from", "truncated", "truncated aside", "laplace", "gumbel"),
     *("logistic", "cauchy", "exponential", "maxwell", "double maxwell", "rayleigh"),
     *("weibull", "pareto", "lognormal", "triangular", "ours between", "stock uniform"),
-    *("ours uniform", "ours truncated"),
+    *("ours uniform", "ours truncated", "stock truncated"),
 }
 
 

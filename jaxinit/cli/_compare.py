@@ -19,6 +19,7 @@ from jaxinit.cli._terminal import (
     path,
     path_of,
     silenced,
+    to_be_made,
     wide,
     writable,
 )
@@ -283,6 +284,8 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     )
     options = (given.resume, given.overwrite, given.save_every)
     log = given.log and (given.log[0], checked(path_of, given.log[1]))
+    if log is not None:
+        to_be_made(log[1])
     saves, logs = checked(prepare_files, given.out, log, task, settings, *options)
     if logs is not None:
         writable(logs.directory, make=True)

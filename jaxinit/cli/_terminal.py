@@ -155,6 +155,11 @@ def writable(directory: Path, make: bool = False) -> None:
         raise BadInput(f"cannot write to {directory}: {error.strerror}.") from error
 
 
+def to_be_made(directory: Path) -> None:
+    """Checks that a directory can be written, or made where it is to be."""
+    writable(next(p for p in (directory, *directory.parents) if p.exists()))
+
+
 def to_be_written(option: str, file: Path, kinds: Sequence[str]) -> None:
     """Checks before time is spent that a file of one of these kinds can be written."""
     if file.suffix.lower() not in kinds:

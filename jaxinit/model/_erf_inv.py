@@ -138,7 +138,9 @@ def _bounds(steps: Sequence[Any]) -> dict[int, Bounds]:
 
 def _constant(fixed: Any) -> Bounds | None:
     number = np.asarray(fixed.val)
-    return None if number.ndim else (float(number), float(number))
+    if number.ndim or np.iscomplexobj(number):
+        return None
+    return float(number), float(number)
 
 
 def _ends(values: Iterable[float]) -> Bounds:

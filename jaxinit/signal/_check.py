@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jaxinit import _check as check_that
+from jaxinit import _placement
 from jaxinit.signal._flags import undisturbed
 from jaxinit.signal._inputs import Restore, inputs_of, parted
 from jaxinit.signal._measure import Run, measure
@@ -94,8 +95,9 @@ def check(
         _check_loss(loss)
         named = _arguments(arguments)
         noise, axes = _names(streams=streams), _names(axis_name=axis_name)
-        inputs = inputs_of(x)
-        with undisturbed(), telling("jaxinit.check") as say:
+        # Within meshes of explicit axes, programs of parts need no shardings in types.
+        inputs = jax.tree.map(_placement.untyped, inputs_of(x))
+        with undisturbed(), _placement.automatic(), telling("jaxinit.check") as say:
             adapted = bound(adapt(model, inputs, named, noise), axes)
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say
             run = _measured(adapted, inputs, *rest)
