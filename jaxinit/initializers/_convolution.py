@@ -18,7 +18,7 @@ def _projection(key: jax.Array, size: int, dtype: np.dtype) -> jax.Array:
     """Draws an orthogonal projection, onto a subspace of random dimension."""
     basis, chosen = jax.random.split(key)
     q = random.orthonormal(basis, size, size, dtype)
-    q = q * jax.random.bernoulli(chosen, shape=(1, size)).astype(dtype)
+    q = q * jax.random.bernoulli(chosen, np.float32(0.5), (1, size)).astype(dtype)
     return random.matmul(q, q.T.conj())
 
 

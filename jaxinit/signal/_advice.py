@@ -22,6 +22,8 @@ def finding(
     weighted: Sequence[int],
 ) -> Finding:
     """Says what is wrong, with the numbers, and what to change."""
+    if condition == "non-finite":  # gradients before a bad output are bad behind it
+        where = sorted(where, key=lambda i: not measured[i].forward["nonfinite"].any())
     first, last = measured[where[0]], measured[where[-1]]
     place = names[where[0]]
     if len(where) > 1:
