@@ -87,9 +87,9 @@ def stacked(
         return jnp.moveaxis(layers.reshape(*sizes, *layer), range(len(stack)), stack)
 
     def moments(shape: tuple[int, ...]) -> Moments | None:
-        if not isinstance(init, Initializer):
+        if not isinstance(init, Initializer) or init._moments is None:
             return None
-        return init.moments(layer_of(shape, axis))
+        return init._moments(layer_of(shape, axis))
 
     def extent(shape: tuple[int, ...]) -> Extent | tuple[Any, ...] | None:
         if not isinstance(init, Initializer) or init._extent is None:
