@@ -140,16 +140,19 @@ class InitFunction:
 
     def _filled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = self._leaves(args, kwargs)
-        return self._planned(args, kwargs, leaves).fill(leaves)
+        return self._laid(self._planned(args, kwargs, leaves).fill(leaves))
 
     def _by_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns what `jax.jit` does: within other programs, and to debug."""
-        made = self._jitted(*args, **kwargs)
-        if self._shardings is not None:
-            leaves, tree = jax.tree.flatten(made)
-            places = [output.sharding for output in self._outputs(made)]
-            made = jax.tree.unflatten(tree, map(_constrained, leaves, places))
-        return _unpacked(made)
+        return _unpacked(self._laid(self._jitted(*args, **kwargs)))
+
+    def _laid(self, made: Any) -> Any:
+        """Lays results as asked: one that is an argument lies where that did."""
+        if self._shardings is None:
+            return made
+        leaves, tree = jax.tree.flatten(made)
+        places = [output.sharding for output in self._outputs(made)]
+        return jax.tree.unflatten(tree, map(_constrained, leaves, places))
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """Returns the slices of ``init_fn(*args, **kwargs)``, and fills nothing.
