@@ -45,6 +45,21 @@ def x64():
 
 
 @pytest.fixture(scope="module")
+def quick_compiler():
+    """Leaves out most of XLA's optimizations, in modules that compare no bits with JAX.
+
+    Compiling takes nearly all the time of the suite, and a third less so. Processes
+    that a test starts do the same; no program made so stays for other modules.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
 def short_runs():
     """Lets blocks have five steps, and leaves out plots and verdicts."""
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,11 @@
-"""Flags, transformations and meshes: every initializer draws the same under each."""
+"""Flags, transformations and meshes: every initializer draws the same under each.
+
+The default run draws few rows, each alone. The slow one draws all others together,
+each with a key of its own: one program for a case compiles sooner than one for a row.
+"""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +13,6 @@ import numpy as np
 import pytest
 from catalogue import DRAWS, ROWS, SCALINGS, STRUCTURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from marks import slow_but
 
 import jaxinit as ji
 
@@ -29,22 +33,30 @@ def drawn(row):
     return DRAWN[row.name]
 
 
-def same(row, found):
-    np.testing.assert_array_equal(np.asarray(found), drawn(row), strict=True)
+def draw(rows, keys):
+    """Draws a weight of each row; within a program, if one is traced."""
+    return [row.init(key, row.shape) for row, key in zip(rows, keys, strict=True)]
+
+
+def keys_of(rows):
+    """Makes fresh keys, each of which may be used once."""
+    return [jax.random.key(7) for _ in rows]
+
+
+def same(rows, found):
+    for row, w in zip(rows, found, strict=True):
+        np.testing.assert_array_equal(np.asarray(w), drawn(row), row.name, strict=True)
 
 
 def each(cases):
     """Runs a test on cases and one row of each way to draw; by default on few."""
-    every = [(row, case) for row in [ROWS[3], *DRAWS] for case in cases]
-    few = [
-        (row, case)
-        for row, case in every
-        if (row in FIRST and case not in ALIKE)
-        or (row in MATRICES and case in OF_MATRICES)
-    ]
-    marked = slow_but(few, every, rows=True)
-    names = [f"{case}-{row.name}" for row, case in every]
-    return pytest.mark.parametrize(("row", "case"), marked, ids=names)
+    alone, together = [], []
+    for case in cases:
+        few = [*FIRST] * (case not in ALIKE) + [*MATRICES] * (case in OF_MATRICES)
+        rest = tuple(row for row in [ROWS[3], *DRAWS] if row not in few)
+        alone += [pytest.param((row,), case, id=f"{case}-{row.name}") for row in few]
+        together += [pytest.param(rest, case, id=case, marks=pytest.mark.slow)]
+    return pytest.mark.parametrize(("rows", "case"), alone + together)
 
 
 FLAGS = {
@@ -60,113 +72,133 @@ FLAGS = {
 
 
 @each(FLAGS)
-def test_flags(row, case):
-    expected = drawn(row)
+def test_flags(rows, case):
+    for row in rows:
+        drawn(row)
     with FLAGS[case]():
-        key = jax.random.key(7)  # a fresh one, which may be used once
-        found = row.init(key, row.shape)
-        np.testing.assert_array_equal(found, expected, strict=True)
+        same(rows, draw(rows, keys_of(rows)))
 
 
 @pytest.mark.slow
 @each(FLAGS)
-def test_flags_under_jit(row, case):
-    expected = drawn(row)
+def test_flags_under_jit(rows, case):
+    for row in rows:
+        drawn(row)
     with FLAGS[case]():
-        key = jax.random.key(7)
-        found = jax.jit(lambda key: row.init(key, row.shape))(key)
-        np.testing.assert_array_equal(found, expected, strict=True)
+        same(rows, jax.jit(lambda keys: draw(rows, keys))(keys_of(rows)))
 
 
 @each(["float32"])
 @pytest.mark.usefixtures("x64")
-def test_float32_under_x64(row, case):
-    same(row, row.init(KEY, row.shape, case))
+def test_float32_under_x64(rows, case):
+    same(rows, [row.init(KEY, row.shape, case) for row in rows])
 
 
 @each(["x64"])
 @pytest.mark.usefixtures("x64")
-def test_every_flag_at_once(row, case):
-    expected = np.asarray(row.init(KEY, row.shape))
+def test_every_flag_at_once(rows, case):
+    expected = draw(rows, keys_of(rows))
     with contextlib.ExitStack() as stack:
         for name, flag in FLAGS.items():
             # JAX takes a loop over keys for a reuse where jit is disabled.
             if name != "jax_debug_key_reuse":
                 stack.enter_context(flag())
-        key = jax.random.key(7)
-        np.testing.assert_array_equal(row.init(key, row.shape), expected, strict=True)
+        found = draw(rows, keys_of(rows))
+    for row, w, before in zip(rows, found, expected, strict=True):
+        np.testing.assert_array_equal(w, before, row.name, strict=True)
 
 
-def by_custom_vjp(draw, key):
+def by_custom_vjp(draw, keys):
     @jax.custom_vjp
     def scaled(x):
-        return draw(key) * x
+        return jax.tree.map(lambda w: w * x, draw(keys))
 
     def forward(x):
-        w = draw(key)
-        return w * x, w
+        weights = draw(keys)
+        return jax.tree.map(lambda w: w * x, weights), weights
 
-    scaled.defvjp(forward, lambda w, cotangent: (jnp.sum(w * cotangent),))
+    def backward(weights, cotangents):
+        parts = jax.tree.map(lambda w, g: jnp.sum(w * g), weights, cotangents)
+        return (sum(parts),)
+
+    scaled.defvjp(forward, backward)
     one = np.float32(1)
     return jax.vjp(scaled, one)[0], jax.jit(scaled)(one)
 
 
-def by_grad(draw, key):
-    ones = jnp.ones(jax.eval_shape(draw, key).shape)
+def by_grad(draw, keys):
+    ones = jax.tree.map(lambda w: jnp.ones(w.shape), jax.eval_shape(draw, keys))
 
-    def loss(x):
-        return jnp.sum(draw(key) * x)
+    def loss(xs):
+        return sum(jax.tree.map(lambda w, x: jnp.sum(w * x), draw(keys), xs))
 
     return jax.grad(loss)(ones), jax.jit(jax.grad(loss))(ones)
 
 
-def by_shard_map(draw, key):
+def by_shard_map(draw, keys):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     none = PartitionSpec()
     mapped = jax.shard_map(
         draw, mesh=mesh, in_specs=none, out_specs=none, check_vma=False
     )
-    keys = jnp.broadcast_to(key, (8,))
+    eight = jax.tree.map(lambda key: jnp.broadcast_to(key, (8,)), keys)
     each_its_own = jax.shard_map(
-        lambda keys: draw(keys[0])[None],
+        lambda keys: [w[None] for w in draw([key[0] for key in keys])],
         mesh=mesh,
         in_specs=PartitionSpec("x"),
         out_specs=PartitionSpec("x"),
     )
-    return jax.jit(mapped)(key), *jax.jit(each_its_own)(keys)[:8:7]
+    found = jax.jit(each_its_own)(eight)
+    return jax.jit(mapped)(keys), [w[0] for w in found], [w[7] for w in found]
 
 
-def by_export(draw, key):
+def by_export(draw, keys):
     """Lowers for every platform, and runs what CPU takes."""
-    data = jax.random.key_data(key)
-    legacy = jax.jit(lambda data: draw(jax.random.wrap_key_data(data)))
+    data = jax.tree.map(jax.random.key_data, keys)
+    legacy = jax.jit(
+        lambda data: draw([jax.random.wrap_key_data(each) for each in data])
+    )
     for platforms in (["cuda"], ["tpu"], ["cpu", "cuda", "tpu"]):
         exported = jax.export.export(legacy, platforms=platforms)(data)
         assert exported.platforms == tuple(platforms)
     return (exported.call(data),)
 
 
-def by_cond(draw, key):
-    def flat(key):
-        return jnp.zeros(jax.eval_shape(draw, key).shape)
+def by_cond(draw, keys):
+    def flat(keys):
+        return jax.tree.map(lambda w: jnp.zeros(w.shape), jax.eval_shape(draw, keys))
 
     yes = jnp.array(True)
-    branch = jax.jit(lambda yes, key: jax.lax.cond(yes, draw, flat, key))
-    return jax.lax.cond(yes, draw, flat, key), branch(yes, key)
+    branch = jax.jit(lambda yes, keys: jax.lax.cond(yes, draw, flat, keys))
+    return jax.lax.cond(yes, draw, flat, keys), branch(yes, keys)
+
+
+def stacked(keys, count):
+    return jax.tree.map(lambda key: jnp.stack([key] * count), keys)
+
+
+def steps(found, count):
+    return [[w[i] for w in found] for i in range(count)]
 
 
 TRANSFORMATIONS = {
-    "jit": lambda draw, key: (jax.jit(draw)(key), jax.jit(jax.jit(draw))(key)),
-    "vmap": lambda draw, key: jax.vmap(draw)(jnp.stack([key, key])),
-    "vmap of jit": lambda draw, key: jax.vmap(jax.jit(draw))(key[None]),
-    "scan": lambda draw, key: jax.lax.scan(lambda c, k: (c, draw(k)), 0, key[None])[1],
-    "map": lambda draw, key: jax.lax.map(draw, key[None]),
+    "jit": lambda draw, keys: (jax.jit(draw)(keys), jax.jit(jax.jit(draw))(keys)),
+    "vmap": lambda draw, keys: steps(jax.vmap(draw)(stacked(keys, 2)), 2),
+    "vmap of jit": lambda draw, keys: steps(
+        jax.vmap(jax.jit(draw))(stacked(keys, 1)), 1
+    ),
+    "scan": lambda draw, keys: steps(
+        jax.lax.scan(lambda c, k: (c, draw(k)), 0, stacked(keys, 1))[1], 1
+    ),
+    "map": lambda draw, keys: steps(jax.lax.map(draw, stacked(keys, 1)), 1),
     "cond": by_cond,
-    "remat": lambda draw, key: (jax.checkpoint(draw)(key),),
+    "remat": lambda draw, keys: (jax.checkpoint(draw)(keys),),
     "grad": by_grad,
     "custom_vjp": by_custom_vjp,
-    "linearize": lambda draw, key: (
-        jax.linearize(lambda x: draw(key) * x, np.float32(1))[0],
+    "linearize": lambda draw, keys: (
+        jax.linearize(
+            lambda x: jax.tree.map(lambda w: w * x, draw(keys)), np.float32(1)
+        )[0],
     ),
     "shard_map": by_shard_map,
     "export": by_export,
@@ -174,12 +206,11 @@ TRANSFORMATIONS = {
 
 
 @each(TRANSFORMATIONS)
-def test_transformations(row, case):
-    def draw(key):
-        return row.init(key, row.shape)
-
-    for found in TRANSFORMATIONS[case](draw, KEY):
-        same(row, found)
+def test_transformations(rows, case):
+    keys = keys_of(rows)
+    results = TRANSFORMATIONS[case](functools.partial(draw, rows), keys)
+    for found in results:
+        same(rows, found)
 
 
 KEYS = {
@@ -192,14 +223,18 @@ KEYS = {
 
 
 @each(KEYS)
-def test_keys(row, case):
-    key = KEYS[case]()
-    found = row.init(key, row.shape)
-    if "rbg" not in case or not row.random:
-        return same(row, found)
-    jitted = jax.jit(lambda key: row.init(key, row.shape))(key)
-    np.testing.assert_array_equal(found, jitted, strict=True)
-    assert np.isfinite(found).all() and (found != drawn(row)).any()
+def test_keys(rows, case):
+    keys = [KEYS[case]() for _ in rows]
+    found = draw(rows, keys)
+    if "rbg" not in case:
+        return same(rows, found)
+    jitted = jax.jit(lambda keys: draw(rows, keys))(keys)
+    for row, w, of_jit in zip(rows, found, jitted, strict=True):
+        np.testing.assert_array_equal(w, of_jit, row.name, strict=True)
+        if row.random:
+            assert np.isfinite(w).all() and (w != drawn(row)).any(), row.name
+        else:
+            same([row], [w])
 
 
 MESHES = {
@@ -210,28 +245,29 @@ MESHES = {
 
 
 @each(MESHES)
-def test_inside_a_mesh(row, case):
+def test_inside_a_mesh(rows, case):
     count, kind = MESHES[case]
     mesh = jax.make_mesh((count,), ("x",), axis_types=(kind,))
     with jax.set_mesh(mesh):
-        found = row.init(jax.random.key(7), row.shape)
-        jitted = jax.jit(lambda key: row.init(key, row.shape))(jax.random.key(7))
-    same(row, found)
-    same(row, jitted)
+        found = draw(rows, keys_of(rows))
+        jitted = jax.jit(lambda keys: draw(rows, keys))(keys_of(rows))
+    same(rows, found)
+    same(rows, jitted)
 
 
 @each(MESHES)
-def test_placed_on_a_mesh(row, case):
+def test_placed_on_a_mesh(rows, case):
     count, kind = MESHES[case]
     mesh = jax.make_mesh((count,), ("x",), axis_types=(kind,))
-    split = [axis for axis, size in enumerate(row.shape) if size % count == 0]
-    spec = [None] * len(row.shape)
-    if split:
-        spec[split[0]] = "x"
-    sharding = NamedSharding(mesh, PartitionSpec(*spec))
-    found = row.init(KEY, row.shape, out_sharding=sharding)
-    assert found.sharding.is_equivalent_to(sharding, found.ndim)
-    same(row, found)
+    for row in rows:
+        split = [axis for axis, size in enumerate(row.shape) if size % count == 0]
+        spec = [None] * len(row.shape)
+        if split:
+            spec[split[0]] = "x"
+        sharding = NamedSharding(mesh, PartitionSpec(*spec))
+        found = row.init(KEY, row.shape, out_sharding=sharding)
+        assert found.sharding.is_equivalent_to(sharding, found.ndim), row.name
+        same([row], [found])
 
 
 def test_flags_are_seen():

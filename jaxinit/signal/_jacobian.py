@@ -59,18 +59,18 @@ def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> An
         forth = jax.linear_transpose(back, y)
         smallest = min(x.size, y.size)
         u = jax.random.normal(start, (y.size, min(vectors, smallest)), kind)
-        u = jnp.linalg.qr(u)[0].T  # orthonormal: exact where all values are equal
-        pulled = jax.vmap(back)(u)[0]
-        mean = (pulled**2).sum() / len(u) * (y.size / smallest)
 
-        def improve(_: int, u: jax.Array) -> jax.Array:
-            u = jnp.linalg.qr(u.T)[0].T
-            v = jax.vmap(back)(u)[0]
-            pushed: jax.Array = jax.vmap(lambda v: forth((v,))[0])(v)
-            return pushed
+        def improve(number: int, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            u, mean = found
+            # Orthonormal: the first ones are exact where all values are equal.
+            u = jnp.linalg.qr(u)[0]
+            v = jax.vmap(back)(u.T)[0]
+            here = (v**2).sum() / len(v) * (y.size / smallest)
+            pushed = jax.vmap(lambda v: forth((v,))[0])(v)
+            return pushed.T, jnp.where(number == 0, here, mean)
 
-        u = jax.lax.fori_loop(0, rounds, improve, u)
-        values = jnp.linalg.svd(jnp.linalg.qr(u.T)[1], compute_uv=False)
+        u, mean = jax.lax.fori_loop(0, rounds, improve, (u, jnp.zeros((), kind)))
+        values = jnp.linalg.svd(jnp.linalg.qr(u)[1], compute_uv=False)
         return {"mean_square": mean, "largest": jnp.sqrt(values.max())}
 
     return jax.jit(lambda keys, inputs: jax.lax.map(lambda key: one(key, inputs), keys))
