@@ -17,8 +17,8 @@ CACHE = "JAX_COMPILATION_CACHE_DIR"
 _made_for_run = None
 if CACHE not in os.environ:  # set by the first process, before it starts the others
     _made_for_run = os.environ[CACHE] = tempfile.mkdtemp(prefix="jaxinit-programs-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -29,6 +29,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Examples compile, and a run repeats the same ones.
 hypothesis.settings.register_profile("jaxinit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxinit")
+
+# Modules whose values are compared with tolerances, or with those of equal programs.
+OF_NO_BITS = {f"test_{name}" for name in ("cures", "frameworks", "signal", "verdicts")}
+OF_NO_BITS |= {f"test_check_{name}" for name in ("flags", "inputs", "models")}
+OF_NO_BITS |= {
+    f"test_lab_{name}"
+    for name in (
+        *("answer", "damage", "directory", "effects", "few_seeds", "live", "models"),
+        *("own", "page", "resume", "rules", "statistics", "training", "tuning"),
+    )
+}
 
 
 def pytest_unconfigure(config):
@@ -44,19 +55,29 @@ def x64():
         yield
 
 
-@pytest.fixture(scope="module")
-def quick_compiler():
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(request):
     """Leaves out most of XLA's optimizations, in modules that compare no bits with JAX.
 
     Compiling takes nearly all the time of the suite, and a third less so. Processes
     that a test starts do the same; no program made so stays for other modules.
     """
+    if request.module.__name__ not in OF_NO_BITS:
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
+
+
+@pytest.fixture
+def standard_promotion():
+    """Lets code by other people mix types, as JAX does by default."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="module")

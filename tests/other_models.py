@@ -3,12 +3,14 @@
 `transformers` has the Flax models of Hugging Face up to version 4.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+NAMES = ["gpt2", "bert", "t5", "vit", "llama", "clip"]
 IDS = jnp.arange(16, dtype=jnp.int32).reshape(2, 8)
 MASK = jnp.ones((2, 8), jnp.int32)
 PLACES = jnp.broadcast_to(jnp.arange(8), (2, 8))
@@ -41,8 +43,9 @@ class _Numpy:
         return getattr(jnp, name)
 
 
+@functools.cache
 def hugging_face():
-    """Returns the Flax models of transformers."""
+    """Returns the Flax models of transformers, by name."""
     import transformers as hf
     from transformers.models.bert import modeling_flax_bert as bert
     from transformers.models.clip import modeling_flax_clip as clip
