@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.meters.row import Row
+from bench.meters.settings import Settings
 from jaxinit.cli import BadInput, Parser
 
 _PIPED_WIDTH = 180  # columns of a table that no terminal limits
@@ -75,19 +77,12 @@ def _run(given: argparse.Namespace) -> int:
     # A process that measures memory needs some of the device's.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from bench import machine, report
-    from bench.measure import Settings
+    from bench.show import machine, report
     from bench.suites import SUITES
 
     names = list(dict.fromkeys(_chosen("suite", given.suites, SUITES) or SUITES))
-    repeats = given.repeats
-    if repeats is None:
-        repeats = _QUICK_REPEATS if given.quick else Settings.repeats
-    if repeats < 1:
-        raise BadInput(f"--repeats {repeats}: must be 1 or above.")
-    settings = Settings(repeats, _peers(given.peers), given.quick)
+    settings = _settings(given)
     for option in ("json", "plots"):
         _check_writable(option, getattr(given, option))
 
@@ -100,7 +95,6 @@ def _run(given: argparse.Namespace) -> int:
         "suites": {},
     }
     console = _console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     chosen = {
         name: [
             c for c in SUITES[name].cases(given.quick) if (given.only or "") in c.name
@@ -109,29 +103,48 @@ def _run(given: argparse.Namespace) -> int:
     }
     if not any(chosen.values()):
         raise BadInput(f"--only {given.only!r}: no case of {', '.join(names)} has it.")
-    for name, cases in chosen.items():
-        if not cases:
-            continue
-        suite, rows = SUITES[name], []
-        with Progress(*columns, transient=True, **_to_terminal()) as bar:
-            job = bar.add_task(name, total=len(cases))
-            for case in cases:
-                bar.update(job, description=case.name)
-                rows.append(suite.measure(case, settings))
-                bar.advance(job)
+    for name in filter(chosen.get, names):
+        rows = _measure(name, chosen[name], settings)
         result["suites"][name] = rows
-        console.print(report.table(name, suite.question, rows))
+        console.print(report.table(name, SUITES[name].QUESTION, rows))
         if given.json is not None:  # after each suite: an interrupt loses one at most
             _written("json", given.json, report.write, result)
     console.print(report.heading(result), highlight=False, markup=False)
     if given.plots is not None:
         _plot(given.plots, result)
-    failed = [
-        r["case"]
-        for rows in result["suites"].values()
-        for r in rows
-        if not r["verified"]
-    ]
+    return _report_failures(result)
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    repeats = given.repeats
+    if repeats is None:
+        repeats = _QUICK_REPEATS if given.quick else Settings.repeats
+    if repeats < 1:
+        raise BadInput(f"--repeats {repeats}: must be 1 or above.")
+    return Settings(repeats, _peers(given.peers), given.quick)
+
+
+def _measure(name: str, cases: list[Any], settings: Settings) -> list[Row]:
+    """Measures the cases of a suite, with progress on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from bench.suites import SUITES
+
+    rows = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, transient=True, **_to_terminal()) as bar:
+        job = bar.add_task(name, total=len(cases))
+        for case in cases:
+            bar.update(job, description=case.name)
+            rows.append(SUITES[name].measure(case, settings))
+            bar.advance(job)
+    return rows
+
+
+def _report_failures(result: dict[str, Any]) -> int:
+    """Names the cases that were not verified; returns the exit code."""
+    suites = result["suites"].values()
+    failed = [row["case"] for rows in suites for row in rows if not row["verified"]]
     if failed:
         print(f"bench: not verified: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
@@ -139,7 +152,7 @@ def _run(given: argparse.Namespace) -> int:
 
 def _read(given: argparse.Namespace) -> int:
     """Shows a result that was measured before."""
-    from bench import report
+    from bench.show import report
     from bench.suites import SUITES
 
     for option in ("json", "quick", "repeats", "peers", "only"):
@@ -155,7 +168,7 @@ def _read(given: argparse.Namespace) -> int:
     _check_writable("plots", given.plots)
     console = _console()
     for name in _chosen("suite", given.suites, result["suites"]) or result["suites"]:
-        question = SUITES[name].question if name in SUITES else ""
+        question = SUITES[name].QUESTION if name in SUITES else ""
         console.print(report.table(name, question, result["suites"][name]))
     console.print(report.heading(result), highlight=False, markup=False)
     if given.plots is not None:
@@ -188,7 +201,7 @@ def _chosen(what: str, words: Sequence[str], known: Any) -> list[str]:
 
 def _peers(text: str | None) -> tuple[str, ...]:
     """Returns the peers that were asked for, or all that are installed."""
-    from bench import peers
+    from bench.weight import peers
 
     installed = peers.installed()
     if text is None:
@@ -228,7 +241,7 @@ def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any
 
 
 def _plot(directory: Path, result: dict[str, Any]) -> None:
-    from bench import plots
+    from bench.show import plots
 
     files = _written("plots", directory, plots.write, result)
     print(f"Written to {directory}: {', '.join(file.name for file in files)}")

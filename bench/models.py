@@ -1,4 +1,4 @@
-"""Models that people initialise: in Flax, and as torch would build them.
+"""Models that people initialize: in Flax, and as torch would build them.
 
 Sizes are arguments, so that tests build the same models small.
 """

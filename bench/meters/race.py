@@ -29,7 +29,7 @@ def _key(repeat: int) -> jax.Array:
     return jax.random.key(repeat)
 
 
-def forgotten(repeat: int) -> jax.Array:
+def make_cold_key(repeat: int) -> jax.Array:
     """Makes a key, after JAX has forgotten what it compiled."""
     jax.clear_caches()
     return _key(repeat)

@@ -1,4 +1,6 @@
-"""Plans the fill of a large model: ``python -m bench.plan [--devices N] [--rate R]``.
+"""Plans the fill of a large model.
+
+Run from the checkout: ``python -m bench.plan_fill [--devices N] [--rate R]``.
 
 Nothing is allocated: the model is traced, and its slices are counted. Seconds are the
 entries of a device over a rate, which is measured here on one draw of a layer's size,
@@ -24,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the plan.
 
     Args:
-      arguments: the words behind ``python -m bench.plan``; by default the process's.
+      arguments: the words behind the command; by default the process's.
 
     Returns:
       The exit code, 0.
     """
-    parser = argparse.ArgumentParser(prog="bench.plan", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.plan_fill", description=__doc__)
     add = parser.add_argument
     add("--layers", type=int, default=86, help="blocks (default: 86)")
     add("--width", type=int, default=8192, help="of the model (default: 8192)")

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from bench.measure import Row
+from bench.meters.row import Row
 
 Result = dict[str, Any]
 

@@ -9,8 +9,7 @@ tracing and compiling count. All measure a multilayer perceptron from many seeds
   gradient for each seed, and the standard deviation of each.
 """
 
-import json
-import sys
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -19,15 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
-from bench import memory, verify
-from bench.cases import Case
-from bench.measure import Row, Settings, finish, start
-from bench.timing import Contender, forgotten
+from bench.meters import memory
+from bench.meters.race import Contender, make_cold_key
+from bench.meters.row import KEY, Case, Row, add_times, start_row
+from bench.meters.settings import Settings
 from jaxinit.signal._measure import prepare
 from jaxinit.signal._model import adapt
 
-# depth, width, examples, seeds
-_FULL, _TOY = (50, 256, 256, 32), (2, 8, 4, 2)
+QUESTION = "signal and gradient of all seeds, from cold"
+
+# depth, and seeds, examples, width
+_FULL, _TOY = (50, (32, 256, 256)), (2, (2, 4, 8))
 
 
 class Perceptron(nn.Module):
@@ -44,49 +45,57 @@ class Perceptron(nn.Module):
         return nn.Dense(self.width)(x)
 
 
-def cases(quick: bool) -> list[Case]:
-    """Returns the case: its shape is seeds, examples and width."""
-    depth, width, examples, seeds = _TOY if quick else _FULL
-    layers, *shape = _FULL
-    return [
-        Case(
-            f"check {layers} layers {'×'.join(map(str, reversed(shape)))}",
-            Perceptron(depth, width),
-            (seeds, examples, width),
-            "float32",
-            "normal",
-            verify.numbers,
-        )
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Health(Case):
+    """A check of a perceptron; the shape is seeds, examples and width.
+
+    Attributes:
+      depth: the perceptron's layers.
+    """
+
+    depth: int
+
+    @property
+    def model(self) -> Perceptron:
+        """The perceptron."""
+        return Perceptron(self.depth, self.shape[-1])
 
 
-def health(case: Case, settings: Settings) -> Row:
+def cases(quick: bool) -> list[Health]:
+    """Returns the one check; its name says the full size."""
+    depth, shape = _TOY if quick else _FULL
+    layers, sizes = _FULL
+    name = f"check {layers} layers {'×'.join(map(str, sizes))}"
+    return [Health(name=name, shape=shape, depth=depth)]
+
+
+def measure(case: Health, settings: Settings) -> Row:
     """Measures the seconds from cold to all statistics."""
-    row = start(case)
-    seeds, examples, width = case.shape
-    quick = settings.quick
-    x = jax.random.normal(jax.random.key(verify.KEY), (examples, width))
+    row = start_row(case)
+    seeds, *sizes = case.shape
+    x = jax.random.normal(jax.random.key(KEY), sizes)
+    make_key = jax.random.key if settings.quick else make_cold_key
     contenders = {
-        name: Contender(way, jax.random.key if quick else forgotten, lambda _: None)
+        name: Contender(way, make_key, lambda _: None)
         for name, way in (
-            ("ours", lambda key: _ours(case.init, x, key, seeds)),
-            ("loop", lambda key: _loop(case.init, x, key, seeds)),
-            ("eager", lambda key: _eager(case.init, x, key, seeds)),
+            ("ours", lambda key: _check(case.model, x, key, seeds)),
+            ("loop", lambda key: _loop(case.model, x, key, seeds)),
+            ("eager", lambda key: _apply_eagerly(case.model, x, key, seeds)),
         )
     }
-    key = jax.random.key(verify.KEY)
+    key = jax.random.key(KEY)
     found = {name: contender.run(key) for name, contender in contenders.items()}
     error = float(np.abs(found["ours"] / found["loop"] - 1).max())
     row["found"] = f"loop's numbers to {error:.0e}"
     row["verified"] = bool(error < 1e-3 and found["eager"].shape == found["ours"].shape)
     if row["verified"]:
-        finish(row, settings.race(contenders, warm=False))
-        if not quick:
-            row["memory"] = _memory()
+        add_times(row, settings.race(contenders, warm=False))
+        if not settings.quick:
+            row["memory"] = _compare_memory(case)
     return row
 
 
-def _ours(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
+def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     report = jaxinit.check(model, x, key=key, seeds=seeds, jacobian=0)
     layers = [layer for layer in report.layers if layer.kind == "dense"]
     return np.stack([layer.forward["std"] for layer in layers])
@@ -109,7 +118,7 @@ def _loop(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     return np.asarray([by_site[number] for number in sorted(by_site)])
 
 
-def _eager(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
+def _apply_eagerly(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     rows = []
     for each in jax.random.split(key, seeds):
         first, second = jax.random.split(each)
@@ -129,25 +138,18 @@ def _eager(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     return np.asarray(rows).T
 
 
-def _memory() -> dict[str, int] | None:
+def _compare_memory(case: Health) -> dict[str, int] | None:
     """Measures the peak of all seeds and of one, each in a process of its own."""
-    one, every = (
-        memory.in_child("bench.health", str(seeds)) for seeds in (1, _FULL[-1])
-    )
+    every = memory.measure_in_child("check", case.name)
+    one = memory.measure_in_child("check", case.name, shape=(1, *case.shape[1:]))
     if one is None or every is None:
         return None
-    return {"peak_bytes": every, "extra_bytes": every - one}
+    peak = every["peak_bytes"]
+    return {"peak_bytes": peak, "extra_bytes": peak - one["peak_bytes"]}
 
 
-def main(seeds: str) -> None:
-    """Prints the peak memory of a check with that many seeds."""
-    depth, width, examples, _ = _FULL
-    x = jnp.ones((examples, width))
-    before = memory.reset()
-    _ours(Perceptron(depth, width), x, jax.random.key(0), int(seeds))
-    after = memory.peak()
-    print(json.dumps((after or 0) - (before or 0)))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def measure_memory(case: Health) -> dict[str, int] | None:
+    """Measures the peak of a check in this process; its statistics are no size."""
+    seeds, *sizes = case.shape
+    x, key = jnp.ones(sizes), jax.random.key(0)
+    return memory.measure(lambda: _check(case.model, x, key, seeds), 0)

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from bench.measure import Row
+from bench.meters.row import Row
 
-# Paul Tol's "bright" colours, told apart by people with any colour vision.
-_COLOURS = {
+# Paul Tol's "bright" colors, told apart by people with any color vision.
+_COLORS = {
     "jax": "#4477aa",
     "jax eager": "#66ccee",
     "torch": "#ee6677",
@@ -38,7 +38,7 @@ def write(result: dict[str, Any], directory: Path) -> list[Path]:
 
 def ratios(suite: str, rows: list[Row], result: dict[str, Any]) -> Figure:
     """Draws a bar for each case and peer, from 1, where both take the same time."""
-    names = [name for name in _COLOURS if any(name in row["ratios"] for row in rows)]
+    names = [name for name in _COLORS if any(name in row["ratios"] for row in rows)]
     panels = -(-len(rows) // _MOST)
     tall = -(-len(rows) // panels)  # cases of the tallest panel
     size = (7.5 * panels, _BAR * (len(names) + 1) * tall + 1.3)
@@ -57,7 +57,7 @@ def ratios(suite: str, rows: list[Row], result: dict[str, Any]) -> Figure:
     figure.supxlabel("time of the peer over ours", fontsize=9)
     figure.suptitle(_title(suite, result), x=0.01, ha="left", fontsize=9)
     for name in names:
-        axes[0].barh(0, 0, left=1, color=_COLOURS[name], label=name)
+        axes[0].barh(0, 0, left=1, color=_COLORS[name], label=name)
     figure.legend(loc="outside upper right", ncols=len(names), fontsize=8)
     return figure
 
@@ -72,7 +72,7 @@ def _bars(axis: Axes, rows: list[Row], names: list[str], tall: int) -> None:
         for place, name in enumerate(there):
             ratio = row["ratios"][name]
             y = first + place
-            axis.barh(y, ratio - 1, left=1, height=0.9, color=_COLOURS[name])
+            axis.barh(y, ratio - 1, left=1, height=0.9, color=_COLORS[name])
             axis.annotate(
                 f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}",
                 (max(ratio, 1), y),

@@ -13,9 +13,7 @@ been seen to take twenty times as long as filling it.
 - torch laws: its parameters alone, drawn by torch from the laws of the Flax model.
 """
 
-import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,17 +24,28 @@ import numpy as np
 from flax import nnx
 
 import jaxinit
-from bench import memory, models, verify
-from bench.cases import Case
-from bench.measure import Row, Settings, finish, start
-from bench.timing import Contender, forgotten
-from jaxinit.initializers._variance_scaling import TRUNCATED_STDDEV
+from bench import models
+from bench.meters import memory
+from bench.meters.race import Contender, make_cold_key
+from bench.meters.row import (
+    KEY,
+    Case,
+    Row,
+    Unverified,
+    add_times,
+    start_row,
+    verify_row,
+)
+from bench.meters.settings import Settings
+from bench.weight.peers import TRUNCATED
 from jaxinit.model import named
 
+QUESTION = "whole models, from cold"
 
-@dataclass(frozen=True)
-class Filling:
-    """One model.
+
+@dataclass(frozen=True, kw_only=True)
+class Filling(Case):
+    """One model; the shape is the number of its parameters.
 
     Attributes:
       init: its init function, of a key.
@@ -51,42 +60,40 @@ class Filling:
     constructor: bool = False
 
 
-def cases(quick: bool) -> list[Case]:
-    """Returns the models; the shape is the number of parameters."""
+def cases(quick: bool) -> list[Filling]:
+    """Returns the models."""
     gpt = (2, 8, 2, 16, 8) if quick else (12, 768, 12, 50257, 1024)
     medium = (3, 8, 2, 16, 8) if quick else (24, 1024, 16, 50257, 1024)
     resnet = ((1, 1), 4, 3) if quick else ((3, 4, 6, 3), 64, 1000)
     vit = (1, 8, 2, 4, 8, 3) if quick else (12, 768, 12, 16, 224, 1000)
-    found = {
-        "GPT-2 small, stock": _gpt(gpt),
-        "GPT-2 small, jaxinit": _gpt(gpt, ours=True),
-        "GPT-2 medium, stock": _gpt(medium),
-        "ResNet-50 NNX, stock": Filling(
-            lambda key: models.ResNet(nnx.Rngs(key), *resnet),
+    return [
+        _gpt("GPT-2 small, stock", gpt),
+        _gpt("GPT-2 small, jaxinit", gpt, ours=True),
+        _gpt("GPT-2 medium, stock", medium),
+        _nnx(
+            "ResNet-50 NNX, stock",
             lambda key: models.ResNet(nnx.Rngs(key), *resnet),
             lambda: models.torch_resnet(*resnet),
-            constructor=True,
         ),
-        "ViT-B NNX, stock": Filling(
-            lambda key: models.ViT(nnx.Rngs(key), *vit),
+        _nnx(
+            "ViT-B NNX, stock",
             lambda key: models.ViT(nnx.Rngs(key), *vit),
             lambda: models.torch_vit(*vit[:4], vit[-1]),
-            constructor=True,
         ),
-    }
-    for layers in (12, 48):
-        sizes = (layers, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128)
-        found[f"GPT of {layers} layers, width 256"] = _gpt(sizes)
-    return [
-        Case(name, filling, (_count(filling),), "float32", "normal", _same)
-        for name, filling in found.items()
+        *(
+            _gpt(
+                f"GPT of {layers} layers, width 256",
+                (layers, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128),
+            )
+            for layers in (12, 48)
+        ),
     ]
 
 
-def _gpt(sizes: tuple[int, ...], ours: bool = False) -> Filling:
+def _gpt(name: str, sizes: tuple[int, ...], ours: bool = False) -> Filling:
     tokens = jnp.zeros((1, 8), jnp.int32)
-    names = ("layers", "width", "heads", "vocabulary", "context")
-    named: dict[str, Any] = dict(zip(names, sizes, strict=True))
+    words = ("layers", "width", "heads", "vocabulary", "context")
+    named: dict[str, Any] = dict(zip(words, sizes, strict=True))
     stock = model = models.GPT(**named)
     if ours:
         kernel = jaxinit.lecun_normal()
@@ -94,66 +101,96 @@ def _gpt(sizes: tuple[int, ...], ours: bool = False) -> Filling:
         model = models.GPT(**named, **laws, embedding=jaxinit.normal(0.02))
     layers, width, _, vocabulary, context = sizes
     return Filling(
-        lambda key: model.init(key, tokens),
-        lambda key: stock.init(key, tokens),
-        lambda: models.torch_gpt(layers, width, vocabulary, context),
+        name=name,
+        shape=(_count(lambda key: stock.init(key, tokens)),),
+        init=lambda key: model.init(key, tokens),
+        stock=lambda key: stock.init(key, tokens),
+        torch=lambda: models.torch_gpt(layers, width, vocabulary, context),
     )
 
 
-def _count(filling: Filling) -> int:
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    leaves = jax.tree.leaves(jax.eval_shape(filling.stock, key))
+def _nnx(
+    name: str, construct: Callable[[jax.Array], Any], torch: Callable[[], Any]
+) -> Filling:
+    return Filling(
+        name=name,
+        shape=(_count(construct),),
+        init=construct,
+        stock=construct,
+        torch=torch,
+        constructor=True,
+    )
+
+
+def _trace(init: Callable[[jax.Array], Any]) -> Any:
+    """Returns a model of shapes and dtypes."""
+    return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _count(init: Callable[[jax.Array], Any]) -> int:
+    leaves = jax.tree.leaves(_trace(init))
     return sum(x.size for x in leaves if jnp.issubdtype(x.dtype, jnp.floating))
 
 
-def _same(case: Case, filled: Any) -> str:
-    """Verifies that a model is bit for bit that of `jax.jit`."""
-    theirs = jax.jit(case.init.stock)(jax.random.key(verify.KEY))
-    pairs = zip(jax.tree.leaves(filled), jax.tree.leaves(theirs), strict=True)
+def measure(filling: Filling, settings: Settings) -> Row:
+    """Measures the seconds from cold to a filled model."""
+    row = start_row(filling)
+    if not verify_row(row, lambda: _verify(filling)):
+        return row
+    add_times(row, settings.race(_build_contenders(filling, settings), warm=False))
+    jax.clear_caches()
+    plan = jaxinit.jit_init(filling.init).report(jax.random.key(KEY))
+    row["compile_s"]["ours"] = sum(part.compiled or 0.0 for part in plan.slices)
+    row["found"] += f", {len(plan.slices)} programs"
+    if not settings.quick:
+        row["memory"] = memory.measure_in_child("model", filling.name)
+    return row
+
+
+def measure_memory(filling: Filling) -> dict[str, int] | None:
+    """Measures the memory of filling a model in this process."""
+    key = jax.block_until_ready(jax.random.key(0))
+    return memory.measure(
+        lambda: jaxinit.jit_init(filling.init)(key), _bytes(filling.init)
+    )
+
+
+def _verify(filling: Filling) -> str:
+    """Holds a model against that of `jax.jit`, bit for bit."""
+    key = jax.random.key(KEY)
+    ours = jaxinit.jit_init(filling.init)(key)
+    theirs = jax.jit(filling.stock)(key)
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     if not all(bool((a == b).all()) for a, b in pairs):
-        raise verify.Unverified("the model is not that of jax.jit.")
+        raise Unverified("the model is not that of jax.jit.")
     return "jax.jit's bits"
 
 
-def model(case: Case, settings: Settings) -> Row:
-    """Measures the seconds from cold to a filled model."""
-    row = start(case)
-    filling: Filling = case.init
-    key = jax.random.key(verify.KEY)
-    try:
-        row["found"] = case.verify(case, jaxinit.jit_init(filling.init)(key))
-        row["verified"] = True
-    except verify.Unverified as error:
-        row["found"] = str(error)
-        return row
+def _bytes(init: Callable[[jax.Array], Any]) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(_trace(init)))
+
+
+def _build_contenders(filling: Filling, settings: Settings) -> dict[str, Contender]:
     ways = {
         "ours": lambda key: jaxinit.jit_init(filling.init)(key),
         "plan": lambda key: jaxinit.jit_init(filling.init).plan(key),
         "jit": lambda key: jax.jit(filling.stock)(key),
         **({"eager": filling.init} if filling.constructor else {}),
     }
-    shaped = jax.eval_shape(filling.stock, key)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shaped))
+    size = _bytes(filling.stock)
 
     def prepare(repeat: int) -> Any:
         if settings.quick:
             return jax.random.key(repeat)
         np.ones(size + size // 4, np.uint8)
-        return forgotten(repeat)
+        return make_cold_key(repeat)
 
     contenders = {name: Contender(way, prepare) for name, way in ways.items()}
     if (build := filling.torch) is not None and "torch" in settings.peers:
-        laws = _torch_laws(filling)
+        draw = _torch_laws(filling)
         contenders["torch"] = Contender(lambda _: build(), prepare, lambda _: None)
-        contenders["torch laws"] = Contender(lambda _: laws(), prepare, lambda _: None)
-    finish(row, settings.race(contenders, warm=False))
-    jax.clear_caches()
-    plan = jaxinit.jit_init(filling.init).report(key)
-    row["compile_s"]["ours"] = sum(part.compiled or 0.0 for part in plan.slices)
-    row["found"] += f", {len(plan.slices)} programs"
-    if not settings.quick:
-        row["memory"] = memory.in_child("bench.filling", case.name)
-    return row
+        contenders["torch laws"] = Contender(lambda _: draw(), prepare, lambda _: None)
+    return contenders
 
 
 def _torch_laws(filling: Filling) -> Callable[[], Any]:
@@ -161,17 +198,16 @@ def _torch_laws(filling: Filling) -> Callable[[], Any]:
     from torch import empty
     from torch.nn import init
 
-    shaped = jax.eval_shape(filling.stock, jax.eval_shape(lambda: jax.random.key(0)))
     parameters = [
         (name.rpartition("/")[2], tuple(leaf.shape))
-        for name, leaf in named(shaped)
+        for name, leaf in named(_trace(filling.stock))
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
 
     def draw(name: str, shape: tuple[int, ...]) -> Any:
         array = empty(shape)
         if name == "kernel":  # lecun_normal
-            stddev = math.prod(shape[:-1]) ** -0.5 / TRUNCATED_STDDEV
+            stddev = math.prod(shape[:-1]) ** -0.5 / TRUNCATED
             bounds = -2 * stddev, 2 * stddev
             return init.trunc_normal_(array, 0.0, stddev, *bounds)
         if name in ("embedding", "pos"):
@@ -179,19 +215,3 @@ def _torch_laws(filling: Filling) -> Callable[[], Any]:
         return init.constant_(array, float(name in ("scale", "var")))
 
     return lambda: [draw(*parameter) for parameter in parameters]
-
-
-def main(name: str) -> None:
-    """Prints the peak memory of filling the model of that name."""
-    case = next(case for case in cases(False) if case.name == name)
-    key = jax.block_until_ready(jax.random.key(0))
-    before = memory.reset()
-    filled = jax.block_until_ready(jaxinit.jit_init(case.init.init)(key))
-    after = memory.peak()
-    size = sum(x.nbytes for x in jax.tree.leaves(filled))
-    peak = (after or 0) - (before or 0)
-    print(json.dumps({"peak_bytes": peak, "extra_bytes": peak - size}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
