@@ -25,14 +25,14 @@ from bench import suites  # noqa: E402
 from bench.__main__ import main  # noqa: E402
 from bench.meters import memory  # noqa: E402
 from bench.meters.race import Contender, Timing, race  # noqa: E402
-from bench.meters.row import ratios  # noqa: E402
+from bench.meters.row import compute_ratios  # noqa: E402
 from bench.meters.settings import Settings  # noqa: E402
 from bench.show import machine, report  # noqa: E402
 from bench.weight import limit, peers  # noqa: E402
 from bench.weight.families import draw_independent  # noqa: E402
 
 SUITES = tuple(suites.SUITES)
-INSTALLED = peers.installed()
+INSTALLED = peers.find_installed()
 PNG = b"\x89PNG\r\n\x1a\n"
 QUICK = Settings(repeats=1, peers=("jax",), quick=True)
 ALL = {suite: made.cases(True) for suite, made in suites.SUITES.items()}
@@ -323,7 +323,7 @@ def test_a_failure_shows_in_table_and_exit_code(monkeypatch, capsys, tmp_path):
 def test_ratios_are_of_like_with_like():
     medians = {"ours": 2.0, "ours eager": 5.0, "limit": 1.0}
     medians |= {"jax": 8.0, "jax eager": 10.0, "torch": 1.0}
-    assert ratios(medians) == {"jax": 4.0, "jax eager": 2.0, "torch": 0.5}
+    assert compute_ratios(medians) == {"jax": 4.0, "jax eager": 2.0, "torch": 0.5}
 
 
 def test_shares_of_the_limit():
@@ -355,7 +355,7 @@ def test_peers_draw_our_law(name, peer):
     assert abs(w.mean() - law.mean) < 5 * math.sqrt(law.variance / w.size)
     assert abs(squares.mean() - law.variance) < 5 * squares.std() / math.sqrt(w.size)
     if case.law == "truncated_normal":
-        assert abs(w).max() <= 2.001 * peers.stddev(case)
+        assert abs(w).max() <= 2.001 * peers.find_stddev(case)
 
 
 def test_a_peer_that_cannot_is_left_out_with_the_reason():
@@ -370,11 +370,13 @@ def test_a_peer_that_cannot_is_left_out_with_the_reason():
     assert row["verified"] and set(row["times"]) == {"ours", "limit"}
     reasons = ["no such law", "gives the shape [3]", "gives the dtype float64"]
     assert row["left_out"] == dict(zip(made, reasons, strict=True))
-    assert "left out: torch: no such law" in report.table("x", "y", [row]).caption
+    assert "left out: torch: no such law" in report.build_table("x", "y", [row]).caption
 
 
 def test_peers_without_jax():
-    case = dataclasses.replace(one("sparse(0.1)"), peers=peers.peers("jax", eager=True))
+    case = dataclasses.replace(
+        one("sparse(0.1)"), peers=peers.choose_peers("jax", eager=True)
+    )
     row = suites.draws.measure(case, QUICK)
     reason = "jax has no such initializer"
     assert row["left_out"] == {"jax": reason, "jax eager": reason}
@@ -425,7 +427,7 @@ def test_bad_input_is_one_line_and_code_2(
     (tmp_path / "other").write_text("{}")
     old = dict.fromkeys(("settings", "machine", "device", "versions", "suites"))
     (tmp_path / "old").write_text(json.dumps({"format": 0, **old}))
-    monkeypatch.setattr(peers, "installed", lambda: ("jax",))
+    monkeypatch.setattr(peers, "find_installed", lambda: ("jax",))
     assert main([word.replace("{}", str(tmp_path)) for word in given]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("bench: " + message.replace("{}", str(tmp_path)))
@@ -479,7 +481,7 @@ def test_plots_and_tables_are_made_from_the_file(tmp_path, capsys):
     assert again.startswith(first) and "Written to" in again and "good.png" in again
     assert (tmp_path / "plots" / "good.png").read_bytes().startswith(PNG)
     assert "Toy sizes" in again and "Median of 1" in again
-    durations = [report.duration(s) for s in (2.5, 0.25, 1.234e-5, 5e-9)]
+    durations = [report.spell_duration(s) for s in (2.5, 0.25, 1.234e-5, 5e-9)]
     assert durations == ["2.5 s", "250 ms", "12.3 µs", "5 ns"]
 
 

@@ -54,7 +54,7 @@ def measure(work: Callable[[], Any], output: int) -> dict[str, int] | None:
     """
     before = _reset()
     jax.block_until_ready(work())
-    after = _peak()
+    after = _read_peak()
     if before is None or after is None:
         return None
     return {"peak_bytes": after - before, "extra_bytes": after - before - output}
@@ -67,16 +67,16 @@ def _reset() -> int | None:
     try:
         _RESET.write_text("5")
     except OSError:
-        return _peak()
-    return _resident("VmRSS")
+        return _read_peak()
+    return _read_resident("VmRSS")
 
 
-def _peak() -> int | None:
+def _read_peak() -> int | None:
     """Returns the largest number of bytes in use since the reset."""
     if statistics := jax.local_devices()[0].memory_stats():
         return int(statistics["peak_bytes_in_use"])
     if _STATUS.exists():
-        return _resident("VmHWM")
+        return _read_resident("VmHWM")
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -85,6 +85,6 @@ def _peak() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _resident(field: str) -> int | None:
+def _read_resident(field: str) -> int | None:
     line = re.search(rf"^{field}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     return int(line[1]) * 1024 if line else None

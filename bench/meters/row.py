@@ -73,7 +73,7 @@ def start_row(case: Case) -> Row:
 
 
 def verify_row(row: Row, verify: Callable[[], str]) -> bool:
-    """Verifies, and notes what was found: before timing, for a wrong case has no time.
+    """Verifies a case before it is timed, and notes what was found.
 
     Args:
       row: the row that notes it.
@@ -107,10 +107,10 @@ def add_times(row: Row, timings: Mapping[str, Timing]) -> None:
             "seconds": list(timing.seconds),
             "calls": timing.calls,
         }
-    row["ratios"] = ratios({name: t.median for name, t in timings.items()})
+    row["ratios"] = compute_ratios({name: t.median for name, t in timings.items()})
 
 
-def ratios(medians: Mapping[str, float]) -> dict[str, float]:
+def compute_ratios(medians: Mapping[str, float]) -> dict[str, float]:
     """Computes how many times longer each peer takes than we do.
 
     An eager peer of JAX is held against our eager call, all others against our jitted

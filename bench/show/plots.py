@@ -31,12 +31,12 @@ def write(result: dict[str, Any], directory: Path) -> list[Path]:
         compared = [row for row in rows if row["ratios"]]
         if compared:
             file = directory / f"{suite}.png"
-            ratios(suite, compared, result).savefig(file, dpi=110)
+            draw_ratios(suite, compared, result).savefig(file, dpi=110)
             files.append(file)
     return files
 
 
-def ratios(suite: str, rows: list[Row], result: dict[str, Any]) -> Figure:
+def draw_ratios(suite: str, rows: list[Row], result: dict[str, Any]) -> Figure:
     """Draws a bar for each case and peer, from 1, where both take the same time."""
     names = [name for name in _COLORS if any(name in row["ratios"] for row in rows)]
     panels = -(-len(rows) // _MOST)
@@ -45,24 +45,22 @@ def ratios(suite: str, rows: list[Row], result: dict[str, Any]) -> Figure:
     figure = Figure(size, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False, sharex=True)[0]
     for panel, axis in enumerate(axes):
-        _bars(axis, rows[panel * tall :][:tall], names, tall)
-    found = np.log10(
-        [1.0, *(ratio for row in rows for ratio in row["ratios"].values())]
-    )
-    low, high = found.min(), found.max()
+        _draw_bars(axis, rows[panel * tall :][:tall], names, tall)
+    logs = np.log10([1.0, *(ratio for row in rows for ratio in row["ratios"].values())])
+    low, high = logs.min(), logs.max()
     margin = 0.04 * max(high - low, 0.5)
     axes[0].set_xlim(10 ** (low - margin), 10 ** (high + 4 * margin))
     if high - low < 1.5:  # decades alone would leave hardly a label
         axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     figure.supxlabel("time of the peer over ours", fontsize=9)
-    figure.suptitle(_title(suite, result), x=0.01, ha="left", fontsize=9)
+    figure.suptitle(_write_title(suite, result), x=0.01, ha="left", fontsize=9)
     for name in names:
         axes[0].barh(0, 0, left=1, color=_COLORS[name], label=name)
     figure.legend(loc="outside upper right", ncols=len(names), fontsize=8)
     return figure
 
 
-def _bars(axis: Axes, rows: list[Row], names: list[str], tall: int) -> None:
+def _draw_bars(axis: Axes, rows: list[Row], names: list[str], tall: int) -> None:
     """Draws one panel, with room for as many cases as the tallest has."""
     group = len(names) + 1
     axis.set_xscale("log")
@@ -91,7 +89,7 @@ def _bars(axis: Axes, rows: list[Row], names: list[str], tall: int) -> None:
     axis.axvline(1, color="#333333", linewidth=0.8)
 
 
-def _title(suite: str, result: dict[str, Any]) -> str:
+def _write_title(suite: str, result: dict[str, Any]) -> str:
     machine, device = result["machine"], result["device"]
     where = f"{machine['cpu']}, {machine['cores']} cores"
     if device["platform"] != "cpu":

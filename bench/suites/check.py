@@ -79,15 +79,15 @@ def measure(case: Health, settings: Settings) -> Row:
         name: Contender(way, make_key, lambda _: None)
         for name, way in (
             ("ours", lambda key: _check(case.model, x, key, seeds)),
-            ("loop", lambda key: _loop(case.model, x, key, seeds)),
+            ("loop", lambda key: _check_by_seed(case.model, x, key, seeds)),
             ("eager", lambda key: _apply_eagerly(case.model, x, key, seeds)),
         )
     }
     key = jax.random.key(KEY)
-    found = {name: contender.run(key) for name, contender in contenders.items()}
-    error = float(np.abs(found["ours"] / found["loop"] - 1).max())
+    stds = {name: contender.run(key) for name, contender in contenders.items()}
+    error = float(np.abs(stds["ours"] / stds["loop"] - 1).max())
     row["found"] = f"loop's numbers to {error:.0e}"
-    row["verified"] = bool(error < 1e-3 and found["eager"].shape == found["ours"].shape)
+    row["verified"] = bool(error < 1e-3 and stds["eager"].shape == stds["ours"].shape)
     if row["verified"]:
         add_times(row, settings.race(contenders, warm=False))
         if not settings.quick:
@@ -101,15 +101,15 @@ def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     return np.stack([layer.forward["std"] for layer in layers])
 
 
-def _loop(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
+def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     program = prepare(adapt(model, (x,), {}, ("dropout",)), (x,), key)
     one = jax.jit(program.one)
-    found = [one(key, (x,))[1] for key in jax.random.split(key, seeds)]
-    found = jax.device_get(found)
+    by_seed = [one(key, (x,))[1] for key in jax.random.split(key, seeds)]
+    by_seed = jax.device_get(by_seed)
     by_site = {
         site.number: [
             statistics[place]["numbers"][row, group.names.index("std")]
-            for statistics in found
+            for statistics in by_seed
         ]
         for place, group in enumerate(program.groups)
         for row, (site, _) in enumerate(group.members)

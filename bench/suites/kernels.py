@@ -49,7 +49,7 @@ class Kernel(Case):
     argument: Callable[[], jax.Array] | None = None
 
 
-# Ours takes impl too.
+# By law: ours, which takes impl too, and JAX's.
 _DRAWS: dict[str, tuple[Init, Init]] = {
     "uniform": (random.uniform, jax.random.uniform),
     "normal": (random.normal, jax.random.normal),
@@ -67,28 +67,28 @@ def cases(quick: bool) -> list[Kernel]:
     kernels = []
     for label in ((1024, 1024), (8192, 8192)):
         shape = TOY if quick else label
-        kernels += [_draw_kernel(law, shape, label) for law in _DRAWS]
-        kernels.append(_moments_kernel(shape, label))
+        kernels += [_build_draw(law, shape, label) for law in _DRAWS]
+        kernels.append(_build_moments(shape, label))
     return kernels
 
 
-def _draw_kernel(law: str, shape: Shape, label: Shape) -> Kernel:
+def _build_draw(law: str, shape: Shape, label: Shape) -> Kernel:
     ours, theirs = _DRAWS[law]
 
-    def same_bits(key: jax.Array, weight: jax.Array) -> str:
+    def check_bits(key: jax.Array, weight: jax.Array) -> str:
         reference = jax.jit(lambda key: theirs(key, shape, "float32"))
-        return verify.equal_bits(weight, reference(key))
+        return verify.compare_bits(weight, reference(key))
 
     return Kernel(
         name=spell(f"random.{law}", label),
         shape=shape,
         run=ours,
         impls=("jax", "fused", "pallas", "paired"),
-        verify=same_bits,
+        verify=check_bits,
     )
 
 
-def _moments_kernel(shape: Shape, label: Shape) -> Kernel:
+def _build_moments(shape: Shape, label: Shape) -> Kernel:
     def run(
         x: jax.Array, shape: Shape, dtype: str, impl: Literal["pallas"] | None = None
     ) -> jax.Array:
@@ -99,7 +99,7 @@ def _moments_kernel(shape: Shape, label: Shape) -> Kernel:
         shape=shape,
         run=run,
         impls=("pallas",),
-        verify=verify.numbers,
+        verify=verify.check_numbers,
         argument=lambda: jax.random.normal(jax.random.key(KEY), shape),
     )
 
@@ -132,7 +132,7 @@ def measure(kernel: Kernel, settings: Settings) -> Row:
         try:
             program = contender(impl)
             row["compile_s"][impl] = program.compile()
-            verify.alike(program.run(known), ours, bits=impl != "paired")
+            verify.check_alike(program.run(known), ours, bits=impl != "paired")
             contenders[impl] = program
         except Exception as error:  # the others still race
             row["left_out"][impl] = first_line(error)

@@ -9,8 +9,8 @@ compiled.
 - loop: the best loop: one program that trains a cell for all steps, called for each;
 - usual: the usual loop: a jitted step, called from Python for each step of each cell.
 
-No loop waits before it has made all its calls, so that a CPU may work on several. Ours
-is to be no slower than the best loop, and twice as fast as the usual one.
+No loop waits before it has made all its calls, so that a CPU may work on several. The
+goal: ours is no slower than the best loop, and twice as fast as the usual one.
 """
 
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def measure(cells: Cells, settings: Settings) -> Row:
     """Measures the seconds of training all cells."""
     row = start_row(cells)
     ours, *loops = (way() for way in _Ways(cells, _CHECKED).by_name.values())
-    error = max(_error(ours, losses) for losses in loops)
+    error = max(_compare_losses(ours, losses) for losses in loops)
     row["found"] = f"the loops' losses after {_CHECKED} steps, to {error:.0e}"
     row["verified"] = bool(error < _CLOSE)
     if not row["verified"]:
@@ -148,7 +148,7 @@ class _Ways:
             (params, optax.adam(rate).init(params), jnp.float32(rate))
             for init in range(inits)
             for seed in range(seeds)
-            for params in [_layers(self.grid.initial["params"], init, seed)]
+            for params in [_unstack(self.grid.initial["params"], init, seed)]
             for rate in _RATES[:rates]
         ]
         self.train, self.step = jax.jit(self._train), jax.jit(self._step)
@@ -214,7 +214,7 @@ class _Ways:
         return (optax.apply_updates(params, change), state), loss
 
 
-def _layers(params: Any, init: int, seed: int) -> dict[str, Any]:
+def _unstack(params: Any, init: int, seed: int) -> dict[str, Any]:
     """Returns the parameters of a cell of the grid as `Perceptron` has them."""
     params = jax.tree.map(lambda a: a[init, seed], params)
     hidden = params["hidden"]["block"]["Dense_0"]
@@ -226,7 +226,7 @@ def _layers(params: Any, init: int, seed: int) -> dict[str, Any]:
     return {f"Dense_{i}": layer for i, layer in enumerate(layers)}
 
 
-def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+def _compare_losses(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Computes the largest relative error; losses must be finite in the same cells."""
     finite = np.isfinite(ours)
     if (finite != np.isfinite(theirs)).any() or not finite.any():

@@ -1,9 +1,9 @@
 """The suite `model`: whole models from cold, beside the ways it replaces.
 
 Every contender starts as in a fresh process after its imports: JAX has forgotten what
-it compiled; tracing, keys, compiling and filling all count. Each finds as much memory
-that was used just before: a virtual machine asks its host for what was not, which has
-been seen to take twenty times as long as filling it.
+it compiled; tracing, keys, compiling and filling all count. As much memory as the model
+needs is used just before: a virtual machine asks its host for memory that it has not
+used yet, which has been seen to take twenty times as long as filling it.
 
 - ours: `jaxinit.jit_init` of the model's init function;
 - plan: its trace and plan alone, before anything is compiled or filled;
@@ -67,21 +67,21 @@ def cases(quick: bool) -> list[Filling]:
     resnet = ((1, 1), 4, 3) if quick else ((3, 4, 6, 3), 64, 1000)
     vit = (1, 8, 2, 4, 8, 3) if quick else (12, 768, 12, 16, 224, 1000)
     return [
-        _gpt("GPT-2 small, stock", gpt),
-        _gpt("GPT-2 small, jaxinit", gpt, ours=True),
-        _gpt("GPT-2 medium, stock", medium),
-        _nnx(
+        _build_gpt("GPT-2 small, stock", gpt),
+        _build_gpt("GPT-2 small, jaxinit", gpt, ours=True),
+        _build_gpt("GPT-2 medium, stock", medium),
+        _build_nnx(
             "ResNet-50 NNX, stock",
             lambda key: models.ResNet(nnx.Rngs(key), *resnet),
-            lambda: models.torch_resnet(*resnet),
+            lambda: models.build_torch_resnet(*resnet),
         ),
-        _nnx(
+        _build_nnx(
             "ViT-B NNX, stock",
             lambda key: models.ViT(nnx.Rngs(key), *vit),
-            lambda: models.torch_vit(*vit[:4], vit[-1]),
+            lambda: models.build_torch_vit(*vit[:4], vit[-1]),
         ),
         *(
-            _gpt(
+            _build_gpt(
                 f"GPT of {layers} layers, width 256",
                 (layers, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128),
             )
@@ -90,7 +90,7 @@ def cases(quick: bool) -> list[Filling]:
     ]
 
 
-def _gpt(name: str, sizes: tuple[int, ...], ours: bool = False) -> Filling:
+def _build_gpt(name: str, sizes: tuple[int, ...], ours: bool = False) -> Filling:
     tokens = jnp.zeros((1, 8), jnp.int32)
     words = ("layers", "width", "heads", "vocabulary", "context")
     named: dict[str, Any] = dict(zip(words, sizes, strict=True))
@@ -102,19 +102,19 @@ def _gpt(name: str, sizes: tuple[int, ...], ours: bool = False) -> Filling:
     layers, width, _, vocabulary, context = sizes
     return Filling(
         name=name,
-        shape=(_count(lambda key: stock.init(key, tokens)),),
+        shape=(_count_parameters(lambda key: stock.init(key, tokens)),),
         init=lambda key: model.init(key, tokens),
         stock=lambda key: stock.init(key, tokens),
-        torch=lambda: models.torch_gpt(layers, width, vocabulary, context),
+        torch=lambda: models.build_torch_gpt(layers, width, vocabulary, context),
     )
 
 
-def _nnx(
+def _build_nnx(
     name: str, construct: Callable[[jax.Array], Any], torch: Callable[[], Any]
 ) -> Filling:
     return Filling(
         name=name,
-        shape=(_count(construct),),
+        shape=(_count_parameters(construct),),
         init=construct,
         stock=construct,
         torch=torch,
@@ -127,7 +127,7 @@ def _trace(init: Callable[[jax.Array], Any]) -> Any:
     return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
 
 
-def _count(init: Callable[[jax.Array], Any]) -> int:
+def _count_parameters(init: Callable[[jax.Array], Any]) -> int:
     leaves = jax.tree.leaves(_trace(init))
     return sum(x.size for x in leaves if jnp.issubdtype(x.dtype, jnp.floating))
 
@@ -151,7 +151,7 @@ def measure_memory(filling: Filling) -> dict[str, int] | None:
     """Measures the memory of filling a model in this process."""
     key = jax.block_until_ready(jax.random.key(0))
     return memory.measure(
-        lambda: jaxinit.jit_init(filling.init)(key), _bytes(filling.init)
+        lambda: jaxinit.jit_init(filling.init)(key), _count_bytes(filling.init)
     )
 
 
@@ -166,7 +166,7 @@ def _verify(filling: Filling) -> str:
     return "jax.jit's bits"
 
 
-def _bytes(init: Callable[[jax.Array], Any]) -> int:
+def _count_bytes(init: Callable[[jax.Array], Any]) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(_trace(init)))
 
 
@@ -177,7 +177,7 @@ def _build_contenders(filling: Filling, settings: Settings) -> dict[str, Contend
         "jit": lambda key: jax.jit(filling.stock)(key),
         **({"eager": filling.init} if filling.constructor else {}),
     }
-    size = _bytes(filling.stock)
+    size = _count_bytes(filling.stock)
 
     def prepare(repeat: int) -> Any:
         if settings.quick:
@@ -187,13 +187,13 @@ def _build_contenders(filling: Filling, settings: Settings) -> dict[str, Contend
 
     contenders = {name: Contender(way, prepare) for name, way in ways.items()}
     if (build := filling.torch) is not None and "torch" in settings.peers:
-        draw = _torch_laws(filling)
+        draw = _build_torch_laws(filling)
         contenders["torch"] = Contender(lambda _: build(), prepare, lambda _: None)
         contenders["torch laws"] = Contender(lambda _: draw(), prepare, lambda _: None)
     return contenders
 
 
-def _torch_laws(filling: Filling) -> Callable[[], Any]:
+def _build_torch_laws(filling: Filling) -> Callable[[], Any]:
     """Returns what draws a model's parameters in torch, of the stock model's laws."""
     from torch import empty
     from torch.nn import init

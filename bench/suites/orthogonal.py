@@ -6,7 +6,7 @@ from bench.weight import verify
 from bench.weight.draw import Draw, Shape
 from bench.weight.families import build, spell
 from bench.weight.measure import measure_draw, measure_draw_memory
-from bench.weight.peers import peers
+from bench.weight.peers import NAMES, choose_peers
 
 QUESTION = "orthonormal rows or columns, by the Haar measure"
 
@@ -38,14 +38,14 @@ def _draw(
 ) -> Draw:
     toy = tuple(size if size < 8 else max(size // 256, 2) for size in shape)
     ours, theirs = build(name, **({"method": method} if method else {}))
-    delta = name == "delta_orthogonal"
+    others = ("jax",) if name == "delta_orthogonal" else NAMES
     return Draw(
         name=spell(name, shape, "" if dtype == "float32" else dtype, method),
         shape=toy if quick else shape,
         dtype=dtype,
         init=ours,
         law="orthogonal",
-        verify=verify.same_bits if method == "qr" else verify.orthogonality,
+        verify=verify.check_bits if method == "qr" else verify.check_orthogonality,
         theirs=theirs,
-        peers=peers("jax") if delta else peers("jax", "torch", "keras", "numpy"),
+        peers=choose_peers(*others),
     )

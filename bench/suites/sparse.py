@@ -7,7 +7,7 @@ from bench.weight import verify
 from bench.weight.draw import Draw
 from bench.weight.families import LARGE, spell
 from bench.weight.measure import measure_draw, measure_draw_memory
-from bench.weight.peers import peers
+from bench.weight.peers import choose_peers
 
 QUESTION = "an exact share of zeros in each column"
 
@@ -20,8 +20,8 @@ def cases(quick: bool) -> list[Draw]:
             shape=(20, 10) if quick else LARGE,
             init=jaxinit.sparse(sparsity),
             law="sparse",
-            verify=verify.exact_zeros(sparsity),
-            peers=peers("torch"),
+            verify=verify.check_zeros(sparsity),
+            peers=choose_peers("torch"),
         )
         for sparsity in (0.1, 0.9)
     ]

@@ -7,7 +7,7 @@ import jax
 import jaxinit
 from bench.weight import verify
 from bench.weight.draw import Draw, Init, Law, Shape
-from bench.weight.peers import peers
+from bench.weight.peers import choose_peers
 
 # The laws of the builders whose entries are independent.
 LAWS: dict[str, Law] = {
@@ -27,11 +27,11 @@ TOY = (16, 16)
 _ARGUMENTS = {"variance_scaling": (1.0, "fan_in", "normal")}
 # How a dtype's independent entries are verified, and who else draws them.
 _VERIFY = {
-    "float32": verify.same_bits,
-    "float64": verify.same_bits,
-    "bfloat16": verify.rounded,
-    "float16": verify.rounded,
-    "complex64": verify.moments,
+    "float32": verify.check_bits,
+    "float64": verify.check_bits,
+    "bfloat16": verify.check_rounded,
+    "float16": verify.check_rounded,
+    "complex64": verify.check_moments,
 }
 _PEERS = {
     "float32": ("jax", "torch", "keras", "numpy"),
@@ -76,6 +76,8 @@ def draw_independent(
         law=law,
         verify=_VERIFY[dtype],
         theirs=theirs,
-        peers=peers(*(p for p in _PEERS[dtype] if p not in lacking), eager=eager),
+        peers=choose_peers(
+            *(p for p in _PEERS[dtype] if p not in lacking), eager=eager
+        ),
         eager=eager,
     )

@@ -28,54 +28,54 @@ TRUNCATED = math.sqrt(
 )
 
 
-def installed() -> tuple[str, ...]:
+def find_installed() -> tuple[str, ...]:
     """Returns the peers that can be imported."""
     return tuple(name for name in NAMES if find_spec(name) is not None)
 
 
-def jax_peers(eager: bool) -> dict[str, Callable[[Draw], Contender]]:
+def _choose_jax(eager: bool) -> dict[str, Callable[[Draw], Contender]]:
     """Returns `jax.nn.initializers` under `jax.jit`, and as it is."""
-    return {"jax": _jax, **({"jax eager": _jax_eager} if eager else {})}
+    return {"jax": _build_jax, **({"jax eager": _build_eager_jax} if eager else {})}
 
 
-def _jax(draw: Draw) -> Contender:
+def _build_jax(draw: Draw) -> Contender:
     if draw.reference is None:
         raise NotImplementedError("jax has no such initializer")
     return Contender(draw.reference, jitted=True)
 
 
-def _jax_eager(draw: Draw) -> Contender:
+def _build_eager_jax(draw: Draw) -> Contender:
     if (theirs := draw.theirs) is None:
         raise NotImplementedError("jax has no such initializer")
     return Contender(lambda key: theirs(key, draw.shape, draw.dtype))
 
 
-def bounds(draw: Draw) -> tuple[float, float]:
+def find_bounds(draw: Draw) -> tuple[float, float]:
     """Returns the interval of a uniform law."""
     law = draw.init.moments(draw.shape)
     half = math.sqrt(3 * law.variance)
     return law.mean - half, law.mean + half
 
 
-def stddev(draw: Draw) -> float:
+def find_stddev(draw: Draw) -> float:
     """Returns the standard deviation of a normal law, before truncation."""
-    found = math.sqrt(draw.init.moments(draw.shape).variance)
-    return found / TRUNCATED if draw.law == "truncated_normal" else found
+    stddev = math.sqrt(draw.init.moments(draw.shape).variance)
+    return stddev / TRUNCATED if draw.law == "truncated_normal" else stddev
 
 
-def torch_peer(draw: Draw) -> Contender:
+def _build_torch(draw: Draw) -> Contender:
     """Returns a function of `torch.nn.init`, on the GPU where torch has one."""
     torch = importlib.import_module("torch")
     dtype = getattr(torch, draw.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     init = torch.nn.init
     if draw.law == "uniform":
-        low, high = bounds(draw)
+        low, high = find_bounds(draw)
         fill = partial(init.uniform_, a=low, b=high)
     elif draw.law == "normal":
-        fill = partial(init.normal_, std=stddev(draw))
+        fill = partial(init.normal_, std=find_stddev(draw))
     elif draw.law == "truncated_normal":
-        std = stddev(draw)
+        std = find_stddev(draw)
         fill = partial(init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
     elif draw.law == "sparse":
         chosen = draw.init.arguments
@@ -93,16 +93,16 @@ def torch_peer(draw: Draw) -> Contender:
     return Contender(run, int, wait)
 
 
-def keras_peer(draw: Draw) -> Contender:
+def _build_keras(draw: Draw) -> Contender:
     """Returns a class of `keras.initializers`, in Keras's backend."""
-    keras = _keras()
+    keras = _import_keras()
     kinds = keras.initializers
     if draw.law == "uniform":
-        init = kinds.RandomUniform(*bounds(draw), seed=0)
+        init = kinds.RandomUniform(*find_bounds(draw), seed=0)
     elif draw.law == "normal":
-        init = kinds.RandomNormal(0.0, stddev(draw), seed=0)
+        init = kinds.RandomNormal(0.0, find_stddev(draw), seed=0)
     elif draw.law == "truncated_normal":
-        init = kinds.TruncatedNormal(0.0, stddev(draw), seed=0)
+        init = kinds.TruncatedNormal(0.0, find_stddev(draw), seed=0)
     else:
         init = kinds.Orthogonal(seed=0)
 
@@ -119,21 +119,21 @@ def keras_peer(draw: Draw) -> Contender:
     return Contender(lambda _: init(draw.shape, dtype=draw.dtype), int, wait)
 
 
-def _keras() -> Any:
+def _import_keras() -> Any:
     """Imports Keras, on JAX where its own default is missing."""
     if find_spec("tensorflow") is None:
         os.environ.setdefault("KERAS_BACKEND", "jax")
     return importlib.import_module("keras")
 
 
-def numpy_peer(draw: Draw) -> Contender:
+def _build_numpy(draw: Draw) -> Contender:
     """Returns a draw of `numpy.random.Generator`."""
     dtype: Any = np.dtype(draw.dtype)
     shape = draw.shape
     generator = np.random.default_rng(0)
 
-    low, high = bounds(draw)
-    std = stddev(draw)
+    low, high = find_bounds(draw)
+    std = find_stddev(draw)
 
     def uniform(_: Any) -> np.ndarray:
         array: np.ndarray = generator.random(shape, dtype)
@@ -158,15 +158,15 @@ def numpy_peer(draw: Draw) -> Contender:
 
 
 _OTHERS: Mapping[str, Callable[[Draw], Contender]] = {
-    "torch": torch_peer,
-    "keras": keras_peer,
-    "numpy": numpy_peer,
+    "torch": _build_torch,
+    "keras": _build_keras,
+    "numpy": _build_numpy,
 }
 
 
-def peers(
+def choose_peers(
     *names: str, eager: bool = False
 ) -> Mapping[str, Callable[[Draw], Contender]]:
     """Returns the builders of the named peers' contenders, in the order of `NAMES`."""
-    theirs = jax_peers(eager) if "jax" in names else {}
+    theirs = _choose_jax(eager) if "jax" in names else {}
     return {**theirs, **{name: _OTHERS[name] for name in names if name != "jax"}}
