@@ -2,8 +2,17 @@
 
 Run from the checkout: ``python -m bench [suite ...] [--json FILE] [--quick]``.
 
-A case is one draw: an initializer, a shape, a dtype. Its contenders are ours, the same
-law from each peer that is installed, and the limit: what the machine needs for the
-least work that the draw could be. A case is verified, then all contenders race under
-one clock, and a row says what came of it. Rows go to tables, JSON and plots.
+A suite asks one question of its cases; most cases are one draw: an initializer, a
+shape, a dtype. Its contenders are ours, the same law from each peer that is installed,
+and the limit: the least work that the draw could be. A case is verified, then all
+contenders race under one clock, and a row says what came of it. Rows go to tables,
+JSON and plots. The rooms, in the order in which a case passes them:
+
+- ``__main__``: the command;
+- ``suites/``: a file for each, with its question, its cases, their measurement;
+- ``weight/``: one draw: its verification, its peers, its limit, its measurement;
+- ``meters/``: the clock, the memory, and the row that they fill;
+- ``child``: a case in a process of its own, where its memory is measured;
+- ``show/``: rows as tables, JSON and plots;
+- ``models``, ``plan_fill``: models that people initialize, and a plan of a large one.
 """

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.meters.row import Row
+from bench.meters.settings import Settings
 from jaxinit.cli import BadInput, Parser
 
 _PIPED_WIDTH = 180  # columns of a table that no terminal limits
@@ -26,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0, 1 if a case was not verified, 2 for bad input, 130 after an
       interrupt.
     """
-    given = _parser().parse_args(arguments)
+    options = _build_parser().parse_args(arguments)
     try:
-        return _read(given) if given.read is not None else _run(given)
+        return _read(options) if options.read is not None else _run(options)
     except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="bench", description="Time draws beside peers and the machine's limit."
     )
@@ -71,25 +73,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     # A process that measures memory needs some of the device's.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from bench import machine, report
-    from bench.measure import Settings
+    from bench.show import machine, report
     from bench.suites import SUITES
 
-    names = list(dict.fromkeys(_chosen("suite", given.suites, SUITES) or SUITES))
-    repeats = given.repeats
-    if repeats is None:
-        repeats = _QUICK_REPEATS if given.quick else Settings.repeats
-    if repeats < 1:
-        raise BadInput(f"--repeats {repeats}: must be 1 or above.")
-    settings = Settings(repeats, _peers(given.peers), given.quick)
+    names = list(dict.fromkeys(_choose("suite", options.suites, SUITES) or SUITES))
+    settings = _parse_settings(options)
     for option in ("json", "plots"):
-        _check_writable(option, getattr(given, option))
+        _check_writable(option, getattr(options, option))
 
     # A program compiled by an earlier run would count as compiled in no time.
     jax.config.update("jax_enable_compilation_cache", False)
@@ -99,83 +94,105 @@ def _run(given: argparse.Namespace) -> int:
         **machine.describe(),
         "suites": {},
     }
-    console = _console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = _open_console()
     chosen = {
         name: [
-            c for c in SUITES[name].cases(given.quick) if (given.only or "") in c.name
+            c
+            for c in SUITES[name].cases(options.quick)
+            if (options.only or "") in c.name
         ]
         for name in names
     }
     if not any(chosen.values()):
-        raise BadInput(f"--only {given.only!r}: no case of {', '.join(names)} has it.")
-    for name, cases in chosen.items():
-        if not cases:
-            continue
-        suite, rows = SUITES[name], []
-        with Progress(*columns, transient=True, **_to_terminal()) as bar:
-            job = bar.add_task(name, total=len(cases))
-            for case in cases:
-                bar.update(job, description=case.name)
-                rows.append(suite.measure(case, settings))
-                bar.advance(job)
+        raise BadInput(
+            f"--only {options.only!r}: no case of {', '.join(names)} has it."
+        )
+    for name in filter(chosen.get, names):
+        rows = _measure(name, chosen[name], settings)
         result["suites"][name] = rows
-        console.print(report.table(name, suite.question, rows))
-        if given.json is not None:  # after each suite: an interrupt loses one at most
-            _written("json", given.json, report.write, result)
-    console.print(report.heading(result), highlight=False, markup=False)
-    if given.plots is not None:
-        _plot(given.plots, result)
-    failed = [
-        r["case"]
-        for rows in result["suites"].values()
-        for r in rows
-        if not r["verified"]
-    ]
+        console.print(report.build_table(name, SUITES[name].QUESTION, rows))
+        if options.json is not None:  # after each suite: an interrupt loses one at most
+            _write("json", options.json, report.write, result)
+    console.print(report.write_heading(result), highlight=False, markup=False)
+    if options.plots is not None:
+        _write_plots(options.plots, result)
+    return _report_failures(result)
+
+
+def _parse_settings(options: argparse.Namespace) -> Settings:
+    repeats = options.repeats
+    if repeats is None:
+        repeats = _QUICK_REPEATS if options.quick else Settings.repeats
+    if repeats < 1:
+        raise BadInput(f"--repeats {repeats}: must be 1 or above.")
+    return Settings(repeats, _choose_peers(options.peers), options.quick)
+
+
+def _measure(name: str, cases: list[Any], settings: Settings) -> list[Row]:
+    """Measures the cases of a suite, with progress on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from bench.suites import SUITES
+
+    rows = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, transient=True, **_choose_terminal()) as bar:
+        job = bar.add_task(name, total=len(cases))
+        for case in cases:
+            bar.update(job, description=case.name)
+            rows.append(SUITES[name].measure(case, settings))
+            bar.advance(job)
+    return rows
+
+
+def _report_failures(result: dict[str, Any]) -> int:
+    """Names the cases that were not verified; returns the exit code."""
+    suites = result["suites"].values()
+    failed = [row["case"] for rows in suites for row in rows if not row["verified"]]
     if failed:
         print(f"bench: not verified: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
-def _read(given: argparse.Namespace) -> int:
+def _read(options: argparse.Namespace) -> int:
     """Shows a result that was measured before."""
-    from bench import report
+    from bench.show import report
     from bench.suites import SUITES
 
     for option in ("json", "quick", "repeats", "peers", "only"):
-        if getattr(given, option):
+        if getattr(options, option):
             rule = "measures nothing. Leave one of the two out."
-            raise BadInput(f"--read {given.read} --{option}: --read {rule}")
+            raise BadInput(f"--read {options.read} --{option}: --read {rule}")
     try:
-        result = report.read(given.read)
+        result = report.read(options.read)
     except OSError as error:
-        raise BadInput(f"--read {given.read}: {error.strerror}.") from error
+        raise BadInput(f"--read {options.read}: {error.strerror}.") from error
     except ValueError as error:
-        raise BadInput(f"--read {given.read}: {error}.") from error
-    _check_writable("plots", given.plots)
-    console = _console()
-    for name in _chosen("suite", given.suites, result["suites"]) or result["suites"]:
-        question = SUITES[name].question if name in SUITES else ""
-        console.print(report.table(name, question, result["suites"][name]))
-    console.print(report.heading(result), highlight=False, markup=False)
-    if given.plots is not None:
-        _plot(given.plots, result)
+        raise BadInput(f"--read {options.read}: {error}.") from error
+    _check_writable("plots", options.plots)
+    console = _open_console()
+    for name in _choose("suite", options.suites, result["suites"]) or result["suites"]:
+        question = SUITES[name].QUESTION if name in SUITES else ""
+        console.print(report.build_table(name, question, result["suites"][name]))
+    console.print(report.write_heading(result), highlight=False, markup=False)
+    if options.plots is not None:
+        _write_plots(options.plots, result)
     return 0
 
 
-def _console(stderr: bool = False) -> Any:
+def _open_console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_WIDTH)
 
 
-def _to_terminal() -> dict[str, Any]:
+def _choose_terminal() -> dict[str, Any]:
     """Returns where progress is shown: nowhere but on a terminal."""
-    return {"console": _console(stderr=True), "disable": not sys.stderr.isatty()}
+    return {"console": _open_console(stderr=True), "disable": not sys.stderr.isatty()}
 
 
-def _chosen(what: str, words: Sequence[str], known: Any) -> list[str]:
+def _choose(what: str, words: Sequence[str], known: Any) -> list[str]:
     """Checks that all words are known."""
     for word in words:
         if word not in known:
@@ -186,16 +203,16 @@ def _chosen(what: str, words: Sequence[str], known: Any) -> list[str]:
     return list(words)
 
 
-def _peers(text: str | None) -> tuple[str, ...]:
+def _choose_peers(text: str | None) -> tuple[str, ...]:
     """Returns the peers that were asked for, or all that are installed."""
-    from bench import peers
+    from bench.weight import peers
 
-    installed = peers.installed()
+    installed = peers.find_installed()
     if text is None:
         return installed
     if text == "none":
         return ()
-    words = _chosen("--peers", text.split(","), (*peers.NAMES, "none"))
+    words = _choose("--peers", text.split(","), (*peers.NAMES, "none"))
     for word in words:
         if word not in installed:
             cure = f"Run: pip install {word}"
@@ -219,7 +236,7 @@ def _check_writable(option: str, path: Path | None) -> None:
         raise BadInput(f"--{option} {path}: {rule}") from error
 
 
-def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any:
+def _write(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any:
     try:
         return write(result, path)
     except OSError as error:
@@ -227,10 +244,10 @@ def _written(option: str, path: Path, write: Any, result: dict[str, Any]) -> Any
         raise BadInput(f"--{option} {path}: {rule}") from error
 
 
-def _plot(directory: Path, result: dict[str, Any]) -> None:
-    from bench import plots
+def _write_plots(directory: Path, result: dict[str, Any]) -> None:
+    from bench.show import plots
 
-    files = _written("plots", directory, plots.write, result)
+    files = _write("plots", directory, plots.write, result)
     print(f"Written to {directory}: {', '.join(file.name for file in files)}")
 
 

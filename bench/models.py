@@ -1,4 +1,4 @@
-"""Models that people initialise: in Flax, and as torch would build them.
+"""Models that people initialize: in Flax, and as torch would build them.
 
 Sizes are arguments, so that tests build the same models small.
 """
@@ -186,7 +186,7 @@ class ViT(nnx.Module):
         return self.head(self.norm(x)[:, 0])
 
 
-def torch_gpt(layers: int, width: int, vocabulary: int, context: int) -> Any:
+def build_torch_gpt(layers: int, width: int, vocabulary: int, context: int) -> Any:
     """Builds the layers of `GPT` in torch."""
     from torch import nn as torch
 
@@ -213,7 +213,7 @@ def torch_gpt(layers: int, width: int, vocabulary: int, context: int) -> Any:
     )
 
 
-def torch_resnet(stages: tuple[int, ...], width: int, classes: int) -> Any:
+def build_torch_resnet(stages: tuple[int, ...], width: int, classes: int) -> Any:
     """Builds the layers of `ResNet` in torch."""
     from torch import nn as torch
 
@@ -232,7 +232,9 @@ def torch_resnet(stages: tuple[int, ...], width: int, classes: int) -> Any:
     return torch.ModuleList([*parts, torch.Linear(inputs, classes)])
 
 
-def torch_vit(layers: int, width: int, heads: int, patch: int, classes: int) -> Any:
+def build_torch_vit(
+    layers: int, width: int, heads: int, patch: int, classes: int
+) -> Any:
     """Builds the layers of `ViT` in torch."""
     from torch import nn as torch
 

@@ -1,16 +1,19 @@
 """The benchmark: every case at toy size, the clock, the ratios. No time is asserted."""
 
+import ast
 import dataclasses
 import json
 import math
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from circles import find_circles, read_imports
 from marks import slow_but
 
 import jaxinit
@@ -18,14 +21,20 @@ import jaxinit
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # bench is no part of the installed package
 
-from bench import cases, machine, measure, memory, peers, report, suites  # noqa: E402
+from bench import suites  # noqa: E402
 from bench.__main__ import main  # noqa: E402
-from bench.timing import Contender, Timing, race  # noqa: E402
+from bench.meters import memory  # noqa: E402
+from bench.meters.race import Contender, Timing, race  # noqa: E402
+from bench.meters.row import compute_ratios  # noqa: E402
+from bench.meters.settings import Settings  # noqa: E402
+from bench.show import machine, report  # noqa: E402
+from bench.weight import limit, peers  # noqa: E402
+from bench.weight.families import draw_independent  # noqa: E402
 
 SUITES = tuple(suites.SUITES)
-INSTALLED = peers.installed()
+INSTALLED = peers.find_installed()
 PNG = b"\x89PNG\r\n\x1a\n"
-QUICK = measure.Settings(repeats=1, peers=("jax",), quick=True)
+QUICK = Settings(repeats=1, peers=("jax",), quick=True)
 ALL = {suite: made.cases(True) for suite, made in suites.SUITES.items()}
 
 
@@ -91,10 +100,9 @@ def check_row(row, case, suite):
     assert row["shape"] == list(case.shape) and row["dtype"] == case.dtype
     assert row["bytes"] == case.bytes and row["memory"] is None
     assert not row["left_out"]
-    wanted = {name for name in case.peers if name.partition(" ")[0] in INSTALLED}
     ours = {"ours"}
     if suite == "compile":
-        wanted &= {"jax"}
+        wanted = {"jax"}
     elif suite == "kernels":
         wanted = set(case.impls)
         assert set(row["compile_s"]) == ours | wanted
@@ -109,9 +117,10 @@ def check_row(row, case, suite):
     elif suite == "model":
         wanted = {"jit", "plan"}
         wanted |= {"torch", "torch laws"} if "torch" in INSTALLED else set()
-        wanted |= {"eager"} if case.init.constructor else set()
+        wanted |= {"eager"} if case.constructor else set()
         assert set(row["compile_s"]) == ours
     else:
+        wanted = {name for name in case.peers if name.partition(" ")[0] in INSTALLED}
         ours |= {"ours eager"} if case.eager else set()
         assert set(row["compile_s"]) == {"ours"} | wanted & {"jax"}
         assert row["limit"]["share"] > 0
@@ -234,8 +243,8 @@ def test_compilation_is_timed_apart_and_once():
 )
 def test_a_wrong_draw_is_reported_and_not_timed(name, change, found):
     case = changed(name, change)
-    settings = measure.Settings(repeats=1, peers=(), quick=True)
-    row = measure.draw(case, settings)
+    settings = Settings(repeats=1, peers=(), quick=True)
+    row = suites.draws.measure(case, settings)
     assert row["verified"] is False and found in row["found"]
     assert not row["times"] and not row["ratios"] and row["limit"] is None
 
@@ -244,10 +253,10 @@ def flawed(law, change):
     """Returns a case of our programs, of which those in change give other values."""
     case = one(f"random.{law}")
 
-    def init(key, *rest, impl=None):
-        return change.get(impl, lambda w: w)(case.init(key, *rest, impl=impl))
+    def run(key, *rest, impl=None):
+        return change.get(impl, lambda w: w)(case.run(key, *rest, impl=impl))
 
-    return dataclasses.replace(case, init=init)
+    return dataclasses.replace(case, run=run)
 
 
 def test_a_wrong_program_is_left_out_with_the_reason():
@@ -255,7 +264,7 @@ def test_a_wrong_program_is_left_out_with_the_reason():
         "normal",
         {"fused": lambda w: w * 1.1, "pallas": raising, "paired": lambda w: w + 9},
     )
-    row = measure.programs(case, QUICK)
+    row = suites.kernels.measure(case, QUICK)
     assert row["verified"] and set(row["times"]) == {"ours", "jax", "limit"}
     reasons = ["gives other values", "no such draw", "the mean is off by"]
     for reason, found in zip(reasons, row["left_out"].values(), strict=True):
@@ -267,20 +276,20 @@ def test_a_wrong_program_is_left_out_with_the_reason():
     [
         (flawed("uniform", {None: lambda w: -w}), "256 of 256 entries differ from"),
         (
-            dataclasses.replace(one("moments"), init=lambda x, *_, impl: jnp.zeros(6)),
+            dataclasses.replace(one("moments"), run=lambda x, *_, impl: jnp.zeros(6)),
             "the moments are [0. 0. 0. 0. 0. 0.], not [",
         ),
     ],
 )
 def test_a_wrong_first_program_has_no_times(case, found):
-    row = measure.programs(case, QUICK)
+    row = suites.kernels.measure(case, QUICK)
     assert row["verified"] is False and row["found"].startswith(found)
     assert not row["times"] and row["limit"] is None
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="kernels are compiled")
 def test_kernels_are_not_interpreted_at_full_size():
-    row = measure.programs(
+    row = suites.kernels.measure(
         one("random.uniform"), dataclasses.replace(QUICK, quick=False)
     )
     assert row["left_out"] == {"pallas": "is interpreted on a CPU"}
@@ -289,13 +298,15 @@ def test_kernels_are_not_interpreted_at_full_size():
 
 def test_a_compiled_draw_of_another_shape_is_reported():
     case = changed("normal 512×512", lambda w: w[1:])
-    row = measure.compilation(case, QUICK)
+    row = suites.compile.measure(case, QUICK)
     assert row["verified"] is False and row["found"] == "float32[15, 16]"
 
 
 def test_a_failure_shows_in_table_and_exit_code(monkeypatch, capsys, tmp_path):
     bad = changed("normal 4096×4096", lambda w: -w)
-    wrong = suites.Suite("wrong", lambda quick: [bad])
+    wrong = SimpleNamespace(
+        QUESTION="wrong", cases=lambda quick: [bad], measure=suites.draws.measure
+    )
     monkeypatch.setitem(suites.SUITES, "wrong", wrong)
     file = tmp_path / "x.json"
     given = ["wrong", "--quick", "--peers", "none", "--json", str(file)]
@@ -312,20 +323,20 @@ def test_a_failure_shows_in_table_and_exit_code(monkeypatch, capsys, tmp_path):
 def test_ratios_are_of_like_with_like():
     medians = {"ours": 2.0, "ours eager": 5.0, "limit": 1.0}
     medians |= {"jax": 8.0, "jax eager": 10.0, "torch": 1.0}
-    assert measure.ratios(medians) == {"jax": 4.0, "jax eager": 2.0, "torch": 0.5}
+    assert compute_ratios(medians) == {"jax": 4.0, "jax eager": 2.0, "torch": 0.5}
 
 
 def test_shares_of_the_limit():
-    fill = cases.limit(one("normal 4096×4096"))
+    fill = limit.limit_draw(one("normal 4096×4096"))
     timings = {"limit": Timing((1.0,)), "ours": Timing((4.0,))}
     found = {"kind": "fill", "seconds": 1.0, "gflops": None, "share": 0.25}
-    assert measure.limit_of(fill, timings) == found
-    product = cases.limit(one("orthogonal 4096×4096"))
-    found = measure.limit_of(product, timings)
+    assert fill.rate(timings) == found
+    product = limit.limit_draw(one("orthogonal 4096×4096"))
+    found = product.rate(timings)
     assert found["seconds"] == pytest.approx(2 / 3) and found["kind"] == "product"
     assert found["gflops"] == pytest.approx(2 * 16**3 / 1e9)
-    assert cases.haar_flops(6, 6) == pytest.approx(4 / 3 * 6**3)
-    assert cases.haar_flops(9, 2) == cases.haar_flops(2, 9) == 2 * 9 * 4 - 16 / 3
+    assert limit.haar_flops(6, 6) == pytest.approx(4 / 3 * 6**3)
+    assert limit.haar_flops(9, 2) == limit.haar_flops(2, 9) == 2 * 9 * 4 - 16 / 3
 
 
 # peers
@@ -334,7 +345,7 @@ def test_shares_of_the_limit():
 @pytest.mark.parametrize("peer", INSTALLED)
 @pytest.mark.parametrize("name", ["uniform", "normal", "he_normal", "variance_scaling"])
 def test_peers_draw_our_law(name, peer):
-    case = suites.independent(name, (128, 128))
+    case = draw_independent(name, (128, 128))
     if peer not in case.peers:
         assert (name, peer) == ("he_normal", "numpy")
         return
@@ -344,7 +355,7 @@ def test_peers_draw_our_law(name, peer):
     assert abs(w.mean() - law.mean) < 5 * math.sqrt(law.variance / w.size)
     assert abs(squares.mean() - law.variance) < 5 * squares.std() / math.sqrt(w.size)
     if case.law == "truncated_normal":
-        assert abs(w).max() <= 2.001 * peers.stddev(case)
+        assert abs(w).max() <= 2.001 * peers.find_stddev(case)
 
 
 def test_a_peer_that_cannot_is_left_out_with_the_reason():
@@ -355,16 +366,18 @@ def test_a_peer_that_cannot_is_left_out_with_the_reason():
     wide = Contender(lambda _: np.zeros((16, 16)), int, lambda array: None)
     made = {"torch": absent, "keras": lambda case: other, "numpy": lambda case: wide}
     case = dataclasses.replace(one("normal 4096×4096"), peers=made, eager=False)
-    row = measure.draw(case, dataclasses.replace(QUICK, peers=tuple(made)))
+    row = suites.draws.measure(case, dataclasses.replace(QUICK, peers=tuple(made)))
     assert row["verified"] and set(row["times"]) == {"ours", "limit"}
     reasons = ["no such law", "gives the shape [3]", "gives the dtype float64"]
     assert row["left_out"] == dict(zip(made, reasons, strict=True))
-    assert "left out: torch: no such law" in report.table("x", "y", [row]).caption
+    assert "left out: torch: no such law" in report.build_table("x", "y", [row]).caption
 
 
 def test_peers_without_jax():
-    case = dataclasses.replace(one("sparse(0.1)"), peers=peers.peers("jax", eager=True))
-    row = measure.draw(case, QUICK)
+    case = dataclasses.replace(
+        one("sparse(0.1)"), peers=peers.choose_peers("jax", eager=True)
+    )
+    row = suites.draws.measure(case, QUICK)
     reason = "jax has no such initializer"
     assert row["left_out"] == {"jax": reason, "jax eager": reason}
 
@@ -373,10 +386,10 @@ def test_peers_without_jax():
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
-    found = memory.of_child("uniform 4096×4096 bfloat16")
+    found = memory.measure_in_child("dtypes", "uniform 4096×4096 bfloat16")
     assert found["peak_bytes"] - found["extra_bytes"] == 2 * 2**24
     assert found["peak_bytes"] > 2**24
-    assert memory.of_child("no such case") is None
+    assert memory.measure_in_child("dtypes", "no such case") is None
 
 
 def test_the_machine_is_described():
@@ -414,7 +427,7 @@ def test_bad_input_is_one_line_and_code_2(
     (tmp_path / "other").write_text("{}")
     old = dict.fromkeys(("settings", "machine", "device", "versions", "suites"))
     (tmp_path / "old").write_text(json.dumps({"format": 0, **old}))
-    monkeypatch.setattr(peers, "installed", lambda: ("jax",))
+    monkeypatch.setattr(peers, "find_installed", lambda: ("jax",))
     assert main([word.replace("{}", str(tmp_path)) for word in given]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("bench: " + message.replace("{}", str(tmp_path)))
@@ -436,9 +449,15 @@ def small(monkeypatch):
         raise KeyboardInterrupt
 
     case = one("normal 1×1")
+
+    def suite(question, measure):
+        return SimpleNamespace(
+            QUESTION=question, cases=lambda quick: [case], measure=measure
+        )
+
     made = {
-        "good": suites.Suite("works", lambda quick: [case]),
-        "ended": suites.Suite("is interrupted", lambda quick: [case], interrupt),
+        "good": suite("works", suites.draws.measure),
+        "ended": suite("is interrupted", interrupt),
     }
     monkeypatch.setattr(suites, "SUITES", made)
 
@@ -462,16 +481,98 @@ def test_plots_and_tables_are_made_from_the_file(tmp_path, capsys):
     assert again.startswith(first) and "Written to" in again and "good.png" in again
     assert (tmp_path / "plots" / "good.png").read_bytes().startswith(PNG)
     assert "Toy sizes" in again and "Median of 1" in again
-    durations = [report.duration(s) for s in (2.5, 0.25, 1.234e-5, 5e-9)]
+    durations = [report.spell_duration(s) for s in (2.5, 0.25, 1.234e-5, 5e-9)]
     assert durations == ["2.5 s", "250 ms", "12.3 µs", "5 ns"]
 
 
 # the room
 
 
+# From the ground up: a module imports from its own room and from those before it.
+ROOMS = (
+    "models",
+    "meters",
+    "weight",
+    "suites",
+    "child",
+    "plan_fill",
+    "show",
+    "__main__",
+)
+
+
+def upwards(imports):
+    """Yields each import of a room that comes later."""
+    for module, others in imports.items():
+        for other in others:
+            here, there = ((*name.split("."), "")[1] for name in (module, other))
+            if here != there and ROOMS.index(there) > ROOMS.index(here):
+                yield module, other
+
+
+def test_imports_go_one_way_without_circles():
+    imports = read_imports(ROOT, "bench")
+    assert {module.split(".")[1] for module in imports if module != "bench"} == {*ROOMS}
+    assert not list(upwards(imports)) and not imports["bench"]
+    assert not find_circles(ROOT, "bench")
+    assert not imports["bench.meters.memory"]
+    assert "bench.suites" in imports["bench.child"]  # that imports are read at all
+
+
+def test_the_test_of_imports_can_fail(tmp_path):
+    wrong = {"bench.meters.row": {"bench.meters.race", "bench.show.report"}}
+    assert list(upwards(wrong)) == [("bench.meters.row", "bench.show.report")]
+    sources = {
+        "__init__": "from house import cellar",
+        "cellar": "import house.attic.roof",
+        "stairs": "def f():\n    from house import stairs",
+        "attic/__init__": "",
+        "attic/roof": "def f():\n    from ..cellar import wine",
+        "attic/window": "from . import glass, roof",
+        "attic/glass": "if TYPE_CHECKING:\n    from .window import View",
+    }
+    for name, source in sources.items():
+        file = tmp_path / "house" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+    attic = [f"house.attic.{name}" for name in ("glass", "roof", "window")]
+    assert read_imports(tmp_path, "house")["house.attic.window"] == {*attic[:2]}
+    assert find_circles(tmp_path, "house") == [
+        ["house.attic.glass", "house.attic.window"],
+        ["house.attic.roof", "house.cellar"],
+        ["house.stairs"],
+    ]
+
+
+def test_each_suite_is_the_file_of_its_name():
+    files = {path.stem for path in (ROOT / "bench" / "suites").glob("*.py")}
+    assert files - {"__init__"} == {*SUITES}
+    for name, suite in suites.SUITES.items():
+        assert suite.__name__ == f"bench.suites.{name}" and suite.QUESTION
+
+
 def test_bench_uses_the_public_door():
-    for path in (ROOT / "bench").glob("*.py"):
+    for path in (ROOT / "bench").rglob("*.py"):
         text = path.read_text()
         assert len(text.splitlines()) <= 400
+        assert path.stem == "__init__" or len(text.splitlines()) >= 25, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, node.name
         assert "jaxinit._" not in text and "jax._src" not in text
     assert not hasattr(jaxinit, "bench")
+
+
+def test_a_room_shows_few_names():
+    for room in (ROOT / "bench", *(ROOT / "bench").glob("*/")):
+        names = {path.stem for path in room.iterdir() if path.stem[0] not in "_."}
+        assert len(names) <= 8 or room.name == "suites"
+
+
+def test_results_are_named_by_machine_month_and_suites():
+    files = list((ROOT / "bench" / "results").glob("*/*.json"))
+    assert len(files) == len(list((ROOT / "bench" / "results").rglob("*.json"))) > 0
+    for file in files:
+        result = report.read(file)
+        assert file.parent.name.endswith(result["date"][: len("2026-11")])
+        assert file.stem == "-".join(result["suites"])

@@ -1,4 +1,4 @@
-"""Verification before timing: a draw that is wrong has no time."""
+"""Verification of draws: against JAX's bits, or against what their law says."""
 
 import math
 from collections.abc import Callable
@@ -7,73 +7,73 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.cases import Case
+from bench.meters.row import KEY, Unverified
+from bench.weight.draw import Draw
 
-KEY = 3  # the seed of every draw that is verified
 _SIGMAS = 6  # standard errors that a sample may be off; the key is fixed
 # Largest entry of Q^T Q - I, by dtype.
 _ORTHOGONAL = {"float32": 2e-6, "float64": 1e-13}
 _NUMBERS = 1e-5  # that float32 may be off after a dozen operations
 
 
-class Unverified(Exception):
-    """A draw is not what it should be; the message says how."""
-
-
-def same_bits(case: Case, weight: jax.Array) -> str:
+def check_bits(draw: Draw, weight: jax.Array) -> str:
     """Holds a weight against JAX's jitted one, bit for bit."""
-    if case.reference is None:
+    if draw.reference is None:
         raise Unverified("JAX has no such initializer.")
-    _equal(weight, case.reference(jax.random.key(KEY)), "JAX's jitted values")
+    return compare_bits(weight, draw.reference(jax.random.key(KEY)))
+
+
+def compare_bits(weight: jax.Array, reference: jax.Array) -> str:
+    """Holds a weight against what JAX drew, bit for bit."""
+    _compare(weight, reference, "JAX's jitted values")
     return "bits of jax"
 
 
-def rounded(case: Case, weight: jax.Array) -> str:
+def check_rounded(draw: Draw, weight: jax.Array) -> str:
     """Holds a narrow weight against JAX's jitted float32 values, rounded once."""
-    if (theirs := case.theirs) is None:
+    if (theirs := draw.theirs) is None:
         raise Unverified("JAX has no such initializer.")
-    wide = jax.jit(lambda key: theirs(key, case.shape, "float32"))
-    expected = wide(jax.random.key(KEY)).astype(case.dtype)
-    _equal(weight, expected, "JAX's float32 values, rounded")
+    wide = jax.jit(lambda key: theirs(key, draw.shape, "float32"))
+    expected = wide(jax.random.key(KEY)).astype(draw.dtype)
+    _compare(weight, expected, "JAX's float32 values, rounded")
     return "bits of jax float32, rounded"
 
 
-def _equal(weight: jax.Array, expected: jax.Array, name: str) -> None:
+def _compare(weight: jax.Array, expected: jax.Array, name: str) -> None:
     found, known = np.asarray(weight), np.asarray(expected)
     if found.dtype != known.dtype or found.shape != known.shape:
         kinds = (f"{x.dtype.name}{list(x.shape)}" for x in (found, known))
         raise Unverified(f"{' is not '.join(kinds)}.")
-    unlike = int((_bits(found) != _bits(known)).any(axis=-1).sum())
+    unlike = int((_view_bits(found) != _view_bits(known)).any(axis=-1).sum())
     if unlike:
         raise Unverified(f"{unlike} of {found.size} entries differ from {name}.")
 
 
-def _bits(array: np.ndarray) -> np.ndarray:  # [entries, bytes]
+def _view_bits(array: np.ndarray) -> np.ndarray:  # [entries, bytes]
     flat = np.ascontiguousarray(array).reshape(-1, 1)
     return flat.view(np.uint8).reshape(flat.size, -1)
 
 
-def moments(case: Case, weight: jax.Array) -> str:
+def check_moments(draw: Draw, weight: jax.Array) -> str:
     """Holds mean and variance of a weight against the law's."""
-    law = case.init.moments(case.shape)
+    law = draw.init.moments(draw.shape)
     wide = complex if jnp.issubdtype(weight.dtype, np.complexfloating) else float
     w = np.asarray(weight).astype(wide)
     squares = np.abs(w - law.mean) ** 2
-    _near("mean", abs(w.mean() - law.mean), math.sqrt(law.variance / w.size))
+    _check_near("mean", abs(w.mean() - law.mean), math.sqrt(law.variance / w.size))
     error = float(squares.std()) / math.sqrt(w.size)
-    _near("variance", abs(squares.mean() - law.variance), error)
+    _check_near("variance", abs(squares.mean() - law.variance), error)
     return "moments"
 
 
-def _near(what: str, off: float, error: float) -> None:
+def _check_near(what: str, off: float, error: float) -> None:
     if not off <= _SIGMAS * error:
         raise Unverified(f"the {what} is off by {off / (error or 1):.1f} errors.")
 
 
-def numbers(case: Case, found: jax.Array) -> str:
+def check_numbers(array: jax.Array, found: jax.Array) -> str:
     """Holds the moments of an array against those of NumPy, in double precision."""
-    assert case.argument is not None
-    x = np.asarray(case.argument(case)).astype(float)
+    x = np.asarray(array).astype(float)
     d = x - x.mean()
     known = [x.mean(), (d**2).mean(), (d**4).mean(), x.min(), x.max(), (x == 0).mean()]
     if not np.allclose(found, known, rtol=_NUMBERS, atol=_NUMBERS):
@@ -81,7 +81,7 @@ def numbers(case: Case, found: jax.Array) -> str:
     return "moments of NumPy"
 
 
-def alike(found: jax.Array, known: jax.Array, bits: bool) -> None:
+def check_alike(found: jax.Array, known: jax.Array, bits: bool) -> None:
     """Holds numbers against others: the same up to rounding, or of the same law."""
     x, y = (np.asarray(array, float) for array in (found, known))
     if bits:
@@ -91,33 +91,33 @@ def alike(found: jax.Array, known: jax.Array, bits: bool) -> None:
     for what, power in (("mean", 1), ("mean square", 2)):
         a, b = x**power, y**power
         error = math.sqrt((a.var() + b.var()) / a.size)
-        _near(what, abs(a.mean() - b.mean()), error)
+        _check_near(what, abs(a.mean() - b.mean()), error)
 
 
-def orthogonality(case: Case, weight: jax.Array) -> str:
+def check_orthogonality(draw: Draw, weight: jax.Array) -> str:
     """Measures max |Q^T Q - I|, in double precision."""
-    rows, columns = case.matrix
+    rows, columns = draw.matrix
     w = np.asarray(weight)
-    if case.init.name == "delta_orthogonal":
-        centre = tuple((size - 1) // 2 for size in case.shape[:-2])
-        outside = np.ones(case.shape[:-2], bool)
-        outside[centre] = False
+    if draw.init.name == "delta_orthogonal":
+        center = tuple((size - 1) // 2 for size in draw.shape[:-2])
+        outside = np.ones(draw.shape[:-2], bool)
+        outside[center] = False
         if w[outside].any():
             raise Unverified("a tap beside the middle one is not zero.")
-        w = w[centre]
+        w = w[center]
     q = w.reshape(rows, columns).astype(float)
     gram = q.T @ q if rows >= columns else q @ q.T
     error = float(np.abs(gram - np.eye(len(gram))).max())
-    if not error <= _ORTHOGONAL[case.dtype]:
+    if not error <= _ORTHOGONAL[draw.dtype]:
         raise Unverified(f"max |QᵀQ-I| is {error:.1e}.")
     return f"max |QᵀQ-I| {error:.1e}"
 
 
-def exact_zeros(sparsity: float) -> Callable[[Case, jax.Array], str]:
+def check_zeros(sparsity: float) -> Callable[[Draw, jax.Array], str]:
     """Makes a verification of sparse weights: counts by column, places, values."""
 
-    def verify(case: Case, weight: jax.Array) -> str:
-        w = np.asarray(weight).reshape(-1, case.shape[-1]).astype(float)
+    def verify(draw: Draw, weight: jax.Array) -> str:
+        w = np.asarray(weight).reshape(-1, draw.shape[-1]).astype(float)
         rows, columns = w.shape
         count = math.ceil(sparsity * rows)
         zeros = w == 0
@@ -126,8 +126,10 @@ def exact_zeros(sparsity: float) -> Callable[[Case, jax.Array], str]:
             raise Unverified(f"{wrong} of {columns} columns have not {count} zeros.")
         share = count / rows  # each row's zeros are binomial over the columns
         off = np.abs(zeros.mean(axis=1) - share).max()
-        _near("share of zeros in a row", off, math.sqrt(share * (1 - share) / columns))
-        moments(case, weight)
+        _check_near(
+            "share of zeros in a row", off, math.sqrt(share * (1 - share) / columns)
+        )
+        check_moments(draw, weight)
         return f"{count} zeros in each column"
 
     return verify

@@ -17,74 +17,74 @@ from typing import Any
 import jax
 import numpy as np
 
-from bench.cases import Case
-from bench.timing import Contender
+from bench.meters.race import Contender
+from bench.weight.draw import Draw
 
 NAMES = ("jax", "torch", "keras", "numpy")
 
 # Standard deviation of a standard normal number truncated to [-2, 2].
-_TRUNCATED = math.sqrt(
+TRUNCATED = math.sqrt(
     1 - 4 * math.exp(-2) / (math.sqrt(2 * math.pi) * math.erf(math.sqrt(2)))
 )
 
 
-def installed() -> tuple[str, ...]:
+def find_installed() -> tuple[str, ...]:
     """Returns the peers that can be imported."""
     return tuple(name for name in NAMES if find_spec(name) is not None)
 
 
-def jax_peers(eager: bool) -> dict[str, Callable[[Case], Contender]]:
+def _choose_jax(eager: bool) -> dict[str, Callable[[Draw], Contender]]:
     """Returns `jax.nn.initializers` under `jax.jit`, and as it is."""
-    return {"jax": _jax, **({"jax eager": _jax_eager} if eager else {})}
+    return {"jax": _build_jax, **({"jax eager": _build_eager_jax} if eager else {})}
 
 
-def _jax(case: Case) -> Contender:
-    if case.reference is None:
+def _build_jax(draw: Draw) -> Contender:
+    if draw.reference is None:
         raise NotImplementedError("jax has no such initializer")
-    return Contender(case.reference, jitted=True)
+    return Contender(draw.reference, jitted=True)
 
 
-def _jax_eager(case: Case) -> Contender:
-    if (theirs := case.theirs) is None:
+def _build_eager_jax(draw: Draw) -> Contender:
+    if (theirs := draw.theirs) is None:
         raise NotImplementedError("jax has no such initializer")
-    return Contender(lambda key: theirs(key, case.shape, case.dtype))
+    return Contender(lambda key: theirs(key, draw.shape, draw.dtype))
 
 
-def bounds(case: Case) -> tuple[float, float]:
+def find_bounds(draw: Draw) -> tuple[float, float]:
     """Returns the interval of a uniform law."""
-    law = case.init.moments(case.shape)
+    law = draw.init.moments(draw.shape)
     half = math.sqrt(3 * law.variance)
     return law.mean - half, law.mean + half
 
 
-def stddev(case: Case) -> float:
+def find_stddev(draw: Draw) -> float:
     """Returns the standard deviation of a normal law, before truncation."""
-    found = math.sqrt(case.init.moments(case.shape).variance)
-    return found / _TRUNCATED if case.law == "truncated_normal" else found
+    stddev = math.sqrt(draw.init.moments(draw.shape).variance)
+    return stddev / TRUNCATED if draw.law == "truncated_normal" else stddev
 
 
-def torch_peer(case: Case) -> Contender:
+def _build_torch(draw: Draw) -> Contender:
     """Returns a function of `torch.nn.init`, on the GPU where torch has one."""
     torch = importlib.import_module("torch")
-    dtype = getattr(torch, case.dtype)
+    dtype = getattr(torch, draw.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     init = torch.nn.init
-    if case.law == "uniform":
-        low, high = bounds(case)
+    if draw.law == "uniform":
+        low, high = find_bounds(draw)
         fill = partial(init.uniform_, a=low, b=high)
-    elif case.law == "normal":
-        fill = partial(init.normal_, std=stddev(case))
-    elif case.law == "truncated_normal":
-        std = stddev(case)
+    elif draw.law == "normal":
+        fill = partial(init.normal_, std=find_stddev(draw))
+    elif draw.law == "truncated_normal":
+        std = find_stddev(draw)
         fill = partial(init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
-    elif case.law == "sparse":
-        chosen = case.init.arguments
+    elif draw.law == "sparse":
+        chosen = draw.init.arguments
         fill = partial(init.sparse_, sparsity=chosen["sparsity"], std=chosen["stddev"])
     else:
         fill = init.orthogonal_
 
     def run(_: Any) -> Any:
-        return fill(torch.empty(case.shape, dtype=dtype, device=device))
+        return fill(torch.empty(draw.shape, dtype=dtype, device=device))
 
     def wait(_: Any) -> None:
         if device == "cuda":
@@ -93,16 +93,16 @@ def torch_peer(case: Case) -> Contender:
     return Contender(run, int, wait)
 
 
-def keras_peer(case: Case) -> Contender:
+def _build_keras(draw: Draw) -> Contender:
     """Returns a class of `keras.initializers`, in Keras's backend."""
-    keras = _keras()
+    keras = _import_keras()
     kinds = keras.initializers
-    if case.law == "uniform":
-        init = kinds.RandomUniform(*bounds(case), seed=0)
-    elif case.law == "normal":
-        init = kinds.RandomNormal(0.0, stddev(case), seed=0)
-    elif case.law == "truncated_normal":
-        init = kinds.TruncatedNormal(0.0, stddev(case), seed=0)
+    if draw.law == "uniform":
+        init = kinds.RandomUniform(*find_bounds(draw), seed=0)
+    elif draw.law == "normal":
+        init = kinds.RandomNormal(0.0, find_stddev(draw), seed=0)
+    elif draw.law == "truncated_normal":
+        init = kinds.TruncatedNormal(0.0, find_stddev(draw), seed=0)
     else:
         init = kinds.Orthogonal(seed=0)
 
@@ -114,26 +114,26 @@ def keras_peer(case: Case) -> Contender:
         elif hasattr(array, "block_until_ready"):
             jax.block_until_ready(array)
         else:  # TensorFlow: a read of one number waits for all
-            np.asarray(array[(0,) * len(case.shape)])
+            np.asarray(array[(0,) * len(draw.shape)])
 
-    return Contender(lambda _: init(case.shape, dtype=case.dtype), int, wait)
+    return Contender(lambda _: init(draw.shape, dtype=draw.dtype), int, wait)
 
 
-def _keras() -> Any:
+def _import_keras() -> Any:
     """Imports Keras, on JAX where its own default is missing."""
     if find_spec("tensorflow") is None:
         os.environ.setdefault("KERAS_BACKEND", "jax")
     return importlib.import_module("keras")
 
 
-def numpy_peer(case: Case) -> Contender:
+def _build_numpy(draw: Draw) -> Contender:
     """Returns a draw of `numpy.random.Generator`."""
-    dtype: Any = np.dtype(case.dtype)
-    shape = case.shape
+    dtype: Any = np.dtype(draw.dtype)
+    shape = draw.shape
     generator = np.random.default_rng(0)
 
-    low, high = bounds(case)
-    std = stddev(case)
+    low, high = find_bounds(draw)
+    std = find_stddev(draw)
 
     def uniform(_: Any) -> np.ndarray:
         array: np.ndarray = generator.random(shape, dtype)
@@ -154,19 +154,19 @@ def numpy_peer(case: Case) -> Contender:
         return q if rows >= columns else q.T
 
     runs = {"uniform": uniform, "normal": normal, "orthogonal": orthogonal}
-    return Contender(runs[case.law], int, lambda _: None)
+    return Contender(runs[draw.law], int, lambda _: None)
 
 
-_OTHERS: Mapping[str, Callable[[Case], Contender]] = {
-    "torch": torch_peer,
-    "keras": keras_peer,
-    "numpy": numpy_peer,
+_OTHERS: Mapping[str, Callable[[Draw], Contender]] = {
+    "torch": _build_torch,
+    "keras": _build_keras,
+    "numpy": _build_numpy,
 }
 
 
-def peers(
+def choose_peers(
     *names: str, eager: bool = False
-) -> Mapping[str, Callable[[Case], Contender]]:
+) -> Mapping[str, Callable[[Draw], Contender]]:
     """Returns the builders of the named peers' contenders, in the order of `NAMES`."""
-    theirs = jax_peers(eager) if "jax" in names else {}
+    theirs = _choose_jax(eager) if "jax" in names else {}
     return {**theirs, **{name: _OTHERS[name] for name in names if name != "jax"}}

@@ -25,14 +25,14 @@ _MOST_CALLS = 200
 PAUSE, _LONGEST_PAUSE = 5e-3, 2.0
 
 
-def _key(repeat: int) -> jax.Array:
+def _make_key(repeat: int) -> jax.Array:
     return jax.random.key(repeat)
 
 
-def forgotten(repeat: int) -> jax.Array:
+def make_cold_key(repeat: int) -> jax.Array:
     """Makes a key, after JAX has forgotten what it compiled."""
     jax.clear_caches()
-    return _key(repeat)
+    return _make_key(repeat)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Contender:
     """
 
     run: Callable[[Any], Any]
-    prepare: Callable[[int], Any] = _key
+    prepare: Callable[[int], Any] = _make_key
     wait: Callable[[Any], object] = jax.block_until_ready
     jitted: bool = False
 
@@ -123,14 +123,14 @@ def race(
     """
     calls = dict.fromkeys(contenders, 1)
     for name, contender in contenders.items() if warm else ():
-        taken = _turn(contender, 0, 1, clock)
+        taken = _time_turn(contender, 0, 1, clock)
         calls[name] = min(max(int(least / max(taken, 1e-9)), 1), _MOST_CALLS)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(1, repeats + 1):
         for name, contender in contenders.items():
             if pause:
                 _rest(pause)
-            taken = _turn(contender, repeat, calls[name], clock)
+            taken = _time_turn(contender, repeat, calls[name], clock)
             seconds[name].append(taken / calls[name])
     return {name: Timing(tuple(seconds[name]), calls[name]) for name in contenders}
 
@@ -144,7 +144,7 @@ def _rest(pause: float) -> None:
             return
 
 
-def _turn(contender: Contender, repeat: int, calls: int, clock: Clock) -> float:
+def _time_turn(contender: Contender, repeat: int, calls: int, clock: Clock) -> float:
     """Times some calls, each on an argument of its own."""
     arguments = [contender.prepare(repeat * calls + call) for call in range(calls)]
     jax.block_until_ready(arguments)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from bench.measure import Row
+from bench.meters.row import Row
 
 Result = dict[str, Any]
 
@@ -15,41 +15,41 @@ FORMAT = 1  # of the JSON file
 _KEYS = {"format", "settings", "machine", "device", "versions", "suites"}
 
 
-def table(suite: str, question: str, rows: list[Row]) -> Table:
+def build_table(suite: str, question: str, rows: list[Row]) -> Table:
     """Returns the table of a suite; a column that no row fills is left out."""
-    found = Table(title=f"{suite}: {question}", title_justify="left")
-    cells = [_cells(row) for row in rows]
+    table = Table(title=f"{suite}: {question}", title_justify="left")
+    cells = [_write_cells(row) for row in rows]
     heads = [head for row in cells for head in row]
     ratios = [h for h in dict.fromkeys(heads) if h not in (*_FIRST, *_LAST)]
     used = [head for head in (*_FIRST, *ratios, *_LAST) if head in heads]
     for head in used:
         left = head in ("case", "verified")
-        found.add_column(head, justify="left" if left else "right", no_wrap=not left)
+        table.add_column(head, justify="left" if left else "right", no_wrap=not left)
     for row in cells:
-        found.add_row(*(escape(row.get(head, "–")) for head in used))
+        table.add_row(*(escape(row.get(head, "–")) for head in used))
     notes = dict.fromkeys(
         f"{name}: {reason}" for row in rows for name, reason in row["left_out"].items()
     )
     if notes:
-        found.caption = escape("left out: " + "; ".join(notes))
-        found.caption_justify = "left"
-    return found
+        table.caption = escape("left out: " + "; ".join(notes))
+        table.caption_justify = "left"
+    return table
 
 
 _FIRST = ("case", "ours", "±", "eager", "GB/s", "limit")
 _LAST = ("memory, MB", "compile, s", "×jax compile", "verified")
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _write_cells(row: Row) -> dict[str, str]:
     """Returns the cells of a row by column; a ratio is a peer's time over ours."""
     cells = {"case": row["case"]}
     if not row["verified"]:
         return {**cells, "verified": f"FAILED: {row['found']}"}
     times = row["times"]
-    cells["ours"] = duration(times["ours"]["median_s"])
+    cells["ours"] = spell_duration(times["ours"]["median_s"])
     cells["±"] = f"{100 * times['ours']['spread_s'] / times['ours']['median_s']:.0f} %"
     if "ours eager" in times:
-        cells["eager"] = duration(times["ours eager"]["median_s"])
+        cells["eager"] = spell_duration(times["ours eager"]["median_s"])
     if row["gb_per_s"] is not None:
         cells["GB/s"] = f"{row['gb_per_s']:.3g}"
     if row["limit"] is not None:
@@ -66,7 +66,7 @@ def _cells(row: Row) -> dict[str, str]:
     return cells
 
 
-def duration(seconds: float) -> str:
+def spell_duration(seconds: float) -> str:
     """Returns seconds with three digits, in the unit that suits them."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def heading(result: Result) -> str:
+def write_heading(result: Result) -> str:
     """Returns where and with what a result was measured, in a few words."""
     machine, device, versions = (
         result[key] for key in ("machine", "device", "versions")

@@ -1,4 +1,6 @@
-"""Plans the fill of a large model: ``python -m bench.plan [--devices N] [--rate R]``.
+"""Plans the fill of a large model.
+
+Run from the checkout: ``python -m bench.plan_fill [--devices N] [--rate R]``.
 
 Nothing is allocated: the model is traced, and its slices are counted. Seconds are the
 entries of a device over a rate, which is measured here on one draw of a layer's size,
@@ -24,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the plan.
 
     Args:
-      arguments: the words behind ``python -m bench.plan``; by default the process's.
+      arguments: the words behind the command; by default the process's.
 
     Returns:
       The exit code, 0.
     """
-    parser = argparse.ArgumentParser(prog="bench.plan", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.plan_fill", description=__doc__)
     add = parser.add_argument
     add("--layers", type=int, default=86, help="blocks (default: 86)")
     add("--width", type=int, default=8192, help="of the model (default: 8192)")
@@ -37,24 +39,24 @@ def main(arguments: list[str] | None = None) -> int:
     add("--context", type=int, default=4096, help="positions (default: 4096)")
     add("--devices", type=int, default=64, help="that share the model (default: 64)")
     add("--rate", type=float, help="entries a second of a device (default: measured)")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     model = models.GPT(
-        given.layers,
-        given.width,
-        max(given.width // 128, 1),
-        given.vocabulary,
-        given.context,
+        options.layers,
+        options.width,
+        max(options.width // 128, 1),
+        options.vocabulary,
+        options.context,
     )
     begun = time.perf_counter()
     key = jax.eval_shape(lambda: jax.random.key(0))
     tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     plan = jaxinit.jit_init(model.init).plan(key, tokens)
     traced = time.perf_counter() - begun
-    rate = given.rate or _rate()
+    rate = options.rate or _measure_rate()
     rows = []
     for part in plan.slices:
         entries = sum(math.prod(o.shape) for member in part.members for o in member)
-        share = entries / given.devices
+        share = entries / options.devices
         seconds = 0.0 if part.kind == "constant" else share / rate
         rows.append(
             (
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 str(len(part.members)),
                 f"{entries / 1e9:.3f}",
                 _columns.size(part.bytes),
-                _columns.size(part.bytes / given.devices),
+                _columns.size(part.bytes / options.devices),
                 f"{seconds:.2f}",
             )
         )
@@ -73,15 +75,15 @@ def main(arguments: list[str] | None = None) -> int:
     size = sum(o.bytes for o in plan.outputs)
     print(
         f"\n{entries / 1e9:.1f} billion parameters, {_columns.size(size)}, "
-        f"{_columns.size(size / given.devices)} on each of {given.devices} devices, "
-        f"{len(plan.slices)} programs; traced in {traced:.1f} s; "
-        f"{rate / 1e9:.2f} billion entries a second: "
-        f"{entries / given.devices / rate:.1f} s a device."
+        f"{_columns.size(size / options.devices)} on each of "
+        f"{options.devices} devices, {len(plan.slices)} programs; "
+        f"traced in {traced:.1f} s; {rate / 1e9:.2f} billion entries a second: "
+        f"{entries / options.devices / rate:.1f} s a device."
     )
     return 0
 
 
-def _rate() -> float:
+def _measure_rate() -> float:
     """Measures how many truncated normal entries this device draws in a second."""
     init = jaxinit.jit_init(
         lambda key: jaxinit.lecun_normal()(key, (4096, _SAMPLE // 4096))

@@ -20,11 +20,11 @@ def describe() -> dict[str, Any]:
     """Returns machine, device, versions, commit and date, as JSON has them."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": _read_commit(),
         "machine": {
-            "cpu": _cpu(),
-            "cores": _cores(),
-            "memory_gib": _memory(),
+            "cpu": _read_cpu(),
+            "cores": _count_cores(),
+            "memory_gib": _read_memory(),
             "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
             "system": f"{platform.system()} {platform.machine()}",
         },
@@ -33,11 +33,11 @@ def describe() -> dict[str, Any]:
             "kind": jax.devices()[0].device_kind,
             "count": jax.device_count(),
         },
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **_read_versions()},
     }
 
 
-def _commit() -> str | None:
+def _read_commit() -> str | None:
     """Returns the checkout's commit, with "-dirty" if files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
@@ -53,22 +53,22 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _cpu() -> str:
+def _read_cpu() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or "unknown"
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1] if model else platform.processor() or "unknown"
 
 
-def _cores() -> int | None:
+def _count_cores() -> int | None:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
 
 
-def _memory() -> float | None:
+def _read_memory() -> float | None:
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -76,11 +76,11 @@ def _memory() -> float | None:
     return round(pages * size / 2**30, 1)
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def _read_versions() -> dict[str, str]:
+    versions = {}
     for name in _LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,0 +1,1 @@
+"""How a case is measured: the clock, the memory, the row that they fill."""

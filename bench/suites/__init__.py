@@ -1,0 +1,49 @@
+"""The suites: each a file that asks one question of its cases."""
+
+from typing import Any, Protocol
+
+from bench.meters.row import Row
+from bench.meters.settings import Settings
+from bench.suites import (
+    check,
+    compile,
+    draws,
+    dtypes,
+    kernels,
+    lab,
+    model,
+    orthogonal,
+    sparse,
+)
+
+
+class Suite(Protocol):
+    """What the file of a suite has.
+
+    Where the memory of its cases is measured, it also has ``measure_memory(case)``,
+    which `bench.child` calls in a process of its own.
+    """
+
+    @property
+    def QUESTION(self) -> str:
+        """What the table is about."""
+
+    def cases(self, quick: bool, /) -> list[Any]:
+        """Returns the cases, of toy size if asked so."""
+
+    def measure(self, case: Any, settings: Settings, /) -> Row:
+        """Turns a case into a row."""
+
+
+# In the order in which they run.
+SUITES: dict[str, Suite] = {
+    "draws": draws,
+    "dtypes": dtypes,
+    "orthogonal": orthogonal,
+    "sparse": sparse,
+    "compile": compile,
+    "kernels": kernels,
+    "check": check,
+    "model": model,
+    "lab": lab,
+}
