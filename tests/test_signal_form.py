@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
-from jaxinit.signal._report import Finding, Layer, SignalReport
+from jaxinit.signal import Finding, Layer, SignalReport
 from jaxinit.signal._tree import rows, runs
 
 PNG = b"\x89PNG\r\n\x1a\n"

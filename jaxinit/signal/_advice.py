@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxinit.signal._averages import average, log_size, start_of
 from jaxinit.signal._cures import cure_of, weights_of
+from jaxinit.signal._findings import Condition, Finding
 from jaxinit.signal._measure import Measured
-from jaxinit.signal._report import Condition, Finding
 
 _SMALL = 0.1  # an input that is to blame for a small signal
 _STAYS = 10.0  # the factor within which the layers keep it

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from jaxinit.signal._report import SignalReport
+from jaxinit.signal._findings import Findings
 from jaxinit.signal._table import explanation, grid, heading, left_out, summary
 
 _HEALTHY, _WRONG = "green", "bold red"
 
 
 def parts(
-    report: SignalReport, width: int, all_layers: bool = False
+    report: Findings, width: int, all_layers: bool = False
 ) -> Iterator[Table | Text]:
     """Yields a report as parts that rich prints one below the other."""
     found = grid(report, all_layers).fitting(width)

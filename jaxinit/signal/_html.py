@@ -3,11 +3,11 @@
 from html import escape
 
 from jaxinit import _html
-from jaxinit.signal._report import SignalReport
+from jaxinit.signal._findings import Findings
 from jaxinit.signal._table import Grid, explanation, grid, heading, summary
 
 
-def page(report: SignalReport) -> str:
+def page(report: Findings) -> str:
     """Returns the table and the findings."""
     findings = "".join(
         f'<dt class="wrong">{escape(finding.condition)}</dt>'

@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from jaxinit import _check as check
 from jaxinit._gain import NONLINEARITIES
-from jaxinit._number import number, percent
-from jaxinit.signal._report import Condition, Layer, SignalReport
-from jaxinit.signal._table import explanation, plural
+from jaxinit._number import number, percent, plural
+from jaxinit.signal._findings import Condition, Findings, Layer
+from jaxinit.signal._table import explanation
 from jaxinit.signal._tree import runs
 
 Range = tuple[float, float]
@@ -84,7 +84,7 @@ class _Rule:
     cure: str
     spell: Callable[[float], str] = number
 
-    def broken(self, report: SignalReport) -> str | None:
+    def broken(self, report: Findings) -> str | None:
         """Returns which layers are beyond the limit."""
         low, high = self.ends  # what is no number lies nowhere
         beyond = [(path, x) for path, x in self.values if not low <= x <= high]
@@ -100,7 +100,7 @@ class _Rule:
         return f"{self.text}. It is {said}. Cure: {self.cure}"
 
 
-def broken(report: SignalReport, limits: Limits) -> list[str]:
+def broken(report: Findings, limits: Limits) -> list[str]:
     """Returns what is wrong with a model, a line for each."""
     findings = [
         f"{finding.condition}: {explanation(report, finding)} Cure: {finding.cure}"

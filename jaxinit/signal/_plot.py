@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._gain import normal_density
 from jaxinit._panels import COLOURS, band, histogram, note, png
-from jaxinit.signal._report import Condition, Layer, SignalReport
+from jaxinit.signal._findings import Condition, Findings, Layer
 from jaxinit.signal._table import heading
 
 _SHARE = 0.8  # of the seeds, in the band
@@ -46,7 +46,7 @@ class _Shown(Figure):
         return png(self)
 
 
-def figure(report: SignalReport) -> Figure:
+def figure(report: Findings) -> Figure:
     """Draws a report."""
     layers = [x for x in report.layers if x.kind != "module"] or list(report.layers)
     if not layers:
@@ -77,9 +77,7 @@ def figure(report: SignalReport) -> Figure:
     return whole
 
 
-def _top(
-    place: Figure | SubFigure, report: SignalReport, layers: Sequence[Layer]
-) -> None:
+def _top(place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]) -> None:
     """Draws what changes by depth, and the singular values."""
     place.suptitle(f"Signal at initialisation: {heading(report)}", fontsize=11)
     ratios = [4, 4, 1.2] if report.jacobian else [1, 1]
@@ -111,9 +109,7 @@ def _spread(count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _MOST))})
 
 
-def _by_depth(
-    axis: Axes, report: SignalReport, layers: Sequence[Layer], name: str
-) -> None:
+def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) -> None:
     """Draws a standard deviation layer by layer."""
     axis.set_yscale("log")
     axis.set_autoscaley_on(False)  # its margins overflow
@@ -172,7 +168,7 @@ def _at_the_edge(axis: Axes, x: float, zero: bool, colour: str) -> None:
     )
 
 
-def _modules(report: SignalReport, layers: Sequence[Layer], name: str) -> np.ndarray:
+def _modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray:
     """Places the outputs of modules at the layers before them.
 
     # [2, modules]
@@ -217,7 +213,7 @@ def _short(path: str) -> str:
     return path if len(path) <= _LONGEST else "…" + path[1 - _LONGEST :]
 
 
-def _singular(axis: Axes, report: SignalReport) -> None:
+def _singular(axis: Axes, report: Findings) -> None:
     """Draws the singular values of each seed."""
     axis.set_title("singular values\nof the Jacobian", fontsize=9)
     axis.tick_params(labelsize=8)
@@ -241,7 +237,7 @@ def _singular(axis: Axes, report: SignalReport) -> None:
     _decades(axis, np.concatenate([square**0.5, largest]), np.ones(1))
 
 
-def _handles(report: SignalReport, layers: Sequence[Layer]) -> list[Any]:
+def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
     """Makes the legend of what the panels show."""
     handles: list[Any] = [Line2D([], [], color=_SIGNAL, label="median of the seeds")]
     if report.seeds > 1:

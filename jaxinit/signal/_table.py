@@ -5,9 +5,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxinit import _columns
-from jaxinit._number import number, over_seeds, percent, span, with_error
+from jaxinit._number import (
+    number,
+    over_seeds,
+    percent,
+    plural,
+    span,
+    with_error,
+)
 from jaxinit.signal._chance import MOST
-from jaxinit.signal._report import Finding, Layer, SignalReport
+from jaxinit.signal._findings import Finding, Findings, Layer
 from jaxinit.signal._tree import Row, rows, runs
 
 
@@ -123,7 +130,7 @@ class Grid:
         return left.fitting(width)
 
 
-def grid(report: SignalReport, all_layers: bool = False) -> Grid:
+def grid(report: Findings, all_layers: bool = False) -> Grid:
     """Makes the table; columns without any cell are left out."""
     found = rows(report.layers, all_layers)
     by_column = [(column, [column.cell(row) for row in found]) for column in _COLUMNS]
@@ -136,18 +143,13 @@ def grid(report: SignalReport, all_layers: bool = False) -> Grid:
     return Grid(tuple(column for column, _ in filled), tuple(cells))
 
 
-def heading(report: SignalReport) -> str:
+def heading(report: Findings) -> str:
     """Returns what was checked and what came of it, in a line."""
     layers = plural(sum(layer.kind != "module" for layer in report.layers), "layer")
     return f"{report.condition}, {layers}, {plural(report.seeds, 'seed')}"
 
 
-def plural(count: int, noun: str) -> str:
-    """Returns a number of things."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def explanation(report: SignalReport, finding: Finding) -> str:
+def explanation(report: Findings, finding: Finding) -> str:
     """Returns which layers a finding is about, and why."""
     first = finding.layers[0] if finding.layers else ""
     if not first or finding.reason.startswith((f"{first}:", f"{first} – ")):
@@ -155,7 +157,7 @@ def explanation(report: SignalReport, finding: Finding) -> str:
     return f"{runs(report.layers, finding.layers)}: {finding.reason}"
 
 
-def summary(report: SignalReport) -> Iterator[str]:
+def summary(report: Findings) -> Iterator[str]:
     """Yields what there is to say of a whole model, findings aside."""
     layers = [layer for layer in report.layers if layer.kind != "module"]
     if report.healthy and layers:
@@ -186,9 +188,7 @@ def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
                 )
 
 
-def text(
-    report: SignalReport, all_layers: bool = False, width: int | None = None
-) -> str:
+def text(report: Findings, all_layers: bool = False, width: int | None = None) -> str:
     """Returns a report as text."""
     full = grid(report, all_layers)
     table = full if width is None else full.fitting(width)

@@ -16,9 +16,9 @@ import numpy as np
 from jaxinit.signal._advice import finding
 from jaxinit.signal._averages import average, log_size, start_of
 from jaxinit.signal._chance import MOST
+from jaxinit.signal._findings import Condition, Finding, Layer
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._prediction import predicted
-from jaxinit.signal._report import Condition, Finding, Layer
 
 _MOST = 0.5  # of a layer's units or entries
 _DEAD = 0.9  # of a layer's units: deep relu networks tend to 1/2 for any one direction
