@@ -16,9 +16,9 @@ from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, Block, Norm, widened
 from jaxinit.lab.networks import Network
 from jaxinit.signal import Finding
+from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure import Program, layers_of, prepare
 from jaxinit.signal._model import Model
-from jaxinit.signal._verdict import judge
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
 ROWS = 64  # of the training data

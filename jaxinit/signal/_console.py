@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from jaxinit.signal._findings import Findings
+from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._table import explanation, grid, heading, left_out, summary
 
 _HEALTHY, _WRONG = "green", "bold red"

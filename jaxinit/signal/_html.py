@@ -3,7 +3,7 @@
 from html import escape
 
 from jaxinit import _html
-from jaxinit.signal._findings import Findings
+from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._table import Grid, explanation, grid, heading, summary
 
 

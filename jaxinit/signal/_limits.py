@@ -8,7 +8,8 @@ from typing import Any, get_args
 from jaxinit import _check as check
 from jaxinit._gain import NONLINEARITIES
 from jaxinit._number import number, percent, plural
-from jaxinit.signal._findings import Condition, Findings, Layer
+from jaxinit.signal._judge.findings import Findings, Layer
+from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._table import explanation
 from jaxinit.signal._tree import runs
 

@@ -63,6 +63,11 @@ class Measured:
     classes: int | None = None
     query_size: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The path, and the step of a loop: "blocks/dense[3]"."""
+        return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:

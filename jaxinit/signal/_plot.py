@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,24 +13,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._gain import normal_density
 from jaxinit._panels import COLOURS, band, histogram, note, png
-from jaxinit.signal._findings import Condition, Findings, Layer
+from jaxinit.signal._judge.findings import Findings, Layer
+from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._table import heading
 
 _SHARE = 0.8  # of the seeds, in the band
 _SIGNAL, _THEORY, _MODULE = COLOURS[10], "#222222", "#777777"
-_MARKS: dict[Condition, str] = {
-    "vanishing": COLOURS[9],
-    "exploding": COLOURS[5],
-    "vanishing gradient": COLOURS[7],
-    "exploding gradient": COLOURS[8],
-    "symmetric": COLOURS[3],
-    "dead": COLOURS[11],
-    "saturated": COLOURS[4],
-    "saturated attention": COLOURS[1],
-    "collapsed": COLOURS[6],
-    "loss above chance": COLOURS[2],
-    "non-finite": COLOURS[0],
-}
+_MARKS = {verdict.name: COLOURS[verdict.color] for verdict in VERDICTS}
 _MOST = 8  # histograms
 _NAMED = 12  # layers that have their names below the axis
 _DOTTED = 60  # layers that have a dot each
@@ -260,9 +249,9 @@ def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
         mark("v", _SIGNAL, "zero")
     if np.isnan(middles).any():
         mark("x", _SIGNAL, "not finite")
-    for condition, colour in _MARKS.items():
-        if any(layer.condition == condition for layer in layers):
-            mark("o", colour, condition)
+    present = {layer.condition for layer in layers} - {"healthy"}
+    for condition in sorted(present, key=get_args(Condition).index):
+        mark("o", _MARKS[condition], condition)
     return handles
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._number import over_seeds, plain
 from jaxinit.signal import _html, _limits, _table
-from jaxinit.signal._findings import Condition, Findings
+from jaxinit.signal._judge.findings import Findings
+from jaxinit.signal._judge.verdicts import Condition
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

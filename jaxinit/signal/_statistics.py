@@ -185,3 +185,20 @@ def wide(x: jax.Array) -> Any:
     """Returns the dtype to compute in: float32 or wider, complex for complex."""
     enough = is_float(x.dtype) and x.dtype.itemsize >= 4
     return x.dtype if enough else np.dtype(np.float32)
+
+
+def average(values: object) -> float:
+    """Averages a statistic over seeds."""
+    return float(np.mean(np.asarray(values, np.float64)))
+
+
+def log_size(values: np.ndarray) -> float:
+    """Averages the logarithm of a size over seeds; infinite if none is finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.asarray(values, np.float64))
+    finite = logs[np.isfinite(logs)]
+    if not finite.size:
+        return (
+            -math.inf if np.nanmax(logs, initial=-math.inf) == -math.inf else math.inf
+        )
+    return float(finite.mean())

@@ -14,7 +14,7 @@ from jaxinit._number import (
     with_error,
 )
 from jaxinit.signal._chance import MOST
-from jaxinit.signal._findings import Finding, Findings, Layer
+from jaxinit.signal._judge.findings import Finding, Findings, Layer
 from jaxinit.signal._tree import Row, rows, runs
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxinit.signal._findings import Layer
+from jaxinit.signal._judge.findings import Layer
 
 _FEWEST = 5  # repetitions that are folded: the first and the last stay
 _LONGEST = 6  # siblings that repeat together, such as a layer and its normalisation

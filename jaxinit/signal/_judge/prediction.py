@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._averages import average
 from jaxinit.signal._links import chains
 from jaxinit.signal._measure import Measured
 from jaxinit.signal._profile import expectations
 from jaxinit.signal._propagation import Convolution, Dense, backwards, forwards
+from jaxinit.signal._statistics import average
 
 
 def predicted(measured: Sequence[Measured]) -> dict[int, dict[str, float]]:

@@ -5,26 +5,11 @@ Tables, pages and plots are drawn from `Findings` alone.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 
 from jaxinit._number import number, over_seeds
-
-Condition = Literal[
-    "healthy",
-    "vanishing",
-    "exploding",
-    "vanishing gradient",
-    "exploding gradient",
-    "symmetric",
-    "dead",
-    "saturated",
-    "saturated attention",
-    "collapsed",
-    "loss above chance",
-    "non-finite",
-]
+from jaxinit.signal._judge.verdicts import Condition
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
