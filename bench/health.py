@@ -23,7 +23,7 @@ from bench import memory, verify
 from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
 from bench.timing import Contender, forgotten
-from jaxinit.signal._measure import prepare
+from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
 
 # depth, width, examples, seeds

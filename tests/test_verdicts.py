@@ -15,9 +15,9 @@ from marks import slow_but
 import jaxinit as ji
 from jaxinit.signal._attention import layers_before
 from jaxinit.signal._chance import against_chance, readout
-from jaxinit.signal._groups import zeros_at
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
-from jaxinit.signal._measure import prepare
+from jaxinit.signal._measure.groups import zeros_at
+from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
 from jaxinit.signal._softmax import Graph
 from jaxinit.signal._trace import evaluate, plan

@@ -17,7 +17,7 @@ from jaxinit.lab.model import MLP, Block, Norm, widened
 from jaxinit.lab.networks import Network
 from jaxinit.signal import Finding
 from jaxinit.signal._judge.judge import judge
-from jaxinit.signal._measure import Program, layers_of, prepare
+from jaxinit.signal._measure.program import Program, layers_of, prepare
 from jaxinit.signal._model import Model
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle

@@ -6,4 +6,4 @@ from jaxinit.signal._judge.findings import Finding as Finding
 from jaxinit.signal._judge.findings import Layer as Layer
 from jaxinit.signal._recommend import Recommendation as Recommendation
 from jaxinit.signal._recommend import recommend as recommend
-from jaxinit.signal._report import SignalReport as SignalReport
+from jaxinit.signal._report.report import SignalReport as SignalReport

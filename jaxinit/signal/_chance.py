@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxinit.signal._activation import ELEMENTWISE
+from jaxinit.signal._measure.statistics import wide
 from jaxinit.signal._site import Placed
 from jaxinit.signal._softmax import COPIES, Graph, aval_of
-from jaxinit.signal._statistics import wide
 from jaxinit.signal._trace import Plan
 
 MOST = 2.0  # times the loss of guessing: where softmax freezes

@@ -13,9 +13,9 @@ import numpy as np
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._number import number, percent
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._measure import Measured
+from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.statistics import average, log_size
 from jaxinit.signal._recommend import builder_of, weight_variance
-from jaxinit.signal._statistics import average, log_size
 
 _USUAL = 10.0  # an input is usual within this factor of 1
 _OFFSET = 3.0  # and where its mean is within so many of its standard deviations

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxinit.signal._judge.cures import weights_of
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._measure import Measured
-from jaxinit.signal._statistics import log_size
+from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.statistics import log_size
 
 _LEAST = 0.1  # of all layers, for a drift
 _SMALL = 0.1  # an input that is to blame for a small signal

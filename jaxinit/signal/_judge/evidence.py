@@ -5,8 +5,8 @@ import functools
 import math
 from collections.abc import Sequence
 
-from jaxinit.signal._measure import Measured
-from jaxinit.signal._statistics import average, log_size
+from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.statistics import average, log_size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal._links import chains
-from jaxinit.signal._measure import Measured
-from jaxinit.signal._profile import expectations
-from jaxinit.signal._propagation import Convolution, Dense, backwards, forwards
-from jaxinit.signal._statistics import average
+from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.statistics import average
+from jaxinit.signal.theory._profile import expectations
+from jaxinit.signal.theory._propagation import Convolution, Dense, backwards, forwards
 
 
 def predicted(measured: Sequence[Measured]) -> dict[int, dict[str, float]]:

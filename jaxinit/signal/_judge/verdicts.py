@@ -15,7 +15,7 @@ import numpy as np
 from jaxinit.signal._chance import MOST
 from jaxinit.signal._judge import cures, drift
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._statistics import average
+from jaxinit.signal._measure.statistics import average
 
 Condition = Literal[  # in the order in which messages and legends list them
     "healthy",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
-from jaxinit.signal._expectation import (
+from jaxinit.signal.theory._expectation import (
     LARGEST,
     SMALLEST,
     AnyActivation,

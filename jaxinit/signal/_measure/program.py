@@ -1,10 +1,8 @@
-"""Measures signal and gradient at a model's layers, over many seeds, in one program."""
+"""One seed: the program that measures signal and gradient at a model's layers."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,20 +13,17 @@ from jaxinit import _check as check
 from jaxinit.model import merged
 from jaxinit.signal._attention import layers_before
 from jaxinit.signal._chance import Readout, against_chance, readout
-from jaxinit.signal._flags import undisturbed
-from jaxinit.signal._groups import Group, grouped, statistics_of, zeros_at
-from jaxinit.signal._jacobian import singular_values
+from jaxinit.signal._measure.groups import Group, grouped, statistics_of, zeros_at
+from jaxinit.signal._measure.names import named
+from jaxinit.signal._measure.statistics import fields_of, is_float, wide
 from jaxinit.signal._model import Model
-from jaxinit.signal._names import named
 from jaxinit.signal._site import Placed, Site, Values
-from jaxinit.signal._statistics import fields_of, is_float, wide
 from jaxinit.signal._trace import evaluate, plan
 
 _APART = (
     *("input_rms", "input_mean", "input_nonfinite", "attention_saturated"),
     *("attention_std", "expected_loss", "chance_loss"),
 )
-_WORKERS = 2  # on a CPU: most of a seed runs on one core; each needs a seed's memory
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -67,85 +62,6 @@ class Measured:
     def name(self) -> str:
         """The path, and the step of a loop: "blocks/dense[3]"."""
         return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """All layers in the order of execution, and the Jacobian of output by input.
-
-    Attributes:
-      layers: the layers.
-      jacobian: ``mean_square`` and ``largest`` singular value; empty where the input
-        has no derivative.
-      loss: by seed.
-    """
-
-    layers: tuple[Measured, ...]
-    jacobian: Statistics
-    loss: np.ndarray
-
-
-def measure(
-    model: Model,
-    inputs: tuple[Any, ...],
-    key: jax.Array,
-    seeds: int,
-    loss: Callable[[Any], jax.Array] | None,
-    chunk: int | None,
-    jacobian: int,
-    say: Callable[[str], None] = lambda what: None,
-) -> Run:
-    """Runs a model from many seeds.
-
-    Args:
-      model: the model.
-      inputs: what it is called with.
-      key: the key of all seeds.
-      seeds: how many.
-      loss: computes a number from the output; by default the product with a random
-        normal array.
-      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
-        and eight elsewhere.
-      jacobian: seeds of which the singular values are computed.
-      say: is told what goes on.
-    """
-    say("tracing the model")
-    program = prepare(model, inputs, key, loss)
-    on_cpu = jax.default_backend() == "cpu"
-    if chunk is None:
-        chunk = 1 if on_cpu else min(seeds, 8)
-    workers = min(_WORKERS if on_cpu else 1, seeds)
-
-    @jax.jit
-    def some_seeds(key: jax.Array, places: jax.Array, inputs: tuple[Any, ...]) -> Any:
-        batch = None if chunk == 1 else chunk
-        one = functools.partial(program.one, inputs=inputs)
-        keys = jax.random.split(key, seeds)[places]
-        return jax.lax.map(one, keys, batch_size=batch)
-
-    # Each worker has equally many, the last perhaps some again: one program serves all.
-    each = -(-seeds // workers)
-    places = np.arange(workers * each, dtype=np.int32).reshape(workers, each) % seeds
-    say("compiling")
-    compiled = some_seeds.lower(key, places[0], inputs).compile()
-
-    def fetched(places: np.ndarray) -> Any:
-        with undisturbed():  # flags of a thread are its own
-            return jax.device_get(compiled(key, places, inputs))
-
-    say(f"running {seeds} seeds")
-    with ThreadPoolExecutor(workers) as pool:
-        # Fetched there: what one thread calls JAX runs one after another.
-        found = list(pool.map(fetched, places))
-    number, statistics = jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:seeds], *found
-    )
-    singular = {}
-    if jacobian and (products := singular_values(model, inputs, key)):
-        say("computing singular values")
-        keys = jax.random.split(key, seeds)[:jacobian]
-        singular = jax.device_get(products(keys, inputs))
-    return Run(layers_of(program, statistics), singular, np.asarray(number))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
-from jaxinit.signal._expectation import AnyActivation, Expectation, correlation
-from jaxinit.signal._propagation import Dense, backwards, forwards
+from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
+from jaxinit.signal.theory._propagation import Dense, backwards, forwards
 
 
 @dataclass(frozen=True, eq=False)

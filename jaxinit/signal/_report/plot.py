@@ -15,7 +15,7 @@ from jaxinit._gain import normal_density
 from jaxinit._panels import COLOURS, band, histogram, note, png
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
-from jaxinit.signal._table import heading
+from jaxinit.signal._report.columns import heading
 
 _SHARE = 0.8  # of the seeds, in the band
 _SIGNAL, _THEORY, _MODULE = COLOURS[10], "#222222", "#777777"

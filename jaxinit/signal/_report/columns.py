@@ -15,7 +15,7 @@ from jaxinit._number import (
 )
 from jaxinit.signal._chance import MOST
 from jaxinit.signal._judge.findings import Finding, Findings, Layer
-from jaxinit.signal._tree import Row, rows, runs
+from jaxinit.signal._report.tree import Row, rows, runs
 
 
 @dataclasses.dataclass(frozen=True)

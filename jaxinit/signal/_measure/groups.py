@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit.signal._activation import Var, form_of, name_of
+from jaxinit.signal._measure.statistics import is_float, of_input, of_layer, rms
 from jaxinit.signal._site import Placed, Site, Values
-from jaxinit.signal._statistics import is_float, of_input, of_layer, rms
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinit.signal._expectation import LARGEST, Expectation
+from jaxinit.signal.theory._expectation import LARGEST, Expectation
 
 Field = Any  # a number, or an array over positions
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit.model import merged
+from jaxinit.signal._measure.statistics import is_float, real
 from jaxinit.signal._model import Model
-from jaxinit.signal._statistics import is_float, real
 
 
 def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> Any:

@@ -4,7 +4,7 @@ from html import escape
 
 from jaxinit import _html
 from jaxinit.signal._judge.findings import Findings
-from jaxinit.signal._table import Grid, explanation, grid, heading, summary
+from jaxinit.signal._report.columns import Grid, explanation, grid, heading, summary
 
 
 def page(report: Findings) -> str:

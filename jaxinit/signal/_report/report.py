@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._number import over_seeds, plain
-from jaxinit.signal import _html, _limits, _table
 from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._judge.verdicts import Condition
+from jaxinit.signal._report import columns, notebook
+from jaxinit.signal._report.limits import Limits, broken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,22 +71,22 @@ class SignalReport(Findings):
                 check.at_least(1, width=width)
         except check.Unfit as error:
             raise error.at("SignalReport.table") from None
-        return _table.text(self, all_layers, width)
+        return columns.text(self, all_layers, width)
 
     def __str__(self) -> str:
         # Without a terminal there is no width to keep to.
         return self.table(width=shutil.get_terminal_size((10**6, 0)).columns)
 
     def __repr__(self) -> str:
-        return f"SignalReport({_table.heading(self)})"
+        return f"SignalReport({columns.heading(self)})"
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from jaxinit.signal import _console
+        from jaxinit.signal._report import console
 
-        yield from _console.parts(self, options.max_width)
+        yield from console.parts(self, options.max_width)
 
     def _repr_html_(self) -> str:
-        return _html.page(self)
+        return notebook.page(self)
 
     def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
         """Returns the report as JSON types; what is not finite is None.
@@ -177,7 +178,7 @@ class SignalReport(Findings):
           ModuleNotFoundError: if matplotlib is not installed.
         """
         try:
-            module = importlib.import_module("jaxinit.signal._plot")
+            module = importlib.import_module("jaxinit.signal._report.plot")
         except ModuleNotFoundError as error:
             package = (error.name or "matplotlib").partition(".")[0]
             rule = f"SignalReport.plot(): needs {package}. "
@@ -220,9 +221,9 @@ class SignalReport(Findings):
           TypeError: if an argument has the wrong type.
         """
         try:
-            limits = _limits.Limits.of(allow, limit, std, gradient, dead, saturated)
+            limits = Limits.of(allow, limit, std, gradient, dead, saturated)
         except check.Unfit as error:
             raise error.at("assert_healthy") from None
-        if wrong := _limits.broken(self, limits):
+        if wrong := broken(self, limits):
             rule = "assert_healthy(): the model must be healthy, and it is not:"
             raise AssertionError("\n- ".join([rule, *wrong]))

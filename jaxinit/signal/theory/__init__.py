@@ -28,16 +28,16 @@ from collections.abc import Iterator
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
-from jaxinit.signal._expectation import AnyActivation, Expectation
-from jaxinit.signal._mean_field import (
+from jaxinit.signal.theory._expectation import AnyActivation, Expectation
+from jaxinit.signal.theory._mean_field import (
     ENDLESS,
     ROUNDING,
     finite_log,
     zero_of,
 )
-from jaxinit.signal._mean_field import MeanField as MeanField
-from jaxinit.signal._profile import Profile as Profile
-from jaxinit.signal._profile import profile as profile
+from jaxinit.signal.theory._mean_field import MeanField as MeanField
+from jaxinit.signal.theory._profile import Profile as Profile
+from jaxinit.signal.theory._profile import profile as profile
 
 
 def critical_weight_variance(

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from jaxinit.signal._measure.statistics import is_float
 from jaxinit.signal._site import Placed, Site
-from jaxinit.signal._statistics import is_float
 from jaxinit.signal._trace import Plan
 
 

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxinit.signal._judge.findings import Findings
-from jaxinit.signal._table import explanation, grid, heading, left_out, summary
+from jaxinit.signal._report.columns import explanation, grid, heading, left_out, summary
 
 _HEALTHY, _WRONG = "green", "bold red"
 

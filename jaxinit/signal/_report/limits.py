@@ -10,8 +10,8 @@ from jaxinit._gain import NONLINEARITIES
 from jaxinit._number import number, percent, plural
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import Condition
-from jaxinit.signal._table import explanation
-from jaxinit.signal._tree import runs
+from jaxinit.signal._report.columns import explanation
+from jaxinit.signal._report.tree import runs
 
 Range = tuple[float, float]
 _FEW = 3  # layers whose numbers are all told
