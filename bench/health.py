@@ -98,10 +98,7 @@ def _loop(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     found = [one(key, (x,))[1] for key in jax.random.split(key, seeds)]
     found = jax.device_get(found)
     by_site = {
-        site.number: [
-            statistics[place]["numbers"][row, group.names.index("std")]
-            for statistics in found
-        ]
+        site.number: [statistics.groups[place].forward.std[row] for statistics in found]
         for place, group in enumerate(program.groups)
         for row, (site, _) in enumerate(group.members)
         if site.kind == "dense"

@@ -83,10 +83,8 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
     count = len(jax.tree.leaves(initial)[0])
     found = []
     for i in range(count):
-        columns = [
-            {k: np.asarray(v[i]) for k, v in group.items()} for group in statistics
-        ]
-        _, findings = judge(layers_of(programs[0], columns), _LIMIT)
+        mine = jax.tree.map(lambda a, i=i: np.asarray(a[i]), statistics)
+        _, findings = judge(layers_of(programs[0], mine), _LIMIT)
         found.append(Health(findings[0].condition if findings else "healthy", findings))
     return found
 

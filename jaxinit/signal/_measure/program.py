@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,26 @@ from jaxinit import _check as check
 from jaxinit.model import merged
 from jaxinit.signal._attention import layers_before
 from jaxinit.signal._chance import Readout, against_chance, readout
-from jaxinit.signal._measure.groups import Group, grouped, statistics_of, zeros_at
+from jaxinit.signal._measure.groups import (
+    Group,
+    grouped,
+    inputs_of,
+    statistics_of,
+    zeros_at,
+)
 from jaxinit.signal._measure.names import named
-from jaxinit.signal._measure.statistics import fields_of, is_float, wide
+from jaxinit.signal._measure.statistics import (
+    Array,
+    Backward,
+    Both,
+    Forward,
+    fields_of,
+    is_float,
+    wide,
+)
 from jaxinit.signal._model import Model
 from jaxinit.signal._site import Placed, Site, Values
 from jaxinit.signal._trace import evaluate, plan
-
-_APART = (
-    *("input_rms", "input_mean", "input_nonfinite", "attention_saturated"),
-    *("attention_std", "expected_loss", "chance_loss"),
-)
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -64,19 +73,33 @@ class Measured:
         return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
 
 
+class OfModel(NamedTuple):
+    """The statistics of a model; of many seeds with a leading axis for these.
+
+    Attributes:
+      groups: of the sites of each group. # [sites * steps, ...]
+      apart: by site, fields of `Forward` that not all sites of a group have.
+      ends: by site, root mean squares by position at the ends of chains.
+    """
+
+    groups: list[Both]
+    apart: dict[int, dict[str, Array]]
+    ends: dict[int, dict[str, Array]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
     """What measures one seed.
 
     Attributes:
-      one: takes a key and the inputs; returns the loss and, for each group, statistics.
+      one: takes a key and the inputs; returns the loss and the statistics.
       sites: in the order of execution.
       groups: sites of equal form.
       readout: the outputs that may be logits.
       query_sizes: of the attention behind a layer, by the number of its site.
     """
 
-    one: Callable[..., tuple[jax.Array, list[dict[str, jax.Array]]]]
+    one: Callable[..., tuple[jax.Array, OfModel]]
     sites: list[Placed]
     groups: list[Group]
     readout: Readout | None
@@ -132,17 +155,23 @@ def prepare(
         shifts = zeros_at(sites)
         of_shifts = jax.value_and_grad(run, has_aux=True)
         (number, (values, results)), gradients = of_shifts(shifts)
-        apart = fields_of(sites, values, gradients)
+        apart = inputs_of(sites, values)
         for attention, layers in attended:
             for layer in layers:
                 _widen(apart.setdefault(layer, {}), values[attention.number])
         if logits:
             against = against_chance(results[logits.leaf])
-            apart[logits.site] = apart.get(logits.site, {}) | against
-        return number, statistics_of(groups, values, gradients, apart)
+            apart.setdefault(logits.site, {}).update(against)
+        return number, OfModel(
+            groups=[statistics_of(group, values, gradients) for group in groups],
+            apart=apart,
+            ends=fields_of(sites, values, gradients),
+        )
 
     sizes = {layer: each.size for each, layers in attended for layer in layers}
-    return Program(one, sites, groups, logits, sizes)
+    return Program(
+        one=one, sites=sites, groups=groups, readout=logits, query_sizes=sizes
+    )
 
 
 def _widen(kept: Values, more: Values) -> None:
@@ -180,50 +209,44 @@ def _scalar(number: Any) -> jax.Array:
     return scalar
 
 
-def layers_of(
-    program: Program, statistics: list[dict[str, np.ndarray]]
-) -> tuple[Measured, ...]:
+def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
     """Makes a layer of each site and step, in the order of execution."""
     made: dict[int, list[Measured]] = {}
-    for group, columns in zip(program.groups, statistics, strict=True):
-        steps = [
-            (site, number, step)
-            for site, steps in group.members
-            for number, step in enumerate(np.ndindex(*steps))
-        ]
-        for row, (site, number, step) in enumerate(steps):
-            numbers = columns["numbers"][:, row].T
-            mine = dict(zip(group.names, numbers, strict=True))
-            mine["sample"] = columns["sample"][:, row]
-            mine |= {
-                name: _of_step(columns[key], number)
-                for name in _APART
-                if (key := f"{name} {site.number}") in columns
-            }
-            backward = {
-                name.replace("gradient_", ""): mine.pop(name)
-                for name in list(mine)
-                if "gradient_" in name
-            }
-            fields = {
-                name: columns[key]
-                for name in ("input", "gradient")
-                if (key := f"{name} {site.number}") in columns
-            }
-            if "weight" in columns:
-                fields["weight"] = columns["weight"][:, row]
-            given = site, site.path, step, site.output.aval.shape, group.activation
-            read = program.readout
-            known = read is not None and read.known and read.site == site.number
-            classes = read.classes if read is not None and known else None
-            size = program.query_sizes.get(site.number)
-            measured = Measured(*given, mine, backward, fields, classes, size)
-            made.setdefault(site.number, []).append(measured)
+    read = program.readout
+    classes = {read.site: read.classes} if read and read.known else {}
+    for group, stacked in zip(program.groups, statistics.groups, strict=True):
+        rows = itertools.count()
+        for site, steps in group.members:
+            apart = statistics.apart.get(site.number, {})
+            ends = statistics.ends.get(site.number, {})
+            made[site.number] = []
+            for number, step in enumerate(np.ndindex(*steps)):
+                row = next(rows)
+                of: Both = jax.tree.map(lambda a, row=row: a[:, row], stacked)
+                more = {name: _of_step(a, number) for name, a in apart.items()}
+                layer = Measured(
+                    site=site,
+                    path=site.path,
+                    step=step,
+                    shape=site.output.aval.shape,
+                    activation=group.activation,
+                    forward=_present(of.forward._replace(**more)),
+                    backward=_present(of.backward),
+                    fields=ends if of.taps is None else ends | {"weight": of.taps},
+                    classes=classes.get(site.number),
+                    query_size=program.query_sizes.get(site.number),
+                )
+                made[site.number].append(layer)
     layers: list[Measured] = []
     for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):
         inside = [layer for site, _ in each for layer in made[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
+
+
+def _present(statistics: Forward | Backward) -> Statistics:
+    """Returns those that a layer has, by name."""
+    return {k: v for k, v in statistics._asdict().items() if v is not None}
 
 
 def _of_step(column: np.ndarray, number: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,35 +17,108 @@ _ALIKE = 1e-5  # of the units' root mean square: projections this close are equa
 _SAMPLE = 256  # entries of an output that are kept for histograms
 
 
+Array = Any  # of JAX for one seed, of NumPy for many
+
+
+class Forward(NamedTuple):
+    """What flows through a layer, as `Layer` explains it; None where there is none."""
+
+    activation_zeros: Array | None
+    alike: Array
+    bias_rms: Array | None
+    dead: Array | None
+    distance: Array
+    fourth: Array
+    largest: Array
+    mean: Array
+    nonfinite: Array
+    rms: Array
+    saturated: Array | None
+    std: Array
+    weight_alike: Array | None
+    weight_mean: Array | None
+    weight_std: Array | None
+    zeros: Array
+    sample: Array
+    # These are measured apart from the loop over equal layers, by site.
+    input_rms: Array | None = None
+    input_mean: Array | None = None
+    input_nonfinite: Array | None = None
+    attention_saturated: Array | None = None
+    attention_std: Array | None = None
+    expected_loss: Array | None = None
+    chance_loss: Array | None = None
+
+
+class Backward(NamedTuple):
+    """What comes back to a layer, as `Layer` explains it."""
+
+    nonfinite: Array
+    norm: Array
+    rms: Array
+    std: Array
+    weight_alike: Array | None
+    weight_std: Array | None
+
+
+class Both(NamedTuple):
+    """The statistics of a layer; of a convolution also its weight's rms by tap."""
+
+    forward: Forward
+    backward: Backward
+    taps: Array | None
+
+
 def of_layer(
-    site: Site, parts: Mapping[str, jax.Array]
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Computes the statistics of one layer, and takes a sample of its output."""
-    y = parts["output"]
+    site: Site, values: Mapping[str, jax.Array], gradients: Mapping[str, jax.Array]
+) -> Both:
+    """Computes the statistics of one layer from the parts of its site."""
+    y, g = values["output"], gradients["output"]
     y = y.astype(wide(y))
-    found = _moments(y)
-    found["zeros"] = (y == 0).mean()
-    found["nonfinite"] = (~jnp.isfinite(y)).mean()
-    found["distance"] = _distance(y)
-    found["alike"] = _alike(y, site.unit_axes)
+    sample = _sampled(real(y))
+    output, gradient = _moments(y), _moments(g)
+    weight = dw = taps = None
+    if "weight" in values:
+        weight, dw = _moments(values["weight"]), _moments(gradients["weight"])
+    if site.kind == "conv":
+        axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
+        taps = rms(values["weight"], axes)
+    activated = None
     if site.activation is not None:
-        found |= _of_activation(site, parts["output"])
-    gradient = _moments(parts["gradient_output"])
-    found |= {f"gradient_{name}": gradient[name] for name in ("std", "rms")}
-    g = parts["gradient_output"]
-    found["gradient_nonfinite"] = (~jnp.isfinite(g)).mean()
+        activated = _of_activation(site, values["output"])
     examples = y.shape[0] if y.ndim > 1 else 1
-    found["gradient_norm"] = gradient["rms"] * math.sqrt(y.size / examples)
-    if "weight" in parts:
-        weight = _moments(parts["weight"])
-        found |= {f"weight_{name}": weight[name] for name in ("mean", "std")}
-        found["weight_alike"] = _alike(parts["weight"], site.weight_unit_axes)
-        g = parts["gradient_weight"]
-        found["weight_gradient_std"] = _moments(g)["rms"]
-        found["weight_gradient_alike"] = _alike(g, site.weight_unit_axes)
-    if "bias" in parts:
-        found["bias_rms"] = _moments(parts["bias"])["rms"]
-    return found, _sampled(real(y))
+
+    def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
+        return _alike(parts["weight"], site.weight_unit_axes) if weight else None
+
+    forward = Forward(
+        **output._asdict(),
+        zeros=(y == 0).mean(),
+        nonfinite=(~jnp.isfinite(y)).mean(),
+        distance=_distance(y),
+        alike=_alike(y, site.unit_axes),
+        activation_zeros=activated and activated.zeros,
+        dead=activated and activated.dead,
+        saturated=activated and activated.saturated,
+        bias_rms=_moments(values["bias"]).rms if "bias" in values else None,
+        weight_mean=weight and weight.mean,
+        weight_std=weight and weight.std,
+        weight_alike=alike(values),
+        sample=sample,
+    )
+    backward = Backward(
+        std=gradient.std,
+        rms=gradient.rms,
+        nonfinite=(~jnp.isfinite(g)).mean(),
+        norm=gradient.rms * math.sqrt(y.size / examples),
+        weight_std=dw and dw.rms,
+        weight_alike=alike(gradients),
+    )
+    # In one dtype, whatever that of the layer.
+    forward, backward = jax.tree.map(
+        lambda number: number.astype(sample.dtype), (forward, backward)
+    )
+    return Both(forward, backward, taps)
 
 
 def fields_of(
@@ -78,7 +151,7 @@ def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
 
 def of_input(x: jax.Array) -> dict[str, jax.Array]:
     """Computes the statistics of what a layer that follows no other one is given."""
-    mean = _moments(x)["mean"]
+    mean = _moments(x).mean
     nonfinite = (~jnp.isfinite(x)).mean()
     return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
 
@@ -105,19 +178,33 @@ def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return x / scale.astype(x.dtype), scale, largest
 
 
-def _moments(x: jax.Array) -> dict[str, jax.Array]:
+class _Moments(NamedTuple):
+    mean: jax.Array
+    std: jax.Array
+    rms: jax.Array
+    fourth: jax.Array
+    largest: jax.Array
+
+
+class _Activated(NamedTuple):
+    zeros: jax.Array
+    dead: jax.Array
+    saturated: jax.Array
+
+
+def _moments(x: jax.Array) -> _Moments:
     """Computes moments of the entries: of complex ones E|x - Ex|^2, and |Ex|."""
     u, scale, largest = _scaled(x)
     mean = u.mean()
     square = _square(u - mean)
     variance, size = square.mean(), jnp.abs(mean)
-    return {
-        "mean": scale * (size if jnp.iscomplexobj(x) else mean),
-        "std": scale * jnp.sqrt(variance),
-        "rms": scale * jnp.sqrt(variance + size**2),
-        "fourth": (square**2).mean() / variance**2,
-        "largest": largest,
-    }
+    return _Moments(
+        mean=scale * (size if jnp.iscomplexobj(x) else mean),
+        std=scale * jnp.sqrt(variance),
+        rms=scale * jnp.sqrt(variance + size**2),
+        fourth=(square**2).mean() / variance**2,
+        largest=largest,
+    )
 
 
 def _sampled(y: jax.Array) -> jax.Array:
@@ -160,7 +247,7 @@ def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
     return near.mean()
 
 
-def _of_activation(site: Site, y: jax.Array) -> dict[str, jax.Array]:
+def _of_activation(site: Site, y: jax.Array) -> _Activated:
     """Computes shares of zeros, of dead and of saturated units behind a layer."""
     activation = site.activation
     assert activation is not None
@@ -170,11 +257,11 @@ def _of_activation(site: Site, y: jax.Array) -> dict[str, jax.Array]:
     zero = a == 0
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
-    return {
-        "activation_zeros": zero.mean(),
-        "dead": zero.all(others).mean(),
-        "saturated": ((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
-    }
+    return _Activated(
+        zeros=zero.mean(),
+        dead=zero.all(others).mean(),
+        saturated=((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
+    )
 
 
 def is_float(dtype: Any) -> bool:
