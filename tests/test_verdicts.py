@@ -13,14 +13,14 @@ from flax import nnx
 from marks import slow_but
 
 import jaxinit as ji
-from jaxinit.signal._attention import layers_before
-from jaxinit.signal._chance import against_chance, readout
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
+from jaxinit.signal._measure.chance import against_chance, readout
 from jaxinit.signal._measure.groups import zeros_at
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
-from jaxinit.signal._softmax import Graph
-from jaxinit.signal._trace import evaluate, plan
+from jaxinit.signal._trace.attention import layers_before
+from jaxinit.signal._trace.find import evaluate, plan
+from jaxinit.signal._trace.softmax import Graph
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (32, 16))

@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._links import chains
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import average
+from jaxinit.signal._trace.links import chains
 from jaxinit.signal.theory._profile import expectations
 from jaxinit.signal.theory._propagation import Convolution, Dense, backwards, forwards
 

@@ -2,8 +2,8 @@
 
 A new one is a word in `Condition`, an entry in `VERDICTS`, and a row in the table of
 the README, which a test makes of the entry. The order of the list is that of findings:
-the cause first. Attention is judged as `jaxinit.signal._attention` derives it, logits
-of classes as `jaxinit.signal._chance` does.
+the cause first. Attention is judged as `_trace.attention` derives it, logits of classes
+as `_measure.chance` does.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from jaxinit.signal._chance import MOST
 from jaxinit.signal._judge import cures, drift
 from jaxinit.signal._judge.evidence import Evidence
+from jaxinit.signal._measure.chance import MOST
 from jaxinit.signal._measure.statistics import average
 
 Condition = Literal[  # in the order in which messages and legends list them

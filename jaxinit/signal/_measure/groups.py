@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxinit.signal._activation import Var, form_of, name_of
 from jaxinit.signal._measure.statistics import Both, is_float, of_input, of_layer
-from jaxinit.signal._site import Placed, Site, Values
+from jaxinit.signal._trace.activation import Var, form_of, name_of
+from jaxinit.signal._trace.site import Placed, Site, Values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

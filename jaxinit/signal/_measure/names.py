@@ -3,8 +3,8 @@
 import dataclasses
 
 from jaxinit.signal._measure.statistics import is_float
-from jaxinit.signal._site import Placed, Site
-from jaxinit.signal._trace import Plan
+from jaxinit.signal._trace.find import Plan
+from jaxinit.signal._trace.site import Placed, Site
 
 
 def named(found: Plan, paths: list[str]) -> list[Placed]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit.model import merged
-from jaxinit.signal._attention import layers_before
-from jaxinit.signal._chance import Readout, against_chance, readout
+from jaxinit.signal._measure.chance import Readout, against_chance, readout
 from jaxinit.signal._measure.groups import (
     Group,
     grouped,
@@ -31,8 +30,9 @@ from jaxinit.signal._measure.statistics import (
     wide,
 )
 from jaxinit.signal._model import Model
-from jaxinit.signal._site import Placed, Site, Values
-from jaxinit.signal._trace import evaluate, plan
+from jaxinit.signal._trace.attention import layers_before
+from jaxinit.signal._trace.find import evaluate, plan
+from jaxinit.signal._trace.site import Placed, Site, Values
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._links import chains
-from jaxinit.signal._site import Placed, Site, Values
+from jaxinit.signal._trace.links import chains
+from jaxinit.signal._trace.site import Placed, Site, Values
 
 _GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
 _FLAT = 0.05  # of the steepest slope: an activation is saturated below it

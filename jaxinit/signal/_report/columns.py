@@ -13,8 +13,8 @@ from jaxinit._number import (
     span,
     with_error,
 )
-from jaxinit.signal._chance import MOST
 from jaxinit.signal._judge.findings import Finding, Findings, Layer
+from jaxinit.signal._measure.chance import MOST
 from jaxinit.signal._report.tree import Row, rows, runs
 
 

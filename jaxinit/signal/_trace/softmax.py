@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxinit.signal._activation import CALLS, SAME
+from jaxinit.signal._trace.activation import CALLS, SAME
 
 _OWN = CALLS | {"custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2"}
 COPIES = SAME | {"stop_gradient", "alias"}

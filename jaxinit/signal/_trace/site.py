@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxinit.signal._activation import Var, apply
+from jaxinit.signal._trace.activation import Var, apply
 
 # By axis, the positions in another array that the entries come from; -1 for zeros.
 Places = tuple[np.ndarray, ...]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxinit.signal._activation import CALLS, SAME
-from jaxinit.signal._site import Placed, Places, Site
+from jaxinit.signal._trace.activation import CALLS, SAME
+from jaxinit.signal._trace.site import Placed, Places, Site
 
 _MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
 _ZERO = "zero"  # the root of a literal

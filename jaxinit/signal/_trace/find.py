@@ -21,10 +21,10 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit.model import bind
-from jaxinit.signal._activation import CALLS, Var, activation
-from jaxinit.signal._attention import Attention, attentions
-from jaxinit.signal._links import linked
-from jaxinit.signal._site import Placed, Site, Values
+from jaxinit.signal._trace.activation import CALLS, Var, activation
+from jaxinit.signal._trace.attention import Attention, attentions
+from jaxinit.signal._trace.links import linked
+from jaxinit.signal._trace.site import Placed, Site, Values
 
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
 

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxinit.signal._activation import ELEMENTWISE
 from jaxinit.signal._measure.statistics import wide
-from jaxinit.signal._site import Placed
-from jaxinit.signal._softmax import COPIES, Graph, aval_of
-from jaxinit.signal._trace import Plan
+from jaxinit.signal._trace.activation import ELEMENTWISE
+from jaxinit.signal._trace.find import Plan
+from jaxinit.signal._trace.site import Placed
+from jaxinit.signal._trace.softmax import COPIES, Graph, aval_of
 
 MOST = 2.0  # times the loss of guessing: where softmax freezes
 _PIECES = COPIES | {"slice", "dynamic_slice", "transpose"}

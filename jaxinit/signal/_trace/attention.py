@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxinit.signal._activation import ELEMENTWISE, SAME, Var
-from jaxinit.signal._softmax import Graph, aval_of
+from jaxinit.signal._trace.activation import ELEMENTWISE, SAME, Var
+from jaxinit.signal._trace.softmax import Graph, aval_of
 
 FLAT = 0.05  # as of activations
 _MASKED = 1e3  # a mask lowers logits by more, usually by 1e4 or to the lowest number
