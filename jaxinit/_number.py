@@ -36,6 +36,11 @@ def with_error(value: float, error: float) -> str:
     return f"{number(value)}±{digits}"  # no space: a cell stays one line
 
 
+def plural(count: int, noun: str) -> str:
+    """Returns a number of things."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def span(values: Iterable[float], text: Callable[[float], str] = number) -> str:
     """Returns the smallest and the largest of some numbers, or the one they all are."""
     found = list(values)

@@ -12,7 +12,8 @@ import pytest
 from marks import slow_but
 
 import jaxinit as ji
-from jaxinit.signal import _progress, theory
+from jaxinit.signal import theory
+from jaxinit.signal._measure import progress
 
 KEY, X = jax.random.key(0), np.outer(np.ones(8), np.arange(1, 9)).astype("float32")
 FLAGS = {
@@ -112,13 +113,13 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def soon(monkeypatch):
-    monkeypatch.setattr(_progress, "_PATIENCE", 0.02)
-    monkeypatch.setattr(_progress, "_PERIOD", 0.01)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.02)
+    monkeypatch.setattr(progress, "_PERIOD", 0.01)
 
 
 def watch(stream, monkeypatch, seconds=0.2):
     monkeypatch.setattr(sys, "stderr", stream)
-    with _progress.telling("jaxinit.check") as say:
+    with progress.telling("jaxinit.check") as say:
         say("compiling")
         threading.Event().wait(seconds)
     return stream.getvalue()
@@ -145,24 +146,24 @@ def test_a_notebook_is_told(soon, monkeypatch):
 
 def test_pipes_and_quick_calls_are_told_nothing(soon, monkeypatch):
     assert watch(io.StringIO(), monkeypatch) == ""
-    monkeypatch.setattr(_progress, "_PATIENCE", 2.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 2.0)
     assert watch(Terminal(), monkeypatch, 0.0) == ""
     closed = Terminal()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    with _progress.telling("jaxinit.check") as say:
+    with progress.telling("jaxinit.check") as say:
         say("tracing")
     monkeypatch.setattr(sys, "stderr", None)
-    with _progress.telling("jaxinit.check") as say:
+    with progress.telling("jaxinit.check") as say:
         say("tracing")
 
 
 def test_one_of_several_threads_speaks(soon, monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with _progress.telling("first") as say:
+    with progress.telling("first") as say:
         say("compiling")
-        with _progress.telling("second") as other:
+        with progress.telling("second") as other:
             other("running")
             threading.Event().wait(0.1)
     assert "first: compiling" in stream.getvalue()
@@ -172,9 +173,9 @@ def test_one_of_several_threads_speaks(soon, monkeypatch):
 def test_an_error_wipes_the_line_too(soon, monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with pytest.raises(KeyboardInterrupt), _progress.telling("jaxinit.check"):
+    with pytest.raises(KeyboardInterrupt), progress.telling("jaxinit.check"):
         threading.Event().wait(0.1)
         raise KeyboardInterrupt
     assert stream.getvalue().endswith(" \r")
-    assert _progress._speaking.acquire(blocking=False)
-    _progress._speaking.release()
+    assert progress._speaking.acquire(blocking=False)
+    progress._speaking.release()

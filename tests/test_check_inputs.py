@@ -20,8 +20,8 @@ from marks import slow_but, stable
 
 import jaxinit as ji
 from jaxinit.signal import _check
-from jaxinit.signal._jacobian import singular_values
-from jaxinit.signal._measure import prepare
+from jaxinit.signal._measure.jacobian import singular_values
+from jaxinit.signal._measure.program import prepare
 
 KEY, X = jax.random.key(0), np.ones((4, 8), np.float32)
 

@@ -687,7 +687,7 @@ def without(monkeypatch):
         loaded = [n for n in sys.modules if n.partition(".")[0] == package]
         ours = [
             "jaxinit._panels",
-            *(f"jaxinit.signal.{n}" for n in ("_console", "_plot")),
+            *(f"jaxinit.signal._report.{n}" for n in ("console", "plot")),
         ]
         ours += [f"jaxinit.lab.{n}" for n in ("files", "plots", "table")]
         ours += ["jaxinit.cli._live"]

@@ -13,11 +13,12 @@ from marks import slow_but
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal import theory
-from jaxinit.signal._links import chains
-from jaxinit.signal._measure import measure, prepare
+from jaxinit.signal._judge.judge import judge
+from jaxinit.signal._measure.program import prepare
+from jaxinit.signal._measure.seeds import measure
 from jaxinit.signal._model import adapt
 from jaxinit.signal._recommend import weight_variance
-from jaxinit.signal._verdict import judge
+from jaxinit.signal._trace.links import chains
 
 KEY = jax.random.key(0)
 SEEDS = 20

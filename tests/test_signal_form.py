@@ -13,8 +13,8 @@ from rich.console import Console
 
 from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
-from jaxinit.signal._report import Finding, Layer, SignalReport
-from jaxinit.signal._tree import rows, runs
+from jaxinit.signal import Finding, Layer, SignalReport
+from jaxinit.signal._report.tree import rows, runs
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SEEDS = 4
@@ -445,7 +445,7 @@ def without(monkeypatch):
         for name in [n for n in sys.modules if n.partition(".")[0] == package]:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, package, None)
-        for name in ("_panels", "signal._console", "signal._plot"):
+        for name in ("_panels", "signal._report.console", "signal._report.plot"):
             monkeypatch.delitem(sys.modules, f"jaxinit.{name}", raising=False)
 
     return take

@@ -15,14 +15,14 @@ from scipy import integrate, special, stats
 
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._expectation import Expectation
-from jaxinit.signal._propagation import Convolution, forwards
 from jaxinit.signal.theory import (
     MeanField,
     Profile,
     critical_weight_variance,
     profile,
 )
+from jaxinit.signal.theory._expectation import Expectation
+from jaxinit.signal.theory._propagation import Convolution, forwards
 
 QUADRATURE = 1e-8
 ZERO = 1e-6

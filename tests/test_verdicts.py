@@ -1,5 +1,8 @@
 """Verdicts on attention, on the loss at the start, and on what is to blame."""
 
+from pathlib import Path
+from typing import get_args
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,18 +13,34 @@ from flax import nnx
 from marks import slow_but
 
 import jaxinit as ji
-from jaxinit.signal._attention import layers_before
-from jaxinit.signal._chance import against_chance, readout
-from jaxinit.signal._groups import zeros_at
-from jaxinit.signal._measure import prepare
+from jaxinit.signal._judge.verdicts import VERDICTS, Condition
+from jaxinit.signal._measure.chance import against_chance, readout
+from jaxinit.signal._measure.groups import zeros_at
+from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
-from jaxinit.signal._softmax import Graph
-from jaxinit.signal._trace import evaluate, plan
+from jaxinit.signal._trace.attention import layers_before
+from jaxinit.signal._trace.find import evaluate, plan
+from jaxinit.signal._trace.softmax import Graph
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (32, 16))
 LECUN = nn.initializers.lecun_normal()
 WIDTH, HEADS = 64, 4
+
+
+# The list of verdicts.
+
+
+def test_every_condition_has_a_verdict_and_a_color_of_its_own():
+    names = [verdict.name for verdict in VERDICTS]
+    assert {"healthy", *names} == {*get_args(Condition)}
+    assert len({verdict.color for verdict in VERDICTS}) == len({*names}) == len(names)
+
+
+def test_the_page_tables_every_verdict():
+    rows = [f"| {v.name} | {v.means} | {v.limit} |\n" for v in VERDICTS]
+    page = Path(ji.signal.__file__).with_name("README.md").read_text()
+    assert f"|---|---|---|\n{''.join(rows)}\n" in page
 
 
 # Attention: each spelling gets queries, keys and values [batch, length, heads, size].

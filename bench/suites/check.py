@@ -22,7 +22,7 @@ from bench.meters import memory
 from bench.meters.race import Contender, make_cold_key
 from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
-from jaxinit.signal._measure import prepare
+from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
 
 QUESTION = "signal and gradient of all seeds, from cold"
@@ -108,8 +108,7 @@ def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.n
     by_seed = jax.device_get(by_seed)
     by_site = {
         site.number: [
-            statistics[place]["numbers"][row, group.names.index("std")]
-            for statistics in by_seed
+            statistics.groups[place].forward.std[row] for statistics in by_seed
         ]
         for place, group in enumerate(program.groups)
         for row, (site, _) in enumerate(group.members)

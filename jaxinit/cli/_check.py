@@ -183,10 +183,10 @@ def _print(report: SignalReport, all_layers: bool) -> None:
     """Prints a report, on a terminal in colours if rich is there."""
     if sys.stdout.isatty():
         with contextlib.suppress(ModuleNotFoundError):
-            from jaxinit.signal import _console
+            from jaxinit.signal._report.console import parts
 
             screen = console()
-            screen.print(*_console.parts(report, screen.width, all_layers), sep="\n")
+            screen.print(*parts(report, screen.width, all_layers), sep="\n")
             return
     print(report.table(all_layers=all_layers))
 

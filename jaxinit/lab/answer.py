@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxinit._number import plural
 from jaxinit.lab.statistics import Verdict
-from jaxinit.signal._table import plural
 
 if TYPE_CHECKING:
     from jaxinit.lab.comparison import Comparison

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxinit._number import plural
 from jaxinit.lab import results
 from jaxinit.lab.answer import answer
 from jaxinit.lab.data import Task
@@ -28,7 +29,6 @@ from jaxinit.lab.statistics import (
     sensitivity,
 )
 from jaxinit.model import named
-from jaxinit.signal._table import plural
 
 
 class Seconds(NamedTuple):

@@ -15,10 +15,10 @@ from jaxinit.initializers import zeros
 from jaxinit.lab.data import Task
 from jaxinit.lab.model import MLP, Block, Norm, widened
 from jaxinit.lab.networks import Network
-from jaxinit.signal._measure import Program, layers_of, prepare
+from jaxinit.signal import Finding
+from jaxinit.signal._judge.judge import judge
+from jaxinit.signal._measure.program import Program, layers_of, prepare
 from jaxinit.signal._model import Model
-from jaxinit.signal._report import Finding
-from jaxinit.signal._verdict import judge
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
 ROWS = 64  # of the training data
@@ -83,10 +83,8 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
     count = len(jax.tree.leaves(initial)[0])
     found = []
     for i in range(count):
-        columns = [
-            {k: np.asarray(v[i]) for k, v in group.items()} for group in statistics
-        ]
-        _, findings = judge(layers_of(programs[0], columns), _LIMIT)
+        mine = jax.tree.map(lambda a, i=i: np.asarray(a[i]), statistics)
+        _, findings = judge(layers_of(programs[0], mine), _LIMIT)
         found.append(Health(findings[0].condition if findings else "healthy", findings))
     return found
 

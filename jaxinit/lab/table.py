@@ -11,14 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxinit._columns import lines
-from jaxinit._number import number
+from jaxinit._number import number, plural
 from jaxinit.lab.answer import answer
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.losses import DEFAULTS, fitting, read_loss
 from jaxinit.lab.row import Row
 from jaxinit.lab.settings import Settings
 from jaxinit.lab.statistics import INTERVAL, LEAST_SEEDS
-from jaxinit.signal._table import plural
 
 MINUS = "\N{MINUS SIGN}"
 WIDTH = 160  # columns of text for a reader who does not say

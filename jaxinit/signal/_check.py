@@ -7,13 +7,13 @@ import jax
 
 from jaxinit import _check as check_that
 from jaxinit import _placement
-from jaxinit.signal._flags import undisturbed
 from jaxinit.signal._inputs import Restore, inputs_of, parted
-from jaxinit.signal._measure import Run, measure
+from jaxinit.signal._judge.judge import judge
+from jaxinit.signal._judge.verdicts import LIMIT
+from jaxinit.signal._measure.progress import telling
+from jaxinit.signal._measure.seeds import Run, measure, undisturbed
 from jaxinit.signal._model import Model, adapt, bound
-from jaxinit.signal._progress import telling
-from jaxinit.signal._report import SignalReport
-from jaxinit.signal._verdict import judge
+from jaxinit.signal._report.report import SignalReport
 
 
 def check(
@@ -26,7 +26,7 @@ def check(
     arguments: Mapping[str, Any] | None = None,
     streams: str | Sequence[str] = ("dropout",),
     axis_name: str | Sequence[str] = (),
-    limit: float = 100.0,
+    limit: float = LIMIT,
     jacobian: int = 4,
     chunk: int | None = None,
 ) -> SignalReport:

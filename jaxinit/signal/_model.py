@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxinit import _check as check
 from jaxinit.model import called
 from jaxinit.signal._inputs import ARRAYS, Restore, parted
-from jaxinit.signal._trace import TAG
+from jaxinit.signal._trace.find import TAG
 
 Params = Any  # a pytree of arrays
 

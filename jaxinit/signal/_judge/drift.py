@@ -1,0 +1,168 @@
+"""Drift: signals and gradients that vanish or explode.
+
+Both are judged by how far they drift over the whole depth, not layer by layer: a factor
+of ``limit`` between the first layer's input and all layers from some depth on, or
+between the last layer's gradient and all layers up to some depth. What recovers, as
+behind a normalization or on a residual path, is healthy.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxinit.signal._judge.cures import weights_of
+from jaxinit.signal._judge.evidence import Evidence
+from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.statistics import log_size
+
+_LEAST = 0.1  # of all layers, for a drift
+_SMALL = 0.1  # an input that is to blame for a small signal
+_STAYS = 10.0  # the factor within which the layers keep it
+
+
+def vanishing(evidence: Evidence) -> list[int]:
+    """Finds the layers behind which the signal stays too small."""
+    return _signal(evidence, lambda size, least, most: size < least)
+
+
+def exploding(evidence: Evidence) -> list[int]:
+    """Finds the layers behind which the signal stays too large."""
+    return _signal(evidence, lambda size, least, most: size > most)
+
+
+def vanishing_gradient(evidence: Evidence) -> list[int]:
+    """Finds the layers before which the gradient stays too small."""
+    return _gradient(evidence, lambda size, bound: size < -bound)
+
+
+def exploding_gradient(evidence: Evidence) -> list[int]:
+    """Finds the layers before which the gradient stays too large."""
+    return _gradient(evidence, lambda size, bound: size > bound)
+
+
+def _signal(
+    evidence: Evidence, holds: Callable[[float, float, float], bool]
+) -> list[int]:
+    finite, weighted = evidence.finite, evidence.weighted
+    bound = math.log(evidence.limit)
+    start = evidence.start(finite)
+    # An input may be small, but not so small that all layers would learn from nothing.
+    least, most = max(start, -bound) - bound, start + bound
+    # The last layer's own scale is a choice: a small head does not vanish.
+    inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
+    sizes = {i: log_size(evidence.layers[i].forward["rms"]) for i in finite}
+    arriving = [i for i in inner if sizes[i] > -math.inf]
+    drifting = _end(arriving, lambda i: holds(sizes[i], least, most))
+    if drifting and finite[-1] not in inner:  # it ends as those before it
+        size = sizes[finite[-1]]
+        if -math.inf < size < least or size > most:
+            drifting.append(finite[-1])
+    return drifting
+
+
+def _gradient(evidence: Evidence, holds: Callable[[float, float], bool]) -> list[int]:
+    layers, weighted = evidence.layers, evidence.weighted
+    if len(evidence.finite) < len(weighted):  # then no gradient means anything
+        return []
+    waiting = _waiting(layers)
+    end = log_size(layers[weighted[-1]].backward["norm"])
+    norms = {
+        i: log_size(layers[i].backward["norm"]) - end
+        for i in reversed(weighted)
+        if i not in waiting and not math.isnan(end)
+    }
+    bound = math.log(evidence.limit)
+    return _end(list(norms), lambda i: holds(norms[i], bound))[::-1]
+
+
+def _end(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
+    """Returns the longest end of which all hold, unless it is no drift but one branch.
+
+    The first queries and keys of a transformer, say, get little gradient.
+    """
+    end = suffix(items, holds)
+    return end if len(end) >= _LEAST * len(items) else []
+
+
+def suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
+    """Returns the longest end of a sequence of which all hold."""
+    end: list[int] = []
+    for item in reversed(items):
+        if not holds(item):
+            break
+        end.append(item)
+    return end[::-1]
+
+
+def _waiting(layers: Sequence[Measured]) -> set[int]:
+    """Finds layers whose gradient is zero only until a closed one opens.
+
+    A closed layer puts out zeros but learns, as the last of a residual branch often
+    starts; what lies before it gets its gradient after the first step.
+    """
+    closed = [
+        i
+        for i, m in enumerate(layers)
+        if not np.any(m.forward["rms"])
+        and np.all(m.backward["norm"] > 0)
+        and np.all(m.backward.get("weight_std", 1) > 0)
+        and m.path != "(output)"
+    ]
+    before = layers[: closed[-1]] if closed else ()
+    return {i for i, m in enumerate(before) if not np.any(m.backward["norm"])}
+
+
+def modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
+    """Finds modules among layers whose signal has gone, that are no larger."""
+    rms = [log_size(m.forward["rms"]) for m in evidence.layers]
+    sizes = [rms[i] for i in where]
+    low, high = math.floor(min(sizes)) - 1, math.ceil(max(sizes)) + 1
+    return [
+        i
+        for i in range(where[0], len(rms))
+        if evidence.layers[i].site.kind == "module" and low <= rms[i] <= high
+    ]
+
+
+def of_signal(evidence: Evidence, where: Sequence[int]) -> str:
+    """Says by how much a signal changes, from end to end."""
+    inner = evidence.weighted[:-1] or evidence.weighted
+    sizes = [log_size(evidence.layers[i].forward["rms"]) for i in inner]
+    start, end, steps = _ends([evidence.start(evidence.weighted), *sizes])
+    if start < math.log(_SMALL) and end > start - math.log(_STAYS):
+        what = f"is {_power(end)}, since the input is {_power(start)}"
+    else:
+        what = _change(start, end, steps) + weights_of(evidence)
+    return f"{evidence.place(where)}: the signal {what}"
+
+
+def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
+    """Says by how much a gradient changes, from end to end."""
+    back = reversed(evidence.weighted)
+    sizes = [log_size(evidence.layers[i].backward["norm"]) for i in back]
+    what = _change(*_ends(sizes)) + weights_of(evidence)
+    return f"{evidence.place(where)}: the gradient {what}"
+
+
+def _ends(sizes: Sequence[float]) -> tuple[float, float, int]:
+    """Returns the logarithms of the sizes between which a drift runs, and its steps."""
+    finite = [i for i, size in enumerate(sizes) if math.isfinite(size)]
+    if not finite:
+        return 0.0, 0.0, 1
+    return sizes[finite[0]], sizes[finite[-1]], max(1, finite[-1] - finite[0])
+
+
+def _change(start: float, end: float, steps: int) -> str:
+    if start == end:
+        return "is zero"
+    way = "shrinks" if end < start else "grows"
+    each = math.exp((end - start) / steps)
+    return (
+        f"{way} by {each:.2g} per layer, from {_power(start)} to {_power(end)} "
+        f"over {steps} layers"
+    )
+
+
+def _power(log: float) -> str:
+    return f"{math.exp(log):.2g}" if abs(log) < 700 else f"1e{log / math.log(10):.0f}"

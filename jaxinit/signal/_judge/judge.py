@@ -1,0 +1,56 @@
+"""Judging: every verdict is asked which layers of a model it is true of."""
+
+from collections.abc import Sequence
+
+from jaxinit.signal._judge import drift
+from jaxinit.signal._judge.evidence import Evidence
+from jaxinit.signal._judge.findings import Finding, Layer
+from jaxinit.signal._judge.prediction import predicted
+from jaxinit.signal._judge.verdicts import VERDICTS, Condition
+from jaxinit.signal._measure.program import Measured
+
+
+def judge(
+    measured: Sequence[Measured], limit: float
+) -> tuple[tuple[Layer, ...], tuple[Finding, ...]]:
+    """Makes layers and findings of what was measured.
+
+    Args:
+      measured: in the order of execution.
+      limit: the factor over all layers that makes a signal vanish or explode.
+    """
+    evidence = Evidence(measured, limit)
+    marks: dict[Condition, list[int]] = {}
+    for verdict in VERDICTS:
+        marks[verdict.name] = verdict.mark(evidence, marks)
+    findings = tuple(
+        Finding(
+            condition=verdict.name,
+            layers=tuple(measured[i].name for i in where),
+            reason=verdict.reason(evidence, where) + ".",
+            cure=verdict.cure(evidence, where),
+        )
+        for verdict in VERDICTS
+        if (where := marks[verdict.name])
+    )
+    conditions: dict[int, Condition] = {}
+    for verdict in reversed(VERDICTS):
+        if where := marks[verdict.name]:
+            more = drift.modules(evidence, where) if verdict.modules else []
+            conditions |= dict.fromkeys([*where, *more], verdict.name)
+    theory = predicted(measured)
+    layers = tuple(
+        Layer(
+            path=m.name,
+            kind=m.site.kind,
+            shape=m.shape,
+            fan_in=m.site.fan_in,
+            activation=m.activation,
+            forward=m.forward,
+            backward=m.backward,
+            predicted=theory.get(i, {}),
+            condition=conditions.get(i, "healthy"),
+        )
+        for i, m in enumerate(measured)
+    )
+    return layers, findings

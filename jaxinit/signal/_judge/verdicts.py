@@ -1,0 +1,277 @@
+"""Verdicts: all that can be wrong with a model, one entry each.
+
+A new one is a word in `Condition`, an entry in `VERDICTS`, and a row in the table of
+the README, which a test makes of the entry. The order of the list is that of findings:
+the cause first. Attention is judged as `_trace.attention` derives it, logits of classes
+as `_measure.chance` does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from jaxinit.signal._judge import cures, drift
+from jaxinit.signal._judge.evidence import Evidence
+from jaxinit.signal._measure.chance import MOST
+from jaxinit.signal._measure.statistics import average
+
+Condition = Literal[  # in the order in which messages and legends list them
+    "healthy",
+    "vanishing",
+    "exploding",
+    "vanishing gradient",
+    "exploding gradient",
+    "symmetric",
+    "dead",
+    "saturated",
+    "saturated attention",
+    "collapsed",
+    "loss above chance",
+    "non-finite",
+]
+Marks = Mapping[Condition, Sequence[int]]
+LIMIT = 100.0  # the factor over all layers, unless `check` is told another
+_MOST = 0.5  # of a layer's units or entries
+_DEAD = 0.9  # of a layer's units: deep relu networks tend to 1/2 for any one direction
+_COLLAPSED = 1e-4  # one less the cosine of different inputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One thing that can be wrong.
+
+    Attributes:
+      name: as findings and layers have it.
+      means: what it says of a model.
+      limit: where it begins.
+      color: in plots: the place in `jaxinit._panels.COLOURS`.
+      mark: finds the layers it is true of, given those of the verdicts before.
+      reason: says why, with the numbers of the layers marked, in a sentence.
+      cure: says what to change.
+      modules: whether modules whose signal is no larger have it too.
+    """
+
+    name: Condition
+    means: str
+    limit: str
+    color: int
+    mark: Callable[[Evidence, Marks], list[int]]
+    reason: Callable[[Evidence, Sequence[int]], str]
+    cure: Callable[[Evidence, Sequence[int]], str]
+    modules: bool = False
+
+
+def _symmetric(evidence: Evidence, earlier: Marks) -> list[int]:
+    layers = evidence.layers
+    alike = {*evidence.above(_MOST, "weight_alike")} & {*evidence.above(_MOST, "alike")}
+    return sorted(
+        i for i in alike if average(layers[i].backward["weight_alike"]) > _MOST
+    )
+
+
+def _of_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
+    share = average(evidence.layers[where[0]].forward["alike"])
+    return (
+        f"{evidence.place(where)}: {share:.0%} of the units equal another, in output "
+        "and gradient: they stay equal for ever, and count as one"
+    )
+
+
+def _of_dead(evidence: Evidence, where: Sequence[int]) -> str:
+    share = average(evidence.layers[where[-1]].forward["dead"])
+    return f"{evidence.place(where)}: {share:.0%} of the units are zero for every input"
+
+
+def _non_finite(evidence: Evidence, earlier: Marks) -> list[int]:
+    bad = [
+        i
+        for i, m in enumerate(evidence.layers)
+        if average(m.forward["nonfinite"]) + average(m.backward["nonfinite"]) > 0
+    ]
+    # Gradients before a bad output are bad behind it.
+    return sorted(bad, key=lambda i: not evidence.layers[i].forward["nonfinite"].any())
+
+
+def _of_non_finite(evidence: Evidence, where: Sequence[int]) -> str:
+    first = evidence.layers[where[0]]
+    passing = "output" if np.any(first.forward["nonfinite"]) else "gradient"
+    return f"{first.name}: the first {passing} that is infinite or no number"
+
+
+def _of_saturated(evidence: Evidence, where: Sequence[int]) -> str:
+    last = evidence.layers[where[-1]]
+    share, std = average(last.forward["saturated"]), average(last.forward["std"])
+    return (
+        f"{evidence.place(where)}: {share:.0%} of the entries are where "
+        f"{last.activation} is flat (std {std:.2g})"
+    )
+
+
+def _of_saturated_attention(evidence: Evidence, where: Sequence[int]) -> str:
+    forward = evidence.layers[where[0]].forward
+    share = average(forward["attention_saturated"])
+    return (
+        f"{evidence.place(where)}: {share:.0%} of the queries give one key all the "
+        f"weight, for logits of std {average(forward['attention_std']):.2g}: no "
+        "gradient tells them of the other keys"
+    )
+
+
+def _vanishing_gradient(evidence: Evidence, earlier: Marks) -> list[int]:
+    where = drift.vanishing_gradient(evidence)
+    if earlier["symmetric"] or earlier["dead"]:  # which explain a gradient of zero
+        where = [i for i in where if np.any(evidence.layers[i].backward["norm"])]
+    return where
+
+
+def _collapsed(evidence: Evidence, earlier: Marks) -> list[int]:
+    """Finds the end of the network in which different inputs look alike."""
+    if earlier["symmetric"] or earlier["dead"]:  # which explain it
+        return []
+    layers = evidence.layers
+    inner = [i for i in evidence.finite if average(layers[i].forward["rms"]) > 0]
+    distances = {i: average(layers[i].forward["distance"]) for i in inner}
+    if not inner or not distances[inner[0]] > 10 * _COLLAPSED:
+        return []
+    return drift.suffix(inner, lambda i: distances[i] < _COLLAPSED)
+
+
+def _of_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
+    distance = average(evidence.layers[where[-1]].forward["distance"])
+    return (
+        f"{evidence.place(where)}: different inputs have outputs of cosine "
+        f"1 - {distance:.1g}: the network no longer tells inputs apart"
+    )
+
+
+def _above_chance(evidence: Evidence, earlier: Marks) -> list[int]:
+    """Finds the layer whose outputs are known to be logits, far above chance."""
+    if earlier["exploding"] or earlier["non-finite"]:  # which explain any loss
+        return []
+    known = [i for i in evidence.finite if evidence.layers[i].classes]
+    losses = {i: _losses(evidence, i) for i in known[-1:]}
+    return [i for i, (loss, chance) in losses.items() if loss > MOST * chance]
+
+
+def _of_above_chance(evidence: Evidence, where: Sequence[int]) -> str:
+    first = evidence.layers[where[0]]
+    loss, chance = _losses(evidence, where[0])
+    return (
+        f"{evidence.place(where)}: the cross-entropy starts at {loss:.3g}, where "
+        f"guessing among {first.classes} classes has {chance:.2g}: logits of std "
+        f"{average(first.forward['std']):.2g} are certain of a random class"
+    )
+
+
+def _losses(evidence: Evidence, i: int) -> tuple[float, float]:
+    """Returns the loss that a layer's outputs have on average, and that of guessing."""
+    forward = evidence.layers[i].forward
+    return average(forward["expected_loss"]), average(forward["chance_loss"])
+
+
+VERDICTS = (
+    Verdict(
+        name="symmetric",
+        means="units have equal weights, outputs and gradients, and keep them for ever",
+        limit=f"{_MOST:.0%} of the units",
+        color=3,
+        mark=_symmetric,
+        reason=_of_symmetric,
+        cure=cures.of_symmetry,
+    ),
+    Verdict(
+        name="dead",
+        means="units are zero for every input",
+        limit=f"{_DEAD:.0%} of the units",
+        color=11,
+        mark=lambda evidence, _: evidence.above(_DEAD, "dead"),
+        reason=_of_dead,
+        cure=cures.of_dead,
+    ),
+    Verdict(
+        name="exploding",
+        means="the signal grows by a factor, from some layer to the end",
+        limit=f"`limit`, {LIMIT:g}",
+        color=5,
+        mark=lambda evidence, _: drift.exploding(evidence),
+        reason=drift.of_signal,
+        cure=cures.of_drift,
+        modules=True,
+    ),
+    Verdict(
+        name="vanishing",
+        means="the signal shrinks by a factor, from some layer to the end",
+        limit=f"`limit`, {LIMIT:g}",
+        color=9,
+        mark=lambda evidence, _: drift.vanishing(evidence),
+        reason=drift.of_signal,
+        cure=cures.of_drift,
+        modules=True,
+    ),
+    Verdict(
+        name="non-finite",
+        means="a number is infinite or none, first in the layer named",
+        limit="any",
+        color=0,
+        mark=_non_finite,
+        reason=_of_non_finite,
+        cure=cures.of_overflow,
+    ),
+    Verdict(
+        name="saturated",
+        means="entries lie where the activation has below 1/20 of its steepest slope",
+        limit=f"{_MOST:.0%} of the entries",
+        color=4,
+        mark=lambda evidence, _: evidence.above(_MOST, "saturated"),
+        reason=_of_saturated,
+        cure=cures.of_saturation,
+    ),
+    Verdict(
+        name="saturated attention",
+        means="queries give one key all the weight, where softmax is flat likewise",
+        limit=f"{_MOST:.0%} of the queries",
+        color=1,
+        mark=lambda evidence, _: evidence.above(_MOST, "attention_saturated"),
+        reason=_of_saturated_attention,
+        cure=cures.of_attention,
+    ),
+    Verdict(
+        name="exploding gradient",
+        means="the gradient grows by a factor on its way back, up to some layer",
+        limit=f"`limit`, {LIMIT:g}",
+        color=8,
+        mark=lambda evidence, _: drift.exploding_gradient(evidence),
+        reason=drift.of_gradient,
+        cure=cures.of_gradient,
+    ),
+    Verdict(
+        name="vanishing gradient",
+        means="the gradient shrinks by a factor on its way back, up to some layer",
+        limit=f"`limit`, {LIMIT:g}",
+        color=7,
+        mark=_vanishing_gradient,
+        reason=drift.of_gradient,
+        cure=cures.of_gradient,
+    ),
+    Verdict(
+        name="collapsed",
+        means="outputs of different inputs are parallel",
+        limit=f"1 − cosine below {_COLLAPSED:g}",
+        color=6,
+        mark=_collapsed,
+        reason=_of_collapsed,
+        cure=cures.of_drift,
+    ),
+    Verdict(
+        name="loss above chance",
+        means="logits are certain of a random class: their cross-entropy for random "
+        "labels over log(classes)",
+        limit=f"{MOST:g}",
+        color=2,
+        mark=_above_chance,
+        reason=_of_above_chance,
+        cure=cures.of_loss,
+    ),
+)

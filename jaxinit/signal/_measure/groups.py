@@ -1,0 +1,100 @@
+"""Groups of sites that are measured alike, and their statistics."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxinit.signal._measure.statistics import Both, is_float, of_input, of_layer
+from jaxinit.signal._trace.activation import Var, form_of, name_of
+from jaxinit.signal._trace.site import Placed, Site, Values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Sites whose values have equal forms and activations.
+
+    Attributes:
+      members: the sites.
+    """
+
+    members: list[Placed]
+
+    @property
+    def first(self) -> Site:
+        """The site that stands for all."""
+        return self.members[0][0]
+
+    @functools.cached_property
+    def activation(self) -> str | None:
+        """The name of the members' activation."""
+        return name_of(self.first.activation, self.first.output)
+
+
+def grouped(sites: list[Placed]) -> list[Group]:
+    """Puts sites together that one loop can compute the statistics of."""
+    groups: dict[Any, list[Placed]] = {}
+    for site, steps in sites:
+        form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
+        function = form_of(site.activation, site.output)
+        kind = (tuple(form), function, site.unit_axes, site.weight_unit_axes)
+        groups.setdefault(kind, []).append((site, steps))
+    return [Group(members) for members in groups.values()]
+
+
+def _stacked(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site that are stacked with those of others."""
+    return {name: var for name, var in site.parts.items() if name != "input"}
+
+
+def _shifted(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site whose gradients are measured."""
+    return {n: var for n, var in site.parts.items() if n in ("output", "weight")}
+
+
+def statistics_of(
+    group: Group, values: Mapping[int, Values], gradients: Mapping[int, Values]
+) -> Both:
+    """Computes the statistics of a group in one loop, with an axis for its members.
+
+    What is compiled should grow with the kinds of layers and not with their number.
+    """
+    first = group.first
+
+    def column(part: str, source: Mapping[int, Values]) -> jax.Array:
+        shape = _stacked(first)[part].aval.shape
+        # Merges the axes of loops into one; without loops makes it.
+        each = [source[s.number][part].reshape(-1, *shape) for s, _ in group.members]
+        return jnp.concatenate(each)
+
+    forward = {part: column(part, values) for part in _stacked(first)}
+    backward = {part: column(part, gradients) for part in _shifted(first)}
+    stacked: Both = jax.lax.map(lambda x: of_layer(first, *x), (forward, backward))
+    return stacked
+
+
+def inputs_of(
+    sites: list[Placed], values: Mapping[int, Values]
+) -> dict[int, dict[str, jax.Array]]:
+    """Computes the statistics of what layers that follow no other one are given."""
+    return {
+        site.number: jax.lax.map(
+            of_input, values[site.number]["input"].reshape(-1, *var.aval.shape)
+        )
+        for site, _ in sites
+        if (var := site.parts.get("input")) and is_float(var.aval.dtype)
+    }
+
+
+def zeros_at(sites: list[Placed]) -> dict[int, Values]:
+    """Makes the zeros in whose place derivatives stand."""
+    return {
+        site.number: {
+            part: jnp.zeros((*steps, *var.aval.shape), var.aval.dtype)
+            for part, var in _shifted(site).items()
+        }
+        for site, steps in sites
+    }

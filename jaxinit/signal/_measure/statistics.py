@@ -1,0 +1,291 @@
+"""Statistics of what flows through one layer, and of its gradients."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit.signal._trace.links import chains
+from jaxinit.signal._trace.site import Placed, Site, Values
+
+_GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
+_FLAT = 0.05  # of the steepest slope: an activation is saturated below it
+_ALIKE = 1e-5  # of the units' root mean square: projections this close are equal
+_SAMPLE = 256  # entries of an output that are kept for histograms
+
+
+Array = Any  # of JAX for one seed, of NumPy for many
+
+
+class Forward(NamedTuple):
+    """What flows through a layer, as `Layer` explains it; None where there is none."""
+
+    activation_zeros: Array | None
+    alike: Array
+    bias_rms: Array | None
+    dead: Array | None
+    distance: Array
+    fourth: Array
+    largest: Array
+    mean: Array
+    nonfinite: Array
+    rms: Array
+    saturated: Array | None
+    std: Array
+    weight_alike: Array | None
+    weight_mean: Array | None
+    weight_std: Array | None
+    zeros: Array
+    sample: Array
+    # These are measured apart from the loop over equal layers, by site.
+    input_rms: Array | None = None
+    input_mean: Array | None = None
+    input_nonfinite: Array | None = None
+    attention_saturated: Array | None = None
+    attention_std: Array | None = None
+    expected_loss: Array | None = None
+    chance_loss: Array | None = None
+
+
+class Backward(NamedTuple):
+    """What comes back to a layer, as `Layer` explains it."""
+
+    nonfinite: Array
+    norm: Array
+    rms: Array
+    std: Array
+    weight_alike: Array | None
+    weight_std: Array | None
+
+
+class Both(NamedTuple):
+    """The statistics of a layer; of a convolution also its weight's rms by tap."""
+
+    forward: Forward
+    backward: Backward
+    taps: Array | None
+
+
+def of_layer(
+    site: Site, values: Mapping[str, jax.Array], gradients: Mapping[str, jax.Array]
+) -> Both:
+    """Computes the statistics of one layer from the parts of its site."""
+    y, g = values["output"], gradients["output"]
+    y = y.astype(wide(y))
+    sample = _sampled(real(y))
+    output, gradient = _moments(y), _moments(g)
+    weight = dw = taps = None
+    if "weight" in values:
+        weight, dw = _moments(values["weight"]), _moments(gradients["weight"])
+    if site.kind == "conv":
+        axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
+        taps = rms(values["weight"], axes)
+    activated = None
+    if site.activation is not None:
+        activated = _of_activation(site, values["output"])
+    examples = y.shape[0] if y.ndim > 1 else 1
+
+    def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
+        return _alike(parts["weight"], site.weight_unit_axes) if weight else None
+
+    forward = Forward(
+        **output._asdict(),
+        zeros=(y == 0).mean(),
+        nonfinite=(~jnp.isfinite(y)).mean(),
+        distance=_distance(y),
+        alike=_alike(y, site.unit_axes),
+        activation_zeros=activated and activated.zeros,
+        dead=activated and activated.dead,
+        saturated=activated and activated.saturated,
+        bias_rms=_moments(values["bias"]).rms if "bias" in values else None,
+        weight_mean=weight and weight.mean,
+        weight_std=weight and weight.std,
+        weight_alike=alike(values),
+        sample=sample,
+    )
+    backward = Backward(
+        std=gradient.std,
+        rms=gradient.rms,
+        nonfinite=(~jnp.isfinite(g)).mean(),
+        norm=gradient.rms * math.sqrt(y.size / examples),
+        weight_std=dw and dw.rms,
+        weight_alike=alike(gradients),
+    )
+    # In one dtype, whatever that of the layer.
+    forward, backward = jax.tree.map(
+        lambda number: number.astype(sample.dtype), (forward, backward)
+    )
+    return Both(forward, backward, taps)
+
+
+def fields_of(
+    sites: Iterable[Placed],
+    values: Mapping[int, Values],
+    gradients: Mapping[int, Values],
+) -> dict[int, Values]:
+    """Computes root mean squares by position at the ends of chains of convolutions.
+
+    Of the first one's ``input`` and of the last one's ``gradient``.
+    """
+    found: dict[int, Values] = {}
+    for chain in chains(sites):
+        first, last = chain[0], chain[-1]
+        if first.kind == "conv":
+            axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
+            found[first.number] = {"input": rms(values[first.number]["input"], axes)}
+        if last.kind == "conv":
+            axes = last.eqn.params["dimension_numbers"].out_spec[:2]
+            gradient = gradients[last.number]["output"]
+            found[last.number] = {"gradient": rms(gradient, axes)}
+    return found
+
+
+def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
+    """Computes the root mean square, over some axes or all."""
+    u, scale, _ = _scaled(x)
+    return scale * jnp.sqrt(_square(u).mean(axes))
+
+
+def of_input(x: jax.Array) -> dict[str, jax.Array]:
+    """Computes the statistics of what a layer that follows no other one is given."""
+    mean = _moments(x).mean
+    nonfinite = (~jnp.isfinite(x)).mean()
+    return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
+
+
+def real(x: jax.Array) -> jax.Array:
+    """Returns real numbers in float32 or wider; of a complex one both parts."""
+    if jnp.iscomplexobj(x):
+        return jnp.stack([x.real, x.imag], axis=-1)
+    return x.astype(wide(x))
+
+
+def _square(x: jax.Array) -> jax.Array:
+    """Computes the square of the modulus."""
+    if jnp.iscomplexobj(x):
+        return jnp.square(x.real) + jnp.square(x.imag)
+    return x**2
+
+
+def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scales entries so that no square leaves the range; also returns the largest."""
+    x = x.astype(wide(x))
+    largest = jnp.abs(x).max(initial=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return x / scale.astype(x.dtype), scale, largest
+
+
+class _Moments(NamedTuple):
+    mean: jax.Array
+    std: jax.Array
+    rms: jax.Array
+    fourth: jax.Array
+    largest: jax.Array
+
+
+class _Activated(NamedTuple):
+    zeros: jax.Array
+    dead: jax.Array
+    saturated: jax.Array
+
+
+def _moments(x: jax.Array) -> _Moments:
+    """Computes moments of the entries: of complex ones E|x - Ex|^2, and |Ex|."""
+    u, scale, largest = _scaled(x)
+    mean = u.mean()
+    square = _square(u - mean)
+    variance, size = square.mean(), jnp.abs(mean)
+    return _Moments(
+        mean=scale * (size if jnp.iscomplexobj(x) else mean),
+        std=scale * jnp.sqrt(variance),
+        rms=scale * jnp.sqrt(variance + size**2),
+        fourth=(square**2).mean() / variance**2,
+        largest=largest,
+    )
+
+
+def _sampled(y: jax.Array) -> jax.Array:
+    """Takes entries at equal distances, which share no factor with the units."""
+    flat = y.reshape(-1)
+    stride = max(1, flat.size // _SAMPLE)
+    while stride > 1 and math.gcd(stride, y.shape[-1]) > 1:
+        stride -= 1
+    return flat[::stride][:_SAMPLE]
+
+
+def _distance(y: jax.Array) -> jax.Array:
+    """Computes one less the mean cosine of an example's output and the next one's."""
+    if y.ndim < 2 or y.shape[0] < 2:
+        return jnp.full((), jnp.nan, real(y).dtype)
+    flat = real(y).reshape(y.shape[0], -1)  # Re<a, b> is the product of these
+    scale = jnp.abs(flat).max(1, keepdims=True)
+    flat = flat / jnp.where(scale > 0, scale, 1)
+    direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
+    apart = ((direction[1:] - direction[:-1]) ** 2).sum()
+    around = ((direction[0] - direction[-1]) ** 2).sum()
+    return (apart + around) / (2 * len(direction))
+
+
+def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
+    """Computes the share of units that equal another one, by one projection of each."""
+    if x.ndim == 0:
+        return jnp.zeros((), real(x).dtype)
+    units = math.prod(x.shape[axis] for axis in unit_axes)
+    x = jnp.moveaxis(x, unit_axes, range(-len(unit_axes), 0)).reshape(-1, units)
+    x = jnp.moveaxis(real(x[..., None]), -1, 0).reshape(-1, units)
+    if units < 2:
+        return jnp.zeros((), x.dtype)
+    scale = jnp.abs(x).max()
+    x = x / jnp.where(scale > 0, scale, 1)
+    weights = jnp.sin(jnp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
+    projected = jnp.sort(weights @ x)
+    size = jnp.sqrt((projected**2).mean())
+    near = jnp.diff(projected) <= _ALIKE * size
+    return near.mean()
+
+
+def _of_activation(site: Site, y: jax.Array) -> _Activated:
+    """Computes shares of zeros, of dead and of saturated units behind a layer."""
+    activation = site.activation
+    assert activation is not None
+    a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
+    grid = jnp.asarray(_GRID, y.dtype)
+    steepest = jnp.abs(jax.jvp(activation, (grid,), (jnp.ones_like(grid),))[1]).max()
+    zero = a == 0
+    axes = {axis % y.ndim for axis in site.unit_axes}
+    others = tuple(axis for axis in range(y.ndim) if axis not in axes)
+    return _Activated(
+        zeros=zero.mean(),
+        dead=zero.all(others).mean(),
+        saturated=((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
+    )
+
+
+def is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, np.inexact))
+
+
+def wide(x: jax.Array) -> Any:
+    """Returns the dtype to compute in: float32 or wider, complex for complex."""
+    enough = is_float(x.dtype) and x.dtype.itemsize >= 4
+    return x.dtype if enough else np.dtype(np.float32)
+
+
+def average(values: object) -> float:
+    """Averages a statistic over seeds."""
+    return float(np.mean(np.asarray(values, np.float64)))
+
+
+def log_size(values: np.ndarray) -> float:
+    """Averages the logarithm of a size over seeds; infinite if none is finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.asarray(values, np.float64))
+    finite = logs[np.isfinite(logs)]
+    if not finite.size:
+        return (
+            -math.inf if np.nanmax(logs, initial=-math.inf) == -math.inf else math.inf
+        )
+    return float(finite.mean())

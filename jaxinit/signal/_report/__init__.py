@@ -1,0 +1,1 @@
+"""Findings, and their faces: text, console, notebook, plot, assertion."""

@@ -1,0 +1,208 @@
+"""The table of a report: columns of cells for text, rich consoles and HTML."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from jaxinit import _columns
+from jaxinit._number import (
+    number,
+    over_seeds,
+    percent,
+    plural,
+    span,
+    with_error,
+)
+from jaxinit.signal._judge.findings import Finding, Findings, Layer
+from jaxinit.signal._measure.chance import MOST
+from jaxinit.signal._report.tree import Row, rows, runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+      head: what stands above.
+      cell: makes a cell.
+      left: whether cells are text rather than numbers.
+      rank: where room is short, columns of a low rank go first; those of rank 0 stay.
+    """
+
+    head: str
+    cell: Callable[[Row], str]
+    left: bool = False
+    rank: int = 0
+
+
+def _size(name: str) -> Callable[[Row], str]:
+    """Makes cells of a mean over seeds with its error, of folded rows the span."""
+
+    def cell(row: Row) -> str:
+        if len(row.layers) == 1:
+            (layer,) = row.layers
+            return with_error(layer.mean(name), layer.error(name))
+        return span(layer.mean(name) for layer in row.layers)
+
+    return cell
+
+
+def _theory(name: str) -> Callable[[Row], str]:
+    return lambda row: span(x.predicted[name] for x in row.layers if x.predicted)
+
+
+def _share(name: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        return span((x.mean(name) for x in row.layers if name in x.forward), percent)
+
+    return cell
+
+
+def _output(row: Row) -> str:
+    kinds = {f"{x.kind} {'×'.join(map(str, x.shape))}" for x in row.layers}
+    times = f"{row.count} × " if row.count > 1 else ""
+    return times + (kinds.pop() if len(kinds) == 1 else "module" if kinds else "")
+
+
+def _activation(row: Row) -> str:
+    return ", ".join(dict.fromkeys(x.activation for x in row.layers if x.activation))
+
+
+def _similarity(row: Row) -> str:
+    return span((1 - x.mean("distance") for x in row.layers), "{:.3f}".format)
+
+
+def _condition(row: Row) -> str:
+    found = dict.fromkeys(layer.condition for layer in row.layers)
+    return ", ".join([x for x in found if x != "healthy"] or found)
+
+
+_COLUMNS = (
+    Column("layer", lambda row: _columns.GAP * row.depth + row.name, left=True),
+    Column("output", _output, left=True, rank=3),
+    Column("activation", _activation, left=True, rank=4),
+    Column("signal std", _size("std")),
+    Column("theory", _theory("std"), rank=5),
+    Column("gradient std", _size("gradient_std")),
+    Column("theory", _theory("gradient_std"), rank=5),
+    Column("zeros", _share("activation_zeros"), rank=1),
+    Column("dead", _share("dead"), rank=7),
+    Column("saturated", _share("saturated"), rank=6),
+    Column("similarity", _similarity, rank=2),
+    Column("condition", _condition, left=True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table: columns, the rows' cells, and the heads of columns that found no room.
+
+    The last cell of each row is its condition.
+    """
+
+    columns: tuple[Column, ...]
+    cells: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the columns."""
+        heads = [column.head for column in self.columns]
+        return [
+            max(map(len, column)) for column in zip(heads, *self.cells, strict=True)
+        ]
+
+    def fitting(self, width: int) -> "Grid":
+        """Leaves out columns until the others fit, or none can go."""
+        ranks = [column.rank for column in self.columns if column.rank]
+        if (
+            sum(self.widths) + len(_columns.GAP) * (len(self.columns) - 1) <= width
+            or not ranks
+        ):
+            return self
+        kept = [i for i, x in enumerate(self.columns) if x.rank != min(ranks)]
+        gone = [x.head for x in self.columns if x.rank == min(ranks)]
+        left = Grid(
+            tuple(self.columns[i] for i in kept),
+            tuple(tuple(row[i] for i in kept) for row in self.cells),
+            tuple(dict.fromkeys([*self.left_out, *gone])),
+        )
+        return left.fitting(width)
+
+
+def grid(report: Findings, all_layers: bool = False) -> Grid:
+    """Makes the table; columns without any cell are left out."""
+    found = rows(report.layers, all_layers)
+    by_column = [(column, [column.cell(row) for row in found]) for column in _COLUMNS]
+    filled = [
+        (column, cells)
+        for column, cells in by_column
+        if any(cell not in ("", "–") or not column.rank for cell in cells)
+    ]
+    cells = zip(*(cells for _, cells in filled), strict=True)
+    return Grid(tuple(column for column, _ in filled), tuple(cells))
+
+
+def heading(report: Findings) -> str:
+    """Returns what was checked and what came of it, in a line."""
+    layers = plural(sum(layer.kind != "module" for layer in report.layers), "layer")
+    return f"{report.condition}, {layers}, {plural(report.seeds, 'seed')}"
+
+
+def explanation(report: Findings, finding: Finding) -> str:
+    """Returns which layers a finding is about, and why."""
+    first = finding.layers[0] if finding.layers else ""
+    if not first or finding.reason.startswith((f"{first}:", f"{first} – ")):
+        return finding.reason
+    return f"{runs(report.layers, finding.layers)}: {finding.reason}"
+
+
+def summary(report: Findings) -> Iterator[str]:
+    """Yields what there is to say of a whole model, findings aside."""
+    layers = [layer for layer in report.layers if layer.kind != "module"]
+    if report.healthy and layers:
+        signal = span(layer.mean("std") for layer in layers)
+        gradient = span(layer.mean("gradient_std") for layer in layers)
+        yield f"healthy: signal std {signal}, gradient std {gradient}"
+        yield from _if_logits(layers)
+    if report.jacobian:
+        square, largest = (report.jacobian[k] for k in ("mean_square", "largest"))
+        yield (
+            "singular values of the Jacobian: root mean square "
+            f"{with_error(*over_seeds(square**0.5))}, "
+            f"largest {with_error(*over_seeds(largest))} "
+            f"({plural(len(largest), 'seed')})"
+        )
+
+
+def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
+    """Says where a loss would start, if outputs are logits far above chance."""
+    for layer in layers:
+        if "expected_loss" in layer.forward:
+            loss, chance = (layer.mean(f"{x}_loss") for x in ("expected", "chance"))
+            if loss > MOST * chance:
+                classes = f"{math.exp(chance):.0f} classes"
+                yield (
+                    f"if the outputs of {layer.path} are logits of {classes}, a cross-"
+                    f"entropy starts at {number(loss)}, guessing has {number(chance)}"
+                )
+
+
+def text(report: Findings, all_layers: bool = False, width: int | None = None) -> str:
+    """Returns a report as text."""
+    full = grid(report, all_layers)
+    table = full if width is None else full.fitting(width)
+    heads = [column.head for column in table.columns]
+    left = [place for place, column in enumerate(table.columns) if column.left]
+    lines = [heading(report), *_columns.lines(heads, table.cells, left)]
+    lines += [left_out(table)] if table.left_out else []
+    lines.append("")
+    for finding in report.findings:
+        lines += [f"{finding.condition}: {explanation(report, finding)}"]
+        lines += [f"{_columns.GAP}cure: {finding.cure}"]
+    return "\n".join([*lines, *summary(report)])
+
+
+def left_out(table: Grid) -> str:
+    """Returns which columns found no room."""
+    return f"A wider table shows {', '.join(table.left_out)} too."

@@ -1,0 +1,229 @@
+"""`SignalReport`, which `check` returns: findings with their faces."""
+
+import dataclasses
+import importlib
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit._number import over_seeds, plain
+from jaxinit.signal._judge.findings import Findings
+from jaxinit.signal._judge.verdicts import Condition
+from jaxinit.signal._report import columns, notebook
+from jaxinit.signal._report.limits import Limits, broken
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class SignalReport(Findings):
+    """The health of a model at initialisation, over many seeds.
+
+    It prints as a table, in colours on a rich console and in notebooks.
+
+    Attributes:
+      layers: in the order of execution.
+      findings: what is wrong, the cause first; empty for a healthy model.
+      seeds: how many.
+      jacobian: of the output by the input, for some seeds: the ``mean_square`` of the
+        singular values and the ``largest``; empty where the input has no derivative.
+      loss: by seed; without a loss, the output times random numbers.
+      limit: the factor over all layers that makes a signal vanish or explode.
+
+    Example:
+      >>> from jaxinit.signal import check
+      >>> init = lambda key: {"w": jaxinit.lecun_normal()(key, (8, 8))}
+      >>> model = init, lambda params, x: jnp.tanh(x @ params["w"])
+      >>> report = check(model, jnp.eye(8), key=jax.random.key(0), seeds=2)
+      >>> report.assert_healthy(std=(0.1, 10.0), saturated=0.5)
+      >>> report.to_dict()["layers"][0]["activation"]
+      'tanh'
+    """
+
+    def table(self, *, all_layers: bool = False, width: int | None = None) -> str:
+        """Returns the report as text: layers, findings with cures, singular values.
+
+        Layers stand in the tree of their modules, with means over seeds and standard
+        errors; a dash is what is not a number. Zeros, dead and saturated are shares
+        behind the activation, and similarity is the cosine of outputs of different
+        inputs. Layers that repeat five times or more, alone or with their neighbours,
+        are folded: the first and the last stay, and a row between them spans the rest.
+
+        Args:
+          all_layers: whether every layer has a row of its own.
+          width: of the text, in characters, 1 or above: the least important columns are
+            left out until the others fit; by default all stay.
+
+        Returns:
+          Lines of text. ``print(report)`` prints these, in the width of the terminal.
+
+        Raises:
+          ValueError: if width is below 1.
+          TypeError: if an argument has the wrong type.
+        """
+        try:
+            check.boolean(all_layers=all_layers)
+            if width is not None:
+                check.at_least(1, width=width)
+        except check.Unfit as error:
+            raise error.at("SignalReport.table") from None
+        return columns.text(self, all_layers, width)
+
+    def __str__(self) -> str:
+        # Without a terminal there is no width to keep to.
+        return self.table(width=shutil.get_terminal_size((10**6, 0)).columns)
+
+    def __repr__(self) -> str:
+        return f"SignalReport({columns.heading(self)})"
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from jaxinit.signal._report import console
+
+        yield from console.parts(self, options.max_width)
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self)
+
+    def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
+        """Returns the report as JSON types; what is not finite is None.
+
+        Args:
+          seeds: whether to add the values of every seed, and the ``sample``.
+
+        Returns:
+          The attributes, of layers and findings too. A statistic is a dictionary of its
+          ``mean`` over seeds and the ``error`` of that, and with ``seeds=True`` of
+          ``values``, a list over seeds.
+
+        Raises:
+          TypeError: if seeds is not True or False.
+        """
+        try:
+            check.boolean(seeds=seeds)
+        except check.Unfit as error:
+            raise error.at("SignalReport.to_dict") from None
+
+        def statistic(name: str, array: Any) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            if name != "sample":
+                found["mean"], found["error"] = over_seeds(array)
+            if seeds:
+                found["values"] = np.asarray(array, np.float64).tolist()
+            return found
+
+        def statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+            found = {name: statistic(name, array) for name, array in arrays.items()}
+            return {name: numbers for name, numbers in found.items() if numbers}
+
+        layers = [
+            {
+                "path": layer.path,
+                "kind": layer.kind,
+                "shape": layer.shape,
+                "fan_in": layer.fan_in,
+                "activation": layer.activation,
+                "condition": layer.condition,
+                "forward": statistics(layer.forward),
+                "backward": statistics(layer.backward),
+                "predicted": {k: float(v) for k, v in layer.predicted.items()},
+            }
+            for layer in self.layers
+        ]
+        found: dict[str, Any] = plain(
+            {
+                "condition": self.condition,
+                "healthy": self.healthy,
+                "seeds": self.seeds,
+                "limit": float(self.limit),
+                "loss": statistic("loss", self.loss),
+                "jacobian": statistics(self.jacobian),
+                "findings": [dataclasses.asdict(finding) for finding in self.findings],
+                "layers": layers,
+            }
+        )
+        return found
+
+    def to_json(self, *, indent: int | None = None, seeds: bool = False) -> str:
+        """Returns `to_dict` as JSON text, in which what is not finite is null.
+
+        Args:
+          indent: of the text, in blanks; by default it is one line.
+          seeds: as in `to_dict`.
+
+        Returns:
+          The text.
+
+        Raises:
+          TypeError: if seeds is not True or False.
+        """
+        return json.dumps(self.to_dict(seeds=seeds), indent=indent, allow_nan=False)
+
+    def plot(self) -> "Figure":
+        """Draws the signal's way through the model. Needs matplotlib.
+
+        Panels: standard deviation of signal and gradient by depth, with the median over
+        seeds, a band that holds 80 % of them and the theory's line; singular values of
+        the Jacobian, if there are; histograms of the outputs of up to eight layers.
+        Layers that are unhealthy are marked.
+
+        Returns:
+          A figure, which notebooks show; ``report.plot().savefig("signal.png")``
+          writes it.
+
+        Raises:
+          ModuleNotFoundError: if matplotlib is not installed.
+        """
+        try:
+            module = importlib.import_module("jaxinit.signal._report.plot")
+        except ModuleNotFoundError as error:
+            package = (error.name or "matplotlib").partition(".")[0]
+            rule = f"SignalReport.plot(): needs {package}. "
+            rule += "Run pip install 'jaxinit[lab]'."
+            raise ModuleNotFoundError(rule, name=package) from None
+        figure: Figure = module.figure(self)
+        return figure
+
+    def assert_healthy(
+        self,
+        *,
+        allow: Condition | Collection[Condition] = (),
+        limit: float | None = None,
+        std: tuple[float, float] | None = None,
+        gradient: tuple[float, float] | None = None,
+        dead: float | None = None,
+        saturated: float | None = None,
+    ) -> None:
+        """Asserts that a model is healthy, for test suites.
+
+        Findings count unless their condition is allowed. The other arguments are limits
+        beside them, on means over seeds of layers, modules aside.
+
+        Args:
+          allow: a condition to tolerate, or several: "dead", "collapsed" and so on.
+          limit: above 1; the factor within which the signal's standard deviation stays
+            from the first layer to the last but one, and the gradient's norm from the
+            last layer to the first. What is exactly zero is left to the findings.
+          std: the least and the largest standard deviation of a layer's output, 0 or
+            above; the largest may be infinite.
+          gradient: the least and the largest norm of the gradient at a layer's output
+            over that at the last layer's, likewise.
+          dead: the largest share of units that are zero for every input, in [0, 1].
+          saturated: the largest share of entries where the activation is flat, in
+            [0, 1].
+
+        Raises:
+          AssertionError: if it is not; the message names layers, numbers and cures.
+          ValueError: if a condition is unknown, or a limit out of range.
+          TypeError: if an argument has the wrong type.
+        """
+        try:
+            limits = Limits.of(allow, limit, std, gradient, dead, saturated)
+        except check.Unfit as error:
+            raise error.at("assert_healthy") from None
+        if wrong := broken(self, limits):
+            rule = "assert_healthy(): the model must be healthy, and it is not:"
+            raise AssertionError("\n- ".join([rule, *wrong]))

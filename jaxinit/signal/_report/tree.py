@@ -1,0 +1,157 @@
+"""The rows of a report's table: a tree of modules, with long repetitions folded."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxinit.signal._judge.findings import Layer
+
+_FEWEST = 5  # repetitions that are folded: the first and the last stay
+_LONGEST = 6  # siblings that repeat together, such as a layer and its normalisation
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+      depth: in the tree.
+      name: the last part of the path; of folded rows the first and last name.
+      layers: one, none for a bare heading, several for folded rows.
+      count: how many siblings are folded.
+    """
+
+    depth: int
+    name: str
+    layers: tuple[Layer, ...]
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    name: str
+    layer: Layer | None
+    inner: list["_Node"] = dataclasses.field(default_factory=list)
+
+    @property
+    def form(self) -> Any:
+        """What siblings that repeat have in common."""
+        layer = self.layer
+        own = layer and (layer.kind, layer.shape, layer.activation, layer.condition)
+        stem = re.sub(r"\d+", "0", self.name)
+        return stem, own, tuple(node.form for node in self.inner)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The node's own layer, or those inside."""
+        if self.layer is not None:
+            return (self.layer,)
+        return tuple(layer for node in self.inner for layer in node.layers)
+
+
+def rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
+    """Makes the rows; a module's own row comes before those of its layers.
+
+    Args:
+      layers: in the order of execution.
+      all_layers: whether layers that repeat have rows of their own.
+    """
+    return list(_rows(_tree(layers), 0, all_layers))
+
+
+def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
+    """Returns layers by path, those that follow one another as "first – last"."""
+    wanted = set(paths)
+    kept = [layer for layer in layers if layer.kind != "module" or layer.path in wanted]
+    found: list[list[str]] = [[]]
+    for layer in kept:
+        if layer.path in wanted:
+            found[-1].append(layer.path)
+        elif found[-1]:
+            found.append([])
+    return ", ".join(
+        f"{run[0]} – {run[-1]}" if len(run) > 2 else ", ".join(run)
+        for run in found
+        if run
+    )
+
+
+def _tree(layers: Sequence[Layer]) -> list[_Node]:
+    """Hangs layers into the modules that their paths name."""
+    modules = {layer.path: layer for layer in layers if layer.kind == "module"}
+    waiting = dict(modules)  # those without a row as yet
+    root = _Node("", None)
+    way: list[_Node] = [root]  # nodes that lead to the last row
+    for layer in layers:
+        if layer.kind == "module" and layer.path not in waiting:
+            continue  # it heads its layers
+        *outer, name = _parts(layer.path, modules)
+        pairs = zip((node.name for node in way[1:]), outer, strict=False)
+        same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        del way[same + 1 :]
+        for depth in range(same, len(outer)):
+            heading = waiting.pop("/".join(outer[: depth + 1]), None)
+            way.append(_Node(outer[depth], heading))
+            way[-2].inner.append(way[-1])
+        waiting.pop(layer.path, None)
+        way.append(_Node(name, layer))
+        way[-2].inner.append(way[-1])
+    return root.inner
+
+
+def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
+    """Splits a path; a module that is a loop's body gets the step.
+
+    "blocks/dense[3]" lies in "blocks[3]", if that has a row.
+    """
+    parts = path.split("/")
+    _, bracket, step = parts[-1].partition("[")
+    for depth in range(1, len(parts)):
+        if bracket and "/".join(parts[:depth]) + bracket + step in modules:
+            parts[depth - 1] += bracket + step
+            break
+    return parts
+
+
+def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:
+    at = 0
+    for length, count in [(1, 1)] * len(nodes) if all_layers else _repeats(nodes):
+        end = at + length * count
+        first = nodes[at : at + length] if count > 1 else nodes[at:end]
+        for node in first:
+            yield from _subtree(node, depth, all_layers)
+        if count > 1:
+            for place in range(at + length, at + 2 * length):
+                folded = nodes[place : end - length : length]
+                name = f"{folded[0].name} … {folded[-1].name}"
+                inside = tuple(layer for node in folded for layer in node.layers)
+                yield Row(depth, name, inside, len(folded))
+            for node in nodes[end - length : end]:
+                yield from _subtree(node, depth, all_layers)
+        at = end
+
+
+def _subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
+    yield Row(depth, node.name, () if node.layer is None else (node.layer,))
+    yield from _rows(node.inner, depth + 1, all_layers)
+
+
+def _repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
+    """Yields how many nodes repeat together, and how often, from the first to the last.
+
+    What repeats fewer than five times stays apart.
+    """
+    forms = [node.form for node in nodes]
+    at = 0
+    while at < len(forms):
+        best = 1, 1
+        for length in range(1, _LONGEST + 1):
+            pattern, count = forms[at : at + length], 1
+            while forms[(after := at + length * count) : after + length] == pattern:
+                count += 1
+            if count >= _FEWEST and length * count > best[0] * best[1]:
+                best = length, count
+        yield best
+        at += best[0] * best[1]

@@ -1,0 +1,199 @@
+"""Attention in a jaxpr: a softmax between two products of data by data.
+
+A row of attention is saturated where softmax is flat, as an activation is. The entries
+of its Jacobian diag(p) - p p^T have the trace 1 - sum p^2: zero where one key has all
+the weight, and 1 - 1/n, the largest, where n keys share it equally. Below 1/20 of that
+(the share of the steepest slope by which activations count as flat) the first key has
+more than 97 % of the weight, and no gradient tells a query of the others. With logits
+of standard deviation s the first of n keys leads by s / sqrt(2 log n) on average, and
+half of the rows lead so far where s is 12 for 16 keys, 16 for 128. Usual attention
+starts at s = 1, where it is one row in a thousand.
+
+A row in which a mask leaves one key is always so, and does not count.
+"""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxinit.signal._trace.activation import ELEMENTWISE, SAME, Var
+from jaxinit.signal._trace.softmax import Graph, aval_of
+
+FLAT = 0.05  # as of activations
+_MASKED = 1e3  # a mask lowers logits by more, usually by 1e4 or to the lowest number
+_LOWEST = -1e8  # no logit is that low, where a mask's shape hides what was there before
+_ON_THE_WAY = (
+    ELEMENTWISE
+    | SAME
+    | {"alias", "broadcast_in_dim", "concatenate", "pad", "slice", "transpose"}
+    | {"stop_gradient"}
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attention:
+    """A softmax of queries by keys, in a jaxpr.
+
+    Attributes:
+      number: among sites.
+      logits: the product of queries and keys, scaled.
+      scores: what the softmax is of; masked, and with a bias.
+      weights: its result.
+      axis: of the keys.
+      size: of a query.
+      operands: the two factors of the product.
+    """
+
+    number: int
+    logits: Var
+    scores: Var
+    weights: Var
+    axis: int
+    size: int
+    operands: tuple[Var, Var]
+
+    def measure(self, env: Mapping[Any, Any]) -> dict[str, jax.Array]:
+        """Computes the share of saturated rows and the size of the logits."""
+        logits, scores, weights = (
+            jax.lax.stop_gradient(env[var]).astype(jnp.float32)
+            for var in (self.logits, self.scores, self.weights)
+        )
+        if logits.shape == scores.shape:
+            visible = scores > logits - _MASKED
+        else:
+            logits, visible = scores, scores > _LOWEST
+        seen = visible.astype(jnp.float32)
+        keys = seen.sum(self.axis, keepdims=True)
+        steepest = 1 - 1 / jnp.maximum(keys, 1)
+        trace = 1 - (weights**2).sum(self.axis, keepdims=True)
+        several = (keys > 1).astype(jnp.float32)
+        flat = jnp.where(trace < FLAT * steepest, several, 0)
+        mean = jnp.where(visible, logits, 0).sum(self.axis, keepdims=True)
+        free = jnp.maximum(jnp.maximum(keys - 1, 0).sum(), 1)
+        around = jnp.where(visible, logits - mean / jnp.maximum(keys, 1), 0)
+        return {
+            "attention_saturated": flat.sum() / jnp.maximum(several.sum(), 1),
+            "attention_std": jnp.sqrt((around**2).sum() / free),
+        }
+
+
+def attentions(
+    jaxpr: core.Jaxpr, data: set[Any], numbers: Iterator[int]
+) -> tuple[Attention, ...]:
+    """Finds attention in a jaxpr.
+
+    Args:
+      jaxpr: without inner calls that hold products.
+      data: the variables that depend on the inputs.
+      numbers: yields a number for each.
+    """
+    products = {
+        eqn.outvars[0]: eqn
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name == "dot_general" and data.issuperset(eqn.invars)
+    }
+    if len(products) < 2:
+        return ()
+    graph = Graph(jaxpr)
+    values = [atom for eqn in products.values() for atom in eqn.invars]
+    mixing = set(_before(graph, values))
+    candidates = [var for eqn in jaxpr.eqns for var in eqn.outvars if var in mixing]
+    found = (_attention(jaxpr, graph, products, var, numbers) for var in candidates)
+    return tuple(attention for attention in found if attention)
+
+
+def layers_before(
+    plan: Any, nearest: Sequence[frozenset[int]]
+) -> Iterator[tuple[Attention, frozenset[int]]]:
+    """Yields attention with the layers that its queries and keys come from.
+
+    Args:
+      plan: a `Plan`.
+      nearest: for each of its arguments, the numbers of the last layers before it.
+    """
+    jaxpr = plan.closed.jaxpr
+    layers = {site.eqn: site.number for site in plan.sites if site.eqn is not None}
+    before: dict[Any, frozenset[int]] = dict(zip(jaxpr.invars, nearest, strict=True))
+
+    def of(atoms: Sequence[Any]) -> list[frozenset[int]]:
+        keys = [None if isinstance(atom, core.Literal) else atom for atom in atoms]
+        return [before.get(key, frozenset()) for key in keys]
+
+    for index, eqn in enumerate(jaxpr.eqns):
+        result: frozenset[int] = frozenset().union(*of(eqn.invars))
+        if inner := plan.inner.get(index):
+            yield from layers_before(inner, of(eqn.invars))
+            result |= {site.number for site, _ in inner.all_sites()}
+        if eqn in layers:
+            result = frozenset({layers[eqn]})
+        before |= dict.fromkeys(eqn.outvars, result)
+    for attention in plan.attentions:
+        yield attention, frozenset().union(*of(attention.operands))
+
+
+def _attention(
+    jaxpr: core.Jaxpr,
+    graph: Graph,
+    products: Mapping[Any, core.JaxprEqn],
+    weights: Var,
+    numbers: Iterator[int],
+) -> Attention | None:
+    """Makes the attention whose weights a variable holds, if it does."""
+    softmax = graph.softmax(weights)
+    node = graph.node(weights)
+    if softmax is None or node is None or node.name in SAME:
+        return None
+    before = list(_before(graph, [softmax.of]))
+    product = next((var for var in before if var in products), None)
+    shape = aval_of(weights).shape
+    outer = [var for var in before if not isinstance(var, tuple)]
+    scores = next((var for var in outer if aval_of(var).shape == shape), None)
+    if product is None or scores is None:
+        return None
+    eqn = products[product]
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    size = math.prod(aval_of(eqn.invars[0]).shape[axis] for axis in contracted)
+    logits, operands = _scaled(jaxpr, product), (eqn.invars[0], eqn.invars[1])
+    number = next(numbers)
+    return Attention(number, logits, scores, weights, softmax.axis, size, operands)
+
+
+def _before(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
+    """Yields what variables come from, entry by entry, the nearest first."""
+    waiting, seen = deque(atoms), set()
+    while waiting:
+        atom = waiting.popleft()
+        if isinstance(atom, core.Literal) or atom in seen or not _is_array(atom):
+            continue
+        seen.add(atom)
+        yield atom
+        node = graph.node(atom)
+        if node is not None and node.name in _ON_THE_WAY:
+            waiting.extend(node.inputs)
+
+
+def _is_array(key: Any) -> bool:
+    """Returns whether a variable, perhaps of a call, holds several real numbers."""
+    aval = aval_of(key)
+    return bool(aval.shape) and bool(jnp.issubdtype(aval.dtype, jnp.floating))
+
+
+def _scaled(jaxpr: core.Jaxpr, product: Var) -> Var:
+    """Follows a product through operations with numbers, such as 1 / sqrt(size)."""
+    at = product
+    for eqn in jaxpr.eqns:
+        arrays = [
+            atom
+            for atom in eqn.invars
+            if not isinstance(atom, core.Literal) and aval_of(atom).shape
+        ]
+        same = eqn.primitive.name in ELEMENTWISE | SAME
+        if same and arrays == [at] and aval_of(eqn.outvars[0]).shape == at.aval.shape:
+            at = eqn.outvars[0]
+    return at

@@ -1,0 +1,163 @@
+"""Which layers follow each other: where an activation is the next one's input.
+
+A link is made only where mean-field theory goes on: nothing else reads the activation,
+and it is known where each entry goes. Reshaped activations go on into a dense layer
+that sums over all but the examples; copied and padded ones into a convolution.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from jaxinit.signal._trace.activation import CALLS, SAME
+from jaxinit.signal._trace.site import Placed, Places, Site
+
+_MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
+_ZERO = "zero"  # the root of a literal
+
+# The variable whose entries another one has, and their places in it; None for these
+# where the shape is another one.
+_Source = tuple[Any, Places | None]
+
+
+def linked(
+    jaxpr: core.Jaxpr, sites: Sequence[Site], uses: Mapping[Any, list[int]]
+) -> Iterator[Site]:
+    """Notes of each layer behind which other one theory goes on to it."""
+    sources, eqns = _sources(jaxpr), jaxpr.eqns
+    readers: dict[Any, set[int]] = {}
+    for var, indices in uses.items():
+        root, _ = sources.get(var, (var, None))
+        readers.setdefault(root, set()).update(
+            i for i in indices if i < 0 or sources.keys().isdisjoint(eqns[i].outvars)
+        )
+    ends = {}
+    for site in sites:
+        if site.kind != "module":
+            end = site.output if site.activated is None else site.activated
+            ends[sources.get(end, (end, None))[0]] = site
+    for site in sites:
+        root, places = _source(sources, site.input) if site.input else (None, None)
+        before = ends.get(root)
+        if before and len(readers[root]) == 1 and _follows(site, before, places):
+            site = dataclasses.replace(site, behind=before.number, places=places)
+        yield site
+
+
+def chains(placed: Iterable[Placed]) -> list[list[Site]]:
+    """Finds sequences of two or more layers that follow each other, outside loops."""
+    sites = [site for site, steps in placed if site.kind != "module" and not steps]
+    following = {site.behind: site for site in sites}
+    found = []
+    for site in sites:
+        if site.behind is None and site.number in following:
+            chain = [site]
+            while after := following.get(chain[-1].number):
+                chain.append(after)
+            found.append(chain)
+    return found
+
+
+def _follows(site: Site, before: Site, places: Places | None) -> bool:
+    """Returns whether the variances before a layer determine those behind it."""
+    shape: tuple[int, ...] = before.output.aval.shape
+    size: int = math.prod(site.input.aval.shape)
+    whole = size == math.prod(shape)  # nothing is padded
+    if site.kind == "dense" and before.kind == "dense":
+        return whole
+    if site.kind == "dense":
+        return whole and _usual(before) and site.fan_in * shape[0] == size
+    if before.kind == "dense":
+        return whole and _usual(site)
+    # Examples and channels are averaged over: they stay as they are.
+    outer = before.eqn.params["dimension_numbers"].out_spec
+    inner = site.eqn.params["dimension_numbers"].lhs_spec
+    return (
+        places is not None
+        and outer == inner
+        and _usual(site)
+        and _usual(before)
+        and all(np.array_equal(places[i], np.arange(shape[i])) for i in outer[:2])
+    )
+
+
+def _usual(site: Site) -> bool:
+    """Returns whether a convolution is of data by a weight, and its axes in order."""
+    numbers = site.eqn.params["dimension_numbers"]
+    return (
+        site.eqn.invars[1] is site.weight
+        and site.eqn.params["batch_group_count"] == 1
+        and numbers.out_spec[0] == numbers.lhs_spec[0] == 0
+        and all(list(spec[2:]) == sorted(spec[2:]) for spec in numbers)
+    )
+
+
+def _sources(
+    jaxpr: core.Jaxpr, known: Mapping[Any, _Source] | None = None
+) -> dict[Any, _Source]:
+    """Finds the variables that hold nothing but entries of another one, and zeros."""
+    found = dict(known or {})
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in _MOVES and len(eqn.outvars) == 1:
+            moved = _moved(eqn, [_source(found, atom) for atom in eqn.invars])
+            if moved:
+                found[eqn.outvars[0]] = moved
+    return found
+
+
+def _source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
+    if isinstance(atom, core.Literal):
+        return _ZERO if np.all(atom.val == 0) else None, ()
+    itself = atom, tuple(np.arange(size) for size in atom.aval.shape)
+    return sources.get(atom, itself)
+
+
+def _moved(eqn: Any, given: list[_Source]) -> _Source | None:
+    """Finds where the entries of a result come from, if they are copied."""
+    name, params = eqn.primitive.name, eqn.params
+    roots = [root for root, _ in given]
+    if name in CALLS:  # as jnp.pad makes them
+        (body,) = core.jaxprs_in_params(params)
+        inside = _sources(body, dict(zip(body.invars, given, strict=True)))
+        found = _source(inside, body.outvars[0])
+        return found if found[0] in roots else None
+    root, places = given[0]
+    if name in SAME:
+        before, after = (atom.aval.shape for atom in (eqn.invars[0], eqn.outvars[0]))
+        return root, places if before == after else None
+    if places is None:
+        return None
+    if name == "slice":
+        strides = params["strides"] or [1] * len(places)
+        cuts = map(slice, params["start_indices"], params["limit_indices"], strides)
+        return root, tuple(x[cut] for x, cut in zip(places, cuts, strict=True))
+    if name == "rev":
+        turned = params["dimensions"]
+        flipped = (x[::-1] if i in turned else x for i, x in enumerate(places))
+        return root, tuple(flipped)
+    if name == "pad":
+        config = params["padding_config"]
+        if roots[1] is not _ZERO or any(
+            low < 0 or high < 0 or inner for low, high, inner in config
+        ):
+            return None
+        padded = (
+            np.pad(x, c[:2], constant_values=-1)
+            for x, c in zip(places, config, strict=True)
+        )
+        return root, tuple(padded)
+    if set(roots) != {root} or any(others is None for _, others in given):
+        return None
+    joined = []
+    for axis, pieces in enumerate(zip(*(others for _, others in given), strict=True)):
+        if axis == params["dimension"]:
+            joined.append(np.concatenate(pieces))
+        elif all(np.array_equal(pieces[0], piece) for piece in pieces):
+            joined.append(pieces[0])
+        else:
+            return None
+    return root, tuple(joined)

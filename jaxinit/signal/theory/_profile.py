@@ -1,0 +1,162 @@
+"""What mean-field theory predicts for a network of finite depth, layer by layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit._gain import Activation
+from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
+from jaxinit.signal.theory._propagation import Dense, backwards, forwards
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A prediction by depth; entry l - 1 of each array belongs to layer l.
+
+    Attributes:
+      variance: of z, before the activation. # [depth]
+      second_moment: E[f(z)^2], after it. # [depth]
+      correlation: of the z of two inputs; None if none was asked for. # [depth]
+      gradient: the variance of the gradient with respect to z, over that at the last
+        layer. # [depth]
+    """
+
+    variance: np.ndarray
+    second_moment: np.ndarray
+    correlation: np.ndarray | None
+    gradient: np.ndarray
+
+
+def profile(
+    activation: AnyActivation | list[AnyActivation],
+    weight_variance: float | list[float] | np.ndarray,
+    bias_variance: float | list[float] | np.ndarray = 0.0,
+    *,
+    depth: int | None = None,
+    widths: Sequence[int] | None = None,
+    input_moment: float = 1.0,
+    input_correlation: float | None = None,
+    derivative: Activation | list[Activation | None] | None = None,
+) -> Profile:
+    """Predicts variances, correlations and gradients of a wide network by depth.
+
+    Layer l computes z_l = W_l f(z_(l-1)) + b_l, the first from the input itself: z_1 =
+    W_1 x + b_1. An argument that is a list, or an array of one axis, has an entry for
+    each layer; lists, widths or depth say how many there are.
+
+    Args:
+      activation: f, as in `MeanField`; that of the last layer counts for
+        second_moment only.
+      weight_variance: Var[W] * fan_in, 0 or above.
+      bias_variance: Var[b], 0 or above.
+      depth: the number of layers.
+      widths: the number of features of the input and of each layer, depth + 1 of them.
+        A gradient grows by fan_out / fan_in where these differ; by default they are
+        equal.
+      input_moment: the mean square of an entry of an input x, 0 or above.
+      input_correlation: for two inputs x and y of that mean square, the mean of x y
+        over it, between -1 and 1. Not centred, unless the inputs are.
+      derivative: f', as in `MeanField`.
+
+    Returns:
+      A `Profile`.
+
+    Raises:
+      ValueError: if lists differ in length, no argument says how many layers there are,
+        or a value is out of range.
+      TypeError: if an argument has the wrong type.
+
+    Example:
+      >>> from jaxinit.signal.theory import profile
+      >>> he = profile("relu", 2, depth=50, input_correlation=0.0)
+      >>> bool(abs(he.variance / 2 - 1).max() < 1e-6)
+      True
+      >>> bool(abs(he.gradient - 1).max() < 1e-6), bool(he.correlation[-1] > 0.9)
+      (True, True)
+      >>> widths = [784, 512, 256, 10]
+      >>> profile(["tanh", "tanh", "identity"], 1.0, widths=widths).variance.shape
+      (3,)
+
+    References:
+      Poole, Lahiri, Raghu, Sohl-Dickstein, Ganguli. Exponential expressivity in deep neural networks through transient chaos. 2016. https://arxiv.org/abs/1606.05340
+      Schoenholz, Gilmer, Ganguli, Sohl-Dickstein. Deep Information Propagation. 2017. https://arxiv.org/abs/1611.01232
+    """  # noqa: E501
+    arguments = {
+        "activation": activation,
+        "weight_variance": weight_variance,
+        "bias_variance": bias_variance,
+        "derivative": derivative,
+    }
+    try:
+        layers = _count(depth, widths, arguments)
+        each = {name: _each(value, layers) for name, value in arguments.items()}
+        weights = [
+            check.not_negative(weight_variance=w) for w in each["weight_variance"]
+        ]
+        biases = [check.not_negative(bias_variance=b) for b in each["bias_variance"]]
+        of = expectations(each["activation"], each["derivative"])
+        moment = check.not_negative(input_moment=input_moment)
+        c = 1.0 if input_correlation is None else input_correlation
+        deficit = moment * (1 - correlation(input_correlation=c))
+    except check.Unfit as error:
+        raise error.at("profile") from None
+    ratios = [1.0] * layers
+    if widths is not None:
+        ratios = np.divide(widths[1:], widths[:-1]).tolist()
+    maps = list(map(Dense, weights, biases, ratios))
+    variances, moments = forwards(of, maps, moment)
+    distances = []
+    if input_correlation is not None:
+        for layer, weight, q in zip(of, weights, variances, strict=True):
+            distances.append(weight * deficit / q if q else 0.0)
+            deficit = layer.half_difference(q, distances[-1])
+    return Profile(
+        np.array(variances),
+        np.array(moments),
+        1 - np.array(distances) if distances else None,
+        np.array(backwards(of, maps, variances, 1.0)),
+    )
+
+
+def _each(value: Any, layers: int) -> list[Any]:
+    """Returns the entries of a list, or a value once for each layer."""
+    return list(value) if _is_list(value) else [value] * layers
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or np.ndim(value) == 1 and hasattr(value, "dtype")
+
+
+def _count(
+    depth: int | None, widths: Sequence[int] | None, arguments: dict[str, Any]
+) -> int:
+    """Returns the number of layers that the arguments agree on."""
+    given = {name: value for name, value in arguments.items() if _is_list(value)}
+    counts = {name: len(value) for name, value in given.items()}
+    if widths is not None:
+        check.sizes(widths=widths)
+        counts["widths"], given["widths"] = len(widths) - 1, widths
+    if depth is not None:
+        counts["depth"], given["depth"] = check.at_least(1, depth=depth), depth
+    if not counts:
+        rule = "needs depth, widths or a list with an entry for each layer."
+        raise check.Unfit(rule, depth=depth)
+    first, layers = next(iter(counts.items()))
+    for name, count in counts.items():
+        if count != layers or count < 1:
+            rule = f"{name} is for {count} layers, {first} for {layers}."
+            raise check.Unfit(rule, **{name: given[name]})
+    return layers
+
+
+def expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
+    """Prepares the activations of all layers, equal ones once."""
+    names = [f if isinstance(f, str) else id(f) for f in functions]
+    made: dict[tuple[str | int, int], Expectation] = {}
+    for name, function, derivative in zip(names, functions, derivatives, strict=True):
+        if (name, id(derivative)) not in made:
+            made[name, id(derivative)] = Expectation(function, derivative)
+    return [made[name, id(d)] for name, d in zip(names, derivatives, strict=True)]
