@@ -18,9 +18,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
-from jaxinit.signal._activation import ELEMENTWISE
+from jaxinit._jaxpr.equation import is_constant
+from jaxinit._jaxpr.primitives import ELEMENTWISE
 from jaxinit.signal._site import Placed
 from jaxinit.signal._softmax import COPIES, Graph, aval_of
 from jaxinit.signal._statistics import wide
@@ -118,4 +118,4 @@ def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
 
 
 def _is_number(key: Any) -> bool:
-    return isinstance(key, core.Literal) or not aval_of(key).shape
+    return is_constant(key) or not aval_of(key).shape

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.model import merged
+from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._attention import layers_before
 from jaxinit.signal._chance import Readout, against_chance, readout
 from jaxinit.signal._flags import undisturbed
@@ -22,7 +22,7 @@ from jaxinit.signal._model import Model
 from jaxinit.signal._names import named
 from jaxinit.signal._site import Placed, Site, Values
 from jaxinit.signal._statistics import fields_of, is_float, wide
-from jaxinit.signal._trace import evaluate, plan
+from jaxinit.signal._trace import evaluate_plan, plan
 
 _APART = (
     *("input_rms", "input_mean", "input_nonfinite", "attention_saturated"),
@@ -194,7 +194,7 @@ def prepare(
     of_arrays = loss and (
         lambda parts: _scalar(loss(jax.tree.unflatten(structure, parts)))
     )
-    groups, init = grouped(sites), merged(drawn, stored)
+    groups, init = grouped(sites), merge_draws(drawn, stored)
     logits = readout(found, sites, outputs, of_arrays)
     attended = list(layers_before(found, [frozenset()] * len(traced.in_avals)))
 
@@ -204,7 +204,7 @@ def prepare(
 
         def run(shifts: Mapping[int, Values]) -> tuple[jax.Array, Any]:
             args = jax.tree.leaves((params, rest, noise, inputs))
-            results, values = evaluate(found, args, shifts)
+            results, values = evaluate_plan(found, args, shifts)
             number = of_arrays(results) if of_arrays else _against(results, cotangent)
             return number, (values, results)
 
