@@ -1,9 +1,9 @@
 """The one loop over equations, with a rule of what each makes of its operands.
 
 Values may be arrays, tracers of a new program, or what is known of a value: its number
-in a graph, say, or the layers that it comes from. So what reads a program from its
-beginning to its end is a rule for one equation; the loop and the values of variables
-are here. Beside equations it takes whatever else has ``invars`` and ``outvars``.
+in a graph, say, or the layers that it comes from. Whoever reads a program from its
+first equation to its last brings a rule for one equation. Anything with ``invars`` and
+``outvars`` may stand for an equation, such as a node of a graph.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -146,7 +146,7 @@ def _read_number(fixed: Any) -> Bounds | None:
     return float(number), float(number)
 
 
-def _bound_ends(values: Iterable[float]) -> Bounds:
+def _span(values: Iterable[float]) -> Bounds:
     each = list(values)
     return min(each), max(each)
 
@@ -163,11 +163,11 @@ _RULES: dict[str, Callable[..., Bounds]] = {
     "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
     "bitcast_convert_type": _as_float,
     "convert_element_type": lambda x: x,
-    "div": lambda x, y: _bound_ends(a / b if b else math.inf for a in x for b in y),
+    "div": lambda x, y: _span(a / b if b else math.inf for a in x for b in y),
     "erf": lambda x: (math.erf(x[0]), math.erf(x[1])),
     "max": lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
     "min": lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
-    "mul": lambda x, y: _bound_ends(a * b for a in x for b in y),
+    "mul": lambda x, y: _span(a * b for a in x for b in y),
     "or": lambda x, y: (max(x[0], y[0]), x[1] + y[1]),  # of words
     "shift_right_logical": lambda x, y: (x[0] // 2 ** y[1], x[1] // 2 ** y[0]),
     "sub": lambda x, y: (x[0] - y[1], x[1] - y[0]),
