@@ -7,14 +7,17 @@ first equation to its last brings a rule for one equation. Anything with ``invar
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from jax.extend import core
 
 from jaxinit._jaxpr.equation import is_constant
 
-Rule = Callable[[Any, list[Any]], Sequence[Any]]  # an equation, its operands: results
 Values = dict[Any, Any]  # by variable
+Rule = Callable[[Any, list[Any]], Sequence[Any]]  # an equation, its operands: results
+Constant = Callable[[Any], Any]  # what stands in place of a variable: its value
+_VALUE: Constant = attrgetter("val")
 
 
 def evaluate(
@@ -22,7 +25,7 @@ def evaluate(
     consts: Sequence[Any],
     args: Sequence[Any],
     rule: Rule,
-    constant: Callable[[Any], Any] | None = None,
+    constant: Constant = _VALUE,
 ) -> list[Any]:
     """Evaluates a program.
 
@@ -47,10 +50,7 @@ def begin(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> Valu
 
 
 def walk(
-    equations: Iterable[Any],
-    values: Values,
-    rule: Rule,
-    constant: Callable[[Any], Any] | None = None,
+    equations: Iterable[Any], values: Values, rule: Rule, constant: Constant = _VALUE
 ) -> None:
     """Goes through equations and adds what they make to the values."""
     for eqn in equations:
@@ -59,14 +59,7 @@ def walk(
 
 
 def read(
-    values: Values,
-    atoms: Iterable[Any],
-    constant: Callable[[Any], Any] | None = None,
+    values: Values, atoms: Iterable[Any], constant: Constant = _VALUE
 ) -> list[Any]:
     """Returns the values of variables and constants."""
-    return [
-        (constant(atom) if constant else atom.val)
-        if is_constant(atom)
-        else values[atom]
-        for atom in atoms
-    ]
+    return [constant(atom) if is_constant(atom) else values[atom] for atom in atoms]
