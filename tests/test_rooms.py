@@ -12,7 +12,7 @@ import jaxinit
 ROOT = Path(jaxinit.__file__).parent
 # From the ground up: a module imports from its own room and from floors below.
 FLOORS = [
-    {"_check", "_columns", "_html", "_number", "_panels", "_tiles", "_watch"},
+    {"_check", "_columns", "_html", "_jaxpr", "_number", "_panels", "_tiles", "_watch"},
     {"_axes", "_extent", "_gain", "_import", "_moments", "_placement", "_value"},
     {"_fill"},
     {"_initializer", "random"},

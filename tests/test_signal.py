@@ -12,6 +12,7 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._gain import ACTIVATIONS
+from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal import theory
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import prepare
@@ -710,6 +711,6 @@ def test_merged_draws_have_the_same_bits(kernel):
 
     wanted = jax.jit(init)(KEY)
     program = jax.make_jaxpr(init, return_shape=True)(KEY)
-    found = jax.jit(ji.model.merged(*program))(KEY)
+    found = jax.jit(merge_draws(*program))(KEY)
     for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -7,8 +7,8 @@ from flax import nnx
 from jax import lax
 from jax.extend import core
 
-from jaxinit.model import _tracing
-from jaxinit.model._tracing import called
+from jaxinit._jaxpr import tracers
+from jaxinit._jaxpr.tracers import trace_quietly
 
 KEY = jax.random.key(0)
 
@@ -107,10 +107,10 @@ def test_traces_are_those_of_jit(function):
         calls.append(key)
         return function(key)
 
-    traced = jax.jit(lambda key: called(counted, (key,), {})).trace(KEY)
+    traced = jax.jit(lambda key: trace_quietly(counted, (key,), {})).trace(KEY)
     assert equations(traced) == equations(jax.jit(function).trace(KEY))
     assert len(calls) == 1  # it did not fall back
-    assert isinstance(calls[0], _tracing._Tracer)
+    assert isinstance(calls[0], tracers._Tracer)
 
 
 def test_a_tracer_says_at_once_that_it_has_no_sharding():
@@ -123,7 +123,7 @@ def test_a_tracer_says_at_once_that_it_has_no_sharding():
         assert getattr(key, "sharding", None) is None
         return key
 
-    jax.jit(lambda key: called(init, (key,), {})).trace(KEY)
+    jax.jit(lambda key: trace_quietly(init, (key,), {})).trace(KEY)
 
 
 def test_errors_are_those_of_jax():
@@ -131,15 +131,15 @@ def test_errors_are_those_of_jax():
         return drawn(key) if drawn(key)[0] > 0 else None
 
     with pytest.raises(jax.errors.TracerBoolConversionError, match="the argument key"):
-        jax.jit(lambda key: called(init, (key,), {})).trace(KEY)
+        jax.jit(lambda key: trace_quietly(init, (key,), {})).trace(KEY)
 
 
 def test_what_jax_changes_is_only_slower(monkeypatch):
     def changed(*args):
         raise NotImplementedError
 
-    monkeypatch.setattr(_tracing._Trace, "process_primitive", changed)
-    traced = jax.jit(lambda key: called(drawn, (key,), {})).trace(KEY)
+    monkeypatch.setattr(tracers._Trace, "process_primitive", changed)
+    traced = jax.jit(lambda key: trace_quietly(drawn, (key,), {})).trace(KEY)
     assert equations(traced) == equations(jax.jit(drawn).trace(KEY))
 
 
@@ -151,5 +151,5 @@ def test_arguments_that_are_not_traced_come_as_they_are():
         return key
 
     seen = []
-    jax.jit(lambda key: called(init, (key, given), {})).trace(KEY)
+    jax.jit(lambda key: trace_quietly(init, (key, given), {})).trace(KEY)
     assert seen == [given]

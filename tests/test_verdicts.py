@@ -19,7 +19,7 @@ from jaxinit.signal._measure.groups import zeros_at
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
 from jaxinit.signal._trace.attention import layers_before
-from jaxinit.signal._trace.find import evaluate, plan
+from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.softmax import Graph
 
 KEY = jax.random.key(0)
@@ -131,7 +131,7 @@ def measured(run, weights, x):
     leaf_of = {site.number: site.leaf for site, _ in found.all_sites()}
     args = [*jax.tree.leaves(weights), x]
     zeros = zeros_at(list(found.all_sites()))
-    values = jax.jit(lambda *args: evaluate(found, args, zeros)[1])(*args)
+    values = jax.jit(lambda *args: evaluate_plan(found, args, zeros)[1])(*args)
     return [
         (float(values[each.number]["attention_saturated"]), each, values[each.number])
         + (sorted(leaf_of[number] for number in layers),)
@@ -208,7 +208,7 @@ def test_attention_in_a_loop_is_measured_by_step():
     traced = jax.make_jaxpr(run)(weights, x)
     found = plan(traced, [frozenset({0}), None])
     zeros = zeros_at(list(found.all_sites()))
-    values = jax.jit(lambda *args: evaluate(found, args, zeros)[1])(weights, x)
+    values = jax.jit(lambda *args: evaluate_plan(found, args, zeros)[1])(weights, x)
     ((attention, layers),) = layers_before(found, [frozenset()] * 2)
     shares = values[attention.number]["attention_saturated"]
     assert layers and list(shares > 0.5) == [False, True, False]

@@ -21,10 +21,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import Sharding
 
+from jaxinit._jaxpr.equation import bind
+from jaxinit._jaxpr.evaluation import walk
+from jaxinit._jaxpr.primitives import BITS
 from jaxinit.model import _erf_inv
-from jaxinit.model._equation import bind
 from jaxinit.model._laws import WIDTHS, Law
-from jaxinit.model._slices import Fixed
+from jaxinit.model._slices import Node
 from jaxinit.random import _threefry
 
 # Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It
@@ -54,7 +56,7 @@ def filled(
     """Fills arrays chunk by chunk, on every core.
 
     Args:
-      draw: draws blocks of a chunk, as `lowered` says.
+      draw: draws blocks of a chunk, as `lower` says.
       chunk: its number of entries.
       dtype: of the entries.
       jobs: words of the key, scale and shape of each array.
@@ -92,7 +94,7 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
+def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
     """Lowers the program that draws blocks of a law, where the key was put on purpose.
 
     It takes the words of a key, the index of the first entry as two words, the number
@@ -102,25 +104,23 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
     written_out = _erf_inv.written_out(law.steps)
 
     def entries(key: jax.Array, first: _threefry.Words, zero: jax.Array) -> jax.Array:
-        env: dict[int, Any] = {law.key: key}
-        for step in law.steps:
-            values = [v.val if isinstance(v, Fixed) else env[v] for v in step.inputs]
-            if step.eqn.primitive.name == "random_bits":
+        def make(step: Node, values: list[Any]) -> list[Any]:
+            if step.eqn.primitive.name == BITS:
                 dtype = WIDTHS[step.eqn.params["bit_width"]]
-                made: Any = _threefry.bits_from(values[0], first, block, dtype)
-            else:
-                if step.output in law.full:
-                    atoms: list[Any] = step.eqn.invars
-                    values = [
-                        jnp.broadcast_to(jnp.asarray(value, atom.aval.dtype), block)
-                        for value, atom in zip(values, atoms, strict=True)
-                    ]
-                if step.output in written_out:
-                    made = written_out[step.output](values[0], zero)
-                else:
-                    (made,) = bind(step.eqn, values)
-            env[step.output] = made
-        drawn: jax.Array = env[law.result]
+                return [_threefry.bits_from(values[0], first, block, dtype)]
+            if step.output in law.full:
+                atoms: list[Any] = step.eqn.invars
+                values = [
+                    jnp.broadcast_to(jnp.asarray(value, atom.aval.dtype), block)
+                    for value, atom in zip(values, atoms, strict=True)
+                ]
+            if step.output in written_out:
+                return [written_out[step.output](values[0], zero)]
+            return bind(step.eqn, values)
+
+        known: dict[Any, Any] = {law.key: key}
+        walk(law.steps, known, make)
+        drawn: jax.Array = known[law.result]
         return drawn
 
     def run(
@@ -152,7 +152,7 @@ def lowered(law: Law, chunk: int, place: Sharding | None) -> Any:
 
 
 def compiled(law: Law, lowered: Any) -> Any:
-    """Compiles what `lowered` returns for a law."""
+    """Compiles what `lower` returns for a law."""
     for options in (_SOON, _WIDE) if _is_plain(law) else (_WIDE,):
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has no such option
             return lowered.compile(compiler_options=options)

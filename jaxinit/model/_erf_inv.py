@@ -10,6 +10,7 @@ truncated at two standard deviations never reaches the tails: with the other pol
 alone it is the same number sooner still.
 """
 
+import collections
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+
+from jaxinit._jaxpr.evaluation import walk
+from jaxinit._jaxpr.primitives import BITS
 
 MIDDLE = 0.99  # up to here -log(1 - x^2) < 4; the tails begin at 5
 # Of the powers of -log(1 - x^2) - 2.5 and, in the tails, sqrt(-log(1 - x^2)) - 3, the
@@ -100,7 +104,7 @@ def written_out(
     Args:
       steps: as in `jaxinit.model._laws.Law`.
     """
-    known = _bounds(steps)
+    known = _find_bounds(steps)
     found: dict[int, Callable[[jax.Array, jax.Array], jax.Array]] = {}
     for step in steps:
         name, out = step.eqn.primitive.name, step.eqn.outvars[0].aval
@@ -109,41 +113,40 @@ def written_out(
         if name == "log1p":
             found[step.output] = log1p
         elif name == "erf_inv":
-            bounds = known.get(step.inputs[0], (math.inf,))
+            bounds = known.get(step.invars[0]) or (math.inf,)
             tails = max(map(abs, bounds)) >= MIDDLE
             found[step.output] = functools.partial(erf_inv, tails=tails)
     return found
 
 
-def _bounds(steps: Sequence[Any]) -> dict[int, Bounds]:
+def _find_bounds(steps: Sequence[Any]) -> dict[Any, Bounds | None]:
     """Finds between which numbers the values of steps lie, but for rounding.
 
-    By the number of the step's output, of those for which it is known.
+    By the number of the step's output; None where it is not known.
     """
-    known: dict[int, Bounds] = {}
-    for step in steps:
+
+    def bound(step: Any, given: list[Bounds | None]) -> list[Bounds | None]:
         name = step.eqn.primitive.name
-        if name == "random_bits":
-            known[step.output] = 0.0, 2.0 ** step.eqn.params["bit_width"] - 1
-            continue
-        given = [
-            known.get(v) if isinstance(v, int) else _constant(v) for v in step.inputs
-        ]
-        if name in _RULES and None not in given:
-            found = _RULES[name](*given)
-            if all(map(math.isfinite, found)):
-                known[step.output] = found
+        if name == BITS:
+            return [(0.0, 2.0 ** step.eqn.params["bit_width"] - 1)]
+        if name not in _RULES or None in given:
+            return [None]
+        made = _RULES[name](*given)
+        return [made if all(map(math.isfinite, made)) else None]
+
+    known: dict[Any, Bounds | None] = collections.defaultdict(lambda: None)
+    walk(steps, known, bound, _read_number)
     return known
 
 
-def _constant(fixed: Any) -> Bounds | None:
+def _read_number(fixed: Any) -> Bounds | None:
     number = np.asarray(fixed.val)
     if number.ndim or np.iscomplexobj(number):
         return None
     return float(number), float(number)
 
 
-def _ends(values: Iterable[float]) -> Bounds:
+def _span(values: Iterable[float]) -> Bounds:
     each = list(values)
     return min(each), max(each)
 
@@ -160,11 +163,11 @@ _RULES: dict[str, Callable[..., Bounds]] = {
     "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
     "bitcast_convert_type": _as_float,
     "convert_element_type": lambda x: x,
-    "div": lambda x, y: _ends(a / b if b else math.inf for a in x for b in y),
+    "div": lambda x, y: _span(a / b if b else math.inf for a in x for b in y),
     "erf": lambda x: (math.erf(x[0]), math.erf(x[1])),
     "max": lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
     "min": lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
-    "mul": lambda x, y: _ends(a * b for a in x for b in y),
+    "mul": lambda x, y: _span(a * b for a in x for b in y),
     "or": lambda x, y: (max(x[0], y[0]), x[1] + y[1]),  # of words
     "shift_right_logical": lambda x, y: (x[0] // 2 ** y[1], x[1] // 2 ** y[0]),
     "sub": lambda x, y: (x[0] - y[1], x[1] - y[0]),

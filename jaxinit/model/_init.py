@@ -12,7 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _check as check
 from jaxinit import _placement
-from jaxinit.model import _paths, _tracing
+from jaxinit._jaxpr.equation import is_divided
+from jaxinit._jaxpr.tracers import trace_quietly
+from jaxinit.model import _paths
 from jaxinit.model._plan import Output, Plan, platform_of
 from jaxinit.random._path import of_bits
 
@@ -131,7 +133,7 @@ class InitFunction:
         if mesh is None:
             return _unpacked(self._filled(args, kwargs))
         types = self._jitted.trace(*args, **kwargs)
-        if _tracing.divides(types.jaxpr.jaxpr):  # it needs types with shardings
+        if is_divided(types.jaxpr.jaxpr):  # it needs types with shardings
             return self._by_jit(args, kwargs)
         with _placement.automatic():
             made = self._filled(*self._untyped(args, kwargs))
@@ -335,7 +337,7 @@ def _packed(init_fn: Callable[..., Any], with_ties: bool) -> Callable[..., Any]:
             merge = way_back if tied else None
             return state if tied else result
 
-        result = _tracing.called(shared_once if with_ties else init_fn, args, kwargs)
+        result = trace_quietly(shared_once if with_ties else init_fn, args, kwargs)
         found, tree = jax.tree_util.tree_flatten_with_path(result)
         if merge is None and all(isinstance(leaf, _DATA) for _, leaf in found):
             return result

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxinit.model._equation import bind, generator, is_key
+from jaxinit._jaxpr.equation import bind, is_key, name_generator
 from jaxinit.random import _threefry
 
 _THREEFRY = "threefry2x32"
@@ -42,7 +42,7 @@ def _on_host(eqn: core.JaxprEqn, values: list[Any]) -> np.ndarray | None:
     """Evaluates an equation with NumPy; returns None if that is not simple."""
     types: list[Any] = [atom.aval for atom in (*eqn.invars[:1], *eqn.outvars)]
     if is_key(types[0]):
-        if generator(types[0].dtype) != _THREEFRY:
+        if name_generator(types[0].dtype) != _THREEFRY:
             return None
         is_words = isinstance(values[0], np.ndarray)
         keys = values[0] if is_words else np.asarray(jax.random.key_data(values[0]))

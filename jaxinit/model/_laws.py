@@ -9,7 +9,6 @@ order that no shape interrupts; all else is a slice, which XLA compiles as in th
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,21 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxinit.model._equation import Speller, generator, is_key
-from jaxinit.model._slices import Fixed, Graph, Operand, Slice
+from jaxinit._jaxpr.equation import Fixed, fix, is_key, name_generator, open_body
+from jaxinit._jaxpr.evaluation import evaluate, walk
+from jaxinit._jaxpr.primitives import (
+    BITS,
+    CALLS,
+    RESHAPES,
+    STABLE,
+    STABLE_OF_NUMBERS,
+)
+from jaxinit._jaxpr.spelling import Speller
+from jaxinit.model._slices import Graph, Node, Operand, Slice
 
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
-_SAME = {"broadcast_in_dim", "reshape", "squeeze", "stop_gradient", "copy", "copy_p"}
-# Elementwise, and the same instructions in programs of every shape and by every emitter
-# of XLA; not so "tan" and "exp", for two.
-PLAIN = {
-    *("abs", "add", "and", "bitcast_convert_type", "clamp", "convert_element_type"),
-    *("div", "eq", "erf_inv", "ge", "gt", "le", "log1p", "lt", "max", "min", "mul"),
-    *("ne", "neg", "not", "or", "select_n", "shift_left", "shift_right_arithmetic"),
-    *("shift_right_logical", "sqrt", "sub", "xor"),
-}
-_SCALAR = {*PLAIN, "erf", "integer_pow", "nextafter", "pow", "square"}  # XLA folds it
 # Between these a product of an entry and a scale is normal: others XLA flushes to 0.
 _LEAST, _MOST = 2.0**-64, 2.0**64
 # Before a program ends, XLA may leave out that these are rounded.
@@ -48,14 +46,6 @@ _EXACT = {  # of IEEE, to the last bit wherever they are computed
 }
 
 
-class Step(NamedTuple):
-    """An equation of a law, without the shape."""
-
-    eqn: core.JaxprEqn
-    inputs: tuple[Operand, ...]
-    output: int
-
-
 class Law(NamedTuple):
     """A law of independent entries.
 
@@ -68,30 +58,30 @@ class Law(NamedTuple):
       scale: what they are multiplied by; None for nothing.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Node, ...]
     key: int
     result: int
     full: frozenset[int]
     dtype: np.dtype
     scale: Any
 
-    def spelt(self, speller: Speller) -> Any:
+    def spell(self, speller: Speller) -> Any:
         """Spells the law: equal for laws that are equal but for shape and scale."""
         names: dict[int, int] = {self.key: 0}
         text = []
         for step in self.steps:
             operands = tuple(
-                speller.constant(v) if isinstance(v, Fixed) else names[v]
-                for v in step.inputs
+                speller.spell_constant(v) if isinstance(v, Fixed) else names[v]
+                for v in step.invars
             )
             names[step.output] = len(names)
-            is_bits = step.eqn.primitive.name == "random_bits"
-            what = _width(step.eqn) if is_bits else speller.equation(step.eqn)
+            is_bits = step.eqn.primitive.name == BITS
+            what = _width(step.eqn) if is_bits else speller.spell(step.eqn)
             text.append((what, operands, step.output in self.full))
         return tuple(text), self.dtype.name, self.scale is None
 
 
-def law_of(graph: Graph, part: Slice) -> Law | None:
+def find_law(graph: Graph, part: Slice) -> Law | None:
     """Returns the law of a slice, if its entries are independent."""
     if len(part.inputs) != 1 or len(part.targets) != 1:
         return None
@@ -99,21 +89,25 @@ def law_of(graph: Graph, part: Slice) -> Law | None:
     if not isinstance(target, int) or target == key or not is_key(graph.avals[key]):
         return None
     shape = graph.avals[target].shape
-    if graph.avals[key].shape or math.prod(shape) < _FEWEST or _weak(graph, target):
+    if graph.avals[key].shape or math.prod(shape) < _FEWEST or _is_weak(graph, target):
         return None
     reader = _Reader(shape, key)
-    result = reader.result(part, target)
+    result = reader.read_slice(part, target)
     if not isinstance(result, int) or result not in reader.full or reader.draws != 1:
         return None
-    steps, result, scale = _scale(reader, result)
+    steps, result, scale = _split_scale(reader, result)
     dtype = np.dtype(graph.avals[target].dtype)
     return Law(tuple(steps), key, result, frozenset(reader.full), dtype, scale)
 
 
-def _weak(graph: Graph, target: Operand) -> bool:
+def _is_weak(graph: Graph, target: Operand) -> bool:
     """Returns whether a type gives way to others, which an array of NumPy cannot."""
     aval = target.aval if isinstance(target, Fixed) else graph.avals[target]
     return bool(aval.weak_type)
+
+
+class _OtherKind(Exception):
+    """Is raised where entries depend on each other, or may be rounded otherwise."""
 
 
 class _Reader:
@@ -125,96 +119,81 @@ class _Reader:
 
     def __init__(self, shape: tuple[int, ...], key: int):
         self.size = math.prod(shape)
-        self.steps: list[Step] = []
+        self.steps: list[Node] = []
         self.full: set[int] = set()
         self.ended: set[int] = set()  # values that nothing but a shape may follow
         self.draws = 0
         self._next = key + 1
 
-    def result(self, part: Slice, target: int) -> Operand | None:
+    def read_slice(self, part: Slice, target: int) -> Operand | None:
         """Reads a slice; returns what makes its target, None if it is another kind."""
-        made: dict[int, Operand] = {value: value for value in part.inputs}
-        for node in part.nodes:
-            given = [v if isinstance(v, Fixed) else made[v] for v in node.inputs]
-            found = self.read(node.eqn, given)
-            if found is None:
-                return None
-            made.update(zip(node.outputs, found, strict=True))
-        return made[target]
 
-    def read(
-        self, eqn: core.JaxprEqn, given: Sequence[Operand]
-    ) -> Sequence[Operand] | None:
-        """Reads one equation; returns what it makes, None if it is another kind."""
-        body = _body(eqn)
+        def read(node: Node, given: list[Operand]) -> list[Operand]:
+            return self.read(node.eqn, given)
+
+        values: dict[Any, Operand] = {value: value for value in part.inputs}
+        try:
+            walk(part.nodes, values, read, fix)
+        except _OtherKind:
+            return None
+        return values[target]
+
+    def read(self, eqn: core.JaxprEqn, given: list[Operand]) -> list[Operand]:
+        """Reads one equation and returns what it makes."""
+        body = _open(eqn)
         if body is not None:
-            return self._call(body, given[-len(body.jaxpr.invars) :])
+            if body.consts:
+                raise _OtherKind
+            args = given[len(given) - len(body.jaxpr.invars) :]  # without the branch
+            return evaluate(body.jaxpr, (), args, self.read, fix)
         name = eqn.primitive.name
         if len(eqn.outvars) != 1:
-            return None
+            raise _OtherKind
         out: Any = eqn.outvars[0].aval
         whole = math.prod(out.shape) == self.size
         if name == "platform_index":  # the branch is chosen already
             return [Fixed(0, out)]
         if not whole and math.prod(out.shape) != 1:
-            return None
+            raise _OtherKind
         many = any(v in self.full for v in given if isinstance(v, int))
-        if name == "random_bits":
+        if name == BITS:
             self.draws += 1
-            if not (whole and _written_out(eqn)):
-                return None
+            if not (whole and _is_written_out(eqn)):
+                raise _OtherKind
             return self._step(eqn, given, full=True)
-        if name in _SAME and (not many or whole) and not is_key(out):
+        if name in RESHAPES and (not many or whole) and not is_key(out):
             if many and out.shape != _aval(eqn.invars[0]).shape:
                 self.ended.update(v for v in given if isinstance(v, int))
             return given[:1]
-        if name not in (PLAIN if many else _SCALAR) or many and not whole:
-            return None
+        stable = STABLE if many else STABLE_OF_NUMBERS
+        if name not in stable or many and not whole:
+            raise _OtherKind
         if not self.ended.isdisjoint(v for v in given if isinstance(v, int)):
-            return None
+            raise _OtherKind
         made = self._step(eqn, given, full=many)
         if many and out.dtype.itemsize < _NARROW and out.dtype != bool:
             self.ended.update(v for v in made if isinstance(v, int))
         return made
 
-    def _call(
-        self, body: core.ClosedJaxpr, given: Sequence[Operand]
-    ) -> Sequence[Operand] | None:
-        if body.consts:
-            return None
-        env: dict[Any, Operand] = dict(zip(body.jaxpr.invars, given, strict=True))
-
-        def value(atom: Any) -> Operand:
-            if isinstance(atom, core.Literal):
-                return Fixed(atom.val, atom.aval)
-            return env[atom]
-
-        for eqn in body.jaxpr.eqns:
-            made = self.read(eqn, list(map(value, eqn.invars)))
-            if made is None:
-                return None
-            env |= dict(zip(eqn.outvars, made, strict=True))
-        return list(map(value, body.jaxpr.outvars))
-
     def _step(
-        self, eqn: core.JaxprEqn, given: Sequence[Operand], full: bool
+        self, eqn: core.JaxprEqn, given: list[Operand], full: bool
     ) -> list[Operand]:
-        self.steps.append(Step(eqn, tuple(given), self._next))
+        self.steps.append(Node(eqn, tuple(given), (self._next,)))
         if full:
             self.full.add(self._next)
         self._next += 1
         return [self._next - 1]
 
 
-def _written_out(eqn: core.JaxprEqn) -> bool:
+def _is_written_out(eqn: core.JaxprEqn) -> bool:
     """Returns whether the bits of a draw are Threefry's of the index."""
     with eqn.ctx.manager:
         by_index = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
-    threefry = generator(_dtype(eqn.invars[0])) == "threefry2x32"
+    threefry = name_generator(_dtype(eqn.invars[0])) == "threefry2x32"
     return bool(by_index and threefry and _width(eqn) in WIDTHS)
 
 
-def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     """Returns the program that a call runs, of several platforms JAX's own."""
     if eqn.params.get("branches_platforms") is not None:
         branches = eqn.params["branches"]
@@ -222,21 +201,19 @@ def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
         return next(
             (b for b, p in zip(branches, platforms, strict=True) if p is None), None
         )
-    if eqn.primitive.name in ("jit", "pjit", "closed_call", "custom_jvp_call"):
-        body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        return body if isinstance(body, core.ClosedJaxpr) else None
-    return None
+    is_call = eqn.primitive.name in CALLS | {"custom_jvp_call"}
+    return open_body(eqn) if is_call else None
 
 
-def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
+def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
     """Takes the last products with constants off a law, as one."""
     makers = {step.output: step for step in reader.steps}
     factors, current, taken = [], result, set()
     while makers[current].eqn.primitive.name == "mul":
         step = makers[current]
-        constants = [v for v in step.inputs if v not in reader.full]
-        rest = [v for v in step.inputs if isinstance(v, int) and v in reader.full]
-        value = _constant(constants[0], makers) if constants else None
+        constants = [v for v in step.invars if v not in reader.full]
+        rest = [v for v in step.invars if isinstance(v, int) and v in reader.full]
+        value = _compute(constants[0], makers) if constants else None
         if value is None or len(rest) != 1:
             return reader.steps, result, None
         factors.append(value)
@@ -249,7 +226,7 @@ def _scale(reader: _Reader, result: int) -> tuple[list[Step], int, Any]:
     steps = []
     for step in reversed(reader.steps):
         if step.output in needed and step.output not in taken:
-            needed.update(v for v in step.inputs if isinstance(v, int))
+            needed.update(v for v in step.invars if isinstance(v, int))
             steps.append(step)
     return steps[::-1], current, scale
 
@@ -275,14 +252,14 @@ def _is_ordinary(factor: Any) -> bool:
     return _is_float(factor.dtype) and _LEAST <= abs(factor) <= _MOST
 
 
-def _constant(operand: Operand, makers: dict[int, Step]) -> Any:
+def _compute(operand: Operand, makers: dict[int, Node]) -> Any:
     """Computes a scalar that depends on literals alone, if that is exact."""
     if isinstance(operand, Fixed):
         return np.asarray(operand.val, operand.aval.dtype)[()]
     step = makers.get(operand)
     if step is None:
         return None
-    values = [_constant(v, makers) for v in step.inputs]
+    values = [_compute(v, makers) for v in step.invars]
     name, dtype = step.eqn.primitive.name, _dtype(step.eqn.outvars[0])
     if any(value is None for value in values) or not _is_float(dtype):
         return None
@@ -312,16 +289,16 @@ def _dtype(atom: Any) -> Any:
     return atom.aval.dtype
 
 
-def constant_of(graph: Graph, part: Slice) -> Any:
+def find_constant(graph: Graph, part: Slice) -> Any:
     """Returns the number that a slice repeats; None if it is not of one number."""
     if part.inputs or len(part.targets) != 1:
         return None
     (target,) = part.targets
-    if _weak(graph, target):
+    if _is_weak(graph, target):
         return None
     if isinstance(target, Fixed):
-        return _constant(target, {})
+        return _compute(target, {})
     reader = _Reader(graph.avals[target].shape, target)
-    result = reader.result(part, target)
+    result = reader.read_slice(part, target)
     makers = {step.output: step for step in reader.steps}
-    return None if result is None else _constant(result, makers)
+    return None if result is None else _compute(result, makers)

@@ -16,11 +16,13 @@ from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _columns
+from jaxinit._jaxpr.equation import Fixed, bind, is_divisible, is_key, name_generator
+from jaxinit._jaxpr.evaluation import read, walk
+from jaxinit._jaxpr.spelling import Speller
 from jaxinit._placement import replicated, untyped
 from jaxinit.model import _drawing, _fused, _laws
-from jaxinit.model._equation import Speller, bind, divisible, generator, is_key
 from jaxinit.model._keys import derived, whole
-from jaxinit.model._slices import Fixed, Slice, flat, key_nodes, slices, spelt
+from jaxinit.model._slices import Slice, cut, find_key_nodes, flatten, spell
 
 Kind = Literal["law", "constant", "slice"]
 
@@ -82,7 +84,7 @@ class Program:
 
         Then every device does the whole.
         """
-        return not all(divisible(node.eqn) for node in self.parts[0].nodes)
+        return not all(is_divisible(node.eqn) for node in self.parts[0].nodes)
 
     @property
     def needed(self) -> bool:
@@ -113,10 +115,10 @@ class Plan:
     ):
         """Cuts a program, traced within a mesh or an empty one, into slices."""
         self._closed = closed
-        self._graph = flat(closed)
+        self._graph = flatten(closed)
         self._tree = tree
         self.outputs = tuple(outputs)
-        self._keys = key_nodes(self._graph)
+        self._keys = find_key_nodes(self._graph)
         self._placed = tuple(placed)
         everywhere = None if mesh.empty else NamedSharding(mesh, PartitionSpec())
         self._is_placed = any(placed)
@@ -130,8 +132,8 @@ class Plan:
         one = self._home is None or len(self._home.device_set) == 1
         self._by_law = self._cpu and one and not sharded
         known = {*self._graph.arguments, *self._graph.constants}
-        known.update(value for node in self._keys for value in node.outputs)
-        self.slices = self._programs(slices(self._graph, known, every=sharded))
+        known.update(value for node in self._keys for value in node.outvars)
+        self.slices = self._programs(cut(self._graph, known, every=sharded))
         self._spread = any(
             isinstance(o.sharding, Sharding) and not o.sharding.is_fully_addressable
             for o in outputs
@@ -156,13 +158,13 @@ class Plan:
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
         """Returns of which kind a slice is, what it makes, and how it is spelt."""
-        law = _laws.law_of(self._graph, part) if self._cpu else None
+        law = _laws.find_law(self._graph, part) if self._cpu else None
         if self._by_law:
-            if (value := _laws.constant_of(self._graph, part)) is not None:
+            if (value := _laws.find_constant(self._graph, part)) is not None:
                 return "constant", value, (str(value), value.dtype.name)
             if law is not None:
-                return "law", law, law.spelt(speller)
-        return "slice", law, spelt(self._graph, part, speller)
+                return "law", law, law.spell(speller)
+        return "slice", law, spell(self._graph, part, speller)
 
     def fill(self, leaves: Sequence[Any]) -> Any:
         """Fills the result for some arguments."""
@@ -217,10 +219,7 @@ class Plan:
         env: dict[Any, Any] = dict(self._graph.constants)
         env.update(zip(self._graph.arguments, leaves, strict=True))
         evaluate = bind if self._is_placed else derived
-        for node in self._keys:
-            values = [v.val if isinstance(v, Fixed) else env[v] for v in node.inputs]
-            made = evaluate(node.eqn, values)
-            env.update(zip(node.outputs, made, strict=True))
+        walk(self._keys, env, lambda node, values: evaluate(node.eqn, values))
         return env
 
     def _operands(self, part: Slice, env: dict[Any, Any]) -> list[Any]:
@@ -234,26 +233,21 @@ class Plan:
         arguments = part.arguments(self._graph)
         types = [self._type(value) for value in arguments]
         if program.kind == "law":
-            return _drawing.lowered(program.made[0], program.chunk, types[0].sharding)
+            return _drawing.lower(program.made[0], program.chunk, types[0].sharding)
         kinds = [
-            generator(t.dtype) if self._spread and is_key(t) else None for t in types
+            name_generator(t.dtype) if self._spread and is_key(t) else None
+            for t in types
         ]
         evaluate = bind
         if self._cpu:
             is_law = program.made[0] is not None
-            evaluate = functools.partial(_fused.fused, every=is_law)
+            evaluate = functools.partial(_fused.fuse, every=is_law)
 
         def run(*values: Any) -> list[Any]:
-            local: dict[int, Any] = {**self._graph.constants}
+            local: dict[Any, Any] = {**self._graph.constants}
             local |= zip(arguments, map(_wrapped, values, kinds), strict=True)
-
-            def read(v: Any) -> Any:
-                return v.val if isinstance(v, Fixed) else local[v]
-
-            for node in part.nodes:
-                made = evaluate(node.eqn, list(map(read, node.inputs)))
-                local.update(zip(node.outputs, made, strict=True))
-            return list(map(read, part.targets))
+            walk(part.nodes, local, lambda node, given: evaluate(node.eqn, given))
+            return read(local, part.targets)
 
         home = None if types else self._home
         shardings = [untyped(o.sharding) or home for o in program.members[0]]

@@ -7,37 +7,31 @@ a key or an argument share a slice, unless it is a loop over layers. Slices that
 alike run the same program.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
-from jaxinit.model._equation import Speller, draws, is_key
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """A constant that stands in a program."""
-
-    val: Any
-    aval: Any
-
+from jaxinit._jaxpr.equation import Fixed, draws, fix, is_key, keep, open_body
+from jaxinit._jaxpr.evaluation import evaluate
+from jaxinit._jaxpr.primitives import SCAN, WRAPPERS
+from jaxinit._jaxpr.spelling import Speller
 
 Operand = int | Fixed  # the number of a value, or a constant
-
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2")
-_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
 class Node(NamedTuple):
     """An equation with the numbers of the values that it takes and makes."""
 
     eqn: core.JaxprEqn
-    inputs: tuple[Operand, ...]
-    outputs: tuple[int, ...]
+    invars: tuple[Operand, ...]
+    outvars: tuple[int, ...]
+
+    @property
+    def output(self) -> int:
+        """The first value that it makes: of many equations the only one."""
+        return self.outvars[0]
 
 
 class Graph(NamedTuple):
@@ -76,7 +70,7 @@ class Slice(NamedTuple):
         return tuple(v for v in self.inputs if v not in graph.constants)
 
 
-def flat(closed: core.ClosedJaxpr) -> Graph:
+def flatten(closed: core.ClosedJaxpr) -> Graph:
     """Lays a program out without the calls in it whose parts may be needed apart.
 
     Equal draws of one key are one, as XLA has them: what is made of a value that has
@@ -92,115 +86,91 @@ def flat(closed: core.ClosedJaxpr) -> Graph:
         avals.extend(variable.aval for variable in variables)
         return tuple(range(len(avals) - len(variables), len(avals)))
 
-    def add(eqn: core.JaxprEqn, given: tuple[Operand, ...]) -> tuple[int, ...]:
-        token = _token(eqn, given, speller) if draws(eqn) else None
+    def add(eqn: core.JaxprEqn, given: list[Operand]) -> Sequence[Operand]:
+        body = _open(eqn)
+        if body is not None:
+            return add_all(body, given)
+        token = _spell_draw(eqn, given, speller) if draws(eqn) else None
         if token is not None and token in drawn:
             return drawn[token]
         made = new(eqn.outvars)
-        nodes.append(Node(eqn, given, made))
+        nodes.append(Node(eqn, tuple(given), made))
         if token is not None:
             drawn[token] = made
         return made
 
-    def walk(
-        jaxpr: core.Jaxpr, consts: Sequence[Any], operands: Sequence[Operand]
-    ) -> tuple[Operand, ...]:
-        held = new(jaxpr.constvars)
-        constants.update(zip(held, map(_kept, consts), strict=True))
-        env: dict[Any, Operand] = dict(zip(jaxpr.constvars, held, strict=True))
-        env |= dict(zip(jaxpr.invars, operands, strict=True))
-
-        def read(atom: Any) -> Operand:
-            if isinstance(atom, core.Literal):
-                return Fixed(_kept(atom.val), atom.aval)
-            return env[atom]
-
-        for eqn in jaxpr.eqns:
-            given = tuple(map(read, eqn.invars))
-            body = _opened(eqn)
-            if body is not None:
-                made = walk(body.jaxpr, body.consts, given)
-            else:
-                made = add(eqn, given)
-            env |= dict(zip(eqn.outvars, made, strict=True))
-        return tuple(map(read, jaxpr.outvars))
+    def add_all(closed: core.ClosedJaxpr, operands: Sequence[Operand]) -> list[Operand]:
+        held = new(closed.jaxpr.constvars)
+        constants.update(zip(held, map(keep, closed.consts), strict=True))
+        return evaluate(closed.jaxpr, held, operands, add, fix)
 
     arguments = new(closed.jaxpr.invars)
-    outputs = walk(closed.jaxpr, closed.consts, arguments)
-    return Graph(avals, nodes, arguments, constants, outputs)
+    outputs = add_all(closed, arguments)
+    return Graph(avals, nodes, arguments, constants, tuple(outputs))
 
 
-def _kept(value: Any) -> Any:
-    """Returns a constant as it is now: an array of NumPy may change."""
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _token(eqn: core.JaxprEqn, given: tuple[Operand, ...], speller: Speller) -> Any:
+def _spell_draw(eqn: core.JaxprEqn, given: list[Operand], speller: Speller) -> Any:
     """Spells an equation with its operands: equal for equal values."""
-    operands = (speller.constant(v) if isinstance(v, Fixed) else v for v in given)
+    operands = (speller.spell_constant(v) if isinstance(v, Fixed) else v for v in given)
     types = tuple(str(atom.aval) for atom in eqn.invars)
-    return speller.equation(eqn), types, tuple(operands)
+    return speller.spell(eqn), types, tuple(operands)
 
 
-def _opened(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     """Returns the program of a call that is laid out: one that makes several values.
 
     A call for one value, such as the draw of a law, stays a unit.
     """
-    name = eqn.primitive.name
-    if name not in (*_CALLS, *_CUSTOM) or not draws(eqn):
+    if eqn.primitive.name not in WRAPPERS or not draws(eqn):
         return None
     if len(eqn.outvars) < 2 and not any(is_key(v.aval) for v in eqn.outvars):
         return None
     if any("Unspecified" not in str(s) for s in eqn.params.get("out_shardings", ())):
         return None
-    body = eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
-    if isinstance(body, core.Jaxpr):
-        return core.ClosedJaxpr(body, ()) if not body.constvars else None
-    return body if isinstance(body, core.ClosedJaxpr) else None
+    return open_body(eqn)
 
 
-def key_nodes(graph: Graph) -> list[Node]:
+def find_key_nodes(graph: Graph) -> list[Node]:
     """Returns the equations that derive keys which the outputs need.
 
     They are those before a key that work on keys and integers alone, which give the
     same values one by one as in a compiled program.
     """
-    needed = _needed(graph)
+    needed = _find_needed(graph)
     wanted: set[int] = set()
     for node in reversed(needed):
-        makes_key = any(is_key(graph.avals[value]) for value in node.outputs)
-        if makes_key or not wanted.isdisjoint(node.outputs):
-            wanted.update(v for v in node.inputs if isinstance(v, int))
-            wanted.update(node.outputs)
+        makes_key = any(is_key(graph.avals[value]) for value in node.outvars)
+        if makes_key or not wanted.isdisjoint(node.outvars):
+            wanted.update(v for v in node.invars if isinstance(v, int))
+            wanted.update(node.outvars)
     known = {*graph.arguments, *graph.constants}
     found = []
     for node in needed:
-        exact = all(_exact(graph.avals[value]) for value in node.outputs)
-        ready = all(not isinstance(v, int) or v in known for v in node.inputs)
-        if exact and ready and not wanted.isdisjoint(node.outputs):
-            known.update(node.outputs)
+        exact = all(_is_exact(graph.avals[value]) for value in node.outvars)
+        ready = all(not isinstance(v, int) or v in known for v in node.invars)
+        if exact and ready and not wanted.isdisjoint(node.outvars):
+            known.update(node.outvars)
             found.append(node)
     return found
 
 
-def _exact(aval: Any) -> bool:
+def _is_exact(aval: Any) -> bool:
     """Returns whether a value is of keys, integers or booleans."""
     return is_key(aval) or not jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _needed(graph: Graph) -> list[Node]:
+def _find_needed(graph: Graph) -> list[Node]:
     """Returns the equations that the outputs wait for."""
     wanted = {value for value in graph.outputs if isinstance(value, int)}
     found = []
     for node in reversed(graph.nodes):
-        if not wanted.isdisjoint(node.outputs):
-            wanted.update(v for v in node.inputs if isinstance(v, int))
+        if not wanted.isdisjoint(node.outvars):
+            wanted.update(v for v in node.invars if isinstance(v, int))
             found.append(node)
     return found[::-1]
 
 
-def slices(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
+def cut(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
     """Cuts what is not known out of a graph.
 
     Args:
@@ -212,9 +182,9 @@ def slices(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
       Slices whose targets are all outputs, each once.
     """
     producer = {
-        value: i for i, node in enumerate(graph.nodes) for value in node.outputs
+        value: i for i, node in enumerate(graph.nodes) for value in node.outvars
     }
-    free = _free(graph)
+    free = _find_free(graph)
     owner: dict[int, int] = {}  # by equation, the first output that needs it
     parts: dict[Operand, set[int]] = {}
     groups: dict[int, list[Operand]] = {}
@@ -222,7 +192,9 @@ def slices(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
         is_known = isinstance(target, Fixed) or target in known
         if is_known and not every:
             continue
-        parts[target] = set() if is_known else _before(graph, producer, target, known)
+        parts[target] = (
+            set() if is_known else _find_before(graph, producer, target, known)
+        )
         shared = {owner[i] for i in parts[target] if i in owner}
         joined = [x for one in sorted(shared) for x in groups.pop(one)]
         group = min(shared, default=number)
@@ -230,12 +202,12 @@ def slices(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
         for member in groups[group] if joined else (target,):
             owner |= {i: group for i in parts[member] if i not in free}
     return [
-        _slice(graph, targets, set().union(*(parts[target] for target in targets)))
+        _cut_one(graph, targets, set().union(*(parts[target] for target in targets)))
         for targets in groups.values()
     ]
 
 
-def _free(graph: Graph) -> set[int]:
+def _find_free(graph: Graph) -> set[int]:
     """Returns the equations that slices may have in common.
 
     They depend on literals alone, or are loops over layers, of which each slice keeps
@@ -244,15 +216,15 @@ def _free(graph: Graph) -> set[int]:
     values: set[int] = set()
     found = set()
     for i, node in enumerate(graph.nodes):
-        if all(not isinstance(v, int) or v in values for v in node.inputs):
-            values.update(node.outputs)
+        if all(not isinstance(v, int) or v in values for v in node.invars):
+            values.update(node.outvars)
             found.add(i)
-        elif node.eqn.primitive.name == "scan":
+        elif node.eqn.primitive.name == SCAN:
             found.add(i)
     return found
 
 
-def _before(
+def _find_before(
     graph: Graph, producer: dict[int, int], target: Any, known: set[int]
 ) -> set[int]:
     """Returns the equations between known values and a target."""
@@ -264,37 +236,37 @@ def _before(
             continue
         if producer[value] not in found:
             found.add(producer[value])
-            waiting.extend(graph.nodes[producer[value]].inputs)
+            waiting.extend(graph.nodes[producer[value]].invars)
     return found
 
 
-def _slice(graph: Graph, targets: list[Operand], part: set[int]) -> Slice:
+def _cut_one(graph: Graph, targets: list[Operand], part: set[int]) -> Slice:
     nodes = tuple(graph.nodes[i] for i in sorted(part))
-    made = {value for node in nodes for value in node.outputs}
-    taken = (*(v for node in nodes for v in node.inputs), *targets)
+    made = {value for node in nodes for value in node.outvars}
+    taken = (*(v for node in nodes for v in node.invars), *targets)
     inputs = [v for v in taken if isinstance(v, int) and v not in made]
     return Slice(nodes, tuple(dict.fromkeys(inputs)), tuple(targets))
 
 
-def spelt(graph: Graph, part: Slice, speller: Speller) -> Any:
+def spell(graph: Graph, part: Slice, speller: Speller) -> Any:
     """Spells a slice: equal for slices that run the same program.
 
     A constant that the whole came with is part of a program, as of `jax.jit`'s.
     """
     names: dict[int, Any] = {v: ("constant", v) for v in graph.constants}
 
-    def name(values: Sequence[Operand]) -> Iterator[Any]:
-        for value in values:
-            if isinstance(value, Fixed):
-                yield speller.constant(value)
-            else:
-                yield names.setdefault(value, len(names))
+    def name(value: Operand) -> Any:
+        if isinstance(value, Fixed):
+            return speller.spell_constant(value)
+        return names.setdefault(value, len(names))
 
     inputs = tuple(str(graph.avals[value]) for value in part.arguments(graph))
-    tuple(name(part.inputs))
+    for value in part.inputs:  # their numbers come first
+        name(value)
     text = []
     for node in part.nodes:
-        operands = tuple(name(node.inputs))
-        tuple(name(node.outputs))
-        text.append((speller.equation(node.eqn), operands))
-    return inputs, tuple(text), tuple(name(part.targets))
+        operands = tuple(map(name, node.invars))
+        for value in node.outvars:
+            name(value)
+        text.append((speller.spell(node.eqn), operands))
+    return inputs, tuple(text), tuple(map(name, part.targets))

@@ -15,7 +15,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxinit import _check as check
-from jaxinit.model import called
+from jaxinit._jaxpr.tracers import trace_quietly
 from jaxinit.signal._inputs import ARRAYS, Restore, parted
 from jaxinit.signal._trace.find import TAG
 
@@ -162,7 +162,7 @@ def _pair(pair: Any, call: Call) -> Model:
         output = apply(whole, *given, *inputs, **call.arguments)
         return output[0] if stateful else output
 
-    return Model(lambda key: called(drawn, (key,), {}), run)
+    return Model(lambda key: trace_quietly(drawn, (key,), {}), run)
 
 
 def _arrays_of(tree: Any) -> Params:
@@ -241,7 +241,7 @@ def _constructed(factory: Callable[..., Any], call: Call) -> Model:
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
         return forms[0](params, rest, key, inputs, call.arguments)
 
-    return Model(lambda key: called(init, (key,), {}), apply)
+    return Model(lambda key: trace_quietly(init, (key,), {}), apply)
 
 
 def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:

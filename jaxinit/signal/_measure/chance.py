@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
+from jaxinit._jaxpr.equation import is_constant
+from jaxinit._jaxpr.primitives import ELEMENTWISE
 from jaxinit.signal._measure.statistics import wide
-from jaxinit.signal._trace.activation import ELEMENTWISE
 from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Placed
 from jaxinit.signal._trace.softmax import COPIES, Graph, aval_of
@@ -118,4 +118,4 @@ def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
 
 
 def _is_number(key: Any) -> bool:
-    return isinstance(key, core.Literal) or not aval_of(key).shape
+    return is_constant(key) or not aval_of(key).shape

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxinit.model import merged
+from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._measure.statistics import is_float, real
 from jaxinit.signal._model import Model
 
@@ -24,7 +24,7 @@ def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> An
     vectors, rounds = 8, 8
     examples = inputs[which].shape[0]
     drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
-    init = merged(drawn, stored)
+    init = merge_draws(drawn, stored)
 
     def single(inputs: tuple[Any, ...]) -> list[Any]:
         return [x[:1] if x.shape[:1] == (examples,) else x for x in inputs]

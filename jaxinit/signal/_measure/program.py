@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.model import merged
+from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._measure.chance import Readout, against_chance, readout
 from jaxinit.signal._measure.groups import (
     Group,
@@ -31,7 +31,7 @@ from jaxinit.signal._measure.statistics import (
 )
 from jaxinit.signal._model import Model
 from jaxinit.signal._trace.attention import layers_before
-from jaxinit.signal._trace.find import evaluate, plan
+from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.site import Placed, Site, Values
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
@@ -138,7 +138,7 @@ def prepare(
     of_arrays = loss and (
         lambda parts: _scalar(loss(jax.tree.unflatten(structure, parts)))
     )
-    groups, init = grouped(sites), merged(drawn, stored)
+    groups, init = grouped(sites), merge_draws(drawn, stored)
     logits = readout(found, sites, outputs, of_arrays)
     attended = list(layers_before(found, [frozenset()] * len(traced.in_avals)))
 
@@ -148,7 +148,7 @@ def prepare(
 
         def run(shifts: Mapping[int, Values]) -> tuple[jax.Array, Any]:
             args = jax.tree.leaves((params, rest, noise, inputs))
-            results, values = evaluate(found, args, shifts)
+            results, values = evaluate_plan(found, args, shifts)
             number = of_arrays(results) if of_arrays else _against(results, cotangent)
             return number, (values, results)
 

@@ -10,23 +10,16 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.model import bind
+from jaxinit._jaxpr.equation import bind, find_bodies, find_variables
+from jaxinit._jaxpr.evaluation import walk
+from jaxinit._jaxpr.primitives import CALLS, CUSTOM, ELEMENTWISE, NAME, SAME
 
 Function = Callable[[jax.Array], jax.Array]
 Var = Any  # core.Var; to the types its aval has no shape
-CALLS = {"jit", "pjit", "closed_call", "core_call"}
-SAME = {"reshape", "convert_element_type", "copy", "squeeze", "expand_dims", "name"}
-ELEMENTWISE = frozenset(
-    """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
-    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
-    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul name
-    ne neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
-    stop_gradient sub tan tanh xor""".split()
-)
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)  # where activations are compared
 
 
-def activation(
+def find_activation(
     jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
 ) -> tuple[tuple[core.JaxprEqn, ...], Var | None]:
     """Finds the chain of elementwise operations that starts at an output."""
@@ -34,7 +27,7 @@ def activation(
     chain: dict[int, core.JaxprEqn] = {}
     scalars: set[Any] = set()
     for index, eqn in enumerate(jaxpr.eqns):
-        mine = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+        mine = find_variables(eqn.invars)
         spread = eqn.primitive.name == "broadcast_in_dim"
         if all(a in scalars for a in mine) and (
             spread or not any(_shape(v) for v in eqn.outvars)
@@ -42,7 +35,7 @@ def activation(
             scalars.update(eqn.outvars)
             chain[index] = eqn
             continue
-        if not any(a in reached for a in mine) or not _elementwise(eqn):
+        if not any(a in reached for a in mine) or not _is_elementwise(eqn):
             continue
         if all(a in reached or a in scalars for a in mine):
             chain[index] = eqn
@@ -70,37 +63,28 @@ def activation(
     for index in sorted(chain, reverse=True):
         if needed.intersection(chain[index].outvars):
             kept.append(chain[index])
-            needed.update(
-                a for a in chain[index].invars if not isinstance(a, core.Literal)
-            )
+            needed.update(find_variables(chain[index].invars))
     trivial = all(eqn.primitive.name in SAME for eqn in kept)
     return ((), None) if trivial else (tuple(reversed(kept)), end)
 
 
-def _elementwise(eqn: core.JaxprEqn) -> bool:
-    if eqn.primitive.name in ELEMENTWISE:
+def _is_elementwise(eqn: core.JaxprEqn) -> bool:
+    if eqn.primitive.name in ELEMENTWISE | {NAME}:
         return True
-    bodies = list(core.jaxprs_in_params(eqn.params))
-    names = CALLS | {"custom_jvp_call", "custom_vjp_call"}
-    return (
-        eqn.primitive.name in names
-        and bool(bodies)
-        and all(
-            _elementwise(inside)
-            or (inside.primitive.name == "broadcast_in_dim" and _of_scalar(inside))
-            for body in bodies
-            for inside in body.eqns
-        )
+    bodies = list(find_bodies(eqn)) if eqn.primitive.name in CALLS | CUSTOM else []
+    inside = [inner for body in bodies for inner in body.eqns]
+    return bool(bodies) and all(
+        _is_elementwise(inner) or _spreads_number(inner) for inner in inside
     )
+
+
+def _spreads_number(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name == "broadcast_in_dim" and not _shape(eqn.invars[0])
 
 
 def _shape(variable: Var) -> tuple[int, ...]:
     shape: tuple[int, ...] = variable.aval.shape
     return shape
-
-
-def _of_scalar(eqn: core.JaxprEqn) -> bool:
-    return not _shape(eqn.invars[0])
 
 
 def apply(
@@ -120,16 +104,14 @@ def apply(
             for row in jnp.split(flat, rows)
         ]
         return jnp.concatenate(full).reshape(-1)[: x.size].reshape(x.shape)
-    env: dict[Any, Any] = {start: x}
-    for eqn in chain:
-        values = [
-            atom.val if isinstance(atom, core.Literal) else env[atom]
-            for atom in eqn.invars
-        ]
-        results = values if eqn.primitive.name == "name" else bind(eqn, values)
-        env |= dict(zip(eqn.outvars, results, strict=True))
-    found: jax.Array = env[end]
-    return found
+    values: dict[Any, Any] = {start: x}
+    walk(chain, values, _compute)
+    result: jax.Array = values[end]
+    return result
+
+
+def _compute(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
+    return values if eqn.primitive.name == NAME else bind(eqn, values)
 
 
 def form_of(function: Function | None, output: Var) -> str:

@@ -22,7 +22,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxinit.signal._trace.activation import ELEMENTWISE, SAME, Var
+from jaxinit._jaxpr.equation import find_variables, is_constant
+from jaxinit._jaxpr.evaluation import begin, read, walk
+from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
+from jaxinit.signal._trace.activation import Var
 from jaxinit.signal._trace.softmax import Graph, aval_of
 
 FLAT = 0.05  # as of activations
@@ -34,6 +37,8 @@ _ON_THE_WAY = (
     | {"alias", "broadcast_in_dim", "concatenate", "pad", "slice", "transpose"}
     | {"stop_gradient"}
 )
+
+_NONE: frozenset[int] = frozenset()  # no layers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +88,7 @@ class Attention:
         }
 
 
-def attentions(
+def find_attentions(
     jaxpr: core.Jaxpr, data: set[Any], numbers: Iterator[int]
 ) -> tuple[Attention, ...]:
     """Finds attention in a jaxpr.
@@ -96,15 +101,17 @@ def attentions(
     products = {
         eqn.outvars[0]: eqn
         for eqn in jaxpr.eqns
-        if eqn.primitive.name == "dot_general" and data.issuperset(eqn.invars)
+        if eqn.primitive.name == DOT and data.issuperset(eqn.invars)
     }
     if len(products) < 2:
         return ()
     graph = Graph(jaxpr)
     values = [atom for eqn in products.values() for atom in eqn.invars]
-    mixing = set(_before(graph, values))
+    mixing = set(_go_back(graph, values))
     candidates = [var for eqn in jaxpr.eqns for var in eqn.outvars if var in mixing]
-    found = (_attention(jaxpr, graph, products, var, numbers) for var in candidates)
+    found = (
+        _read_attention(jaxpr, graph, products, var, numbers) for var in candidates
+    )
     return tuple(attention for attention in found if attention)
 
 
@@ -119,25 +126,25 @@ def layers_before(
     """
     jaxpr = plan.closed.jaxpr
     layers = {site.eqn: site.number for site in plan.sites if site.eqn is not None}
-    before: dict[Any, frozenset[int]] = dict(zip(jaxpr.invars, nearest, strict=True))
+    found: list[tuple[Attention, frozenset[int]]] = []
 
-    def of(atoms: Sequence[Any]) -> list[frozenset[int]]:
-        keys = [None if isinstance(atom, core.Literal) else atom for atom in atoms]
-        return [before.get(key, frozenset()) for key in keys]
-
-    for index, eqn in enumerate(jaxpr.eqns):
-        result: frozenset[int] = frozenset().union(*of(eqn.invars))
-        if inner := plan.inner.get(index):
-            yield from layers_before(inner, of(eqn.invars))
+    def join(eqn: core.JaxprEqn, before: list[frozenset[int]]) -> Any:
+        result: frozenset[int] = _NONE.union(*before)
+        if inner := plan.inner.get(eqn):
+            found.extend(layers_before(inner, before))
             result |= {site.number for site, _ in inner.all_sites()}
         if eqn in layers:
             result = frozenset({layers[eqn]})
-        before |= dict.fromkeys(eqn.outvars, result)
+        return [result] * len(eqn.outvars)
+
+    before = begin(jaxpr, [_NONE] * len(jaxpr.constvars), nearest)
+    walk(jaxpr.eqns, before, join, constant=lambda _: _NONE)
+    yield from found
     for attention in plan.attentions:
-        yield attention, frozenset().union(*of(attention.operands))
+        yield attention, _NONE.union(*read(before, attention.operands))
 
 
-def _attention(
+def _read_attention(
     jaxpr: core.Jaxpr,
     graph: Graph,
     products: Mapping[Any, core.JaxprEqn],
@@ -149,7 +156,7 @@ def _attention(
     node = graph.node(weights)
     if softmax is None or node is None or node.name in SAME:
         return None
-    before = list(_before(graph, [softmax.of]))
+    before = list(_go_back(graph, [softmax.of]))
     product = next((var for var in before if var in products), None)
     shape = aval_of(weights).shape
     outer = [var for var in before if not isinstance(var, tuple)]
@@ -159,17 +166,17 @@ def _attention(
     eqn = products[product]
     (contracted, _), _ = eqn.params["dimension_numbers"]
     size = math.prod(aval_of(eqn.invars[0]).shape[axis] for axis in contracted)
-    logits, operands = _scaled(jaxpr, product), (eqn.invars[0], eqn.invars[1])
+    logits, operands = _follow_scaling(jaxpr, product), (eqn.invars[0], eqn.invars[1])
     number = next(numbers)
     return Attention(number, logits, scores, weights, softmax.axis, size, operands)
 
 
-def _before(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
+def _go_back(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
     """Yields what variables come from, entry by entry, the nearest first."""
     waiting, seen = deque(atoms), set()
     while waiting:
         atom = waiting.popleft()
-        if isinstance(atom, core.Literal) or atom in seen or not _is_array(atom):
+        if is_constant(atom) or atom in seen or not _is_array(atom):
             continue
         seen.add(atom)
         yield atom
@@ -184,15 +191,11 @@ def _is_array(key: Any) -> bool:
     return bool(aval.shape) and bool(jnp.issubdtype(aval.dtype, jnp.floating))
 
 
-def _scaled(jaxpr: core.Jaxpr, product: Var) -> Var:
+def _follow_scaling(jaxpr: core.Jaxpr, product: Var) -> Var:
     """Follows a product through operations with numbers, such as 1 / sqrt(size)."""
     at = product
     for eqn in jaxpr.eqns:
-        arrays = [
-            atom
-            for atom in eqn.invars
-            if not isinstance(atom, core.Literal) and aval_of(atom).shape
-        ]
+        arrays = [v for v in find_variables(eqn.invars) if aval_of(v).shape]
         same = eqn.primitive.name in ELEMENTWISE | SAME
         if same and arrays == [at] and aval_of(eqn.outvars[0]).shape == at.aval.shape:
             at = eqn.outvars[0]

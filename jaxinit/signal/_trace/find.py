@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,17 +20,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxinit.model import bind
-from jaxinit.signal._trace.activation import CALLS, Var, activation
-from jaxinit.signal._trace.attention import Attention, attentions
-from jaxinit.signal._trace.links import linked
+from jaxinit._jaxpr.equation import (
+    bind,
+    find_variables,
+    holds,
+    is_constant,
+    list_uses,
+    open_body,
+)
+from jaxinit._jaxpr.evaluation import begin, evaluate, read, walk
+from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
+from jaxinit.signal._trace.activation import Var, find_activation
+from jaxinit.signal._trace.attention import Attention, find_attentions
+from jaxinit.signal._trace.links import link
 from jaxinit.signal._trace.site import Placed, Site, Values
 
 Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
+_NOTHING: Origin = frozenset()  # the origin of constants
 
 TAG = "jaxinit:"
-_REMAT = {"checkpoint", "remat", "remat2"}
-_PRODUCTS = {"dot_general", "conv_general_dilated"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +47,7 @@ class Plan:
 
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
-    inner: Mapping[int, "Plan"]  # by the equation's index
+    inner: Mapping[core.JaxprEqn, "Plan"]
     attentions: tuple[Attention, ...] = ()
     tables: frozenset[int] = frozenset()  # rows of weights that integers choose from
 
@@ -47,8 +55,8 @@ class Plan:
         """Yields sites as they are executed, each with the lengths of its loops."""
         places = {site.output: site for site in self.sites if site.kind != "module"}
         tags = [site for site in self.sites if site.kind == "module"]
-        for index, eqn in enumerate(self.closed.jaxpr.eqns):
-            if plan := self.inner.get(index):
+        for eqn in self.closed.jaxpr.eqns:
+            if plan := self.inner.get(eqn):
                 length = eqn.params.get("length")
                 more = (length,) if length is not None else ()
                 yield from plan.all_sites((*steps, *more))
@@ -77,69 +85,65 @@ def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
 def _plan(
     closed: core.ClosedJaxpr, origins: list[Origin], numbers: Iterator[int], loop: int
 ) -> Plan:
-    flat = _flattened(closed)
+    flat = _flatten(closed)
     jaxpr = flat.jaxpr
-    origin: dict[Var, Origin] = dict(zip(jaxpr.invars, origins, strict=True))
-    origin |= {var: frozenset() for var in jaxpr.constvars}
-    inner: dict[int, Plan] = {}
-    for index, eqn in enumerate(jaxpr.eqns):
-        found = [_origin(origin, atom) for atom in eqn.invars]
-        if body := _body(eqn):
-            entering = _entering(eqn, found)
-            within = next(numbers) if eqn.primitive.name == "scan" else loop
+    inner: dict[core.JaxprEqn, Plan] = {}
+
+    def join(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
+        if body := _open(eqn):
+            entering = _enter(eqn, origins)
+            within = next(numbers) if eqn.primitive.name == SCAN else loop
             child = _plan(body, entering, numbers, within)
             if child.sites or child.inner or child.attentions:
-                inner[index] = child
-        known = None if None in found else frozenset().union(*found)  # type: ignore[arg-type]
-        origin |= {var: known for var in eqn.outvars}
-    uses = _uses(jaxpr)
+                inner[eqn] = child
+        leaves = [origin for origin in origins if origin is not None]
+        is_data = len(leaves) < len(origins)
+        return [None if is_data else frozenset().union(*leaves)] * len(eqn.outvars)
+
+    consts = [_NOTHING] * len(jaxpr.constvars)
+    origin: dict[Var, Origin] = begin(jaxpr, consts, origins)
+    walk(jaxpr.eqns, origin, join, constant=lambda _: _NOTHING)
+    uses = list_uses(jaxpr)
     sites = [
         site
         for eqn in jaxpr.eqns
-        if (site := _site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
+        if (site := _make_site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
     ]
     data = {var for var, known in origin.items() if known is None}
     return Plan(
         flat,
-        tuple(linked(jaxpr, sites, uses)),
+        tuple(link(jaxpr, sites, uses)),
         inner,
-        attentions(jaxpr, data, numbers),
-        frozenset(_tables(jaxpr, origin)),
+        find_attentions(jaxpr, data, numbers),
+        frozenset(_find_tables(jaxpr, origin)),
     )
 
 
-def _tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
+def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
     """Yields how many rows the tables have that integers of the data choose from."""
     for eqn in jaxpr.eqns:
-        atoms: list[Any] = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+        atoms = find_variables(eqn.invars)
         data = [atom.aval for atom in atoms if origin[atom] is None]
         chosen = any(jnp.issubdtype(aval.dtype, np.integer) for aval in data)
-        if chosen and _holds(eqn, lambda inside: inside.primitive.name == "gather"):
+        if chosen and holds(eqn, lambda inside: inside.primitive.name == "gather"):
             of_weights = [atom.aval.shape for atom in atoms if origin[atom]]
             yield from (shape[0] for shape in of_weights if len(shape) == 2)
 
 
-def _flattened(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def _flatten(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
     """Inlines calls that hold layers; elementwise functions keep their name."""
     if not any(_holds_layers(eqn) and _is_call(eqn) for eqn in closed.jaxpr.eqns):
         return closed
 
-    def inlined(closed: core.ClosedJaxpr, *args: Any) -> list[Any]:
-        env = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-        env |= dict(zip(closed.jaxpr.invars, args, strict=True))
-        for eqn in closed.jaxpr.eqns:
-            values = [_read(env, atom) for atom in eqn.invars]
-            if _is_call(eqn) and _holds_layers(eqn):
-                body = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
-                results = inlined(body, *values)
-            else:
-                results = bind(eqn, values)
-            env |= dict(zip(eqn.outvars, results, strict=True))
-        return [_read(env, atom) for atom in closed.jaxpr.outvars]
+    def inline(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
+        if _is_call(eqn) and _holds_layers(eqn) and (body := open_body(eqn)):
+            return evaluate(body.jaxpr, body.consts, values, inline)
+        return bind(eqn, values)
 
-    flat: core.ClosedJaxpr = jax.make_jaxpr(functools.partial(inlined, closed))(
-        *closed.in_avals
-    )
+    def run(*args: Any) -> list[Any]:
+        return evaluate(closed.jaxpr, closed.consts, args, inline)
+
+    flat: core.ClosedJaxpr = jax.make_jaxpr(run)(*closed.in_avals)
     return flat
 
 
@@ -149,64 +153,37 @@ def _is_call(eqn: core.JaxprEqn) -> bool:
 
 def _holds_layers(eqn: core.JaxprEqn) -> bool:
     """Returns whether there are products or tags in the calls of an equation."""
-    return _holds(
-        eqn, lambda inside: inside.primitive.name in _PRODUCTS or _tag(inside)
+    return holds(
+        eqn, lambda inside: inside.primitive.name in PRODUCTS or _read_tag(inside)
     )
 
 
-def _holds(eqn: core.JaxprEqn, wanted: Callable[[core.JaxprEqn], Any]) -> bool:
-    """Returns whether an equation, or one in its calls, is wanted."""
-    bodies = core.jaxprs_in_params(eqn.params)
-    return bool(wanted(eqn)) or any(
-        _holds(inside, wanted) for body in bodies for inside in body.eqns
-    )
-
-
-def _tag(eqn: core.JaxprEqn) -> str | None:
-    if eqn.primitive.name != "name":
+def _read_tag(eqn: core.JaxprEqn) -> str | None:
+    if eqn.primitive.name != NAME:
         return None
     name = str(eqn.params["name"])
     return name if name.startswith(TAG) else None
 
 
-def _body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """Takes the body of a scan or of a rematerialised function that holds layers."""
-    if not _holds_layers(eqn):
-        return None
-    if eqn.primitive.name == "scan":
-        body: core.ClosedJaxpr = eqn.params["jaxpr"]
-        return body
-    if eqn.primitive.name in _REMAT:
-        return core.ClosedJaxpr(eqn.params["jaxpr"], ())
-    return None
+def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """Returns the body of a scan or of a rematerialised function that holds layers."""
+    is_entered = eqn.primitive.name in REMAT | {SCAN} and _holds_layers(eqn)
+    return open_body(eqn) if is_entered else None
 
 
-def _entering(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
+def _enter(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
     """Finds the origins of a body's arguments; what a loop carries is data."""
-    if eqn.primitive.name != "scan":
+    if eqn.primitive.name != SCAN:
         return found
     consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
     return [*found[:consts], *[None] * carried, *found[consts + carried :]]
 
 
-def _origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
-    return frozenset() if isinstance(atom, core.Literal) else origin[atom]
+def _read_origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
+    return _NOTHING if is_constant(atom) else origin[atom]
 
 
-def _uses(jaxpr: core.Jaxpr) -> dict[Any, list[int]]:
-    """Lists the equations that read each variable; -1 stands for the results."""
-    uses: dict[Any, list[int]] = {}
-    for index, eqn in enumerate(jaxpr.eqns):
-        for atom in eqn.invars:
-            if not isinstance(atom, core.Literal):
-                uses.setdefault(atom, []).append(index)
-    for atom in jaxpr.outvars:
-        if not isinstance(atom, core.Literal):
-            uses.setdefault(atom, []).append(-1)
-    return uses
-
-
-def _site(
+def _make_site(
     jaxpr: core.Jaxpr,
     eqn: core.JaxprEqn,
     origin: Mapping[Var, Origin],
@@ -214,14 +191,14 @@ def _site(
     place: tuple[int, int],
 ) -> Site | None:
     """Makes the site of an equation, if it is a tag of data or a layer."""
-    if tag := _tag(eqn):
-        if _origin(origin, eqn.invars[0]) is not None:
+    if tag := _read_tag(eqn):
+        if _read_origin(origin, eqn.invars[0]) is not None:
             return None
         return Site(*place, tag.removeprefix(TAG), eqn.outvars[0])
     name = eqn.primitive.name
-    if name not in _PRODUCTS:
+    if name not in PRODUCTS:
         return None
-    known = [_origin(origin, atom) for atom in eqn.invars]
+    known = [_read_origin(origin, atom) for atom in eqn.invars]
     if (known[0] is None) == (known[1] is None):
         return None
     side = 0 if known[0] is not None else 1
@@ -232,7 +209,7 @@ def _site(
     data: Var = eqn.invars[1 - side]
     output: Var = eqn.outvars[0]
     rank = len(output.aval.shape)
-    if name == "dot_general":
+    if name == DOT:
         (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
         contracted, batched = (left, left_batch) if side == 0 else (right, right_batch)
         shape = weight.aval.shape
@@ -246,8 +223,8 @@ def _site(
         unit_axes, weight_units = (numbers_of.out_spec[1],), (numbers_of.rhs_spec[0],)
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
-    output, bias = _with_bias(jaxpr, output, origin, uses)
-    chain, activated = activation(jaxpr, output, uses)
+    output, bias = _follow_bias(jaxpr, output, origin, uses)
+    chain, activated = find_activation(jaxpr, output, uses)
     return Site(
         *place,
         "",
@@ -266,7 +243,7 @@ def _site(
     )
 
 
-def _with_bias(
+def _follow_bias(
     jaxpr: core.Jaxpr,
     output: Var,
     origin: Mapping[Var, Origin],
@@ -279,7 +256,7 @@ def _with_bias(
         result: Var = eqn.outvars[0]
         if eqn.primitive.name == "add":
             other = next((a for a in eqn.invars if a is not at), at)
-            if isinstance(other, core.Literal) or not origin[other]:
+            if not _read_origin(origin, other):
                 break
             if result.aval.shape != output.aval.shape:
                 break
@@ -291,11 +268,7 @@ def _with_bias(
     return output, None
 
 
-def _read(env: Mapping[Any, Any], atom: Any) -> Any:
-    return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-
-def evaluate(
+def evaluate_plan(
     plan: Plan, args: Sequence[Any], shifts: Mapping[int, Values]
 ) -> tuple[list[Any], dict[int, Values]]:
     """Runs a planned jaxpr and keeps what flows through its sites.
@@ -314,36 +287,36 @@ def evaluate(
       loops they have a leading axis for each.
     """
     jaxpr = plan.closed.jaxpr
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, plan.closed.consts, strict=True))
-    env |= dict(zip(jaxpr.invars, args, strict=True))
-    sites: dict[Any, list[Site]] = {}
-    for site in plan.sites:
-        if site.number in shifts:
-            sites.setdefault(site.output, []).append(site)
-    products = {site.eqn: site for site in plan.sites if site.eqn is not None}
-    found: dict[int, Values] = {}
-    for index, eqn in enumerate(jaxpr.eqns):
-        values = [_read(env, atom) for atom in eqn.invars]
-        if body := plan.inner.get(index):
-            results, inside = _enter(eqn, body, values, shifts)
-            found |= inside
+    sites = [site for site in plan.sites if site.number in shifts]
+    outputs = {site.output: site for site in sites}
+    products = {site.eqn: site for site in sites if site.eqn is not None}
+    kept: dict[int, Values] = {}
+
+    def shift(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
+        if body := plan.inner.get(eqn):
+            results, inside = _evaluate_inner(eqn, body, values, shifts)
+            kept.update(inside)
         else:
             if product := products.get(eqn):
-                side = list(eqn.invars).index(product.weight)
+                side = 0 if eqn.invars[0] is product.weight else 1
                 values[side] += shifts[product.number]["weight"]
             results = bind(eqn, values)
-        env |= dict(zip(eqn.outvars, results, strict=True))
-        for var in eqn.outvars:
-            for site in sites.get(var, []):
-                env[var] = env[var] + shifts[site.number]["output"]
-                found[site.number] = {
-                    name: _read(env, at) for name, at in site.parts.items()
-                }
-    found |= {each.number: each.measure(env) for each in plan.attentions}
-    return [_read(env, atom) for atom in jaxpr.outvars], found
+        return [
+            result + shifts[outputs[var].number]["output"] if var in outputs else result
+            for var, result in zip(eqn.outvars, results, strict=True)
+        ]
+
+    env = begin(jaxpr, plan.closed.consts, args)
+    walk(jaxpr.eqns, env, shift)
+    for site in sites:
+        parts = site.parts
+        values = read(env, parts.values())
+        kept[site.number] = dict(zip(parts, values, strict=True))
+    kept |= {each.number: each.measure(env) for each in plan.attentions}
+    return read(env, jaxpr.outvars), kept
 
 
-def _enter(
+def _evaluate_inner(
     eqn: core.JaxprEqn,
     body: Plan,
     values: list[Any],
@@ -352,9 +325,9 @@ def _enter(
     """Evaluates a loop or a rematerialised function."""
     inside = {site.number for site, _ in body.all_sites()}
     mine = {number: values for number, values in shifts.items() if number in inside}
-    if eqn.primitive.name != "scan":
+    if eqn.primitive.name != SCAN:
         policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
-        run = functools.partial(evaluate, body)
+        run = functools.partial(evaluate_plan, body)
         again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
         results, found = again(values, mine)
         return results, found
@@ -363,7 +336,7 @@ def _enter(
 
     def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
         each, shifts = xs
-        results, found = evaluate(body, [*consts, *carry, *each], shifts)
+        results, found = evaluate_plan(body, [*consts, *carry, *each], shifts)
         return results[:carried], (results[carried:], found)
 
     last, (stacked, found) = jax.lax.scan(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxinit.signal._trace.activation import CALLS, SAME
+from jaxinit._jaxpr.equation import find_bodies, is_constant
+from jaxinit._jaxpr.primitives import CALLS, SAME
 from jaxinit.signal._trace.site import Placed, Places, Site
 
 _MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
@@ -24,11 +25,14 @@ _ZERO = "zero"  # the root of a literal
 _Source = tuple[Any, Places | None]
 
 
-def linked(
+def link(
     jaxpr: core.Jaxpr, sites: Sequence[Site], uses: Mapping[Any, list[int]]
 ) -> Iterator[Site]:
-    """Notes of each layer behind which other one theory goes on to it."""
-    sources, eqns = _sources(jaxpr), jaxpr.eqns
+    """Yields each site with ``behind`` set to the layer that feeds it.
+
+    That is where mean-field theory may go on through both.
+    """
+    sources, eqns = _find_sources(jaxpr), jaxpr.eqns
     readers: dict[Any, set[int]] = {}
     for var, indices in uses.items():
         root, _ = sources.get(var, (var, None))
@@ -41,7 +45,7 @@ def linked(
             end = site.output if site.activated is None else site.activated
             ends[sources.get(end, (end, None))[0]] = site
     for site in sites:
-        root, places = _source(sources, site.input) if site.input else (None, None)
+        root, places = _find_source(sources, site.input) if site.input else (None, None)
         before = ends.get(root)
         if before and len(readers[root]) == 1 and _follows(site, before, places):
             site = dataclasses.replace(site, behind=before.number, places=places)
@@ -96,34 +100,34 @@ def _usual(site: Site) -> bool:
     )
 
 
-def _sources(
+def _find_sources(
     jaxpr: core.Jaxpr, known: Mapping[Any, _Source] | None = None
 ) -> dict[Any, _Source]:
     """Finds the variables that hold nothing but entries of another one, and zeros."""
     found = dict(known or {})
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in _MOVES and len(eqn.outvars) == 1:
-            moved = _moved(eqn, [_source(found, atom) for atom in eqn.invars])
+            moved = _move(eqn, [_find_source(found, atom) for atom in eqn.invars])
             if moved:
                 found[eqn.outvars[0]] = moved
     return found
 
 
-def _source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
-    if isinstance(atom, core.Literal):
+def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
+    if is_constant(atom):
         return _ZERO if np.all(atom.val == 0) else None, ()
     itself = atom, tuple(np.arange(size) for size in atom.aval.shape)
     return sources.get(atom, itself)
 
 
-def _moved(eqn: Any, given: list[_Source]) -> _Source | None:
+def _move(eqn: Any, given: list[_Source]) -> _Source | None:
     """Finds where the entries of a result come from, if they are copied."""
     name, params = eqn.primitive.name, eqn.params
     roots = [root for root, _ in given]
     if name in CALLS:  # as jnp.pad makes them
-        (body,) = core.jaxprs_in_params(params)
-        inside = _sources(body, dict(zip(body.invars, given, strict=True)))
-        found = _source(inside, body.outvars[0])
+        (body,) = find_bodies(eqn)
+        inside = _find_sources(body, dict(zip(body.invars, given, strict=True)))
+        found = _find_source(inside, body.outvars[0])
         return found if found[0] in roots else None
     root, places = given[0]
     if name in SAME:

@@ -5,14 +5,14 @@ as the largest entry, is the same along that axis and changes nothing. Bodies of
 and of functions with derivatives of their own are read as if they stood inline.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxinit.signal._trace.activation import CALLS, SAME
+from jaxinit._jaxpr.equation import find_bodies, is_constant
+from jaxinit._jaxpr.primitives import SAME, WRAPPERS
 
-_OWN = CALLS | {"custom_jvp_call", "custom_vjp_call", "checkpoint", "remat", "remat2"}
 COPIES = SAME | {"stop_gradient", "alias"}
 _SPREADS = COPIES | {"broadcast_in_dim", "abs"}
 
@@ -51,34 +51,33 @@ class Graph:
 
     def _read(self, jaxpr: core.Jaxpr, way: tuple[int, ...]) -> None:
         def key(atom: Any) -> Any:
-            return atom if isinstance(atom, core.Literal) or not way else (way, atom)
+            return atom if is_constant(atom) or not way else (way, atom)
 
         for index, eqn in enumerate(jaxpr.eqns):
             inputs = tuple(map(key, eqn.invars))
-            bodies = list(core.jaxprs_in_params(eqn.params))
-            if eqn.primitive.name not in _OWN or not bodies:
+            bodies = list(find_bodies(eqn))
+            if eqn.primitive.name not in WRAPPERS or not bodies:
                 node = Node(eqn.primitive.name, eqn.params, inputs)
                 self.made |= dict.fromkeys(map(key, eqn.outvars), node)
                 continue
             body, inner = bodies[0], (*way, index)
             self._read(body, inner)
             results = [
-                atom if isinstance(atom, core.Literal) else (inner, atom)
-                for atom in body.outvars
+                atom if is_constant(atom) else (inner, atom) for atom in body.outvars
             ]
             entering = [(inner, var) for var in body.invars]
             places = [*entering, *map(key, eqn.outvars)]
             for var, atom in zip(places, [*inputs, *results], strict=True):
                 self.made[var] = Node("alias", {}, (atom,))
 
-    def root(self, var: Any, through: set[str] = COPIES) -> Any:
+    def root(self, var: Any, through: Set[str] = COPIES) -> Any:
         """Goes back to the variable whose entries another one has."""
         while (node := self.node(var)) and node.name in through:
             var = node.inputs[0]
         return var
 
     def node(self, var: Any) -> Node | None:
-        return None if isinstance(var, core.Literal) else self.made.get(var)
+        return None if is_constant(var) else self.made.get(var)
 
     def softmax(self, var: Any) -> Softmax | None:
         """Returns what a variable is the softmax of, if it is one."""

@@ -1,4 +1,4 @@
-"""Tracing of init functions that ask tracers where they lie.
+"""Traces functions that read ``tracer.sharding``, as init functions of Flax NNX do.
 
 A tracer of `jax.jit` has no ``sharding``, and writes an error message about all that
 was traced before it says so. Flax NNX asks at every ``rngs()``, and most of the time
@@ -13,36 +13,27 @@ from typing import Any
 import jax
 from jax.extend import core, linear_util
 
-from jaxinit.model._equation import bodies
 
-
-def divides(jaxpr: core.Jaxpr) -> bool:
-    """Returns whether a program makes values whose types are divided over a mesh."""
-    atoms = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
-    shardings = (getattr(atom.aval, "sharding", None) for atom in atoms)
-    if any(any(getattr(sharding, "spec", None) or ()) for sharding in shardings):
-        return True
-    return any(divides(body) for eqn in jaxpr.eqns for body in bodies(eqn))
-
-
-def called(function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+def trace_quietly(
+    function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
     """Calls a function within a trace of `jax.jit`; its result is a pytree."""
     try:
-        return _within(function, *args, **kwargs)
+        return _call_within(function, *args, **kwargs)
     except Exception:  # the function's own error is raised again, by JAX's tracers
         return function(*args, **kwargs)
 
 
-def _within(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _call_within(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with core.take_current_trace() as parent:
         trace = _Trace(parent)
-    given, named = _each(trace.wrapped, (args, kwargs))
+    given, named = _change_leaves(trace.wrap, (args, kwargs))
     with core.set_current_trace(trace):
         result = function(*given, **named)
-    return _each(_unwrapped, result)
+    return _change_leaves(_unwrap, result)
 
 
-def _each(change: Callable[[Any], Any], tree: Any) -> Any:
+def _change_leaves(change: Callable[[Any], Any], tree: Any) -> Any:
     """Changes the leaves of a tree; returns the tree itself where none changes."""
     leaves, structure = jax.tree.flatten(tree)
     changed = list(map(change, leaves))
@@ -65,7 +56,7 @@ class _Tracer(jax.core.Tracer[Any]):
         raise AttributeError("A tracer has no sharding.")
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     return value.value if type(value) is _Tracer else value
 
 
@@ -77,39 +68,39 @@ class _Trace(jax.core.Trace):
         self.parent = parent
         self.requires_low = parent.requires_low
 
-    def wrapped(self, value: Any) -> Any:
+    def wrap(self, value: Any) -> Any:
         return _Tracer(self, value) if isinstance(value, jax.core.Tracer) else value
 
     def is_valid(self) -> bool:
         return bool(self.parent.is_valid())
 
     def stage_value(self, value: Any) -> Any:
-        return self.wrapped(self.parent.stage_value(_unwrapped(value)))
+        return self.wrap(self.parent.stage_value(_unwrap(value)))
 
     def process_primitive(self, primitive: Any, values: Any, params: Any, /) -> Any:
         given = [v.value if type(v) is _Tracer else v for v in values]
         made = self.parent.process_primitive(primitive, given, params)
         several = primitive.multiple_results
-        return list(map(self.wrapped, made)) if several else self.wrapped(made)
+        return list(map(self.wrap, made)) if several else self.wrap(made)
 
     def process_custom_jvp_call(
         self, primitive: Any, fun: Any, jvp: Any, values: Any, /, **how: Any
     ) -> Any:
-        given = list(map(_unwrapped, values))
+        given = list(map(_unwrap, values))
         process = self.parent.process_custom_jvp_call
-        made = process(primitive, _inner(fun), jvp, given, **how)
-        return list(map(self.wrapped, made))
+        made = process(primitive, _let_read(fun), jvp, given, **how)
+        return list(map(self.wrap, made))
 
     def process_custom_vjp_call(
         self, primitive: Any, fun: Any, fwd: Any, bwd: Any, values: Any, /, **how: Any
     ) -> Any:
-        given = list(map(_unwrapped, values))
+        given = list(map(_unwrap, values))
         process = self.parent.process_custom_vjp_call
-        made = process(primitive, _inner(fun), fwd, bwd, given, **how)
-        return list(map(self.wrapped, made))
+        made = process(primitive, _let_read(fun), fwd, bwd, given, **how)
+        return list(map(self.wrap, made))
 
 
-def _inner(fun: Any) -> Any:
+def _let_read(fun: Any) -> Any:
     """Lets a function that the parent traces read our tracers."""
-    run = functools.partial(_within, fun.call_wrapped)
+    run = functools.partial(_call_within, fun.call_wrapped)
     return linear_util.wrap_init(run, debug_info=fun.debug_info)

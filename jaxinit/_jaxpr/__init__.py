@@ -1,0 +1,1 @@
+"""Traced programs (jaxprs): which primitives do what, reading and evaluating them."""

@@ -1,0 +1,69 @@
+"""The list of JAX's primitives, by what is known of them.
+
+A name that is in no set is a primitive of which nothing is known.
+"""
+
+# These run one program, once, on all their operands; plain calls alone,
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
+# those of functions with derivatives of their own,
+CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
+# and those of functions that a gradient computes anew.
+REMAT = frozenset({"checkpoint", "remat", "remat2"})
+WRAPPERS = CALLS | CUSTOM | REMAT
+# The loop whose body is read: it runs a known number of times.
+SCAN = "scan"
+
+# Draw random numbers, or derive keys.
+BITS = "random_bits"
+RANDOM = frozenset(
+    {BITS, "random_fold_in", "random_seed", "random_split", "threefry2x32"}
+)
+
+DOT, CONVOLUTION = "dot_general", "conv_general_dilated"
+PRODUCTS = frozenset({DOT, CONVOLUTION})
+
+# A name for a value, which `jax.ad_checkpoint.checkpoint_name` gives it.
+NAME = "name"
+
+# An entry of the result is a function of the same entries of the operands.
+ELEMENTWISE = frozenset(
+    """abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil clamp
+    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
+    floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne
+    neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square
+    stop_gradient sub tan tanh xor""".split()
+)
+_BITWISE = frozenset(
+    """bitcast_convert_type shift_left shift_right_arithmetic
+    shift_right_logical""".split()
+)
+_COMPLEX = frozenset({"complex", "conj", "imag", "real"})
+# The result has entries of the first operand, and perhaps of others.
+_MOVES = frozenset(
+    """broadcast_in_dim concatenate dynamic_slice dynamic_update_slice gather pad
+    reshape rev slice squeeze transpose""".split()
+)
+# The result has the entries of the operand, in the same order, perhaps rounded.
+SAME = frozenset({"convert_element_type", "copy", "reshape", "squeeze", NAME})
+
+# The result has the values of the operand, and only the shape is another one.
+RESHAPES = frozenset(
+    {"broadcast_in_dim", "copy", "copy_p", "reshape", "squeeze", "stop_gradient"}
+)
+
+# Elementwise, and the same instructions in programs of every shape and by every emitter
+# of XLA; not so "tan" and "exp", for two.
+STABLE = frozenset(
+    """abs add and bitcast_convert_type clamp convert_element_type div eq erf_inv ge gt
+    le log1p lt max min mul ne neg not or select_n shift_left shift_right_arithmetic
+    shift_right_logical sqrt sub xor""".split()
+)
+# These too, where the operands are numbers: XLA computes them when it compiles.
+STABLE_OF_NUMBERS = STABLE | {"erf", "integer_pow", "nextafter", "pow", "square"}
+
+# An entry of the result is the same however devices share the work: no sums.
+DIVISIBLE = RANDOM | ELEMENTWISE | _BITWISE | _COMPLEX | _MOVES
+DIVISIBLE |= {
+    *("copy_p", "iota", "optimization_barrier", "platform_index", "random_unwrap"),
+    *("random_wrap", "sharding_constraint"),
+}
