@@ -51,6 +51,10 @@ class Task(NamedTuple):
     y_valid: np.ndarray | None = None
     example: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:  # a tuple's would print the arrays
+        rows = f"{len(self.x_train)} training rows, {len(self.x_test)} test rows"
+        return f"Task({self.name!r}, {self.kind}, {rows})"
+
 
 def digits() -> Task:
     """Loads scikit-learn's bundled digits: 1797 scans of 8 x 8 pixels, ten classes."""

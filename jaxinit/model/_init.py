@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxinit import _check as check
 from jaxinit import _placement
 from jaxinit.model import _paths, _tracing
-from jaxinit.model._plan import Output, Plan, platform_of
+from jaxinit.model._plan import Plan, platform_of
+from jaxinit.model._program import Output
 from jaxinit.random._path import of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)

@@ -1,7 +1,6 @@
 """What `check` returns: layers, verdicts, and the report that holds them."""
 
 import dataclasses
-import importlib
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit._import import explain_missing
 from jaxinit._number import number, over_seeds, plain
 
 if TYPE_CHECKING:
@@ -291,15 +291,9 @@ class SignalReport:
         Raises:
           ModuleNotFoundError: if matplotlib is not installed.
         """
-        try:
-            module = importlib.import_module("jaxinit.signal._plot")
-        except ModuleNotFoundError as error:
-            package = (error.name or "matplotlib").partition(".")[0]
-            rule = f"SignalReport.plot(): needs {package}. "
-            rule += "Run pip install 'jaxinit[lab]'."
-            raise ModuleNotFoundError(rule, name=package) from None
-        figure: Figure = module.figure(self)
-        return figure
+        with explain_missing("SignalReport.plot()", "lab"):
+            from jaxinit.signal import _plot
+        return _plot.figure(self)
 
     def assert_healthy(
         self,
