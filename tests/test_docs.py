@@ -45,6 +45,13 @@ def run(test):
     return attempted
 
 
+def room_of(name):
+    """Returns a room of the public ones, as users import it."""
+    if name == ".recipes":
+        return jaxinit.recipes
+    return importlib.import_module(f"jaxinit{name}")
+
+
 def examples(module):
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = finder.find(importlib.import_module(module), globs=dict(NAMES))
@@ -59,6 +66,25 @@ def test_examples(module):
 
 def test_examples_are_found():
     assert sum(len(examples(module)) for module in MODULES) > 20
+
+
+# Exported for other rooms, not for users.
+INNER = {"bind", "called", "key_of", "merged", "named", "suggestion"}
+INNER |= {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
+INNER |= {"finite_log", "matmul", "whole", "zero_of"}
+PUBLIC = {
+    f"{room}.{name}": value
+    for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")
+    + (".signal.theory", ".torch")
+    for name, value in vars(room_of(room)).items()
+    if inspect.isfunction(value) and name[0] != "_" and name not in INNER
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_have_examples(name):
+    """`test_examples` runs them."""
+    assert ">>> " in inspect.getdoc(PUBLIC[name])
 
 
 @pytest.mark.parametrize("name", OWN)
