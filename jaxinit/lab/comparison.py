@@ -351,8 +351,8 @@ class Comparison:
           ModuleNotFoundError: if matplotlib is not installed.
         """
         with explain_missing("Comparison.plot()", "lab"):
-            from jaxinit.lab import figure
-        return figure.plot(self, name)
+            from jaxinit.lab.figure import plot
+        return plot(self, name)
 
     def __repr__(self) -> str:
         s = self.settings

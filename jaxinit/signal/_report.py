@@ -292,8 +292,8 @@ class SignalReport:
           ModuleNotFoundError: if matplotlib is not installed.
         """
         with explain_missing("SignalReport.plot()", "lab"):
-            from jaxinit.signal import _plot
-        return _plot.figure(self)
+            from jaxinit.signal._plot import figure
+        return figure(self)
 
     def assert_healthy(
         self,
