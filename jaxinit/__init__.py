@@ -3,8 +3,7 @@
 from jaxinit import _watch as _watch  # answers Ctrl-C while JAX is imported
 
 # isort: split
-from importlib import import_module as _import_module
-from typing import Any as _Any
+import typing as _typing
 
 from jaxinit import torch as torch
 from jaxinit._axes import axes as axes
@@ -26,11 +25,23 @@ from jaxinit.signal import recommend as recommend
 
 _ROOMS = ("lab", "testing")  # imported when first used: they cost more than JAX
 
+if (
+    _typing.TYPE_CHECKING
+):  # a checker must not see __getattr__: it would take every name
+    from jaxinit import lab as lab
+    from jaxinit import testing as testing
+else:
+    from importlib import import_module as _import_module
 
-def __getattr__(name: str) -> _Any:
-    if name in _ROOMS:
-        return _import_module(f"jaxinit.{name}")
-    raise AttributeError(f"module 'jaxinit' has no attribute {name!r}.{_cure(name)}")
+    def __getattr__(name: str) -> _typing.Any:
+        if name in _ROOMS:
+            return _import_module(f"jaxinit.{name}")
+        said = f"module 'jaxinit' has no attribute {name!r}.{_cure(name)}"
+        raise AttributeError(said)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})
 
 
 def _cure(name: str) -> str:

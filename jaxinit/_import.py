@@ -1,13 +1,33 @@
-"""Objects of users, imported by name: ``package.module:Model``."""
+"""Imports of what may not be there: packages of an extra, and objects of users."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from jaxinit import _check as check
 
 
+@contextlib.contextmanager
+def explain_missing(call: str, extra: str) -> Iterator[None]:
+    """Names the extra of jaxinit that brings a package, if an import lacks it.
+
+    Args:
+      call: what needs the package.
+      extra: as pip spells it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "jaxinit").partition(".")[0]
+        if package == "jaxinit":  # no extra brings a module of ours
+            raise
+        message = f"{call}: needs {package}. Run pip install 'jaxinit[{extra}]'."
+        raise ModuleNotFoundError(message, name=package) from None
+
+
 def load(spec: str) -> Any:
-    """Imports an object.
+    """Imports an object by its name, ``package.module:Model``.
 
     Args:
       spec: the module, a colon, and the name of the object in it, which may have dots.

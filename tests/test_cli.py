@@ -689,7 +689,7 @@ def without(monkeypatch):
             "jaxinit._panels",
             *(f"jaxinit.signal._report.{n}" for n in ("console", "plot")),
         ]
-        ours += [f"jaxinit.lab.{n}" for n in ("files", "plots", "table")]
+        ours += [f"jaxinit.lab.{n}" for n in ("figure", "files", "plots", "table")]
         ours += ["jaxinit.cli._live"]
         for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)

@@ -1,6 +1,7 @@
 """Contracts of every initializer, run on every row of the catalogue."""
 
 import copy
+import inspect
 import pickle
 import re
 
@@ -17,6 +18,7 @@ import jaxinit as ji
 from jaxinit import testing
 
 KEY = jax.random.key(20)
+jni = jax.nn.initializers
 
 
 def each(rows):
@@ -203,3 +205,16 @@ def test_moments_are_those_of_the_catalogue(row):
     mean, variance = row.init.moments(row.shape)
     assert mean == pytest.approx(row.mean, rel=1e-4, abs=1e-12)
     assert variance == pytest.approx(row.variance, rel=1e-4, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted({*dir(jni)} & {*OWN} - {"zeros", "ones"}))
+def test_arguments_of_jax_keep_name_order_and_default(name):
+    def read(function):
+        found = inspect.signature(function).parameters.values()
+        return [(p.name, p.default, p.kind) for p in found]
+
+    theirs, ours = read(getattr(jni, name)), read(OWN[name])
+    assert [(a, b) for a, b, _ in ours[: len(theirs)]] == [(a, b) for a, b, _ in theirs]
+    assert {kind for _, _, kind in ours[len(theirs) :]} <= {
+        inspect.Parameter.KEYWORD_ONLY
+    }

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 from catalogue import OWN
 from marks import slow_but
@@ -18,7 +19,9 @@ import jaxinit
 from jaxinit._initializer import REGISTRY
 from jaxinit.cli import describe
 
-README = Path(__file__).parent.parent / "README.md"
+TOP = Path(__file__).parent.parent
+README = TOP / "README.md"
+MARKDOWN = [*TOP.glob("*.md"), *TOP.glob("jaxinit/**/*.md"), *TOP.glob("bench/**/*.md")]
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit, **vars(jaxinit)}
 MODULES = sorted(
     info.name
@@ -42,6 +45,13 @@ def run(test):
     return attempted
 
 
+def room_of(name):
+    """Returns a room of the public ones, as users import it."""
+    if name == ".recipes":
+        return jaxinit.recipes
+    return importlib.import_module(f"jaxinit{name}")
+
+
 def examples(module):
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = finder.find(importlib.import_module(module), globs=dict(NAMES))
@@ -56,6 +66,25 @@ def test_examples(module):
 
 def test_examples_are_found():
     assert sum(len(examples(module)) for module in MODULES) > 20
+
+
+# Exported for other rooms, not for users.
+INNER = {"bind", "called", "key_of", "merged", "named", "suggestion"}
+INNER |= {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
+INNER |= {"finite_log", "matmul", "whole", "zero_of"}
+PUBLIC = {
+    f"{room}.{name}": value
+    for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")
+    + (".signal.theory", ".torch")
+    for name, value in vars(room_of(room)).items()
+    if inspect.isfunction(value) and name[0] != "_" and name not in INNER
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_have_examples(name):
+    """`test_examples` runs them."""
+    assert ">>> " in inspect.getdoc(PUBLIC[name])
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -116,7 +145,33 @@ def test_readme_is_short_and_starts_with_code():
     assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
 
 
-def test_readme_names_every_builder():
-    text = README.read_text()
-    names = {name if "." not in name else "jaxinit.torch" for name in OWN}
-    assert not [name for name in names if f"`{name}" not in text]
+def test_the_page_of_builders_is_that_of_the_docstrings():
+    text = pages.FILE.read_text()
+    assert text == pages.page()  # else: python tests/pages.py
+    assert not [name for name in OWN if f"| `{name}` |" not in text]
+    assert "(jaxinit/initializers/README.md)" in README.read_text()
+
+
+@pytest.mark.parametrize("page", [ROOMS / "README.md", TOP / "CONTRIBUTING.md"])
+def test_the_plan_names_files_that_there_are(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    named = set(re.findall(r"`([\w./]+(?:\.(?:py|md|yml)|/))`", text))
+    known = {path.name for path in ROOMS.rglob("*.py")}
+    places = {name: [TOP / name, ROOMS / name] for name in named - known}
+    assert len(named) > 1
+    assert not [
+        name for name, where in places.items() if not any(map(Path.exists, where))
+    ]
+
+
+def test_the_plan_has_every_room():
+    text = (ROOMS / "README.md").read_text()
+    rooms = [f"{path.parent.name}/" for path in ROOMS.glob("*/__init__.py")]
+    files = [path.name for path in ROOMS.glob("_*.py") if path.name[:2] != "__"]
+    assert not [room for room in (*rooms, *files) if f"`{room}`" not in text]
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(TOP)))
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]

@@ -224,6 +224,17 @@ def test_a_notebook_shows_the_answer_and_the_table(known):
         assert all(f">{cell}<" in text for cell in cells(known, row))
 
 
+def test_comparisons_plot(known):
+    figure = known.plot("sensitivity")
+    assert sum(axis.get_visible() for axis in figure.axes) == 3
+    assert known.plot().get_suptitle().startswith("Training loss at the best")
+    message = (
+        r"Comparison.plot\(name='los'\): name must be one of 'loss', .*mean 'loss'"
+    )
+    with pytest.raises(ValueError, match=message):
+        known.plot("los")
+
+
 def test_comparisons_print_in_one_line_and_equal_themselves(known):
     assert repr(known) == (
         "Comparison(3 initializers × 3 seeds × 2 learning rates, 2 steps on two)"

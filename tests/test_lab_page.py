@@ -18,12 +18,13 @@ from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 import jaxinit
 from jaxinit import lab
 from jaxinit.lab.data import make_task
+from jaxinit.lab.figure import plots
 from jaxinit.lab.grid import batches
 from jaxinit.lab.health import Health, _apart, _perceptron, health
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
 from jaxinit.lab.page import page
-from jaxinit.lab.plots import available, plots
+from jaxinit.lab.plots import available
 from jaxinit.lab.probe import apart, kernel_names, moments, stacked
 
 EVIL = "</script><img src=x onerror=alert(1)>$^{"

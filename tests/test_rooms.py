@@ -13,7 +13,16 @@ ROOT = Path(jaxinit.__file__).parent
 # From the ground up: a module imports from its own room and from floors below.
 FLOORS = [
     {"_check", "_columns", "_html", "_jaxpr", "_number", "_panels", "_tiles", "_watch"},
-    {"_axes", "_extent", "_gain", "_import", "_moments", "_placement", "_value"},
+    {
+        "_axes",
+        "_extent",
+        "_gain",
+        "_import",
+        "_moments",
+        "_placement",
+        "_result",
+        "_value",
+    },
     {"_fill"},
     {"_initializer", "random"},
     {"_spec"},
@@ -86,6 +95,43 @@ def test_import_costs_jax_and_nothing_more():
     assert not (found - loaded("import jax, jax.numpy, jax.nn.initializers")) & HEAVY
 
 
+BARE = """
+import sys
+sys.modules.update(dict.fromkeys({absent}))
+import jax, jaxinit
+from jaxinit.cli import main
+
+key = jax.random.key(0)
+params = jaxinit.jit_init(lambda key: {{"w": jaxinit.he_normal()(key, (4, 4))}})(key)
+params = jaxinit.reinit(key, params, [("w", jaxinit.lecun_normal())])
+print(jaxinit.describe(params))
+for needs in (lambda: jaxinit.lab, jaxinit.testing.keys, jaxinit.describe(params).plot):
+    try:
+        needs()
+    except ModuleNotFoundError as error:
+        print(error)
+assert main(["list", "--json"]) == 0
+del sys.modules["rich"]
+assert main(["compare"]) == 2
+"""
+
+
+def test_jax_alone_is_enough():
+    """What lacks a package says which extra brings it; all else works."""
+    absent = sorted(HEAVY - {"scipy"} | {"hypothesis"})  # JAX needs scipy itself
+    run = [sys.executable, "-c", BARE.format(absent=absent)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "1 parameters, 16 entries, 64 B" in lines
+    assert [line for line in lines if "needs" in line] == [
+        "jaxinit.lab: needs optax. Run pip install 'jaxinit[lab]'.",
+        "keys: needs hypothesis. Run pip install 'jaxinit[testing]'.",
+        "Description.plot(): needs matplotlib. Run pip install 'jaxinit[lab]'.",
+    ]
+    cure = "Run: pip install 'jaxinit[lab]'\n"
+    assert done.stderr == f"jaxinit: optax is missing. {cure}"
+
+
 def test_the_test_of_the_cost_can_fail():
     assert {"flax", "optax"} <= loaded("import jaxinit.lab")
 
@@ -96,6 +142,21 @@ def test_lab_is_an_attribute_without_being_imported():
         AttributeError, match="module 'jaxinit' has no attribute 'labb'"
     ):
         jaxinit.labb  # noqa: B018
+
+
+def test_a_checker_sees_the_rooms_but_no_getattr():
+    """A module's __getattr__ would make every misspelt name an Any."""
+    (branch,) = (
+        node
+        for node in ast.parse((ROOT / "__init__.py").read_text()).body
+        if isinstance(node, ast.If)
+    )
+    assert ast.unparse(branch.test) == "_typing.TYPE_CHECKING"
+    seen = {alias.name for node in branch.body for alias in node.names}
+    hidden = {getattr(node, "name", None) for node in branch.orelse}
+    assert seen == set(jaxinit._ROOMS) <= set(dir(jaxinit)) and "__getattr__" in hidden
+    source = (ROOT / "__init__.py").read_text()
+    assert source.count("def __getattr__") == 1
 
 
 def test_no_module_is_longer_than_a_room():

@@ -43,14 +43,14 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
 
 def run(given: argparse.Namespace) -> int:
     """Runs the command."""
-    from rich.table import Table
-
     found = [
         describe(b) for name, b in sorted(REGISTRY.items()) if registered(b) == name
     ]
     if given.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
+    from rich.table import Table
+
     table = Table(show_lines=True)
     for name, ratio in {
         "name": None,

@@ -82,8 +82,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from rich.table import Table
-
     if given.plot is not None:
         to_be_written("--plot", given.plot, (".png",))
     init = checked(jaxinit.parse, given.spec)
@@ -101,6 +99,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))
         return 0
+    from rich.table import Table
+
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in found.items():
         table.add_row(name, "–" if value is None else f"{value:.6g}")

@@ -4,11 +4,12 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxinit._import import explain_missing
 from jaxinit._number import plural
 from jaxinit.lab import results
 from jaxinit.lab.answer import answer
@@ -24,11 +25,15 @@ from jaxinit.lab.statistics import (
     Sensitivity,
     against_one,
     interval,
+    mean_ratio,
     median,
     paired,
     sensitivity,
 )
 from jaxinit.model import named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Seconds(NamedTuple):
@@ -253,8 +258,8 @@ class Comparison:
             row = Row(
                 initializer=repr(init),
                 learning_rate=self.settings.learning_rates[self.best[i]],
-                forward_ratio=_ratio(forward, i, -1, 0),
-                gradient_ratio=_ratio(gradient, i, 0, -1),
+                forward_ratio=mean_ratio(forward, i, -1, 0),
+                gradient_ratio=mean_ratio(gradient, i, 0, -1),
                 steps_to_target=steps if math.isfinite(steps) else None,
                 final_loss=float(loss[i][once].mean()),
                 test_mean=score.mean,
@@ -334,6 +339,21 @@ class Comparison:
         """
         return results.to_csv(self)
 
+    def plot(self, name: str = "loss") -> "Figure":
+        """Draws one of the plots that a page has, a panel for each initializer.
+
+        Args:
+          name: "loss", "loss_by_rate", "sensitivity", "signals", "gradients",
+            "updates", "weights", "heatmaps", "biases" or "bias_maps".
+
+        Raises:
+          ValueError: if there is no such plot, or no data for it.
+          ModuleNotFoundError: if matplotlib is not installed.
+        """
+        with explain_missing("Comparison.plot()", "lab"):
+            from jaxinit.lab.figure import plot
+        return plot(self, name)
+
     def __repr__(self) -> str:
         s = self.settings
         cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
@@ -356,20 +376,6 @@ def _stddev(values: np.ndarray) -> float:
     """Computes the standard deviation; nan of one value, or where one is not finite."""
     many = len(values) > 1 and np.isfinite(values).all()
     return float(values.std()) if many else math.nan
-
-
-def _ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:
-    """Computes the geometric mean of ratios between layers, by seed.
-
-    Nan where nothing is left to compare. # signals: [initializers, seeds, layers]
-    """
-    if signals is None:
-        return math.nan
-    above, below = signals[index, :, over], signals[index, :, under]
-    with np.errstate(all="ignore"):
-        return float(
-            np.exp(np.mean(np.log(above.astype(float)) - np.log(below.astype(float))))
-        )
 
 
 def _layers(params: Any, name: str) -> list[np.ndarray]:

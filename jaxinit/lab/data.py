@@ -51,9 +51,18 @@ class Task(NamedTuple):
     y_valid: np.ndarray | None = None
     example: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:  # a tuple's would print the arrays
+        rows = f"{len(self.x_train)} training rows, {len(self.x_test)} test rows"
+        return f"Task({self.name!r}, {self.kind}, {rows})"
+
 
 def digits() -> Task:
-    """Loads scikit-learn's bundled digits: 1797 scans of 8 x 8 pixels, ten classes."""
+    """Loads scikit-learn's bundled digits: 1797 scans of 8 x 8 pixels, ten classes.
+
+    Example:
+      >>> jaxinit.lab.digits().x_train.shape
+      (1347, 64)
+    """
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
@@ -76,6 +85,14 @@ def load(path: str | Path) -> Task:
     Raises:
       ValueError: if the file is missing, no .npz, pickled, lacks an array, or its
         arrays have the wrong shape or type, are too large, or are not finite.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+      ...     np.savez(file, x=np.eye(40), y=["cat", "dog"] * 20)
+      ...     file.flush()
+      ...     jaxinit.lab.load(file.name).outputs
+      2
     """
     try:
         return make_task(Path(path).name, *archive.read(path, "x", "y"))

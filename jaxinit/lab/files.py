@@ -4,8 +4,8 @@ from pathlib import Path
 
 from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.figure import plots
 from jaxinit.lab.page import page
-from jaxinit.lab.plots import plots
 
 
 def write(

@@ -1,28 +1,24 @@
 """Plots of a comparison: a panel for each initializer, all of one size and scale.
 
 A plot is a function of the comparison that returns how to draw the panel of the i-th
-initializer, in the colour that it has everywhere. Panels stand side by side in a PNG
-file, and each alone in the page.
+initializer, in the colour that it has everywhere. Panels stand side by side in a figure
+(`jaxinit.lab.figure`), and each alone in the page.
 """
 
-import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from jaxinit._panels import COLOURS, heatmap, histogram, note, png
+from jaxinit._panels import COLOURS, heatmap, histogram, note
 from jaxinit.lab.comparison import Comparison
 from jaxinit.lab.statistics import interval, median
 
 Panel = Callable[[Axes, int], None]
 
 INK, MIDDLE, FAINT = "#1b1b1d", "#8a8a8b", "#d5d5d6"  # of text, marks, other curves
-_COLUMNS = 4
 _DECADES = 1e6  # that an axis reaches from the median: curves may leave the panel
 _PIXELS = 128  # of a heat map, in each direction
 
@@ -44,36 +40,6 @@ class Plot(NamedTuple):
 def colour(index: int) -> str:
     """Returns an initializer's colour in every plot."""
     return COLOURS[index % len(COLOURS)]
-
-
-def plots(comparison: Comparison) -> dict[str, bytes]:
-    """Draws every plot of a comparison; returns PNG files by name."""
-    return {
-        name: _png(comparison, plot) for name, plot in available(comparison).items()
-    }
-
-
-@mpl.rc_context({"font.size": 9})
-def _png(comparison: Comparison, plot: Plot) -> bytes:
-    """Draws all panels of a plot, titled by their specs."""
-    specs = [repr(init) for init in comparison.settings.initializers]
-    columns = min(_COLUMNS, len(specs))
-    rows = -(-len(specs) // columns)
-    figure = Figure((3.1 * columns, 2.5 * rows + 0.5))
-    top = 1 - 0.75 / (2.5 * rows + 0.5)
-    figure.suptitle(textwrap.fill(plot.title, 34 * columns), fontsize=11)
-    figure.subplots_adjust(0.6 / (3.1 * columns), 0.35 / (2.5 * rows), 0.98, top)
-    figure.subplots_adjust(wspace=0.3, hspace=0.65)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    draw = plot.panel(comparison)
-    for i, axis in enumerate(axes):
-        axis.set_visible(i < len(specs))
-        if i < len(specs):
-            draw(axis, i)
-            spec = textwrap.wrap(specs[i], 38)[:2]
-            axis.set_title("\n".join(spec), fontsize=8, parse_math=False, pad=14)
-            axis.tick_params(labelsize=7)
-    return png(figure)
 
 
 def _named(axis: Axes, across: str, up: str) -> None:

@@ -371,3 +371,17 @@ def _student(z: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return math.fsum(term / float(freedom**power) for power, term in enumerate(terms))
+
+
+def mean_ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:
+    """Computes the geometric mean of ratios between layers, by seed.
+
+    Nan where nothing is left to compare. # signals: [initializers, seeds, layers]
+    """
+    if signals is None:
+        return math.nan
+    above, below = signals[index, :, over], signals[index, :, under]
+    with np.errstate(all="ignore"):
+        return float(
+            np.exp(np.mean(np.log(above.astype(float)) - np.log(below.astype(float))))
+        )

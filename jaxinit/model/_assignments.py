@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _html, _placement
+from jaxinit import _placement
 from jaxinit._initializer import Initializer
+from jaxinit._result import Result, Table
 from jaxinit.model import _arguments, _paths
 from jaxinit.model._arguments import is_parameter
 from jaxinit.model._init import InitFunction, jit_init, placed_of
@@ -49,7 +50,7 @@ class Assignment:
         return f"Assignment({self.path!r}, {self.pattern!r}: {_law_text(self.law)})"
 
 
-class Assignments:
+class Assignments(Result):
     """What every parameter of a tree gets; prints as a table, as notebooks show it.
 
     Attributes:
@@ -111,23 +112,16 @@ class Assignments:
             for row in self.rows
         ]
 
-    def __str__(self) -> str:
-        lines = list(_columns.lines(_HEADS, list(map(_cells, self.rows)), _LEFT))
-        return "\n".join([*lines, *(["", self._left_over()] if self.unused else [])])
-
     def __repr__(self) -> str:
         return f"Assignments({len(self.rows)} parameters)"
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         def mark(place: int, cell: str) -> str:
             return "quiet" if _HEADS[place] == "law" and cell == _STAYS else ""
 
-        table = _html.table(_HEADS, list(map(_cells, self.rows)), _LEFT, mark)
-        more = [_html.line(self._left_over(), "wrong")] if self.unused else []
-        return _html.page(table, *more)
-
-    def _left_over(self) -> str:
-        return f"rules without a parameter: {', '.join(self.unused)}"
+        left_over = f"rules without a parameter: {', '.join(self.unused)}"
+        notes = [(left_over, "wrong")] if self.unused else []
+        return Table(_HEADS, list(map(_cells, self.rows)), _LEFT, notes, mark)
 
 
 def _cells(row: Assignment) -> list[str]:

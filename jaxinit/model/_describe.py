@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _html, _placement
+from jaxinit import _columns, _placement
+from jaxinit._import import explain_missing
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
+from jaxinit._result import Result, Table
 from jaxinit.model import _arguments, _paths, _stacks
 from jaxinit.model._rules import Rule, _preview
 from jaxinit.model._stacks import Stacked
@@ -85,8 +87,8 @@ class Parameter:
         return f"Parameter({self.path!r}, {size}, std {number(self.std)})"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Description:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Description(Result):
     """All parameters of a model; it prints as a table, and notebooks show one.
 
     Attributes:
@@ -94,7 +96,7 @@ class Description:
     """
 
     parameters: tuple[Parameter, ...]
-    _arrays: dict[str, Any] = dataclasses.field(repr=False)
+    _arrays: dict[str, Any]
 
     @property
     def count(self) -> int:
@@ -110,31 +112,21 @@ class Description:
             for x in self.parameters
         ]
 
-    def __str__(self) -> str:
-        heads, rows, left = self._table()
-        return "\n".join([*_columns.lines(heads, rows, left), "", self._total()])
-
     def __repr__(self) -> str:
         return f"Description({len(self.parameters)} parameters)"
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         def mark(place: int, cell: str) -> str:
             bars = "wrong" if cell == _SICK else "bars"
             return bars if place == len(heads) - 1 else ""
 
-        heads, rows, left = self._table()
-        return _html.page(
-            _html.table(heads, rows, left, mark), _html.line(self._total())
-        )
-
-    def _table(self) -> tuple[list[str], list[list[str]], tuple[int, ...]]:
-        """Returns heads, rows, and the numbers of the columns of text."""
         expected = any(x.expected is not None for x in self.parameters)
         heads = ["path", "shape", "dtype", "mean", "std"]
         heads += ["expected"] if expected else []
         heads += ["least", "largest", "zeros", "histogram"]
         rows = [_row(x, expected) for x in self.parameters]
-        return heads, rows, (0, 2, len(heads) - 1)
+        left = (0, 2, len(heads) - 1)
+        return Table(heads, rows, left, [(self._total(), "")], mark)
 
     def _total(self) -> str:
         size = sum(
@@ -159,7 +151,7 @@ class Description:
         Raises:
           ValueError: if what is none of these, or there is no such parameter.
           TypeError: if match is not a string.
-          ModuleNotFoundError: without matplotlib (``pip install 'jaxinit[lab]'``).
+          ModuleNotFoundError: if matplotlib is not installed.
         """
         try:
             check.choice(get_args(Plot), what=what)
@@ -314,9 +306,10 @@ def _row(x: Parameter, with_expected: bool) -> list[str]:
 def _figure(
     what: Plot, chosen: Sequence[Parameter], arrays: dict[str, Any]
 ) -> "Figure":
-    from matplotlib.figure import Figure
+    with explain_missing("Description.plot()", "lab"):
+        from matplotlib.figure import Figure
 
-    from jaxinit import _panels
+        from jaxinit import _panels
 
     columns = min(_PANELS, len(chosen))
     rows = -(-len(chosen) // columns)

@@ -1,13 +1,11 @@
 """The plan of a fill: its slices, their programs, and how they run."""
 
-import collections
 import functools
-import math
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,89 +14,19 @@ from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _columns
-from jaxinit._jaxpr.equation import Fixed, bind, is_divisible, is_key, name_generator
+from jaxinit._jaxpr.equation import Fixed, bind, is_key, name_generator
 from jaxinit._jaxpr.evaluation import read, walk
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._placement import replicated, untyped
+from jaxinit._result import Result, Table
 from jaxinit.model import _drawing, _fused, _laws
 from jaxinit.model._keys import derived, whole
+from jaxinit.model._program import HEADS, LEFT, Kind, Output, Program
 from jaxinit.model._slices import Slice, cut, find_key_nodes, flatten, spell
 
-Kind = Literal["law", "constant", "slice"]
 
-
-class Output(NamedTuple):
-    """An array of the result.
-
-    Attributes:
-      path: its name in the tree, such as "params/Dense_0/kernel".
-      shape: its sizes.
-      dtype: its type.
-      sharding: where it goes; None for JAX's choice.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: Any
-    sharding: Any
-
-    @property
-    def bytes(self) -> int:
-        """Its size in memory."""
-        size = 0 if is_key(self) else np.dtype(self.dtype).itemsize
-        return int(np.prod(self.shape, dtype=object)) * size
-
-
-class Program:
-    """Equal slices, which share an executable.
-
-    Attributes:
-      kind: "law" of independent entries, which one program draws for all shapes;
-        "constant", which needs none; "slice" for any other.
-      parts: the slices.
-      made: by slice the law or constant; None for neither.
-      members: by slice its outputs.
-      compiled: seconds that compiling took; None before.
-      filled: seconds that all members took, when `measure` ran; None before.
-    """
-
-    def __init__(self, kind: Kind) -> None:
-        """Begins without slices."""
-        self.kind = kind
-        self.parts: list[Slice] = []
-        self.made: list[Any] = []
-        self.members: list[tuple[Output, ...]] = []
-        self.compiled: float | None = None
-        self.filled: float | None = None
-        self.executable: Any = None
-
-    @property
-    def chunk(self) -> int:
-        """Entries that the program of a law draws at once."""
-        shapes = (output.shape for member in self.members for output in member)
-        return _drawing.chunk_of([math.prod(shape) for shape in shapes])
-
-    @functools.cached_property
-    def is_summed(self) -> bool:
-        """Whether values would depend on how devices share the work.
-
-        Then every device does the whole.
-        """
-        return not all(is_divisible(node.eqn) for node in self.parts[0].nodes)
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is something to compile."""
-        return self.executable is None and self.kind != "constant"
-
-    @property
-    def bytes(self) -> int:
-        """Size of all that it fills."""
-        return sum(output.bytes for member in self.members for output in member)
-
-
-class Plan:
-    """How an init function is filled.
+class Plan(Result):
+    """How an init function is filled; prints as a table, as notebooks show it.
 
     Attributes:
       slices: one for each kind of parameter, the largest first.
@@ -193,23 +121,15 @@ class Plan:
             jax.block_until_ready(made)
             program.filled = time.perf_counter() - begun
 
-    def __str__(self) -> str:
-        heads = ("parameters", "kind", "arrays", "bytes", "compile", "fill")
-        rows = [
-            (
-                _what(part),
-                part.kind,
-                _shapes(part.members),
-                _columns.size(part.bytes),
-                _seconds(part.compiled),
-                _seconds(part.filled),
-            )
-            for part in self.slices
-        ]
+    def _table(self) -> Table:
         total = _columns.size(sum(output.bytes for output in self.outputs))
-        lines = _columns.lines(heads, rows, left=(0, 1, 2))
-        found = f"{len(self.outputs)} arrays, {total}, {len(rows)} programs"
-        return "\n".join([*lines, "", found])
+        arrays = f"{len(self.outputs)} arrays, {total}, {len(self.slices)} programs"
+        rows = [program.cells() for program in self.slices]
+        return Table(HEADS, rows, LEFT, [(arrays, "")])
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Returns a row for each program, of plain Python values."""
+        return [program.to_dict() for program in self.slices]
 
     def __repr__(self) -> str:
         return f"Plan({len(self.outputs)} arrays, {len(self.slices)} programs)"
@@ -335,29 +255,6 @@ def _placed(made: jax.Array, sharding: Any) -> jax.Array:
         return made
     moved: jax.Array = jax.device_put(made, sharding)
     return moved
-
-
-def _what(part: Program) -> str:
-    """Names what a program fills, by its first output."""
-    first, *rest = (output.path for member in part.members for output in member)
-    return f"{first} and {len(rest)} more" if rest else first or "the result"
-
-
-def _shapes(members: Sequence[tuple[Output, ...]]) -> str:
-    """Counts arrays by shape, the largest first."""
-    counts = collections.Counter(o.shape for member in members for o in member)
-    found = [
-        f"{count} × {'×'.join(map(str, shape)) or 'scalar'}"
-        for shape, count in sorted(
-            counts.items(), key=lambda pair: math.prod(pair[0]), reverse=True
-        )
-    ]
-    more = f" and {len(found) - 3} shapes more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{1e3 * value:.0f} ms"
 
 
 def platform_of(places: Sequence[Any]) -> str:

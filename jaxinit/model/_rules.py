@@ -125,6 +125,12 @@ def preview(
     Raises:
       ValueError: as `reinit`.
       TypeError: as `reinit`.
+
+    Example:
+      >>> params = {"dense": {"kernel": jax.ShapeDtypeStruct((64, 32), jnp.float32)}}
+      >>> (row,) = preview(params, [("kernel", jaxinit.he_normal())]).rows
+      >>> row.fans, row.std == (2 / 64) ** 0.5
+      ((64, 32), True)
     """
     return _preview("preview", params, rules, strict, stacked)
 

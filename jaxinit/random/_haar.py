@@ -50,6 +50,11 @@ def orthonormal(
     """Draws a matrix with orthonormal columns, or rows where those are fewer.
 
     ``method="qr"`` gives the values of `jax.random.orthogonal`.
+
+    Example:
+      >>> q = jaxinit.random.orthonormal(jax.random.key(0), 4, 2, np.dtype("float32"))
+      >>> bool(jnp.allclose(q.T @ q, jnp.eye(2), atol=1e-6))
+      True
     """
     try:
         check.choice(get_args(Method), method=method)

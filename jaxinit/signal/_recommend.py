@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+import json
 import math
 
 from jaxinit import _check as check
-from jaxinit import initializers
+from jaxinit import _html, initializers
 from jaxinit._gain import ACTIVATIONS, Activation
 from jaxinit._gain import gain as gain_of
 from jaxinit._initializer import Initializer
@@ -15,7 +16,7 @@ LAYERS = ("dense", "conv", "depthwise", "recurrent", "embedding", "attention", "
 NORMS = ("batch", "layer", "rms", "group", "instance", "weight")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Recommendation:
     """An initializer and the reason for it.
 
@@ -31,6 +32,24 @@ class Recommendation:
 
     def __str__(self) -> str:
         return f"{self.initializer}: {self.reason} [{self.reference}]"
+
+    def __repr__(self) -> str:
+        return f"Recommendation({self.initializer})"
+
+    def _repr_html_(self) -> str:
+        return _html.page(_html.line(str(self)))
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns the attributes; the initializer is its text."""
+        return {**vars(self), "initializer": repr(self.initializer)}
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Returns `to_dict` as JSON text.
+
+        Args:
+          indent: of the text, in blanks; by default it is one line.
+        """
+        return json.dumps(self.to_dict(), indent=indent)
 
 
 _HE = "He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015"

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxinit import _check as check
 from jaxinit import _value
+from jaxinit._import import explain_missing
 from jaxinit._initializer import Shape
 
 Init = Callable[..., Any]
@@ -83,12 +84,8 @@ def opened(call: str, init: Any, shape: Shape, key: jax.Array | None) -> Iterato
 
 def needed(call: str, module: str) -> Any:
     """Imports what only tests need."""
-    try:
+    with explain_missing(call, "testing"):
         return importlib.import_module(module)
-    except ImportError:
-        name = module.partition(".")[0]
-        rule = f"{call}: needs {name}. Run pip install 'jaxinit[testing]'."
-        raise ImportError(rule) from None
 
 
 def widened(weight: ArrayLike) -> np.ndarray:

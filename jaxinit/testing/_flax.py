@@ -7,6 +7,7 @@ import jax
 from jax.typing import DTypeLike
 
 from jaxinit import _value
+from jaxinit._import import explain_missing
 from jaxinit._initializer import Initializer, Shape
 from jaxinit.testing._case import Init, difference, opened
 
@@ -42,8 +43,9 @@ def assert_plugs_into_flax(
     Example:
       >>> jaxinit.testing.assert_plugs_into_flax(jaxinit.he_normal(), (4, 5))
     """
-    import flax.linen as nn
-    from flax import nnx
+    with explain_missing("assert_plugs_into_flax", "lab"):
+        import flax.linen as nn
+        from flax import nnx
 
     class Layer(nn.Module):
         weight_init: Any

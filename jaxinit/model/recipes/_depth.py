@@ -59,6 +59,14 @@ def deepnorm(
     Raises:
       ValueError: if a number of layers or the part is out of range.
 
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> attention = dict.fromkeys(("key", "out", "query", "value"), kernel)
+      >>> params = {"attn": attention, "mlp": {"fc1": kernel, "fc2": kernel}}
+      >>> rows = jaxinit.preview(params, recipes.deepnorm(layers=32)).rows
+      >>> [row.std / rows[0].std for row in rows]  # key, out, query, value, fc1, fc2
+      [1.0, 0.25, 1.0, 0.25, 0.25, 0.25]
+
     References:
       Wang, Ma, Dong, Huang, Zhang, Wei. DeepNet: Scaling Transformers to 1,000 Layers.
       2022. https://arxiv.org/abs/2203.00555
@@ -113,6 +121,10 @@ def deepnorm_alpha(
     Raises:
       ValueError: as `deepnorm`.
 
+    Example:
+      >>> recipes.deepnorm_alpha(layers=8)
+      2.0
+
     References:
       As `deepnorm`.
     """
@@ -164,6 +176,14 @@ def t_fixup(
     Raises:
       ValueError: if layers or part is out of range.
 
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> attention = dict.fromkeys(("key", "out", "query", "value"), kernel)
+      >>> params = {"attn": attention, "mlp": {"fc1": kernel, "fc2": kernel}}
+      >>> rows = jaxinit.preview(params, recipes.t_fixup(layers=16)).rows
+      >>> [round(row.std / rows[0].std, 3) for row in rows[:4]]  # 0.67 / 2
+      [1.0, 0.335, 1.0, 0.335]
+
     References:
       Huang, Perez, Ba, Volkovs. Improving Transformer Optimization Through Better
       Initialization. 2020. https://proceedings.mlr.press/v119/huang20f.html
@@ -210,6 +230,14 @@ def fixup(
     Raises:
       ValueError: if layers is below 1, convolutions below 2 or the mode is none; in
         `reinit`, if a block has another number of convolutions.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((3, 3, 8, 8), np.float32)}
+      >>> block = {"conv1": kernel, "conv2": kernel}
+      >>> params = {"block": block, "head": {"kernel": np.zeros((8, 10), np.float32)}}
+      >>> first, last, head = jaxinit.preview(params, recipes.fixup(layers=4)).rows
+      >>> abs(first.std**2 - 2 / (72 * 4)) < 1e-9, last.std, head.std
+      (True, 0.0, 0.0)
 
     References:
       Zhang, Dauphin, Ma. Fixup Initialization: Residual Learning Without

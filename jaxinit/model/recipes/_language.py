@@ -58,6 +58,13 @@ def gpt2(
     Raises:
       ValueError: if layers is below 1, or std negative.
 
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> block = {"attn": {"out": kernel, "query": kernel}, "mlp": {"fc2": kernel}}
+      >>> out, query, _ = jaxinit.preview(block, recipes.gpt2(layers=8)).rows
+      >>> query.std, out.std == query.std / 4
+      (0.02, True)
+
     References:
       Radford, Wu, Child, Luan, Amodei, Sutskever. Language Models are Unsupervised
       Multitask Learners. 2019. https://github.com/openai/gpt-2
@@ -81,6 +88,13 @@ def llama(
 
     Raises:
       ValueError: if layers is below 1, or std negative.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> block = {"attn": {"out": kernel, "query": kernel}, "mlp": {"fc2": kernel}}
+      >>> out, query, _ = jaxinit.preview(block, recipes.llama(8, residual=())).rows
+      >>> query.std == out.std == 0.02
+      True
 
     References:
       Shoeybi, Patwary, Puri, LeGresley, Casper, Catanzaro. Megatron-LM. 2019.
@@ -140,6 +154,13 @@ def gpt_neox(
     Raises:
       ValueError: if layers or width is below 1.
 
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> block = {"attn": {"out": kernel, "query": kernel}, "mlp": {"fc2": kernel}}
+      >>> out, query, _ = jaxinit.preview(block, recipes.gpt_neox(8, width=64)).rows
+      >>> out.std == 2 / (8 * 64**0.5), abs(query.std**2 - 2 / (5 * 64)) < 1e-9
+      (True, True)
+
     References:
       Nguyen, Salazar. Transformers without Tears. 2019.
       https://arxiv.org/abs/1910.05895
@@ -177,6 +198,13 @@ def t5(
 
     Raises:
       ValueError: if head_dim is below 1.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 32), np.float32)}
+      >>> block = {"attn": {"key": kernel, "query": kernel}}
+      >>> key, query = jaxinit.preview(block, recipes.t5(head_dim=16)).rows
+      >>> key.std == 1 / 64**0.5, query.std == key.std / 16**0.5
+      (True, True)
 
     References:
       Raffel and others. Exploring the Limits of Transfer Learning with a Unified
@@ -217,6 +245,12 @@ def bert(*, std: float = 0.02) -> list[Rule]:
 
     Raises:
       ValueError: if std is not positive.
+
+    Example:
+      >>> params = {"dense": {"kernel": np.zeros((64, 64), np.float32)}}
+      >>> (row,) = jaxinit.preview(params, recipes.bert()).rows
+      >>> abs(row.std / 0.02 - 0.88) < 0.001
+      True
 
     References:
       Devlin, Chang, Lee, Toutanova. BERT. 2018. https://arxiv.org/abs/1810.04805

@@ -41,6 +41,12 @@ def torch_default() -> list[Rule]:
     Raises:
       ValueError: in `reinit`, if the axes of a kernel can be read in two ways.
 
+    Example:
+      >>> layer = {"bias": np.zeros(8), "kernel": np.zeros((64, 8), np.float32)}
+      >>> rows = jaxinit.preview({"dense": layer}, recipes.torch_default()).rows
+      >>> [abs(row.std**2 - 1 / (3 * 64)) < 1e-6 for row in rows]
+      [True, True]
+
     References:
       PyTorch. torch.nn.modules: reset_parameters of each layer.
       https://docs.pytorch.org/docs/stable/nn.html

@@ -83,6 +83,16 @@ def vit(
     Raises:
       ValueError: if the scheme is none, or does not use an argument that is given.
 
+    Example:
+      >>> patches = {"kernel": np.zeros((4, 4, 3, 64), np.float32)}
+      >>> head = {"kernel": np.zeros((64, 10), np.float32)}
+      >>> fc1 = {"kernel": np.zeros((64, 256), np.float32), "bias": np.zeros(256)}
+      >>> params = {"head": head, "mlp": {"fc1": fc1}, "patch_embed": patches}
+      >>> rows = jaxinit.preview(params, recipes.vit(scheme="jax")).rows
+      >>> head, bias, _, patches = (row.law for row in rows)
+      >>> head, bias, patches
+      (0.0, normal(stddev=1e-06), lecun_normal())
+
     References:
       Dosovitskiy and others. An Image is Worth 16x16 Words. 2020.
       https://arxiv.org/abs/2010.11929
@@ -212,6 +222,14 @@ def resnet(
     Raises:
       ValueError: in `reinit`, if one of them is not found.
 
+    Example:
+      >>> block = {"conv1": {"kernel": np.zeros((3, 3, 8, 8), np.float32)}}
+      >>> block |= {f"bn{i}": {"scale": np.zeros(8)} for i in (1, 2)}
+      >>> params = {"block": block, "fc": {"kernel": np.zeros((8, 10), np.float32)}}
+      >>> first, last, *_ = jaxinit.preview(params, recipes.resnet()).rows
+      >>> first.law, last.law  # the last norm of a block begins at zero
+      (1.0, 0.0)
+
     References:
       He, Zhang, Ren, Sun. Delving Deep into Rectifiers. 2015.
       https://arxiv.org/abs/1502.01852
@@ -251,6 +269,11 @@ def dcgan() -> list[Rule]:
 
     The paper has weights from N(0, 0.02^2); the norms' mean of 1 is that of its code.
 
+    Example:
+      >>> params = {"conv": {"kernel": np.zeros((4, 4, 3, 64), np.float32)}}
+      >>> jaxinit.preview(params, recipes.dcgan()).rows[0].law
+      normal(stddev=0.02)
+
     References:
       Radford, Metz, Chintala. Unsupervised Representation Learning with Deep
       Convolutional GANs. 2015. https://arxiv.org/abs/1511.06434
@@ -280,6 +303,13 @@ def detection_head(
 
     Raises:
       ValueError: if prior is out of range.
+
+    Example:
+      >>> layer = {"bias": np.zeros(80), "kernel": np.zeros((64, 80), np.float32)}
+      >>> rules = recipes.detection_head(prior=0.01)
+      >>> bias, kernel = jaxinit.preview({"cls_score": layer}, rules).rows
+      >>> kernel.std, round(float(jax.nn.sigmoid(bias.law)), 4)
+      (0.01, 0.01)
 
     References:
       Lin, Goyal, Girshick, He, Dollar. Focal Loss for Dense Object Detection. 2017.

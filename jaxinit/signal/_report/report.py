@@ -1,7 +1,6 @@
 """`SignalReport`, which `check` returns: findings with their faces."""
 
 import dataclasses
-import importlib
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit._import import explain_missing
 from jaxinit._number import over_seeds, plain
 from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._judge.verdicts import Condition
@@ -177,15 +177,9 @@ class SignalReport(Findings):
         Raises:
           ModuleNotFoundError: if matplotlib is not installed.
         """
-        try:
-            module = importlib.import_module("jaxinit.signal._report.plot")
-        except ModuleNotFoundError as error:
-            package = (error.name or "matplotlib").partition(".")[0]
-            rule = f"SignalReport.plot(): needs {package}. "
-            rule += "Run pip install 'jaxinit[lab]'."
-            raise ModuleNotFoundError(rule, name=package) from None
-        figure: Figure = module.figure(self)
-        return figure
+        with explain_missing("SignalReport.plot()", "lab"):
+            from jaxinit.signal._report.plot import figure
+        return figure(self)
 
     def assert_healthy(
         self,

@@ -8,13 +8,17 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
+from jaxinit._number import number
+from jaxinit._result import Result, Table
 from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
 from jaxinit.signal.theory._propagation import Dense, backwards, forwards
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(Result):
     """A prediction by depth; entry l - 1 of each array belongs to layer l.
+
+    It prints as a table, as notebooks show it.
 
     Attributes:
       variance: of z, before the activation. # [depth]
@@ -28,6 +32,20 @@ class Profile:
     second_moment: np.ndarray
     correlation: np.ndarray | None
     gradient: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Profile({len(self.variance)} layers)"
+
+    def to_dict(self) -> dict[str, list[float] | None]:
+        """Returns the attributes as lists."""
+        return {k: None if x is None else x.tolist() for k, x in vars(self).items()}
+
+    def _table(self) -> Table:
+        columns = {name: x for name, x in vars(self).items() if x is not None}
+        each = enumerate(zip(*columns.values(), strict=True), 1)
+        rows = [[str(layer), *map(number, values)] for layer, values in each]
+        heads = ["layer", *(name.replace("_", " ") for name in columns)]
+        return Table(heads, rows, ())
 
 
 def profile(

@@ -1,0 +1,133 @@
+"""The programs of a plan: which arrays each fills, and its row in the table."""
+
+import collections
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxinit import _columns
+from jaxinit._jaxpr.equation import is_divisible, is_key
+from jaxinit.model import _drawing
+from jaxinit.model._slices import Slice
+
+Kind = Literal["law", "constant", "slice"]
+
+HEADS = ("parameters", "kind", "arrays", "bytes", "compile", "fill")
+LEFT = (0, 1, 2)  # columns of text
+
+
+class Output(NamedTuple):
+    """An array of the result.
+
+    Attributes:
+      path: its name in the tree, such as "params/Dense_0/kernel".
+      shape: its sizes.
+      dtype: its type.
+      sharding: where it goes; None for JAX's choice.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    sharding: Any
+
+    @property
+    def bytes(self) -> int:
+        """Its size in memory."""
+        size = 0 if is_key(self) else np.dtype(self.dtype).itemsize
+        return int(np.prod(self.shape, dtype=object)) * size
+
+
+class Program:
+    """Equal slices, which share an executable.
+
+    Attributes:
+      kind: "law" of independent entries, which one program draws for all shapes;
+        "constant", which needs none; "slice" for any other.
+      parts: the slices.
+      made: by slice the law or constant; None for neither.
+      members: by slice its outputs.
+      compiled: seconds that compiling took; None before.
+      filled: seconds that all members took, when `measure` ran; None before.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        """Begins without slices."""
+        self.kind = kind
+        self.parts: list[Slice] = []
+        self.made: list[Any] = []
+        self.members: list[tuple[Output, ...]] = []
+        self.compiled: float | None = None
+        self.filled: float | None = None
+        self.executable: Any = None
+
+    @property
+    def chunk(self) -> int:
+        """Entries that the program of a law draws at once."""
+        return _drawing.chunk_of([math.prod(o.shape) for o in self.outputs])
+
+    @functools.cached_property
+    def is_summed(self) -> bool:
+        """Whether values would depend on how devices share the work.
+
+        Then every device does the whole.
+        """
+        return not all(is_divisible(node.eqn) for node in self.parts[0].nodes)
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is something to compile."""
+        return self.executable is None and self.kind != "constant"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that it fills."""
+        return sum(output.bytes for output in self.outputs)
+
+    @property
+    def outputs(self) -> list[Output]:
+        """All that it fills."""
+        return [output for member in self.members for output in member]
+
+    def cells(self) -> list[str]:
+        """Returns its row of the table."""
+        first, *rest = (output.path for output in self.outputs)
+        return [
+            f"{first} and {len(rest)} more" if rest else first or "the result",
+            self.kind,
+            _shapes(self.outputs),
+            _columns.size(self.bytes),
+            _seconds(self.compiled),
+            _seconds(self.filled),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns its row as plain Python values."""
+        return {
+            "parameters": [output.path for output in self.outputs],
+            "kind": self.kind,
+            "shapes": [list(output.shape) for output in self.outputs],
+            "bytes": self.bytes,
+            "compile_seconds": self.compiled,
+            "fill_seconds": self.filled,
+        }
+
+
+def _shapes(outputs: Sequence[Output]) -> str:
+    """Counts arrays by shape, the largest first."""
+    counts = collections.Counter(output.shape for output in outputs)
+    found = [
+        f"{count} × {'×'.join(map(str, shape)) or 'scalar'}"
+        for shape, count in sorted(
+            counts.items(), key=lambda pair: math.prod(pair[0]), reverse=True
+        )
+    ]
+    more = f" and {len(found) - 3} shapes more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{1e3 * value:.0f} ms"
