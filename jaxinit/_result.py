@@ -29,7 +29,7 @@ class Table(NamedTuple):
 class Result:
     """A result: prints as a table, is shown as one by notebooks, and turns into JSON.
 
-    A subclass has a `__repr__` of one short line, a `table` and a `to_dict`.
+    A subclass has a `__repr__` of one short line, a `_table` and a `to_dict`.
     """
 
     def _table(self) -> Table:
