@@ -71,11 +71,12 @@ def accept(*_, **__):
 
 def options():
     """Yields each command and each of its options that takes a value."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
+    commands = cli.Parser().add_subparsers()
     for command in (cli._check, cli._compare, cli._list, cli._show):
         command.add(commands)
     for name, command in commands.choices.items():
+        if command.fill is not None:
+            command.fill(command)
         for action in command._actions:
             if action.nargs != 0:
                 flag = (action.option_strings or [""])[-1]

@@ -131,9 +131,7 @@ def small(room, monkeypatch):
 
 def grid_of(task, **given):
     options = {name: value for name, value in CALL.items() if name != "initializers"}
-    found, settings = prepare(
-        task, CALL["initializers"], "relu", **options, target_loss=None, **given
-    )
+    found, settings = prepare(CALL["initializers"], task, **options, **given)
     return Grid(found, model_of(found, settings), settings)
 
 

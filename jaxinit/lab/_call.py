@@ -2,11 +2,25 @@
 
 import ast
 import cmath
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxinit import _check as check
+
+T = TypeVar("T")
+
+
+def once(reader: Callable[[str], T]) -> Callable[[str], T]:
+    """Lets each text be read once; what is no text is refused every time."""
+    kept = functools.cache(reader)
+
+    @functools.wraps(reader)
+    def read(spec: str) -> T:
+        return kept(spec) if isinstance(spec, str) else reader(spec)
+
+    return read
 
 
 def read(

@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from jaxinit.lab.networks import DEPTHS, Network, network
 from jaxinit.lab.precision import computing
 from jaxinit.lab.probe import Probe, stacked
 from jaxinit.lab.rules import Rules, read
-from jaxinit.lab.settings import Settings
+from jaxinit.lab.settings import OPTIONS, Given, Settings, spell_out
 from jaxinit.lab.tasks import task_of
 
 # In the order in which the table tells the story: symmetry, wrong scale, right scale
@@ -50,37 +50,19 @@ DEFAULT_INITIALIZERS = (
 )
 
 
+@spell_out
 def compare(
     initializers: Sequence[str | Initializer | Rules] = DEFAULT_INITIALIZERS,
     *,
     data: Task | str | Path | None = None,
-    activation: str = "relu",
-    depth: int | None = None,
-    width: int = 64,
-    norm: str = "none",
-    seeds: int = 3,
-    steps: int = 400,
-    learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3),
-    optimizer: str = "adam",
-    batch_size: int = 64,
-    target_loss: float | None = None,
     task: str | None = None,
-    model: str = "mlp",
-    devices: int = 1,
-    schedule: str = "constant",
-    clip: float = 0.0,
-    loss: str | None = None,
-    dropout: float = 0.0,
-    early_stopping: int = 0,
-    device: str | None = None,
-    dtype: str = "float32",
-    chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     save_every: int | None = None,
     log: tuple[str, str | Path] | None = None,
+    **settings: Unpack[Given],
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
 
@@ -102,37 +84,7 @@ def compare(
         a model but "mlp", such as "recipes.fixup(6)" or "**/h/kernel: identity();
         glorot_normal()"; see `jaxinit.lab.rules`.
       data: a task, the path of an .npz file (see `load`) or of a text, or None.
-      activation: see `Settings`, like all that follow.
-      depth: number of layers or blocks; by default 20 dense layers, 4 convolutions, 6
-        residual blocks, 4 of a transformer, 5 of a coordinate network, 1 recurrent.
-      width: outputs of every layer but the last.
-      norm: "none", "layer" or "batch"; "post" in a transformer.
-      seeds: number of seeds.
-      steps: number of training steps.
-      learning_rates: tried for every initializer alike.
-      optimizer: name of an optax optimizer, or a call of it.
-      batch_size: rows per step.
-      target_loss: the training loss whose first step is reported; by default 0.5, and
-        half of chance with another loss than the task's default.
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
-      model: see `Settings`; every kernel of two axes or more is drawn by the
-        initializer.
-      devices: how many devices share the cells.
-      schedule: of the learning rate.
-      clip: the largest norm of all gradients together; 0 for any.
-      loss: "cross_entropy", "binary_cross_entropy" or "focal" for classes, "squared" or
-        "absolute" for real targets, or a call of one; the first of them by default.
-      dropout: share of hidden units that a step of training drops, at least 0 and below
-        1. The masks are drawn from the step and the seed: equal seeds have equal ones.
-      early_stopping: 0, or the steps without a better validation loss after which a
-        cell is stopped. A fifth of the training rows, 1000 at most, is held out for it,
-        and every cell keeps the parameters of its best block. Cells that diverge stop
-        at once.
-      device: "cpu", "gpu" or "tpu", or None for the one that JAX prefers.
-      dtype: see `Settings`; float64 needs jax_enable_x64.
-      chunk: cells that each device holds and trains at once, 1 or more; the others wait
-        in the memory of the host where the device's would not hold all. By default as
-        many as fit, by what XLA says that the program takes; on a CPU a few.
       progress: is called with (steps done, all steps) after each block.
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: go on from the last save in `out`, made with the same settings; from the
@@ -142,6 +94,8 @@ def compare(
         most that divide `steps`. None for as many blocks as make 100 steps.
       log: ``("tensorboard", directory)``, for losses to be followed while they fall;
         see `jaxinit.lab.log`. Needs ``pip install 'jaxinit[tensorboard]'``.
+      **settings: the fields of `Settings`, by name. The depth fits the model, unless it
+        is given, and the target loss the loss.
 
     Returns:
       The results: ``rows()`` is the table; `jaxinit.lab.files.write` writes all.
@@ -161,40 +115,12 @@ def compare(
     if given is not None and not callable(given):
         rule = "progress must be a function of the steps done and of all steps."
         raise check.Unfit(rule, TypeError, progress=given).at("compare")
-    varied = (
-        initializers,
-        activation,
-        depth,
-        width,
-        norm,
-        seeds,
-        steps,
-        learning_rates,
-    )
-    rest = optimizer, batch_size, target_loss
-    found, settings = prepare(
-        data,
-        *varied,
-        *rest,
-        task=task,
-        model=model,
-        devices=devices,
-        schedule=schedule,
-        clip=clip,
-        loss=loss,
-        dropout=dropout,
-        early_stopping=early_stopping,
-        device=device,
-        dtype=dtype,
-        chunk=chunk,
-    )
+    found, asked = prepare(initializers, data, task, **settings)
     if out is not None:
         from jaxinit.lab.files import write  # a missing plot library shows here
-    saves, logs = prepare_files(
-        out, log, found, settings, resume, overwrite, save_every
-    )
+    saves, logs = prepare_files(out, log, found, asked, resume, overwrite, save_every)
     with saves or contextlib.nullcontext():
-        result = train(found, settings, progress, saves, logs=logs)
+        result = train(found, asked, progress, saves, logs=logs)
         if out is None or saves is None:
             return result
         if processes.first():
@@ -206,17 +132,14 @@ def compare(
 
 
 def prepare(
-    data: Any,
-    initializers: Any,
-    activation: Any,
-    depth: int | None,
-    *settings: Any,
-    task: str | None = None,
-    model: str = "mlp",
-    **others: Any,
+    initializers: Any, data: Any = None, task: str | None = None, **settings: Any
 ) -> tuple[Task, Settings]:
     """Checks everything that can be checked before any time is spent."""
     try:
+        for name, value in settings.items():
+            if name not in OPTIONS:
+                rule = f"there is no such setting.{check.suggestion(name, OPTIONS)}"
+                raise check.Unfit(rule, TypeError, **{name: value})
         if not isinstance(initializers, (tuple, list)):
             rule = "initializers must be a sequence of specs. Put it in brackets."
             raise check.Unfit(rule, TypeError, initializers=initializers)
@@ -227,13 +150,15 @@ def prepare(
         if not isinstance(data, (Task, str, Path, type(None))):
             raise check.Unfit("data must be a task or a path.", TypeError, data=data)
         parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-        layers = DEPTHS.get(str(model), 1) if depth is None else depth
-        names = [field.name for field in dataclasses.fields(Settings)][3:]
-        named = dict(zip(names, settings, strict=False)) | others
-        targeted = named["target_loss"] is not None
-        if not targeted:
-            named["target_loss"] = Settings.target_loss
-        checked = Settings(parsed, activation, layers, **named, model=model)
+        for name in [n for n, option in OPTIONS.items() if option.fitted]:
+            if settings.get(name) is None:
+                settings.pop(name, None)
+        model, targeted = (
+            settings.get("model", Settings.model),
+            "target_loss" in settings,
+        )
+        settings = {"depth": DEPTHS.get(str(model), 1)} | settings
+        checked = Settings(parsed, **settings)
         found = data if isinstance(data, Task) else task_of(task, data)
         found, checked = fitted(found, checked, targeted)
         built = model_of(found, checked)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from jaxinit import _check as check
-from jaxinit.lab._call import read
+from jaxinit.lab._call import once, read
 from jaxinit.lab.data import Task, entropy
 
 _THIRDS = 80  # of the search for the best probability: (2/3)^80 is 1e-14
@@ -104,6 +104,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 DEFAULTS: dict[str, str] = {"classification": "cross_entropy", "regression": "squared"}
 
 
+@once
 def read_loss(spec: str) -> Loss:
     """Reads a loss: a name, or a call with literals such as ``"focal(gamma=2.0)"``.
 

@@ -1,5 +1,6 @@
 """Optimizers by spec, with a schedule of the learning rate and clipped gradients."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxinit import _check as check
-from jaxinit.lab._call import read
+from jaxinit.lab._call import once, read
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "steps", "plateau"]
 SCHEDULES = get_args(Schedule)
@@ -67,13 +68,35 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def optimizer_of(
-    spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
-) -> Callable[[Any], optax.GradientTransformationExtraArgs]:
+# Makes the optimizer of a learning rate.
+Build = Callable[[Rate], optax.GradientTransformationExtraArgs]
+
+
+@once
+def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
     """Reads an optimizer: a function of the learning rate.
 
     Args:
       spec: a name, or a call with literals: ``"adamw(weight_decay=0.01)"``.
+
+    Raises:
+      Unfit: if it is none, or does not take the arguments.
+    """
+    example = "adamw(weight_decay=0.01)"
+    name, arguments = read(OPTIMIZERS, example, 1, optimizer=spec)
+
+    build = functools.partial(OPTIMIZERS[name], **arguments)
+    _try(lambda r: _mixing_dtypes(optax.with_extra_args_support(build(r))), spec)
+    return build
+
+
+def optimizer_of(
+    spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
+) -> Build:
+    """Returns an optimizer with a schedule and clipping: a function of the rate.
+
+    Args:
+      spec: see `read_optimizer`.
       schedule: what the learning rate is multiplied by: "constant" 1; "cosine" falls to
         0; "warmup_cosine" rises over a tenth of the steps before; "steps" a tenth from
         the middle and a hundredth from three quarters on; "plateau" half whenever the
@@ -82,12 +105,9 @@ def optimizer_of(
       steps: of the training.
 
     Raises:
-      Unfit: if the spec, schedule or clip is none.
+      Unfit: if the spec is none.
     """
-    example = "adamw(weight_decay=0.01)"
-    name, arguments = read(OPTIMIZERS, example, 1, optimizer=spec)
-    check.choice(SCHEDULES, schedule=schedule)
-    check.not_negative(clip=clip)
+    plain = read_optimizer(spec)
     shape = {
         "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
         "warmup_cosine": lambda: optax.warmup_cosine_decay_schedule(
@@ -106,7 +126,7 @@ def optimizer_of(
             def scaled(count: Any) -> Any:
                 return rate * curve(count)
 
-        parts = [OPTIMIZERS[name](scaled, **arguments)]
+        parts = [plain(scaled)]
         if clip:
             parts.insert(0, optax.clip_by_global_norm(clip))
         if schedule == "plateau":
@@ -115,13 +135,10 @@ def optimizer_of(
         chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
         return _mixing_dtypes(optax.with_extra_args_support(chained))
 
-    _try(build, spec)
     return build
 
 
-def _try(
-    build: Callable[[Any], optax.GradientTransformationExtraArgs], spec: str
-) -> None:
+def _try(build: Build, spec: str) -> None:
     """Traces a step, because optax looks at arguments no sooner.
 
     Raises:

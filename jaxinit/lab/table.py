@@ -3,6 +3,7 @@
 The answer comes first, the best initializer next, and what does not train last.
 """
 
+import dataclasses
 import math
 import textwrap
 from html import escape
@@ -14,9 +15,9 @@ from jaxinit._columns import lines
 from jaxinit._number import number
 from jaxinit.lab.answer import answer
 from jaxinit.lab.comparison import Comparison
-from jaxinit.lab.losses import DEFAULTS, fitting, read_loss
+from jaxinit.lab.losses import fitting, read_loss
 from jaxinit.lab.row import Row
-from jaxinit.lab.settings import Settings
+from jaxinit.lab.settings import OPTIONS, Settings
 from jaxinit.lab.statistics import INTERVAL, LEAST_SEEDS
 from jaxinit.signal._table import plural
 
@@ -133,18 +134,14 @@ def caption(comparison: Comparison) -> str:
 
 
 def _tuning(s: Settings) -> str:
-    """Returns how it was trained, in words."""
-    schedule = "" if s.schedule == "constant" else f", {s.schedule} schedule"
-    words = f"{s.optimizer}{schedule}" + (f", clipped at {s.clip:g}" if s.clip else "")
-    if s.dtype != "float32":
-        words += f" in {s.dtype}"
-    if s.loss not in (None, *DEFAULTS.values()):
-        words += f", loss {s.loss}"
-    if s.dropout:
-        words += f", dropout {s.dropout:g}"
-    if s.early_stopping:
-        words += f", stopped after {s.early_stopping} steps without a better validation"
-    return words
+    """Returns how it was trained, in words: what does not go without saying."""
+    told = []
+    for field in dataclasses.fields(s):
+        option, value = OPTIONS[field.name], getattr(s, field.name)
+        if option.told and value not in (field.default, *option.usual):
+            place, words = option.told
+            told.append((place, words.format(value)))
+    return s.optimizer + "".join(words for _, words in sorted(told))
 
 
 def chance(comparison: Comparison) -> str:
