@@ -28,7 +28,7 @@ from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
 from bench.timing import Contender
 from jaxinit import lab
-from jaxinit.lab._compare import model_of
+from jaxinit.lab.experiment import assemble
 from jaxinit.lab.grid import Grid, batches
 from jaxinit.lab.settings import Settings as Options
 
@@ -122,7 +122,7 @@ def _ways(
         learning_rates=rates,
         batch_size=batch,
     )
-    grid = Grid(task, model_of(task, given), given)
+    grid = Grid(assemble(task, given))
     begin, probes = grid.state, grid.probes
 
     def reset() -> None:

@@ -51,7 +51,7 @@ def short_runs():
         patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
         patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
-        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
+        patch.setattr("jaxinit.lab.training.health", lambda *given: None)
         yield
 
 

@@ -713,7 +713,7 @@ def test_a_missing_plot_library_is_found_before_training(
     compare, capsys, monkeypatch, without, tmp_path
 ):
     without("matplotlib")
-    monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
+    monkeypatch.setattr("jaxinit.lab.training.train", None)  # training: a TypeError
     line = refusal([*compare, "--out", str(tmp_path)], capsys)
     assert line == "jaxinit: matplotlib is missing. Run: pip install 'jaxinit[lab]'"
 

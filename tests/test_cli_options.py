@@ -149,7 +149,7 @@ def quick(place, monkeypatch):
     """Lets nothing begin that takes time."""
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.path", [str(place), *sys.path])
-    monkeypatch.setattr("jaxinit.lab._compare.train", accept)
+    monkeypatch.setattr("jaxinit.lab.training.train", accept)
     monkeypatch.setattr("jaxinit.signal.check", accept)
     monkeypatch.setattr("jaxinit._panels.histogram_and_heatmap", accept)
 
@@ -257,7 +257,7 @@ def test_names_are_printed_as_they_are(name, result, capsys, monkeypatch):
     named = dataclasses.replace(
         result, task=result.task._replace(name=name), settings=settings
     )
-    monkeypatch.setattr("jaxinit.lab._compare.train", lambda *_, **__: named)
+    monkeypatch.setattr("jaxinit.lab.training.train", lambda *_, **__: named)
     assert main(["compare", *TINY]) == 0
     out = capsys.readouterr().out
     assert f"{name}; 2 dense layers" in out and f"│ {name} " in out

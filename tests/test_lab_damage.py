@@ -20,7 +20,7 @@ from test_lab_resume import (
 import jaxinit
 from jaxinit import _check, lab
 from jaxinit.lab import checkpoint, directory
-from jaxinit.lab._compare import fitted, model_of
+from jaxinit.lab.experiment import fit
 from jaxinit.lab.grid import Grid
 from jaxinit.lab.settings import Settings
 
@@ -69,8 +69,7 @@ def abandoned(tmp_path_factory, task):
 def grid(task):
     asked = {**SETTINGS, **WIDE}
     found = tuple(map(jaxinit.parse, INITIALIZERS))
-    fit = fitted(task, Settings(found, **asked), targeted=False)
-    return Grid(fit[0], model_of(*fit), fit[1])
+    return Grid(fit(task, Settings(found, **asked), targeted=False))
 
 
 def resumed(grid, out):

@@ -11,7 +11,7 @@ from marks import slow_but
 from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab import memory
-from jaxinit.lab._compare import model_of, prepare
+from jaxinit.lab.experiment import design
 from jaxinit.lab.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("short_runs")
@@ -131,8 +131,7 @@ def small(room, monkeypatch):
 
 def grid_of(task, **given):
     options = {name: value for name, value in CALL.items() if name != "initializers"}
-    found, settings = prepare(CALL["initializers"], task, **options, **given)
-    return Grid(found, model_of(found, settings), settings)
+    return Grid(design(CALL["initializers"], task, **options, **given))
 
 
 def kinds(grid):

@@ -106,7 +106,7 @@ def test_models_of_users_are_given_images_in_their_shape(images, name):
 @pytest.fixture
 def untrained(monkeypatch):
     """Ends runs where training would begin."""
-    monkeypatch.setattr("jaxinit.lab._compare.train", lambda *_, **__: "would train")
+    monkeypatch.setattr("jaxinit.lab.training.train", lambda *_, **__: "would train")
 
 
 @pytest.mark.usefixtures("untrained")

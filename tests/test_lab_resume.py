@@ -321,7 +321,7 @@ def test_a_second_run_into_a_directory_is_refused_before_training(
     def train(*_):
         raise AssertionError("time was spent")
 
-    monkeypatch.setattr("jaxinit.lab._compare.train", train)
+    monkeypatch.setattr("jaxinit.lab.training.train", train)
     (tmp_path / "results.json").write_text("{}")
     for path, what in ((tmp_path, "results"), (saved_run, "the saves of a run that")):
         before = tree(path)

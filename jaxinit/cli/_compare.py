@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,26 +166,49 @@ def _is_in(file: Any, directory: Path) -> bool:
 
 def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from jaxinit.cli._live import shown
-    from jaxinit.lab import DEFAULT_INITIALIZERS, checkpoint
-    from jaxinit.lab._compare import prepare, prepare_files, train
+    from jaxinit.lab import DEFAULT_INITIALIZERS
+    from jaxinit.lab.checkpoint import Unreadable
+    from jaxinit.lab.experiment import design
     from jaxinit.lab.processes import first, join
     from jaxinit.lab.settings import OPTIONS
-    from jaxinit.lab.table import markdown, table
-
-    if given.out is not None:
-        from jaxinit.lab.files import write  # a missing plot library shows here
+    from jaxinit.lab.training import run
 
     importable()
     if given.distributed is not None:
         checked(join, *given.distributed)
     asked = {name: vars(given)[name] for name in OPTIONS if name in vars(given)}
     tried = asked.pop("initializers", DEFAULT_INITIALIZERS)
-    task, settings = checked(prepare, tried, given.data, given.task, **asked)
-    options = (given.resume, given.overwrite, given.save_every)
+    experiment = checked(design, tried, given.data, given.task, **asked)
+    saves, logs = _open_files(given, experiment, stack)
+    quiet = given.quiet or not first()
+    try:
+        result, files = run(
+            experiment,
+            given.out,
+            saves,
+            logs,
+            watching=shown(experiment.task, experiment.settings, quiet),
+            show=functools.partial(_print, form=given.format),
+            command=given.command,
+        )
+    except Unreadable as error:
+        raise BadInput(str(error)) from error
+    if first():
+        _print_end(given, result, files)
+    return 130 if result.interrupted else 0
+
+
+def _open_files(
+    given: argparse.Namespace, experiment: Any, stack: contextlib.ExitStack
+) -> tuple[Any, Any]:
+    """Opens the saves and the log, and checks that they can be written."""
+    from jaxinit.lab.training import open_files
+
     log = given.log and (given.log[0], checked(path_of, given.log[1]))
     if log is not None:
         to_be_made(log[1])
-    saves, logs = checked(prepare_files, given.out, log, task, settings, *options)
+    options = given.resume, given.overwrite, given.save_every
+    saves, logs = checked(open_files, experiment, given.out, log, *options)
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:
@@ -194,18 +218,18 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."
             print(f"jaxinit: {said}", file=sys.stderr)
-    with shown(task, settings, given.quiet or not first()) as observers:
-        try:
-            result = train(task, settings, saves=saves, observers=observers, logs=logs)
-        except checkpoint.Unreadable as error:
-            raise BadInput(str(error)) from error
-    if not first():
-        return 130 if result.interrupted else 0
-    if given.format == "json":
+    return saves, logs
+
+
+def _print(result: Any, form: str) -> None:
+    """Prints the results."""
+    from jaxinit.lab.table import markdown, table
+
+    if form == "json":
         print(result.to_json())
-    elif given.format == "csv":
+    elif form == "csv":
         print(result.to_csv(), end="")
-    elif given.format == "md":
+    elif form == "md":
         print(markdown(result), end="")
     else:
         terminal = console()
@@ -214,22 +238,19 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             f"{part} {s:.1f} s" for part, s in result.seconds._asdict().items()
         )
         print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
-    note = sys.stdout if given.format == "table" else sys.stderr
+
+
+def _print_end(given: argparse.Namespace, result: Any, files: list[Path]) -> None:
+    """Prints where the results are, and how far an interrupted run has come."""
     if given.out is not None:
-        files = write(result, given.out, given.command)
-        if not result.interrupted:
-            checkpoint.remove(saves.directory)
-        print(
-            f"Written to {given.out}: {', '.join(file.name for file in files)}",
-            file=note,
-        )
+        note = sys.stdout if given.format == "table" else sys.stderr
+        names = ", ".join(file.name for file in files)
+        print(f"Written to {given.out}: {names}", file=note)
     elif given.format == "table":
         print("Add --out DIR for plots, a page and every number.")
     if result.interrupted:
-        done = f"{result.steps_done} of {settings.steps} steps"
+        done = f"{result.steps_done} of {result.settings.steps} steps"
         kept = ""
         if given.out is not None:
             kept = f"; what was computed is in {given.out}, --resume goes on"
         print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)
-        return 130
-    return 0

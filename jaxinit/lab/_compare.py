@@ -1,36 +1,20 @@
 """`compare`: settings in, results out."""
 
 import contextlib
-import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from jaxinit import _check as check
-from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
-from jaxinit.lab import checkpoint, directory, interrupts, processes
-from jaxinit.lab.checkpoint import Checkpoint
-from jaxinit.lab.comparison import Comparison, Seconds
-from jaxinit.lab.data import Task, with_validation
-from jaxinit.lab.fitness import check_model, check_size
-from jaxinit.lab.grid import Grid, Scores, block_length
-from jaxinit.lab.health import health
-from jaxinit.lab.log import Log
-from jaxinit.lab.log import prepare as log_to
-from jaxinit.lab.losses import chance_of, fitting
-from jaxinit.lab.model import MLP
-from jaxinit.lab.networks import DEPTHS, Network, network
-from jaxinit.lab.precision import computing
-from jaxinit.lab.probe import Probe, stacked
-from jaxinit.lab.rules import Rules, read
-from jaxinit.lab.settings import OPTIONS, Given, Settings, spell_out
-from jaxinit.lab.tasks import task_of
+from jaxinit.lab import processes
+from jaxinit.lab.comparison import Comparison
+from jaxinit.lab.data import Task
+from jaxinit.lab.experiment import design
+from jaxinit.lab.grid import block_length
+from jaxinit.lab.rules import Rules
+from jaxinit.lab.settings import Given, spell_out
+from jaxinit.lab.training import Observer, open_files, run
 
 # In the order in which the table tells the story: symmetry, wrong scale, right scale
 # for a linear layer, right scale for relu, and structure.
@@ -115,192 +99,19 @@ def compare(
     if given is not None and not callable(given):
         rule = "progress must be a function of the steps done and of all steps."
         raise check.Unfit(rule, TypeError, progress=given).at("compare")
-    found, asked = prepare(initializers, data, task, **settings)
-    if out is not None:
-        from jaxinit.lab.files import write  # a missing plot library shows here
-    saves, logs = prepare_files(out, log, found, asked, resume, overwrite, save_every)
+    experiment = design(initializers, data, task, **settings)
+    saves, logs = open_files(experiment, out, log, resume, overwrite, save_every)
+    observers = [] if progress is None else [_telling(progress)]
     with saves or contextlib.nullcontext():
-        result = train(found, asked, progress, saves, logs=logs)
-        if out is None or saves is None:
-            return result
-        if processes.first():
-            write(result, out)
-            if not result.interrupted:
-                checkpoint.remove(saves.directory)
-        processes.meet("the results are written")
+        watching = contextlib.nullcontext(observers)
+        result, _ = run(experiment, out, saves, logs, watching=watching)
+        if out is not None:
+            processes.meet("the results are written")
     return result
 
 
-def prepare(
-    initializers: Any, data: Any = None, task: str | None = None, **settings: Any
-) -> tuple[Task, Settings]:
-    """Checks everything that can be checked before any time is spent."""
-    try:
-        for name, value in settings.items():
-            if name not in OPTIONS:
-                rule = f"there is no such setting.{check.suggestion(name, OPTIONS)}"
-                raise check.Unfit(rule, TypeError, **{name: value})
-        if not isinstance(initializers, (tuple, list)):
-            rule = "initializers must be a sequence of specs. Put it in brackets."
-            raise check.Unfit(rule, TypeError, initializers=initializers)
-        for given in initializers:
-            if not isinstance(given, (str, Initializer, Rules)):
-                rule = "initializers must be specs or what a builder returns."
-                raise check.Unfit(rule, TypeError, initializers=given)
-        if not isinstance(data, (Task, str, Path, type(None))):
-            raise check.Unfit("data must be a task or a path.", TypeError, data=data)
-        parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-        for name in [n for n, option in OPTIONS.items() if option.fitted]:
-            if settings.get(name) is None:
-                settings.pop(name, None)
-        model, targeted = (
-            settings.get("model", Settings.model),
-            "target_loss" in settings,
-        )
-        settings = {"depth": DEPTHS.get(str(model), 1)} | settings
-        checked = Settings(parsed, **settings)
-        found = data if isinstance(data, Task) else task_of(task, data)
-        found, checked = fitted(found, checked, targeted)
-        built = model_of(found, checked)
-        if isinstance(built, Network) and ":" in checked.model:
-            check_model(built, found, checked.model)
-    except check.Unfit as error:
-        raise error.at("compare") from None
-    key, x = jax.random.key(0), jnp.asarray(found.x_train[:1])
-    for init in checked.initializers:  # each raises if it cannot take a kernel's shape
-        if isinstance(built, MLP):
-            drawn = jax.eval_shape(built.clone(kernel_init=init).init, key, x)
-        else:
-            drawn = jax.eval_shape(built.drawn(init), key, x)
-    try:
-        check_size(drawn["params"], checked)
-    except check.Unfit as error:
-        raise error.at("compare") from None
-    return found, checked
-
-
-def fitted(task: Task, settings: Settings, targeted: bool) -> tuple[Task, Settings]:
-    """Fits task and settings to each other: loss, chance, rows held out."""
-    loss, early_stopping = fitting(task, settings.loss), settings.early_stopping
-    other = loss != fitting(task, None)
-    rows = "training rows"
-    if early_stopping:
-        task = with_validation(task)
-        rows += " beside those held out"
-        if task.x_valid is None or not len(task.x_valid):
-            rule = "the task has too few training rows to hold some out."
-            raise check.Unfit(rule, early_stopping=early_stopping)
-    if settings.batch_size > len(task.x_train):
-        rule = f"the task has {len(task.x_train)} {rows} only."
-        raise check.Unfit(rule, batch_size=settings.batch_size)
-    if other or early_stopping:
-        task = task._replace(chance=chance_of(task, loss))
-    target = settings.target_loss
-    if other and not targeted:
-        target = float(f"{task.chance / 2:.2g}")
-    return task, dataclasses.replace(settings, loss=loss, target_loss=target)
-
-
-def prepare_files(
-    out: Any, log: Any, task: Task, settings: Settings, *options: Any
-) -> tuple[Checkpoint | None, Log | None]:
-    """Checks the directories, as `directory.prepare` and `jaxinit.lab.log.prepare`."""
-    resume, overwrite, save_every = options
-    try:
-        logs = log_to(log, task, settings, resume, overwrite)
-        if out is None and log is not None:
-            overwrite = False  # is about the log
-        options = resume, overwrite, save_every
-        return directory.prepare(out, task, settings, *options), logs
-    except check.Unfit as error:
-        raise error.at("compare") from None
-
-
-def model_of(task: Task, settings: Settings) -> MLP | Network:
-    """Returns the network that the settings describe, without its initializer."""
-    function = activation(settings.activation)
-    norm: Any = settings.norm  # "post" is a transformer's alone
-    sizes, dropout = (settings.depth, settings.width), settings.dropout
-    if settings.model != "mlp":
-        return network(settings.model, task, *sizes, function, norm, dropout)
-    if task.tokens:
-        rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
-        raise check.Unfit(rule, model="mlp")
-    return MLP(*sizes, task.outputs, function, norm, dropout=dropout)
-
-
-def train(
-    task: Task,
-    settings: Settings,
-    progress: Callable[[int, int], None] | None = None,
-    saves: Checkpoint | None = None,
-    observers: Sequence[Callable[[Grid], None]] = (),
-    logs: Log | None = None,
-) -> Comparison:
-    """Runs the grid and gathers what it measured.
-
-    Observers are called with the grid after each block, when its losses are here.
-    """
-    processes.meet("all have looked at the directories")
-    logs = logs if processes.first() else None
-    with computing(settings.device, settings.dtype), logs or contextlib.nullcontext():
-        if logs is None:
-            return _train(task, settings, progress, saves, observers)
-        observers = [*observers, logs.after_block]
-        result = _train(task, settings, progress, saves, observers)
-        logs.finish(result)
-        return result
-
-
-def _train(
-    task: Task,
-    settings: Settings,
-    progress: Callable[[int, int], None] | None,
-    saves: Checkpoint | None,
-    observers: Sequence[Callable[[Grid], None]],
-) -> Comparison:
-    start = time.perf_counter()
-    grid = Grid(task, model_of(task, settings), settings)
-    if saves is not None:
-        saves.begin(grid)
-    drawn = time.perf_counter()
-    length = block_length(settings.steps)
-    with interrupts.held() as interrupt:
-        try:
-            for _ in grid.run():
-                if saves is not None:
-                    saves.after_block(grid)
-                for observe in observers:
-                    observe(grid)
-                if progress is not None:
-                    progress(len(grid.losses) * length, settings.steps)
-                interrupt()
-        except KeyboardInterrupt as error:  # what has been trained is worth a table
-            if jax.process_count() > 1 and not isinstance(error, interrupts.Agreed):
-                raise  # the others do not know, and would wait
-            if saves is not None and not grid.done:
-                saves.save(grid)
-    trained = time.perf_counter()
-    scores: Scores = grid.scores()
-    blocks = len(grid.losses)
-    curves = np.array(grid.losses).reshape(blocks, *grid.shape)
-    # It compiles a program of its own, which only the files are worth.
-    judged = None if saves is None else health(task, grid.model, grid.initial)
-    end = time.perf_counter()
-    before = 0.0 if saves is None else saves.seconds
-    return Comparison(
-        task=task,
-        settings=settings,
-        signals=grid.signals,
-        curves=np.moveaxis(curves, 0, -1),
-        steps=length * np.arange(1, blocks + 1),
-        scores=scores,
-        initial=jax.tree.map(np.asarray, grid.initial["params"]),
-        final=jax.tree.map(grid.by_cell, grid.kept["params"]),
-        interrupted=not grid.done,
-        stopped=grid.stopped,
-        seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
-        probes=stacked([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
-        probe_steps=grid.probe_steps,
-        health=judged,
+def _telling(progress: Callable[[int, int], None]) -> Observer:
+    """Makes an observer of training of a function of steps done and of all steps."""
+    return lambda grid: progress(
+        len(grid.losses) * block_length(grid.steps), grid.steps
     )

@@ -18,17 +18,15 @@ from jax.sharding import Mesh
 
 from jaxinit._initializer import Initializer
 from jaxinit.lab import memory
-from jaxinit.lab.data import Task
+from jaxinit.lab.experiment import Experiment
 from jaxinit.lab.layout import Layout
 from jaxinit.lab.losses import loss_of, score_of
 from jaxinit.lab.model import MLP
 from jaxinit.lab.networks import Network
-from jaxinit.lab.optimizers import optimizer_of
 from jaxinit.lab.precision import kept, mixed
 from jaxinit.lab.probe import Probe, moments, probe_of, signals_of
 from jaxinit.lab.processes import joined
 from jaxinit.lab.rules import Rules
-from jaxinit.lab.settings import Settings
 from jaxinit.lab.step import step_of
 from jaxinit.lab.stopping import after_block, map_running, start
 
@@ -58,21 +56,15 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 class Grid:
     """All cells of a comparison, their state, and the programs that advance it."""
 
-    def __init__(self, task: Task, model: MLP | Network, settings: Settings):
-        """Draws the initial parameters of every cell and measures their signals.
-
-        Args:
-          task: the data.
-          model: what `settings` describe, without its initializer.
-          settings: those of the comparison, as they fit the task.
-        """
-        s = settings
+    def __init__(self, experiment: Experiment):
+        """Draws the initial parameters of every cell and measures their signals."""
+        task, s = experiment.task, experiment.settings
         self.task, self.settings, self.steps = task, s, s.steps
-        self.model = model = mixed(model, s.dtype)
+        self.model = model = mixed(experiment.network, s.dtype)
         self.shape = len(s.initializers), s.seeds, len(s.learning_rates)
-        self._optimizer = optimizer_of(s.optimizer, s.schedule, s.clip, s.steps)
+        self._optimizer = experiment.optimizer
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
-        self._loss, self._score = loss_of(task, s.loss), score_of(task)
+        self._loss, self._score = loss_of(task, experiment.loss), score_of(task)
         self._order = batches(len(task.x_train), s.batch_size, s.steps)
         self._patience = s.early_stopping
         self._apply: Callable[..., Any] = model.apply

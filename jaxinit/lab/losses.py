@@ -134,27 +134,24 @@ def fitting(task: Task, spec: str | None) -> str:
     return spec
 
 
-def loss_of(
-    task: Task, spec: str | None = None
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def loss_of(task: Task, loss: Loss) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns the mean loss of a batch."""
-    each = read_loss(fitting(task, spec)).each
 
     def of_classes(z: jax.Array, y: jax.Array) -> jax.Array:
-        found = each(z, jnp.maximum(y, 0))
+        found = loss.each(z, jnp.maximum(y, 0))
         return found.mean(where=y >= 0) if task.tokens else found.mean()
 
-    return (
-        of_classes if task.kind == "classification" else lambda z, y: each(z, y).mean()
-    )
+    if task.kind == "classification":
+        return of_classes
+    return lambda z, y: loss.each(z, y).mean()
 
 
-def chance_of(task: Task, spec: str | None = None) -> float:
+def chance_of(task: Task, loss: Loss) -> float:
     """Computes the loss of the best constant prediction of the training targets."""
     y = task.y_train
     if task.kind == "classification":
         y = y[y >= 0]
-    return read_loss(fitting(task, spec)).chance(y, task.outputs)
+    return loss.chance(y, task.outputs)
 
 
 def _one_vs_rest(
