@@ -22,9 +22,9 @@ class Option(NamedTuple):
       rule: takes the name and a value; returns the value to hold, or raises `Unfit`.
       notes: what the documentation says beside the help.
       flag: of the command line; by default the name.
-      read: reads a word of the command line.
+      read: reads a word of the command line; by default as of the default's type.
       metavar: what stands for a value in the help; by default the name.
-      shown: the default in words; without them the value.
+      shown: the default in words; by default its value.
       repeated: whether the flag is given once for each of several values.
       fitted: whether `compare` fits the setting to the others unless it is given.
       told: if the caption of the table tells of values other than the default, its
@@ -48,8 +48,10 @@ class Option(NamedTuple):
 
 def setting(default: Any, help: str, group: str, rule: Rule, **more: Any) -> Any:
     """Makes a field of the settings."""
-    words = {"shown": f"{default:g}" if isinstance(default, float) else str(default)}
-    option = Option(help=help, group=group, rule=rule, **words | more)
+    number = type(default) in (int, float)
+    shown = f"{default:g}" if number else str(default)
+    known = {"shown": shown, "read": type(default) if number else str}
+    option = Option(help=help, group=group, rule=rule, **known | more)
     return dataclasses.field(default=default, metadata={"option": option})
 
 

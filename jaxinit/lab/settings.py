@@ -125,18 +125,13 @@ class Settings:
         "layers or blocks",
         _NETWORK,
         any_value,
-        read=int,
         notes="2 or more for dense layers",
         shown="20 dense layers, 4 convolutions, 6 residual blocks, 4 of a "
         "transformer, 5 of a coordinate network, 1 recurrent layer",
         fitted=True,
     )
     width: int = setting(
-        64,
-        "outputs of every layer but the last",
-        _NETWORK,
-        count(2**20),
-        read=int,
+        64, "outputs of every layer but the last", _NETWORK, count(2**20)
     )
     norm: Norm | Literal["post"] = setting(
         "none",
@@ -150,10 +145,9 @@ class Settings:
         "seeds of the initial weights",
         _COMPARED,
         count(2**20),
-        read=int,
         notes="seed i draws from ``jax.random.key(i)``",
     )
-    steps: int = setting(400, "training steps", _TRAINING, count(_MOST_STEPS), read=int)
+    steps: int = setting(400, "training steps", _TRAINING, count(_MOST_STEPS))
     learning_rates: tuple[float, ...] = setting(
         (3e-4, 1e-3, 3e-3),
         "a learning rate that every initializer is tried at",
@@ -172,15 +166,12 @@ class Settings:
         _TRAINING,
         read_by(read_optimizer),
     )
-    batch_size: int = setting(
-        64, "rows per step", _TRAINING, count(2**31 - 1), read=int
-    )
+    batch_size: int = setting(64, "rows per step", _TRAINING, count(2**31 - 1))
     target_loss: float = setting(
         0.5,
         "the training loss to count the steps to, in the unit of the loss",
         DATA,
         not_negative,
-        read=float,
         metavar="LOSS",
         notes="nats for cross-entropy, nats a class for binary cross-entropy, weighted "
         "ones for focal, variances of the targets for squared errors, standard "
@@ -201,7 +192,6 @@ class Settings:
         "how many devices share the cells",
         MACHINE,
         count(2**31 - 1),
-        read=int,
         notes="it changes results by rounding only",
     )
     schedule: str = setting(
@@ -217,7 +207,6 @@ class Settings:
         "the largest norm of all gradients together; 0 for any",
         _TRAINING,
         not_negative,
-        read=float,
         metavar="NORM",
         told=(2, ", clipped at {:g}"),
     )
@@ -236,7 +225,6 @@ class Settings:
         "share of hidden units that a step of training drops",
         _NETWORK,
         share,
-        read=float,
         metavar="RATE",
         notes="at least 0 and below 1; the masks are drawn from the step and the seed: "
         "equal seeds have equal ones",
