@@ -11,6 +11,7 @@ for no save.
     DIR/checkpoint/12         the save after twelve blocks
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,8 +21,7 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ class Unreadable(ValueError):
     """There are saves, but none that can be read."""
 
 
-class Checkpoint:
+class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
     """The saves of one run; as a context, it ends with its lock on the directory.
 
     Attributes:
@@ -81,16 +81,7 @@ class Checkpoint:
         self._every = every
         self._since = time.perf_counter()
 
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Lets another run write to the directory."""
         if self._lock is not None:
             self._lock.close()

@@ -13,8 +13,7 @@ import json
 import re
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ _LONGEST_NAME = 80  # characters
 _SECONDS = 30  # between writes to disk, as often as TensorBoard looks
 
 
-class Log:
+class Log(contextlib.AbstractContextManager["Log"]):
     """The event files of one comparison; as a context, it closes them."""
 
     def __init__(self, directory: Path, digest: str):
@@ -51,16 +50,7 @@ class Log:
         self._blocks = 0  # that are written
         self._flushed = time.monotonic()
 
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the files."""
         for run in self._runs or ():
             run.close()
