@@ -28,9 +28,9 @@ from bench.cases import Case
 from bench.measure import Row, Settings, finish, start
 from bench.timing import Contender
 from jaxinit import lab
-from jaxinit.lab.experiment import assemble
-from jaxinit.lab.grid import Grid, batches
-from jaxinit.lab.settings import Settings as Options
+from jaxinit.lab._train.grid import Grid, batches
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.settings import Settings as Options
 
 _INITIALIZERS = (
     *("he_normal()", "orthogonal(gain='relu')", "glorot_normal()", "zeros()"),

@@ -48,7 +48,7 @@ def x64():
 def short_runs():
     """Lets blocks have five steps, and leaves out plots and verdicts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
+        patch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
         patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
         patch.setattr("jaxinit.lab.training.health", lambda *given: None)
@@ -65,6 +65,6 @@ def arrays():
 @pytest.fixture(scope="module")
 def task(arrays):
     """Two classes."""
-    from jaxinit.lab.data import make_task  # the lab is for tests of it alone
+    from jaxinit.lab._tried.data import make_task  # the lab is for tests of it alone
 
     return make_task("two classes", *arrays)

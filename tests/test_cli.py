@@ -249,7 +249,7 @@ def test_an_interrupt_before_there_is_a_result_is_said(monkeypatch, compare, cap
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxinit.lab.grid.Grid.__init__", interrupt)
+    monkeypatch.setattr("jaxinit.lab._train.grid.Grid.__init__", interrupt)
     assert main(compare) == 130
     assert "interrupted before there was a result." in capsys.readouterr().err
 
@@ -689,7 +689,7 @@ def without(monkeypatch):
             "jaxinit._panels",
             *(f"jaxinit.signal.{n}" for n in ("_console", "_plot")),
         ]
-        ours += [f"jaxinit.lab.{n}" for n in ("files", "plots", "table")]
+        ours += [f"jaxinit.lab.{n}" for n in ("files", "_show.plots", "_show.table")]
         ours += ["jaxinit.cli._live"]
         for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)

@@ -19,10 +19,11 @@ from test_lab_resume import (
 
 import jaxinit
 from jaxinit import _check, lab
-from jaxinit.lab import checkpoint, directory
-from jaxinit.lab.experiment import fit
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.settings import Settings
+from jaxinit.lab._train import _directory as directory
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried.experiment import fit
+from jaxinit.lab._tried.settings import Settings
 
 # See test_lab_resume.
 pytestmark = [

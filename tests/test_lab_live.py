@@ -20,12 +20,13 @@ import jaxinit
 from jaxinit import _check, lab
 from jaxinit.cli import main
 from jaxinit.cli._live import Screen, shown
-from jaxinit.lab import checkpoint, precision
-from jaxinit.lab.data import digits
-from jaxinit.lab.experiment import assemble
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.table import header, markdown
-from jaxinit.lab.tasks import memory
+from jaxinit.lab._show.table import header, markdown
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried import _precision as precision
+from jaxinit.lab._tried.data import digits
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.tasks import memory
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 
@@ -481,7 +482,7 @@ def test_logs_that_are_none(given, kind, said, task):
 
 
 def test_long_runs_are_written_on_the_way(log, task, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxinit.lab.log._SECONDS", 0)
+    monkeypatch.setattr("jaxinit.lab._show.log._SECONDS", 0)
     sizes = []
     given = {"log": ("tensorboard", tmp_path), **SETTINGS}
     given |= {"progress": lambda *_: sizes.append(files(tmp_path)[0].stat().st_size)}

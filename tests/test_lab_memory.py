@@ -10,9 +10,9 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import memory
-from jaxinit.lab.experiment import design
-from jaxinit.lab.grid import Grid
+from jaxinit.lab._train import memory
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried.experiment import design
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 

@@ -13,10 +13,10 @@ from marks import slow_but
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.losses import loss_of, read_loss, score_of
-from jaxinit.lab.networks import NAMES, network
-from jaxinit.lab.rules import is_kernel
-from jaxinit.lab.tasks import TASKS, memory, photograph, task_of, text
+from jaxinit.lab._tried.losses import loss_of, read_loss, score_of
+from jaxinit.lab._tried.networks import NAMES, network
+from jaxinit.lab._tried.rules import is_kernel
+from jaxinit.lab._tried.tasks import TASKS, memory, photograph, task_of, text
 
 TINY = {
     "initializers": ["he_normal()"],

@@ -9,7 +9,7 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.data import make_task
+from jaxinit.lab._tried.data import make_task
 
 Y = np.arange(60) % 3
 IMAGES = np.random.default_rng(0).normal(size=(60, 6, 5, 2)) + Y[:, None, None, None]

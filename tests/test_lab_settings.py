@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxinit import lab
-from jaxinit.lab.settings import OPTIONS, Given
+from jaxinit.lab._tried.settings import OPTIONS, Given
 
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**30

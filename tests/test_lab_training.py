@@ -13,16 +13,16 @@ from scipy.optimize import minimize
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.data import make_task, with_validation
-from jaxinit.lab.experiment import assemble
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.losses import DEFAULTS, LOSSES, chance_of, loss_of, read_loss
-from jaxinit.lab.model import MLP
-from jaxinit.lab.networks import network
-from jaxinit.lab.page import _facts
-from jaxinit.lab.stopping import after_block, keep, map_running, start
-from jaxinit.lab.table import caption
-from jaxinit.lab.tasks import diabetes, memory, photograph
+from jaxinit.lab._show.page import _facts
+from jaxinit.lab._show.table import caption
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._train.stopping import after_block, keep, map_running, start
+from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried.data import make_task, with_validation
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.losses import DEFAULTS, LOSSES, chance_of, loss_of, read_loss
+from jaxinit.lab._tried.networks import network
+from jaxinit.lab._tried.tasks import diabetes, memory, photograph
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
 

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxinit._watch import watch
 from jaxinit.cli._terminal import (
@@ -24,6 +24,9 @@ from jaxinit.cli._terminal import (
     wide,
     writable,
 )
+
+if TYPE_CHECKING:
+    from jaxinit.lab.command import Checkpoint, Comparison, Experiment, Log
 
 _EXAMPLE = """\
 example:
@@ -48,7 +51,7 @@ def add(commands: Any) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options: those of the settings, and those of data, files and output."""
-    from jaxinit.lab.settings import DATA, MACHINE, OPTIONS
+    from jaxinit.lab.command import DATA, MACHINE, OPTIONS
 
     groups = {option.group: None for option in OPTIONS.values()}
     group = {title: parser.add_argument_group(title).add_argument for title in groups}
@@ -166,23 +169,18 @@ def _is_in(file: Any, directory: Path) -> bool:
 
 def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from jaxinit.cli._live import shown
-    from jaxinit.lab import DEFAULT_INITIALIZERS
-    from jaxinit.lab.checkpoint import Unreadable
-    from jaxinit.lab.experiment import design
-    from jaxinit.lab.processes import first, join
-    from jaxinit.lab.settings import OPTIONS
-    from jaxinit.lab.training import run
+    from jaxinit.lab import command as lab
 
     importable()
     if given.distributed is not None:
-        checked(join, *given.distributed)
-    asked = {name: vars(given)[name] for name in OPTIONS if name in vars(given)}
-    tried = asked.pop("initializers", DEFAULT_INITIALIZERS)
-    experiment = checked(design, tried, given.data, given.task, **asked)
+        checked(lab.join, *given.distributed)
+    asked = {name: vars(given)[name] for name in lab.OPTIONS if name in vars(given)}
+    tried = asked.pop("initializers", lab.DEFAULT_INITIALIZERS)
+    experiment = checked(lab.design, tried, given.data, given.task, **asked)
     saves, logs = _open_files(given, experiment, stack)
-    quiet = given.quiet or not first()
+    quiet = given.quiet or not lab.first()
     try:
-        result, files = run(
+        result, files = lab.run(
             experiment,
             given.out,
             saves,
@@ -191,18 +189,18 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             show=functools.partial(_print, form=given.format),
             command=given.command,
         )
-    except Unreadable as error:
+    except lab.Unreadable as error:
         raise BadInput(str(error)) from error
-    if first():
+    if lab.first():
         _print_end(given, result, files)
     return 130 if result.interrupted else 0
 
 
 def _open_files(
-    given: argparse.Namespace, experiment: Any, stack: contextlib.ExitStack
-) -> tuple[Any, Any]:
+    given: argparse.Namespace, experiment: "Experiment", stack: contextlib.ExitStack
+) -> "tuple[Checkpoint | None, Log | None]":
     """Opens the saves and the log, and checks that they can be written."""
-    from jaxinit.lab.training import open_files
+    from jaxinit.lab.command import open_files
 
     log = given.log and (given.log[0], checked(path_of, given.log[1]))
     if log is not None:
@@ -221,9 +219,9 @@ def _open_files(
     return saves, logs
 
 
-def _print(result: Any, form: str) -> None:
+def _print(result: "Comparison", form: str) -> None:
     """Prints the results."""
-    from jaxinit.lab.table import markdown, table
+    from jaxinit.lab.command import markdown, table
 
     if form == "json":
         print(result.to_json())
@@ -240,7 +238,9 @@ def _print(result: Any, form: str) -> None:
         print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
 
 
-def _print_end(given: argparse.Namespace, result: Any, files: list[Path]) -> None:
+def _print_end(
+    given: argparse.Namespace, result: "Comparison", files: list[Path]
+) -> None:
     """Prints where the results are, and how far an interrupted run has come."""
     if given.out is not None:
         note = sys.stdout if given.format == "table" else sys.stderr

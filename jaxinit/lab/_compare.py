@@ -7,13 +7,13 @@ from typing import Any, Unpack
 
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
-from jaxinit.lab import processes
-from jaxinit.lab.comparison import Comparison
-from jaxinit.lab.data import Task
-from jaxinit.lab.experiment import design
-from jaxinit.lab.grid import block_length
-from jaxinit.lab.rules import Rules
-from jaxinit.lab.settings import Given, spell_out
+from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._train import processes
+from jaxinit.lab._train.grid import block_length
+from jaxinit.lab._tried.data import Task
+from jaxinit.lab._tried.experiment import design
+from jaxinit.lab._tried.rules import Rules
+from jaxinit.lab._tried.settings import Given, spell_out
 from jaxinit.lab.training import Observer, open_files, run
 
 # In the order in which the table tells the story: symmetry, wrong scale, right scale
@@ -66,7 +66,7 @@ def compare(
     Args:
       initializers: specs or initializers of the kernels, or rules for all parameters of
         a model but "mlp", such as "recipes.fixup(6)" or "**/h/kernel: identity();
-        glorot_normal()"; see `jaxinit.lab.rules`.
+        glorot_normal()", where the first part that fits a parameter wins.
       data: a task, the path of an .npz file (see `load`) or of a text, or None.
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
       progress: is called with (steps done, all steps) after each block.
@@ -76,8 +76,8 @@ def compare(
       overwrite: start anew where `out` has results or saves.
       save_every: blocks of training between saves; a block has 25 steps or fewer, the
         most that divide `steps`. None for as many blocks as make 100 steps.
-      log: ``("tensorboard", directory)``, for losses to be followed while they fall;
-        see `jaxinit.lab.log`. Needs ``pip install 'jaxinit[tensorboard]'``.
+      log: ``("tensorboard", directory)``, for losses to be followed while they fall.
+        Needs ``pip install 'jaxinit[tensorboard]'``.
       **settings: the fields of `Settings`, by name. The depth fits the model, unless it
         is given, and the target loss the loss.
 

@@ -12,16 +12,18 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.lab import checkpoint, directory, interrupts, processes
-from jaxinit.lab.checkpoint import Checkpoint
-from jaxinit.lab.comparison import Comparison, Seconds
-from jaxinit.lab.experiment import Experiment
-from jaxinit.lab.grid import Grid, Scores, block_length
-from jaxinit.lab.health import health
-from jaxinit.lab.log import Log
-from jaxinit.lab.log import prepare as log_to
-from jaxinit.lab.precision import computing
-from jaxinit.lab.probe import Probe, stacked
+from jaxinit.lab._result.comparison import Comparison, Seconds
+from jaxinit.lab._result.health import health
+from jaxinit.lab._show.log import Log
+from jaxinit.lab._show.log import prepare as log_to
+from jaxinit.lab._train import _directory as directory
+from jaxinit.lab._train import _interrupts as interrupts
+from jaxinit.lab._train import checkpoint, processes
+from jaxinit.lab._train.checkpoint import Checkpoint
+from jaxinit.lab._train.grid import Grid, Scores, block_length
+from jaxinit.lab._train.probe import Probe, stacked
+from jaxinit.lab._tried._precision import computing
+from jaxinit.lab._tried.experiment import Experiment
 
 Observer = Callable[
     [Grid], None
