@@ -84,10 +84,10 @@ def standard_promotion():
 def short_runs():
     """Lets blocks have five steps, and leaves out plots and verdicts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 5)
+        patch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
         patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
-        patch.setattr("jaxinit.lab._compare.health", lambda *given: None)
+        patch.setattr("jaxinit.lab.training.health", lambda *given: None)
         yield
 
 
@@ -101,6 +101,6 @@ def arrays():
 @pytest.fixture(scope="module")
 def task(arrays):
     """Two classes."""
-    from jaxinit.lab.data import make_task  # the lab is for tests of it alone
+    from jaxinit.lab._tried.data import make_task  # the lab is for tests of it alone
 
     return make_task("two classes", *arrays)

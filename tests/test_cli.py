@@ -249,7 +249,7 @@ def test_an_interrupt_before_there_is_a_result_is_said(monkeypatch, compare, cap
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxinit.lab.grid.Grid.__init__", interrupt)
+    monkeypatch.setattr("jaxinit.lab._train.grid.Grid.__init__", interrupt)
     assert main(compare) == 130
     assert "interrupted before there was a result." in capsys.readouterr().err
 
@@ -689,7 +689,8 @@ def without(monkeypatch):
             "jaxinit._panels",
             *(f"jaxinit.signal._report.{n}" for n in ("console", "plot")),
         ]
-        ours += [f"jaxinit.lab.{n}" for n in ("figure", "files", "plots", "table")]
+        names = ("files", "_show.figure", "_show.plots", "_show.table")
+        ours += [f"jaxinit.lab.{n}" for n in names]
         ours += ["jaxinit.cli._live"]
         for name in [*loaded, *ours]:
             monkeypatch.delitem(sys.modules, name, raising=False)
@@ -713,7 +714,7 @@ def test_a_missing_plot_library_is_found_before_training(
     compare, capsys, monkeypatch, without, tmp_path
 ):
     without("matplotlib")
-    monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
+    monkeypatch.setattr("jaxinit.lab.training.train", None)  # training: a TypeError
     line = refusal([*compare, "--out", str(tmp_path)], capsys)
     assert line == "jaxinit: matplotlib is missing. Run: pip install 'jaxinit[lab]'"
 

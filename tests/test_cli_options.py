@@ -71,11 +71,12 @@ def accept(*_, **__):
 
 def options():
     """Yields each command and each of its options that takes a value."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
+    commands = cli.Parser().add_subparsers()
     for command in (cli._check, cli._compare, cli._list, cli._show):
         command.add(commands)
     for name, command in commands.choices.items():
+        if command.fill is not None:
+            command.fill(command)
         for action in command._actions:
             if action.nargs != 0:
                 flag = (action.option_strings or [""])[-1]
@@ -148,7 +149,7 @@ def quick(place, monkeypatch):
     """Lets nothing begin that takes time."""
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.path", [str(place), *sys.path])
-    monkeypatch.setattr("jaxinit.lab._compare.train", accept)
+    monkeypatch.setattr("jaxinit.lab.training.train", accept)
     monkeypatch.setattr("jaxinit.signal.check", accept)
     monkeypatch.setattr("jaxinit._panels.histogram_and_heatmap", accept)
 
@@ -256,7 +257,7 @@ def test_names_are_printed_as_they_are(name, result, capsys, monkeypatch):
     named = dataclasses.replace(
         result, task=result.task._replace(name=name), settings=settings
     )
-    monkeypatch.setattr("jaxinit.lab._compare.train", lambda *_, **__: named)
+    monkeypatch.setattr("jaxinit.lab.training.train", lambda *_, **__: named)
     assert main(["compare", *TINY]) == 0
     out = capsys.readouterr().out
     assert f"{name}; 2 dense layers" in out and f"│ {name} " in out

@@ -20,7 +20,7 @@ import pytest
 from processes import interrupt, python
 
 from jaxinit import _watch
-from jaxinit.lab import interrupts
+from jaxinit.lab._train import _interrupts as interrupts
 
 AT_ONCE = 5.0  # seconds
 LEFT = b"jaxinit: interrupted before there was a result.\n"
@@ -177,7 +177,7 @@ def test_while_the_page_is_written(start, place):
 
 def test_a_second_ctrl_c_ends_at_once_and_what_is_saved_stays(start, place):
     words = ["--steps", "100000", "--save-every", "1"]
-    process = slowed(start, place, "jaxinit.lab.grid", "Grid.scores", *words)
+    process = slowed(start, place, "jaxinit.lab._train.grid", "Grid.scores", *words)
     saves = place / "out" / "checkpoint"
     until(lambda: (saves / "2").exists(), process)
     interrupt(process)

@@ -16,13 +16,13 @@ from marks import slow_but
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab._compare import model_of
-from jaxinit.lab.data import digits, load, make_task
+from jaxinit.lab._train.grid import Grid, batches, block_length
+from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried.data import digits, load, make_task
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.optimizers import OPTIMIZERS
+from jaxinit.lab._tried.settings import Settings
 from jaxinit.lab.files import write
-from jaxinit.lab.grid import Grid, batches, block_length
-from jaxinit.lab.model import MLP
-from jaxinit.lab.optimizers import OPTIMIZERS
-from jaxinit.lab.settings import Settings
 
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)
@@ -389,7 +389,7 @@ def test_the_default_run_has_blocks_of_25_steps():
 
 def grid_of(task, inits, **given):
     settings = Settings(inits, **given)
-    return Grid(task, model_of(task, settings), settings)
+    return Grid(assemble(task, settings))
 
 
 def test_cells_start_from_equal_weights_at_every_learning_rate(clusters):

@@ -16,8 +16,8 @@ from test_lab_statistics import HE, HUGE, LOSS, TEST, ZEROS, made_up, result
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab.answer import Standing, answer, sentence
-from jaxinit.lab.table import cells, markdown, ranked, table
+from jaxinit.lab._result.answer import Standing, answer, sentence
+from jaxinit.lab._show.table import cells, markdown, ranked, table
 
 result = result  # the fixture
 INF = math.inf

@@ -11,8 +11,8 @@ import pytest
 from marks import slow_but
 
 from jaxinit.cli import main
-from jaxinit.lab import archive
-from jaxinit.lab.data import load
+from jaxinit.lab._tried import _archive as archive
+from jaxinit.lab._tried.data import load
 
 GENERATOR = np.random.default_rng(0)
 Y = np.arange(40) % 3
@@ -220,10 +220,10 @@ def test_an_array_is_measured_before_it_is_unpacked(tmp_path, monkeypatch):
     rule = r"x has 1000 entries, 7.45e-06 GiB; compare takes 999 entries at most\."
     with pytest.raises(ValueError, match=rule):
         load(path)
-    monkeypatch.setattr("jaxinit.lab.tasks.MOST", 999)
+    monkeypatch.setattr("jaxinit.lab._tried.tasks.MOST", 999)
     words = tmp_path / "words.txt"
     words.write_text("ab" * 500)
     with pytest.raises(ValueError, match="it has more than 999 characters"):
-        from jaxinit.lab.tasks import text
+        from jaxinit.lab._tried.tasks import text
 
         text(words)

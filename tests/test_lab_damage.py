@@ -19,10 +19,11 @@ from test_lab_resume import (
 
 import jaxinit
 from jaxinit import _check, lab
-from jaxinit.lab import checkpoint, directory
-from jaxinit.lab._compare import fitted, model_of
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.settings import Settings
+from jaxinit.lab._train import _directory as directory
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried.experiment import fit
+from jaxinit.lab._tried.settings import Settings
 
 # See test_lab_resume.
 pytestmark = [
@@ -69,8 +70,7 @@ def abandoned(tmp_path_factory, task):
 def grid(task):
     asked = {**SETTINGS, **WIDE}
     found = tuple(map(jaxinit.parse, INITIALIZERS))
-    fit = fitted(task, Settings(found, **asked), targeted=False)
-    return Grid(fit[0], model_of(*fit), fit[1])
+    return Grid(fit(task, Settings(found, **asked), targeted=False))
 
 
 def resumed(grid, out):

@@ -26,9 +26,9 @@ from test_lab_resume import (
 from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.cli._terminal import one_line_warnings
-from jaxinit.lab import checkpoint
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.lock import Lock
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train._lock import Lock
+from jaxinit.lab._train.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 

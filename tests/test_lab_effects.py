@@ -1,14 +1,14 @@
 """Effects that the field knows, which the lab must show.
 
 Each is a paired comparison on equal seeds; the effect counts where the bootstrap
-interval of 95 % (`jaxinit.lab.statistics.paired`) excludes 0. Seeds are fixed.
+interval of 95 % (`jaxinit.lab._result.statistics.paired`) excludes 0. Seeds are fixed.
 """
 
 import numpy as np
 import pytest
 
 from jaxinit import lab
-from jaxinit.lab.statistics import paired
+from jaxinit.lab._result.statistics import paired
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from test_lab_statistics import result
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab import statistics
-from jaxinit.lab.data import make_task
-from jaxinit.lab.page import page
-from jaxinit.lab.plots import available
-from jaxinit.lab.statistics import interval, paired
-from jaxinit.lab.table import caption, cells, markdown
+from jaxinit.lab._result import statistics
+from jaxinit.lab._result.statistics import interval, paired
+from jaxinit.lab._show.page import page
+from jaxinit.lab._show.plots import available
+from jaxinit.lab._show.table import caption, cells, markdown
+from jaxinit.lab._tried.data import make_task
 
 result = result  # the fixture
 NAN, INF = math.nan, math.inf
@@ -203,7 +203,7 @@ def test_equal_scores_of_different_runs_keep_their_interval(result):
 
 
 def test_bands_of_plots_are_not_of_copies(result):
-    from jaxinit.lab.plots import _means_and_intervals
+    from jaxinit.lab._show.plots import _means_and_intervals
 
     found = one_against(result, [0.958] * 3, weights="identity()")
     curves = np.random.default_rng(0).normal(size=(2, 3, 5))

@@ -20,12 +20,13 @@ import jaxinit
 from jaxinit import _check, lab
 from jaxinit.cli import main
 from jaxinit.cli._live import Screen, shown
-from jaxinit.lab import checkpoint, precision
-from jaxinit.lab._compare import model_of
-from jaxinit.lab.data import digits
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.table import header, markdown
-from jaxinit.lab.tasks import memory
+from jaxinit.lab._show.table import header, markdown
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried import _precision as precision
+from jaxinit.lab._tried.data import digits
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.tasks import memory
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 
@@ -71,7 +72,8 @@ def test_networks_compute_in_the_dtype(model):
     task = digits() if model == "mlp" else memory()
     norm = "layer" if model == "transformer" else "none"
     init = jaxinit.he_normal()
-    network = model_of(task, lab.Settings((init,), "relu", 2, 8, norm, model=model))
+    asked = lab.Settings((init,), "relu", 2, 8, norm, model=model)
+    network = assemble(task, asked).network
     x, in_half = jnp.asarray(task.x_train[:2]), precision.mixed(network, "bfloat16")
     variables = dict(jax.eval_shape(network.init, jax.random.key(0), x))
     variables.pop("perturbations", None)  # of measuring signals, not of training
@@ -433,7 +435,7 @@ def test_a_resumed_run_logs_each_step_once(log, words, tmp_path, capsys):
 
 
 def test_logs_are_not_lost_by_mistake(log, words, task, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxinit.lab._compare.train", None)  # training: a TypeError
+    monkeypatch.setattr("jaxinit.lab.training.train", None)  # training: a TypeError
     line = refusal([*words, "--log", "tensorboard", str(log)], capsys)
     assert f"compare(log={str(log)!r}): the directory has logs; resume=True" in line
     words = [*words, "--out", str(tmp_path), "--resume", "--seeds", "1"]
@@ -460,7 +462,7 @@ def test_overwriting_removes_our_logs_only(task, tmp_path):
 
 def test_a_missing_library_is_found_before_training(words, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    monkeypatch.setattr("jaxinit.lab._compare.train", None)
+    monkeypatch.setattr("jaxinit.lab.training.train", None)
     line = refusal([*words, "--log", "tensorboard", "nowhere"], capsys)
     cure = "Run: pip install 'jaxinit[tensorboard]'"
     assert line == f"jaxinit: tensorboardX is missing. {cure}"
@@ -480,7 +482,7 @@ def test_logs_that_are_none(given, kind, said, task):
 
 
 def test_long_runs_are_written_on_the_way(log, task, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxinit.lab.log._SECONDS", 0)
+    monkeypatch.setattr("jaxinit.lab._show.log._SECONDS", 0)
     sizes = []
     given = {"log": ("tensorboard", tmp_path), **SETTINGS}
     given |= {"progress": lambda *_: sizes.append(files(tmp_path)[0].stat().st_size)}

@@ -10,9 +10,9 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import memory
-from jaxinit.lab._compare import model_of, prepare
-from jaxinit.lab.grid import Grid
+from jaxinit.lab._train import memory
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._tried.experiment import design
 
 pytestmark = pytest.mark.usefixtures("short_runs")
 
@@ -131,10 +131,7 @@ def small(room, monkeypatch):
 
 def grid_of(task, **given):
     options = {name: value for name, value in CALL.items() if name != "initializers"}
-    found, settings = prepare(
-        task, CALL["initializers"], "relu", **options, target_loss=None, **given
-    )
-    return Grid(found, model_of(found, settings), settings)
+    return Grid(design(CALL["initializers"], task, **options, **given))
 
 
 def kinds(grid):

@@ -9,7 +9,7 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.data import make_task
+from jaxinit.lab._tried.data import make_task
 
 Y = np.arange(60) % 3
 IMAGES = np.random.default_rng(0).normal(size=(60, 6, 5, 2)) + Y[:, None, None, None]
@@ -106,7 +106,7 @@ def test_models_of_users_are_given_images_in_their_shape(images, name):
 @pytest.fixture
 def untrained(monkeypatch):
     """Ends runs where training would begin."""
-    monkeypatch.setattr("jaxinit.lab._compare.train", lambda *_, **__: "would train")
+    monkeypatch.setattr("jaxinit.lab.training.train", lambda *_, **__: "would train")
 
 
 @pytest.mark.usefixtures("untrained")

@@ -17,15 +17,15 @@ from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab.data import make_task
-from jaxinit.lab.figure import plots
-from jaxinit.lab.grid import batches
-from jaxinit.lab.health import Health, _apart, _perceptron, health
-from jaxinit.lab.model import MLP
-from jaxinit.lab.networks import Network
-from jaxinit.lab.page import page
-from jaxinit.lab.plots import available
-from jaxinit.lab.probe import apart, kernel_names, moments, stacked
+from jaxinit.lab._result.health import Health, _apart, _perceptron, health
+from jaxinit.lab._show.figure import plots
+from jaxinit.lab._show.page import page
+from jaxinit.lab._show.plots import available
+from jaxinit.lab._train.grid import batches
+from jaxinit.lab._train.probe import apart, kernel_names, moments, stacked
+from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried.data import make_task
+from jaxinit.lab._tried.networks import Network
 
 EVIL = "</script><img src=x onerror=alert(1)>$^{"
 SMALL = {"width": 8, "seeds": 2, "batch_size": 16, "learning_rates": (1e-2, 1e30)}

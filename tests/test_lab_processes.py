@@ -20,7 +20,7 @@ def test_two_processes_that_are_ended_twice_and_go_on_train_as_one(
     tmp_path, monkeypatch
 ):
     running = started("two_processes_lab.py", tmp_path)
-    monkeypatch.setattr("jaxinit.lab.grid._LONGEST_BLOCK", 2)
+    monkeypatch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 2)
     alone = lab.compare(**CALL)
     finished(running)
     one, two = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))

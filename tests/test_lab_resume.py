@@ -16,9 +16,10 @@ import pytest
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import _atomic, checkpoint
+from jaxinit.lab import _atomic
+from jaxinit.lab._train import checkpoint
+from jaxinit.lab._train.grid import Grid
 from jaxinit.lab.files import write
-from jaxinit.lab.grid import Grid
 
 # orbax reads the arrays of a save side by side. If one is broken it ends its event loop
 # while others still report to it, and those exceptions have no one to take them.
@@ -166,7 +167,7 @@ def test_an_interrupt_in_the_middle_of_a_block_loses_no_loss(task, monkeypatch):
             return found
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxinit.lab.processes.np", Impatient())
+        patch.setattr("jaxinit.lab._train.processes.np", Impatient())
         found = lab.compare(INITIALIZERS, data=task, **SETTINGS)
     assert found.interrupted and found.steps_done == 5
     five = {**SETTINGS, "steps": 5}
@@ -299,7 +300,10 @@ def test_other_data_is_refused(saved_run, task):
 
 
 def test_other_versions_are_refused(saved_run, task, monkeypatch):
-    found = {"jax": "0.0.1", "jaxinit": jaxinit.lab.environment.versions()["jaxinit"]}
+    found = {
+        "jax": "0.0.1",
+        "jaxinit": jaxinit.lab._train._environment.versions()["jaxinit"],
+    }
     monkeypatch.setattr(checkpoint, "versions", lambda: found)
     said = f"the saved run has jax {jax.__version__}, where this one has 0.0.1; overwr"
     with pytest.raises(ValueError, match=said):
@@ -321,7 +325,7 @@ def test_a_second_run_into_a_directory_is_refused_before_training(
     def train(*_):
         raise AssertionError("time was spent")
 
-    monkeypatch.setattr("jaxinit.lab._compare.train", train)
+    monkeypatch.setattr("jaxinit.lab.training.train", train)
     (tmp_path / "results.json").write_text("{}")
     for path, what in ((tmp_path, "results"), (saved_run, "the saves of a run that")):
         before = tree(path)

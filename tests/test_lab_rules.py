@@ -8,9 +8,9 @@ import pytest
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.networks import network
-from jaxinit.lab.rules import Rules, read
-from jaxinit.lab.tasks import memory
+from jaxinit.lab._tried.networks import network
+from jaxinit.lab._tried.rules import Rules, read
+from jaxinit.lab._tried.tasks import memory
 
 LSTM = "**/hf/bias: 1; **/h?/kernel: orthogonal; he_normal"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxinit import _check as check
-from jaxinit.lab.data import make_task
+from jaxinit.lab._tried.data import make_task
 
 ROWS = 40
 Y = np.arange(ROWS) % 2

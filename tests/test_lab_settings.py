@@ -1,11 +1,13 @@
 """Every argument of `compare` with wrong values: one line in the house's form."""
 
+import dataclasses
 import inspect
 
 import numpy as np
 import pytest
 
 from jaxinit import lab
+from jaxinit.lab._tried.settings import OPTIONS, Given
 
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**30
@@ -75,6 +77,20 @@ def test_wrong_values_are_answered_in_one_line(task, name):
 
 def test_every_argument_is_tried():
     assert set(WRONG) == set(inspect.signature(lab.compare).parameters)
+
+
+def test_every_setting_is_known_by_its_name_and_no_other():
+    fields = [field.name for field in dataclasses.fields(lab.Settings)]
+    assert list(OPTIONS) == fields == ["initializers", *Given.__annotations__]
+    signature = inspect.signature(lab.compare).parameters
+    for field in dataclasses.fields(lab.Settings):
+        assert f"  {field.name}: {OPTIONS[field.name].help[:9]}" in lab.Settings.__doc__
+        if field.name != "initializers":
+            fitted = OPTIONS[field.name].fitted
+            assert signature[field.name].default == (None if fitted else field.default)
+    said = r"^compare\(sedes=3\): there is no such setting. Did you mean 'seeds'"
+    with pytest.raises(TypeError, match=said):
+        lab.compare(["zeros()"], sedes=3)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from scipy import stats
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab import statistics
-from jaxinit.lab.data import make_task
-from jaxinit.lab.statistics import interval, paired, sensitivity
-from jaxinit.lab.table import cells, header, markdown, table
+from jaxinit.lab._result import statistics
+from jaxinit.lab._result.statistics import interval, paired, sensitivity
+from jaxinit.lab._show.table import cells, header, markdown, table
+from jaxinit.lab._tried.data import make_task
 
 INF, NAN = math.inf, math.nan
 

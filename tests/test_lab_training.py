@@ -13,16 +13,16 @@ from scipy.optimize import minimize
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab._compare import model_of
-from jaxinit.lab.data import make_task, with_validation
-from jaxinit.lab.grid import Grid
-from jaxinit.lab.losses import DEFAULTS, LOSSES, chance_of, loss_of
-from jaxinit.lab.model import MLP
-from jaxinit.lab.networks import network
-from jaxinit.lab.page import _facts
-from jaxinit.lab.stopping import after_block, keep, map_running, start
-from jaxinit.lab.table import caption
-from jaxinit.lab.tasks import diabetes, memory, photograph
+from jaxinit.lab._show.page import _facts
+from jaxinit.lab._show.table import caption
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._train.stopping import after_block, keep, map_running, start
+from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried.data import make_task, with_validation
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.losses import DEFAULTS, LOSSES, chance_of, loss_of, read_loss
+from jaxinit.lab._tried.networks import network
+from jaxinit.lab._tried.tasks import diabetes, memory, photograph
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
 
@@ -91,7 +91,9 @@ def test_every_loss_has_a_formula():
 def test_values(spec, task):
     task = targets() if spec in OF_TARGETS else task
     z = np.random.default_rng(0).normal(size=(len(task.y_train), task.outputs))
-    found = loss_of(task, spec)(jnp.asarray(z, jnp.float32), jnp.asarray(task.y_train))
+    found = loss_of(task, read_loss(spec))(
+        jnp.asarray(z, jnp.float32), jnp.asarray(task.y_train)
+    )
     expected = BY_HAND[spec](z, task.y_train).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -101,11 +103,11 @@ def test_places_without_a_target_count_for_nothing(spec):
     task = memory()
     y = task.y_train[:3]
     z = np.random.default_rng(0).normal(size=(*y.shape, task.outputs))
-    found = loss_of(task, spec)(jnp.asarray(z, jnp.float32), jnp.asarray(y))
+    found = loss_of(task, read_loss(spec))(jnp.asarray(z, jnp.float32), jnp.asarray(y))
     expected = BY_HAND[spec](z[y >= 0], y[y >= 0]).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert chance_of(task, spec) == pytest.approx(
-        chance_of(task._replace(y_train=task.y_train[:, -5:]), spec)
+    assert chance_of(task, read_loss(spec)) == pytest.approx(
+        chance_of(task._replace(y_train=task.y_train[:, -5:]), read_loss(spec))
     )
 
 
@@ -121,14 +123,14 @@ def test_chance_is_the_best_constant_prediction(spec, task):
     given = {"maxiter": 4000, "xatol": 1e-9, "fatol": 1e-12}
     start_at = np.full(task.outputs, -0.1)
     best = minimize(mean, start_at, method="Nelder-Mead", options=given)
-    assert chance_of(task, spec) == pytest.approx(best.fun, rel=1e-6)
-    assert chance_of(task) == pytest.approx(task.chance)
+    assert chance_of(task, read_loss(spec)) == pytest.approx(best.fun, rel=1e-6)
+    assert chance_of(task, read_loss(DEFAULTS[task.kind])) == pytest.approx(task.chance)
 
 
 def test_a_class_that_is_not_there_costs_nothing(task):
     y = np.zeros_like(task.y_train)
     one = task._replace(y_train=y)
-    assert chance_of(one, "focal") == pytest.approx(0, abs=1e-9)
+    assert chance_of(one, read_loss("focal")) == pytest.approx(0, abs=1e-9)
 
 
 # The run that most tests look at: labels that the inputs say nothing of, so that the
@@ -147,7 +149,7 @@ def tuned(task):
 
 
 def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
-    chance = chance_of(with_validation(task), SPEC)
+    chance = chance_of(with_validation(task), read_loss(SPEC))
     assert tuned.task.chance == chance < 0.5 < task.chance
     assert tuned.settings.target_loss == pytest.approx(chance / 2, rel=0.05)
     text = caption(tuned)
@@ -352,7 +354,7 @@ def by_hand(tuned):
     """Trains the same cells to the end, and looks at the held-out rows meanwhile."""
     task, s = tuned.task, tuned.settings
     s = dataclasses.replace(s, early_stopping=0)
-    grid = Grid(task, model_of(task, s), s)
+    grid = Grid(assemble(task, s))
     blocks = []
     for training in grid.run():
         params = jax.tree.map(grid.by_cell, grid.variables["params"])
@@ -413,7 +415,7 @@ def test_the_end_is_probed_wherever_it_is(tuned):
     s = dataclasses.replace(
         tuned.settings, initializers=tuned.settings.initializers[1:]
     )
-    grid = Grid(tuned.task, model_of(tuned.task, s), s)
+    grid = Grid(assemble(tuned.task, s))
     assert [grid.probe_steps.tolist() for _ in grid.run()][3] == [0, 5]
     assert grid.probe_steps.tolist() == [0, 5, 25, tuned.stopped[1].max()]
     last = grid._probed(grid._chunks)

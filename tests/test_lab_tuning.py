@@ -9,7 +9,7 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab.optimizers import OPTIMIZERS, SCHEDULES, optimizer_of
+from jaxinit.lab._tried.optimizers import OPTIMIZERS, SCHEDULES, optimizer_of
 
 PARAMS = {"w": jnp.ones((4, 3)), "b": jnp.zeros(3)}
 

@@ -17,12 +17,13 @@ import numpy as np  # noqa: E402
 sys.path.append(str(__import__("pathlib").Path(__file__).parents[1]))
 
 from jaxinit import lab  # noqa: E402
-from jaxinit.lab import _compare, files, grid  # noqa: E402
+from jaxinit.lab import files, training  # noqa: E402
+from jaxinit.lab._train import grid  # noqa: E402
 from tests.test_lab_processes import CALL  # noqa: E402
 
 files.plots = lambda comparison: {}
 files.page = lambda comparison, command: "page"
-_compare.health = lambda *given: None
+training.health = lambda *given: None
 grid._LONGEST_BLOCK = 2
 given = {**CALL, "devices": 2, "out": f"{directory}/out", "save_every": 1}
 

@@ -28,9 +28,9 @@ from bench.meters.race import Contender
 from bench.meters.row import Case, Row, add_times, start_row
 from bench.meters.settings import Settings
 from jaxinit import lab
-from jaxinit.lab._compare import model_of
-from jaxinit.lab.grid import Grid, batches
-from jaxinit.lab.settings import Settings as Options
+from jaxinit.lab._train.grid import Grid, batches
+from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.settings import Settings as Options
 
 QUESTION = "a comparison's cells, beside loops over them"
 
@@ -138,7 +138,7 @@ class _Ways:
             learning_rates=_RATES[:rates],
             batch_size=cells.batch,
         )
-        self.grid = Grid(task, model_of(task, options), options)
+        self.grid = Grid(assemble(task, options))
         self.begin, self.probes = self.grid.state, self.grid.probes
         self.model = Perceptron(cells.depth, cells.width, task.outputs)
         self.x, self.y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)

@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       interrupt.
     """
     given = _words_of_the_process() if arguments is None else list(arguments)
-    parsed = _read(given)
-    parsed.command = shlex.join(["jaxinit", *given])
     try:
+        parsed = _read(given)
+        parsed.command = shlex.join(["jaxinit", *given])
         code: int = parsed.run(parsed)
         sys.stdout.flush()  # so that a reader that has gone is found here
         return CODE if watch.pressed else code

@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxinit._gain import ACTIVATIONS
 from jaxinit._watch import watch
 from jaxinit.cli._terminal import (
     FULL,
@@ -24,120 +25,57 @@ from jaxinit.cli._terminal import (
     writable,
 )
 
+if TYPE_CHECKING:
+    from jaxinit.lab.command import Checkpoint, Comparison, Experiment, Log
+
+_EXAMPLE = """\
+example:
+  jaxinit compare --init "he_normal()" --init "orthogonal(gain='relu')" --depth 30 \\
+    --lr 1e-3 --lr 3e-3 --out results
+"""
+
 
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "train a deep network under every initializer and show what it does"
     parser = commands.add_parser(
-        "compare", help=text, description=text.capitalize() + "."
+        "compare",
+        help=text,
+        description=text.capitalize() + ".",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    option = parser.add_argument
-    option(
-        "--init",
-        metavar="SPEC",
-        action="append",
-        dest="initializers",
-        help="an initializer, such as \"he_normal(gain='gelu')\", or rules for a whole "
-        'model, such as "recipes.fixup(6)" or "**/h/kernel: identity(); he_normal()"; '
-        "repeatable (default: a dozen, from zeros to orthogonal)",
+    parser.set_defaults(run=run)
+    parser.fill = _add_options
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options: those of the settings, and those of data, files and output."""
+    from jaxinit.lab.command import DATA, MACHINE, OPTIONS
+
+    groups = {option.group: None for option in OPTIONS.values()}
+    group = {title: parser.add_argument_group(title).add_argument for title in groups}
+    for name, option in OPTIONS.items():
+        several = "; repeatable" if option.repeated else ""
+        group[option.group](
+            option.flag or f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            action="append" if option.repeated else "store",
+            type=option.read,
+            metavar=option.metavar,
+            help=f"{option.help}{several} (default: {option.shown})",
+        )
+    group[DATA](
+        "--task", help="digits, diabetes, photograph, text or memory (default: digits)"
     )
-    option(
-        "--activation",
-        default="relu",
-        help=f"one of {', '.join(ACTIVATIONS)} (default: relu)",
+    group[DATA](
+        "--data",
+        metavar="FILE.npz",
+        help="arrays x and y: integer or string y are classes, float y are real "
+        "targets; or a text, FILE.txt, for the next character",
     )
-    option(
-        "--model",
-        default="mlp",
-        help="mlp, cnn, resnet, transformer, lstm, gru, rnn, coordinate, or your own "
-        "package.module:Model of Flax Linen or NNX (default: mlp)",
-    )
-    option(
-        "--task",
-        help="digits, diabetes, photograph, text or memory (default: digits)",
-    )
-    option("--depth", type=int, help="layers or blocks (default: 20 dense layers)")
-    option(
-        "--width", type=int, default=64, help="units of a hidden layer (default: 64)"
-    )
-    option(
-        "--norm",
-        default="none",
-        help="none, layer or batch; post in a transformer (default: none)",
-    )
-    option(
-        "--seeds", type=int, default=3, help="seeds of the initial weights (default: 3)"
-    )
-    option("--steps", type=int, default=400, help="training steps (default: 400)")
-    option(
-        "--lr",
-        metavar="RATE",
-        type=float,
-        action="append",
-        dest="learning_rates",
-        help="a learning rate that every initializer is tried at; repeatable "
-        "(default: 3e-4, 1e-3 and 3e-3)",
-    )
-    option(
-        "--optimizer",
-        default="adam",
-        help="adam, adamw, lion, momentum, rmsprop, sgd, adam_then_sgd, or a call such "
-        'as "adamw(weight_decay=0.01)" (default: adam)',
-    )
-    option(
-        "--schedule",
-        default="constant",
-        help="of the learning rate: constant, cosine, warmup_cosine, steps or plateau "
-        "(default: constant)",
-    )
-    option(
-        "--clip",
-        metavar="NORM",
-        type=float,
-        default=0.0,
-        help="the largest norm of all gradients together (default: any)",
-    )
-    option(
-        "--loss",
-        help="cross_entropy, binary_cross_entropy, focal, or a call such as "
-        '"focal(gamma=1.0)", for classes; squared or absolute for real targets '
-        "(default: cross_entropy, squared)",
-    )
-    option(
-        "--dropout",
-        metavar="RATE",
-        type=float,
-        default=0.0,
-        help="share of hidden units that a step of training drops (default: 0)",
-    )
-    option(
-        "--early-stopping",
-        metavar="PATIENCE",
-        type=_patience,
-        default=0,
-        help="stop a run after this many steps without a better loss on held-out "
-        "training rows, and keep its best weights (default: train to the end)",
-    )
-    option(
-        "--device",
-        metavar="PLATFORM",
-        help="cpu, gpu or tpu (default: the one that JAX prefers)",
-    )
-    option(
-        "--dtype",
-        default="float32",
-        help="that networks compute in: float32, bfloat16 or float16 (parameters and "
-        "loss stay float32), or float64 for all (default: float32)",
-    )
-    option("--devices", type=int, default=1, help="that share the cells (default: 1)")
-    option(
-        "--chunk",
-        metavar="CELLS",
-        type=int,
-        help="training runs that a device holds and computes at once (default: as many "
-        "as its memory holds; on a CPU a few)",
-    )
-    option(
+    group[MACHINE](
         "--distributed",
         nargs="*",
         metavar="WHERE",
@@ -145,20 +83,12 @@ def add(commands: Any) -> None:
         "a cluster that JAX finds out about, or ADDRESS:PORT of the first, the number "
         "of processes, and the number of this one, from 0 on",
     )
-    option("--batch-size", type=int, default=64, help="rows per step (default: 64)")
-    option(
-        "--target-loss",
-        metavar="LOSS",
-        type=float,
-        help="the training loss to count the steps to (default: 0.5; half of chance "
-        "with another --loss than the task's default)",
-    )
-    option(
-        "--data",
-        metavar="FILE.npz",
-        help="arrays x and y: integer or string y are classes, float y are real "
-        "targets; or a text, FILE.txt, for the next character",
-    )
+    _add_files(parser.add_argument_group("files").add_argument)
+    _add_output(parser.add_argument_group("output"))
+
+
+def _add_files(option: Callable[..., Any]) -> None:
+    """Adds the options of what is written, and gone on from."""
     option(
         "--out",
         metavar="DIR",
@@ -188,10 +118,14 @@ def add(commands: Any) -> None:
         metavar=("KIND", "DIR"),
         help="log the training there while it runs; the kind is tensorboard",
     )
-    option(
+
+
+def _add_output(group: Any) -> None:
+    """Adds the options of what is printed."""
+    group.add_argument(
         "--quiet", action="store_true", help="show no progress (only a terminal does)"
     )
-    form = parser.add_mutually_exclusive_group()
+    form = group.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
         choices=("table", "md", "json", "csv"),
@@ -206,16 +140,6 @@ def add(commands: Any) -> None:
         dest="format",
         help="short for --format json",
     )
-    parser.set_defaults(run=run)
-
-
-def _patience(word: str) -> int:
-    """Reads a number of steps; 0 would not be the shortest patience, but none."""
-    steps = int(word)
-    if steps == 0:
-        rule = "must be 1 or above; leave it out to train every run to the end"
-        raise argparse.ArgumentTypeError(rule)
-    return steps
 
 
 def run(given: argparse.Namespace) -> int:
@@ -223,7 +147,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         with (
             silenced("absl"),  # of orbax
-            wide(given.dtype == "float64"),
+            wide(getattr(given, "dtype", None) == "float64"),
             one_line_warnings(),
             contextlib.ExitStack() as stack,
         ):
@@ -245,48 +169,44 @@ def _is_in(file: Any, directory: Path) -> bool:
 
 def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from jaxinit.cli._live import shown
-    from jaxinit.lab import DEFAULT_INITIALIZERS, Settings, checkpoint
-    from jaxinit.lab._compare import prepare, prepare_files, train
-    from jaxinit.lab.processes import first, join
-    from jaxinit.lab.table import markdown, table
-
-    if given.out is not None:
-        from jaxinit.lab.files import write  # a missing plot library shows here
+    from jaxinit.lab import command as lab
 
     importable()
     if given.distributed is not None:
-        checked(join, *given.distributed)
-    task, settings = checked(
-        prepare,
-        given.data,
-        given.initializers or DEFAULT_INITIALIZERS,
-        given.activation,
-        given.depth,
-        given.width,
-        given.norm,
-        given.seeds,
-        given.steps,
-        given.learning_rates or Settings.learning_rates,
-        given.optimizer,
-        given.batch_size,
-        given.target_loss,
-        task=given.task,
-        model=given.model,
-        devices=given.devices,
-        schedule=given.schedule,
-        clip=given.clip,
-        loss=given.loss,
-        dropout=given.dropout,
-        early_stopping=given.early_stopping,
-        device=given.device,
-        dtype=given.dtype,
-        chunk=given.chunk,
-    )
-    options = (given.resume, given.overwrite, given.save_every)
+        checked(lab.join, *given.distributed)
+    asked = {name: vars(given)[name] for name in lab.OPTIONS if name in vars(given)}
+    tried = asked.pop("initializers", lab.DEFAULT_INITIALIZERS)
+    experiment = checked(lab.design, tried, given.data, given.task, **asked)
+    saves, logs = _open_files(given, experiment, stack)
+    quiet = given.quiet or not lab.first()
+    try:
+        result, files = lab.run(
+            experiment,
+            given.out,
+            saves,
+            logs,
+            watching=shown(experiment.task, experiment.settings, quiet),
+            show=functools.partial(_print, form=given.format),
+            command=given.command,
+        )
+    except lab.Unreadable as error:
+        raise BadInput(str(error)) from error
+    if lab.first():
+        _print_end(given, result, files)
+    return 130 if result.interrupted else 0
+
+
+def _open_files(
+    given: argparse.Namespace, experiment: "Experiment", stack: contextlib.ExitStack
+) -> "tuple[Checkpoint | None, Log | None]":
+    """Opens the saves and the log, and checks that they can be written."""
+    from jaxinit.lab.command import open_files
+
     log = given.log and (given.log[0], checked(path_of, given.log[1]))
     if log is not None:
         to_be_made(log[1])
-    saves, logs = checked(prepare_files, given.out, log, task, settings, *options)
+    options = given.resume, given.overwrite, given.save_every
+    saves, logs = checked(open_files, experiment, given.out, log, *options)
     if logs is not None:
         writable(logs.directory, make=True)
     if saves is not None:
@@ -296,18 +216,18 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         if given.resume and not saves.resumes:
             said = f"nothing to resume in {given.out}, starting from the beginning."
             print(f"jaxinit: {said}", file=sys.stderr)
-    with shown(task, settings, given.quiet or not first()) as observers:
-        try:
-            result = train(task, settings, saves=saves, observers=observers, logs=logs)
-        except checkpoint.Unreadable as error:
-            raise BadInput(str(error)) from error
-    if not first():
-        return 130 if result.interrupted else 0
-    if given.format == "json":
+    return saves, logs
+
+
+def _print(result: "Comparison", form: str) -> None:
+    """Prints the results."""
+    from jaxinit.lab.command import markdown, table
+
+    if form == "json":
         print(result.to_json())
-    elif given.format == "csv":
+    elif form == "csv":
         print(result.to_csv(), end="")
-    elif given.format == "md":
+    elif form == "md":
         print(markdown(result), end="")
     else:
         terminal = console()
@@ -316,22 +236,21 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             f"{part} {s:.1f} s" for part, s in result.seconds._asdict().items()
         )
         print(f"Computed in {sum(result.seconds):.1f} s ({parts}).")
-    note = sys.stdout if given.format == "table" else sys.stderr
+
+
+def _print_end(
+    given: argparse.Namespace, result: "Comparison", files: list[Path]
+) -> None:
+    """Prints where the results are, and how far an interrupted run has come."""
     if given.out is not None:
-        files = write(result, given.out, given.command)
-        if not result.interrupted:
-            checkpoint.remove(saves.directory)
-        print(
-            f"Written to {given.out}: {', '.join(file.name for file in files)}",
-            file=note,
-        )
+        note = sys.stdout if given.format == "table" else sys.stderr
+        names = ", ".join(file.name for file in files)
+        print(f"Written to {given.out}: {names}", file=note)
     elif given.format == "table":
         print("Add --out DIR for plots, a page and every number.")
     if result.interrupted:
-        done = f"{result.steps_done} of {settings.steps} steps"
+        done = f"{result.steps_done} of {result.settings.steps} steps"
         kept = ""
         if given.out is not None:
             kept = f"; what was computed is in {given.out}, --resume goes on"
         print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)
-        return 130
-    return 0

@@ -17,9 +17,7 @@ from rich.text import Text
 
 from jaxinit._number import number
 from jaxinit._watch import watch
-from jaxinit.lab import Settings, Task
-from jaxinit.lab.grid import Grid, block_length
-from jaxinit.lab.statistics import median
+from jaxinit.lab.command import Grid, Settings, Task, block_length, median
 
 _LEADERS = 5
 _PER_SECOND = 2  # refreshes; one takes some milliseconds, in a thread of its own

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from jaxinit.lab._atomic import write_bytes
-from jaxinit.lab.comparison import Comparison
-from jaxinit.lab.figure import plots
-from jaxinit.lab.page import page
+from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._show.figure import plots
+from jaxinit.lab._show.page import page
 
 
 def write(

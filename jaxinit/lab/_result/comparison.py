@@ -1,0 +1,394 @@
+"""`Comparison`: what a run measured, as rows, as a dictionary and as files."""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxinit._import import explain_missing
+from jaxinit._number import plural
+from jaxinit.lab._result import results
+from jaxinit.lab._result.answer import answer
+from jaxinit.lab._result.health import Health
+from jaxinit.lab._result.row import Row
+from jaxinit.lab._result.statistics import (
+    LEARNT,
+    Effect,
+    Sensitivity,
+    against_one,
+    interval,
+    mean_ratio,
+    median,
+    paired,
+    sensitivity,
+)
+from jaxinit.lab._train.grid import Scores, Signals
+from jaxinit.lab._train.probe import Probe
+from jaxinit.lab._tried.data import Task
+from jaxinit.lab._tried.settings import Settings
+from jaxinit.model import named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Seconds(NamedTuple):
+    """Wall time, compilation included."""
+
+    initialise: float
+    train: float
+    evaluate: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """The results of a run.
+
+    Printed, it is the answer in one sentence over the table; a notebook shows the same.
+    It is equal to itself only.
+
+    Attributes:
+      task: the data.
+      settings: what was varied and what was fixed.
+      signals: standard deviations at initialisation, of the perceptron's layers; None
+        for other models. # [initializers, seeds, layers]
+      curves: training loss, averaged over each block.
+        # [initializers, seeds, learning rates, blocks]
+      steps: the last step of each block. # [blocks]
+      scores: final training loss and test score.
+        # [initializers, seeds, learning rates]
+      initial: parameters by initializer and seed. # [initializers, seeds, ...] per leaf
+      final: parameters of each cell.
+        # [initializers, seeds, learning rates, ...] per leaf
+      interrupted: whether training ended before its last step.
+      seconds: wall time of the parts of the run.
+      probes: signal, gradient and updates at a few moments of training.
+        # [initializers, seeds, learning rates, moments, layers]
+      probe_steps: the steps done at each moment. # [moments]
+      health: verdicts by initializer, the reason why there are none, or None where
+        nothing asked for them.
+      stopped: with early stopping, the step after which each cell was stopped, or 0;
+        its curve stays at its last value from there on, which is nan or infinite if it
+        has diverged. Scores and final parameters are then those of the block of lowest
+        validation loss. # [initializers, seeds, learning rates]
+    """
+
+    task: Task
+    settings: Settings
+    signals: Signals | None
+    curves: np.ndarray
+    steps: np.ndarray
+    scores: Scores
+    initial: Any
+    final: Any
+    interrupted: bool
+    seconds: Seconds
+    probes: Probe
+    probe_steps: np.ndarray
+    health: list[Health] | str | None = None
+    stopped: np.ndarray | None = None
+
+    @property
+    def steps_done(self) -> int:
+        """The steps that every cell has trained."""
+        return int(self.steps[-1]) if len(self.steps) else 0
+
+    @property
+    def diverged(self) -> np.ndarray:  # [initializers, seeds, learning rates]
+        """Whether each cell has diverged."""
+        finite = np.isfinite(self.scores.loss) & np.isfinite(self.curves).all(axis=-1)
+        with np.errstate(invalid="ignore"):
+            found: np.ndarray = ~finite | (self.scores.loss > 2 * self.task.chance)
+        return found
+
+    @property
+    def best(self) -> np.ndarray:  # [initializers]
+        """Index of each initializer's best learning rate."""
+        loss = self.scores.loss.astype(float)  # float32 could overflow in the mean
+        loss = np.where(np.isfinite(loss), loss, np.inf).mean(axis=1)
+        count = self.diverged.sum(axis=1)
+        return np.array([np.lexsort(keys)[0] for keys in zip(loss, count, strict=True)])
+
+    @property
+    def ranked_loss(self) -> np.ndarray:  # [initializers, seeds, learning rates]
+        """Final training losses for medians and ranks: infinite where diverged."""
+        found: np.ndarray = np.where(self.diverged, np.inf, self.scores.loss)
+        return found
+
+    @property
+    def answer(self) -> str:
+        """What trains best, what the seeds cannot tell, and what does not train."""
+        return answer(self)
+
+    @cached_property
+    def distinct(self) -> np.ndarray:  # [initializers, seeds]
+        """Whether each seed's run differs from those of all seeds before it.
+
+        A seed changes the initial parameters and the masks of dropout, nothing else:
+        where both are equal, as for an initializer without randomness, several seeds
+        are one run, shown several times. A model of the user's may draw in training
+        what the settings do not say, so that there the curves must be equal, too.
+        """
+        s = self.settings
+        leaves = jax.tree.leaves(self.initial)
+        if s.dropout or ":" in s.model:
+            leaves.append(self.curves)
+
+        found = np.zeros((len(s.initializers), s.seeds), bool)
+        for init, new in enumerate(found):
+            seen = set()
+            for seed in range(s.seeds):
+                run = tuple(leaf[init, seed : seed + 1].tobytes() for leaf in leaves)
+                new[seed] = run not in seen
+                seen.add(run)
+        return found
+
+    @property
+    def trained(self) -> np.ndarray:  # [initializers]
+        """How many distinct runs of each initializer learnt anything.
+
+        They end below 99 % of the loss of chance and did not diverge, at the best
+        learning rate, or where none does, at the rate with most such runs.
+        """
+        bar = LEARNT * self.task.chance
+        learnt = (self.ranked_loss <= bar) & self.distinct[..., None]
+        count = learnt.sum(axis=1)  # [initializers, learning rates]
+        at_best = count[np.arange(len(count)), self.best]
+        found: np.ndarray = np.where(at_best, at_best, count.max(axis=1))
+        return found
+
+    @property
+    def ranking(self) -> list[int]:
+        """Indices of the initializers, best to worst; those that do not train last.
+
+        By the median of final training losses at the best learning rate, then by the
+        mean. The test scores have no part in it, so that they can be compared with
+        those of the first.
+        """
+        loss = self.at_best(self.ranked_loss)
+        keys = loss.mean(axis=1), median(loss[..., None])[:, 0], self.trained == 0
+        return [int(i) for i in np.lexsort(keys)]
+
+    @property
+    def reference(self) -> int:
+        """Index of the table's best initializer, the first of the ranking."""
+        return self.ranking[0]
+
+    def effect(self, name: str, index: int, reference: int) -> Effect:
+        """Compares two initializers by their indices, each at its best learning rate.
+
+        Each distinct run counts once. Where one of both has a single one, it is held
+        against the spread of the other's, as `statistics.against_one` does.
+
+        Args:
+          name: "test", the test score, or "loss", the final training loss, which is
+            infinite where a cell has diverged.
+          index: of the one initializer.
+          reference: of the other.
+        """
+        higher = name == "test"
+        values = self.at_best(self.scores.test if higher else self.ranked_loss)
+        ours, theirs = self.distinct[index], self.distinct[reference]
+        if 1 in (ours.sum(), theirs.sum()):
+            found = values[index][ours], values[reference][theirs]
+            return against_one(*found, higher_is_better=higher)
+        both = ours & theirs
+        found = values[index][both], values[reference][both]
+        return paired(*found, higher_is_better=higher)
+
+    def against_best(self) -> list[dict[str, Effect]]:
+        """Compares each initializer with the table's best, seed by seed.
+
+        Returns:
+          For each initializer its `effect` on "test" and on "loss".
+        """
+        best = self.reference
+        return [
+            {name: self.effect(name, i, best) for name in ("test", "loss")}
+            for i in range(len(self.settings.initializers))
+        ]
+
+    def rates(self) -> list[Sensitivity]:
+        """Finds for each initializer the learning rates that train."""
+        given = self.settings.learning_rates
+        best = float(median(self.ranked_loss).min())
+        return [
+            sensitivity(loss, given, best=best, chance=self.task.chance)
+            for loss in self.ranked_loss
+        ]
+
+    def at_best(self, array: np.ndarray) -> np.ndarray:
+        """Selects the best learning rate.
+
+        # [initializers, seeds, learning rates, ...] -> [initializers, seeds, ...]
+        """
+        return np.stack(
+            [cells[:, rate] for cells, rate in zip(array, self.best, strict=True)]
+        )
+
+    def first_steps(self) -> np.ndarray:
+        """Computes the step at which each cell reached the target loss, or infinity.
+
+        # [initializers, seeds, learning rates]
+        """
+        if not len(self.steps):
+            return np.full(self.scores.loss.shape, np.inf)
+        with np.errstate(invalid="ignore"):
+            reached = self.curves <= self.settings.target_loss
+        return np.where(reached.any(-1), self.steps[reached.argmax(-1)], np.inf)
+
+    def rows(self) -> list[Row]:
+        """Returns the table, an initializer a row."""
+        loss, test = (self.at_best(a.astype(float)) for a in self.scores)
+        first = self.at_best(self.first_steps())
+        forward, gradient = self.signals or (None, None)
+        effects, rates, reference = self.against_best(), self.rates(), self.reference
+        trained, distinct = self.trained, self.distinct
+        lowest = 0.0 if self.task.kind == "classification" else -math.inf
+        rows = []
+        for i, init in enumerate(self.settings.initializers):
+            steps = float(np.median(first[i]))
+            once, against = distinct[i], effects[i]["test"]
+            score = interval(test[i][once])
+            best = i == reference and trained[i] > 0
+            row = Row(
+                initializer=repr(init),
+                learning_rate=self.settings.learning_rates[self.best[i]],
+                forward_ratio=mean_ratio(forward, i, -1, 0),
+                gradient_ratio=mean_ratio(gradient, i, 0, -1),
+                steps_to_target=steps if math.isfinite(steps) else None,
+                final_loss=float(loss[i][once].mean()),
+                test_mean=score.mean,
+                test_stddev=_stddev(test[i][once]),
+                test_error=score.error,
+                test_low=float(np.maximum(score.low, lowest)),  # keeps nan
+                test_high=float(np.minimum(score.high, 1)),
+                against_best=against.difference,
+                against_best_low=against.low,
+                against_best_high=against.high,
+                effect="best" if best else against.verdict,
+                rates_that_train=rates[i].decades,
+                share_that_trains=rates[i].share,
+                diverged=float(self.diverged[i].mean()),
+                distinct_runs=int(once.sum()),
+                trained=int(trained[i]),
+                seeds_needed=against.seeds_needed,
+            )
+            rows.append(row)
+        return rows
+
+    def cells(self, index: int) -> list[dict[str, Any]]:
+        """Returns what an initializer's cells measured, a dictionary for each.
+
+        Steps are infinite where the target was not reached; a cell that trained to the
+        last step has stopped at none.
+        """
+        first, diverged = self.first_steps()[index], self.diverged[index]
+        loss, test = (scores[index] for scores in self.scores)
+        stopped = np.zeros_like(loss) if self.stopped is None else self.stopped[index]
+        early = (stopped > 0) & (stopped < self.settings.steps)
+        return [
+            {
+                "seed": seed,
+                "learning_rate": float(rate),
+                "final_loss": float(loss[seed, r]),
+                "test": float(test[seed, r]),
+                "steps_to_target": float(first[seed, r]),
+                "diverged": bool(diverged[seed, r]),
+                "stopped_at": int(stopped[seed, r]) if early[seed, r] else None,
+            }
+            for seed in range(self.settings.seeds)
+            for r, rate in enumerate(self.settings.learning_rates)
+        ]
+
+    def kernels(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the kernels of the first seed at the best rate, before and after."""
+        return self._parameters(index, "kernel")
+
+    def biases(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the biases of the first seed at the best rate, before and after."""
+        return self._parameters(index, "bias")
+
+    def _parameters(
+        self, index: int, name: str
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        before = jax.tree.map(lambda a: a[index, 0], self.initial)
+        after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
+        split = _layers if self.settings.model == "mlp" else _leaves
+        return split(before, name), split(after, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the weights, as JSON types.
+
+        What is not finite is None.
+        """
+        return results.to_dict(self)
+
+    def to_json(self) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """Returns the cells as CSV text, a line for each under a line of names.
+
+        Numbers are written in full; what is not finite is nan, inf or -inf.
+        """
+        return results.to_csv(self)
+
+    def plot(self, name: str = "loss") -> "Figure":
+        """Draws one of the plots that a page has, a panel for each initializer.
+
+        Args:
+          name: "loss", "loss_by_rate", "sensitivity", "signals", "gradients",
+            "updates", "weights", "heatmaps", "biases" or "bias_maps".
+
+        Raises:
+          ValueError: if there is no such plot, or no data for it.
+          ModuleNotFoundError: if matplotlib is not installed.
+        """
+        with explain_missing("Comparison.plot()", "lab"):
+            from jaxinit.lab._show.figure import plot
+        return plot(self, name)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
+        rates = plural(len(s.learning_rates), "learning rate")
+        steps = plural(self.steps_done, "step")
+        return f"Comparison({' × '.join((*cells, rates))}, {steps} on {self.task.name})"
+
+    def __str__(self) -> str:
+        from jaxinit.lab._show.table import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from jaxinit.lab._show.table import html
+
+        return html(self)
+
+
+def _stddev(values: np.ndarray) -> float:
+    """Computes the standard deviation; nan of one value, or where one is not finite."""
+    many = len(values) > 1 and np.isfinite(values).all()
+    return float(values.std()) if many else math.nan
+
+
+def _layers(params: Any, name: str) -> list[np.ndarray]:
+    """Splits one cell's parameters of a name by layer, first to last."""
+    found: list[np.ndarray] = []
+    for block in ("first", "hidden", "last"):
+        if block in params:
+            array = params[block].get("block", params[block])["Dense_0"][name]
+            found += list(array) if block == "hidden" else [array]
+    return found
+
+
+def _leaves(params: Any, name: str) -> list[np.ndarray]:
+    """Takes one cell's parameters of a name in the order of the tree."""
+    leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
+    return [np.asarray(x) for last, x in leaves if last == name]

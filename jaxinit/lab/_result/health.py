@@ -1,0 +1,116 @@
+"""Health: the verdicts of `jaxinit.check` on the very weights that were trained.
+
+One program serves every initializer and seed: the weights are its arguments, not drawn
+in it, so that it is compiled once.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit.initializers import zeros
+from jaxinit.lab._tried._model import MLP, Block, Norm, widened
+from jaxinit.lab._tried.data import Task
+from jaxinit.lab._tried.networks import Network
+from jaxinit.signal import Finding
+from jaxinit.signal._judge.judge import judge
+from jaxinit.signal._measure.program import Program, layers_of, prepare
+from jaxinit.signal._model import Model
+
+SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
+ROWS = 64  # of the training data
+_LIMIT = 100.0  # as `jaxinit.check` has it
+
+
+class Health(NamedTuple):
+    """What `jaxinit.check` says of an initializer.
+
+    Attributes:
+      condition: the first finding's, or "healthy".
+      findings: what is wrong, the cause first.
+    """
+
+    condition: str
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as JSON types."""
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
+        return {"condition": self.condition, "findings": findings}
+
+
+def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str:
+    """Judges the weights of each initializer before training.
+
+    Args:
+      task: the data.
+      model: what was trained.
+      initial: variables. # [initializers, seeds, ...] per leaf
+
+    Returns:
+      A verdict for each initializer, or the reason why there is none.
+    """
+    x = jnp.asarray(task.x_train[:ROWS])
+    key = jax.random.key(0)
+    programs: list[Program] = []
+
+    def run(params: Any, rest: Any, key: jax.Array, x: jax.Array) -> Any:
+        if isinstance(model, MLP):
+            return _perceptron(model, params, rest, x)
+        return model.train({"params": params, **rest}, x, key)[0]
+
+    def one(variables: Any) -> Any:
+        if isinstance(model, MLP):
+            variables = {name: _apart(part) for name, part in variables.items()}
+        rest = {name: part for name, part in variables.items() if name != "params"}
+        drawn = Model(lambda key: (variables["params"], rest), run)
+        programs.append(prepare(drawn, (x,), key))
+        return programs[-1].one(key, (x,))[1]
+
+    @jax.jit
+    def every(initial: Any) -> Any:
+        return jax.lax.map(lambda by_seed: jax.lax.map(one, by_seed), initial)
+
+    try:
+        statistics = jax.device_get(
+            every(jax.tree.map(lambda a: a[:, :SEEDS], initial))
+        )
+    except Exception as error:  # a run that has been trained is worth its results
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    count = len(jax.tree.leaves(initial)[0])
+    found = []
+    for i in range(count):
+        mine = jax.tree.map(lambda a, i=i: np.asarray(a[i]), statistics)
+        _, findings = judge(layers_of(programs[0], mine), _LIMIT)
+        found.append(Health(findings[0].condition if findings else "healthy", findings))
+    return found
+
+
+def _apart(collection: Any) -> dict[str, Any]:
+    """Splits a perceptron's collection by layer: a loop would hide its activations."""
+    blocks = [collection["first"]] if "first" in collection else []
+    if "hidden" in collection:
+        hidden = collection["hidden"]["block"]
+        depth = len(jax.tree.leaves(hidden)[0])
+        blocks += [jax.tree.map(lambda a, i=i: a[i], hidden) for i in range(depth)]
+    blocks += [collection["last"]] if "last" in collection else []
+    return {f"layer{i + 1}": block for i, block in enumerate(blocks)}
+
+
+def _perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
+    """Runs a perceptron whose layers are apart."""
+    z = x
+    for i in range(model.depth):
+        name, last = f"layer{i + 1}", i == model.depth - 1
+        features = model.outputs if last else model.width
+        variables = {"params": params[name]}
+        variables |= {k: part[name] for k, part in rest.items() if name in part}
+        norm: Norm = "none" if last else model.norm
+        block = Block(features, zeros, norm, model.dtype)
+        z, _ = block.apply(
+            variables, model.activation(z) if i else z, True, mutable=["batch_stats"]
+        )
+    return widened(z)

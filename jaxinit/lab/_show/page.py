@@ -1,0 +1,141 @@
+"""The page: one self-contained HTML file of a comparison."""
+
+import json
+import math
+
+import jinja2
+from markupsafe import Markup
+
+from jaxinit._panels import COLOURS
+from jaxinit.lab._result.answer import answer
+from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._result.health import ROWS, SEEDS
+from jaxinit.lab._result.row import Row
+from jaxinit.lab._result.statistics import INTERVAL
+from jaxinit.lab._show.plots import available
+from jaxinit.lab._show.svg import svg
+from jaxinit.lab._show.table import caption, cells, chance, columns, header, ranked
+from jaxinit.lab._train._environment import device, versions
+
+_FOLDED = ("loss_by_rate",)  # plots for the curious
+
+
+def page(comparison: Comparison, command: str) -> str:
+    """Renders the page, with every picture inside it.
+
+    Args:
+      comparison: what `compare` returned.
+      command: the command to repeat the run with, or "".
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxinit.lab._show", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    settings, task = comparison.settings, comparison.task
+    specs = [repr(init) for init in settings.initializers]
+    seen = columns(comparison)
+    health = comparison.health
+    return environment.get_template("page.html").render(
+        title="What the initializer does to training",
+        answer=answer(comparison),
+        facts=_facts(comparison),
+        header=[header(comparison)[c] for c in seen],
+        rows=[
+            (index, row.trained, [(texts[c], keys[c]) for c in seen])
+            for index, row in ranked(comparison)
+            for texts, keys in [(cells(comparison, row), _keys(row))]
+        ],
+        interval=INTERVAL,
+        copies=not comparison.distinct.all(),
+        dropout=settings.dropout > 0,
+        signals=comparison.signals is not None,
+        specs=specs,
+        colours=len(COLOURS),
+        palette=list(zip(_LIGHT, _DARK, strict=True)),
+        chance=chance(comparison),
+        interrupted=comparison.interrupted,
+        steps_done=comparison.steps_done,
+        steps=settings.steps,
+        sections=_sections(comparison, specs),
+        folded=_FOLDED,
+        moments=comparison.probe_steps.tolist(),
+        health=health if isinstance(health, list) else None,
+        no_health=health if isinstance(health, str) else None,
+        judged=(min(SEEDS, settings.seeds), min(ROWS, len(task.x_train))),
+        command=command,
+        seeds=settings.seeds,
+        seconds=comparison.seconds._asdict(),
+        versions=json.dumps(
+            versions() | {"device": device(comparison.settings.device)["kind"]}
+        ),
+    )
+
+
+def _facts(comparison: Comparison) -> list[str]:
+    """Returns what was run, a sentence each."""
+    task, s = comparison.task, comparison.settings
+    rates = ", ".join(f"{rate:g}" for rate in s.learning_rates)
+    about = caption(comparison).partition("; each row")[0]  # the rest reads the table
+    return [
+        *about.split("; "),
+        f"learning rates {rates}",
+        f"{len(task.x_train)} training rows, {len(task.x_test)} test rows; "
+        f"chance has a loss of {chance(comparison)}",
+    ]
+
+
+def _keys(row: Row) -> list[str]:
+    """Returns what a click sorts by, column by column; nothing for what is missing."""
+    values: list[str | float | None] = [
+        row.initializer,
+        row.learning_rate,
+        row.forward_ratio,
+        row.gradient_ratio,
+        row.steps_to_target,
+        row.final_loss,
+        row.test_mean,
+        0.0 if row.effect == "best" else row.against_best,
+        row.rates_that_train,
+        row.diverged,
+    ]
+    return [_key(value) for value in values]
+
+
+def _key(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return repr(float(value))
+
+
+def _sections(
+    comparison: Comparison, specs: list[str]
+) -> list[tuple[str, str, str, list[Markup]]]:
+    """Draws the panels of each plot: (name, title, text, pictures)."""
+    found = []
+    for name, plot in available(comparison).items():
+        draw = plot.panel(comparison)
+        pictures = [
+            svg(draw, i, f"{name}{i}", f"{plot.title}: {spec}")
+            for i, spec in enumerate(specs)
+        ]
+        found.append((name, plot.title, plot.text, pictures))
+    return found
+
+
+# The colours of the plots, a little darker where they are faint on white, and lighter
+# for a dark ground.
+_LIGHT = (
+    *("#cc6677", "#332288", "#b39b1f", "#117733", "#3f9fd0", "#882255"),
+    *("#44aa99", "#85852b", "#aa4499", "#ee7733", "#4477aa", "#555555"),
+)
+_DARK = (
+    *("#e48a98", "#9a92ee", "#ddcc77", "#4fb870", "#88ccee", "#dd6fa8"),
+    *("#5cc9b6", "#b9b94d", "#d67ac6", "#f08c4e", "#7aa9dd", "#b5b5b5"),
+)

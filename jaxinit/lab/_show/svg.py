@@ -1,0 +1,86 @@
+"""Panels as SVG for the page: small, without addresses, in the page's own colours.
+
+The page sets text and marks by its own variables, so that one picture is right in the
+light and in the dark.
+"""
+
+import io
+import re
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxinit._panels import COLOURS
+from jaxinit.lab._show.plots import FAINT, INK, MIDDLE, Panel
+
+_WIDTH, _HEIGHT = 200, 150  # units, of which a reader's screen shows about one pixel
+_TEXT = 12.5  # units high: 11 pixels on a phone, where two panels stand side by side
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: it has the page's font, and is small
+    "svg.hashsalt": "jaxinit",  # names of parts are equal in every run
+    "image.composite_image": False,
+    "text.parse_math": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
+    "axes.edgecolor": MIDDLE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": _TEXT,
+    "xtick.labelsize": _TEXT,
+    "ytick.labelsize": _TEXT,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+}
+# Where a colour of ours stands in a picture the page puts one of its own.
+_COLOURS = {
+    INK: "currentColor",
+    MIDDLE: "var(--middle)",
+    FAINT: "var(--faint)",
+    **{colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)},
+}
+
+
+def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
+    """Draws one panel.
+
+    Args:
+      draw: what draws it.
+      index: of the initializer.
+      name: of the picture, unlike that of any other in the page.
+      label: what the picture shows, for those who cannot see it.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure((_WIDTH / 72, _HEIGHT / 72))
+        figure.patch.set_visible(False)
+        axis: Axes = figure.add_axes((0.225, 0.22, 0.755, 0.65))
+        axis.patch.set_visible(False)
+        draw(axis, index)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    return Markup(_inline(file.getvalue(), name, label))
+
+
+def _inline(text: str, name: str, label: str) -> str:
+    """Makes a part of a page of a file: no addresses, no styles, names of its own."""
+    text = text[text.index("<svg") :]
+    body = text[text.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    body = body.replace("xlink:href", "href")
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
+
+    def renamed(match: re.Match[str]) -> str:
+        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+
+    body = re.sub(r' id="([^"]*)"', renamed, body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    box = f"0 0 {_WIDTH} {_HEIGHT}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">{body}'

@@ -1,0 +1,1 @@
+"""How an experiment trains: the grid of cells, its saves, and its processes."""

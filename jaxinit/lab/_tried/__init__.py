@@ -1,0 +1,1 @@
+"""What is tried: text as people write it, read into an experiment of values."""

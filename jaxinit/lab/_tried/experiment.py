@@ -1,0 +1,171 @@
+"""An experiment: what is trained, on what and how, as values.
+
+What people write is text: specs, names and paths. `design` reads it, once, and finds
+out what can be found out before any time is spent; behind it are values only.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxinit import _check as check
+from jaxinit._gain import activation
+from jaxinit._initializer import Initializer
+from jaxinit.lab._tried._fitness import check_model, check_size
+from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried.data import Task, with_validation
+from jaxinit.lab._tried.losses import DEFAULTS, Loss, chance_of, fitting, read_loss
+from jaxinit.lab._tried.networks import DEPTHS, Network, network
+from jaxinit.lab._tried.optimizers import Build, optimizer_of
+from jaxinit.lab._tried.rules import Rules, read
+from jaxinit.lab._tried.settings import OPTIONS, Settings
+from jaxinit.lab._tried.tasks import task_of
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """What a comparison trains.
+
+    Attributes:
+      task: the data, from which early stopping has held rows out.
+      network: what is trained, without its initializer.
+      loss: what it is trained by.
+      optimizer: makes the optimizer of a learning rate.
+      settings: what all of it was made of, as it fits the task.
+    """
+
+    task: Task
+    network: MLP | Network
+    loss: Loss
+    optimizer: Build
+    settings: Settings
+
+
+def design(
+    initializers: Any, data: Any = None, task: str | None = None, **settings: Any
+) -> Experiment:
+    """Reads what `compare` is asked for.
+
+    Args:
+      initializers: as `compare` takes them, like all that follow.
+      data: a task, or the path of a file.
+      task: the name of a task, instead of data.
+      **settings: the fields of `Settings`. The depth fits the model and the target loss
+        the loss, unless they are given.
+
+    Raises:
+      ValueError: if something breaks its rule, or the parts do not fit each other.
+      TypeError: if something is of a wrong type.
+    """
+    try:
+        asked = _read_settings(initializers, data, settings)
+        found = data if isinstance(data, Task) else task_of(task, data)
+        targeted = settings.get("target_loss") is not None
+        experiment = fit(found, asked, targeted)
+        if isinstance(experiment.network, Network) and ":" in asked.model:
+            check_model(experiment.network, experiment.task, asked.model)
+    except check.Unfit as error:
+        raise error.at("compare") from None
+    drawn = _draw_abstractly(experiment)
+    try:
+        check_size(drawn["params"], asked)
+    except check.Unfit as error:
+        raise error.at("compare") from None
+    return experiment
+
+
+def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Settings:
+    """Reads the initializers, and fits the depth to the model."""
+    for name, value in given.items():
+        if name not in OPTIONS:
+            rule = f"there is no such setting.{check.suggestion(name, OPTIONS)}"
+            raise check.Unfit(rule, TypeError, **{name: value})
+    if not isinstance(initializers, (tuple, list)):
+        rule = "initializers must be a sequence of specs. Put it in brackets."
+        raise check.Unfit(rule, TypeError, initializers=initializers)
+    for init in initializers:
+        if not isinstance(init, (str, Initializer, Rules)):
+            rule = "initializers must be specs or what a builder returns."
+            raise check.Unfit(rule, TypeError, initializers=init)
+    if not isinstance(data, (Task, str, Path, type(None))):
+        raise check.Unfit("data must be a task or a path.", TypeError, data=data)
+    read_ones = tuple(read(i) if isinstance(i, str) else i for i in initializers)
+    depth = DEPTHS.get(str(given.get("model", Settings.model)), 1)
+    named = {
+        name: value
+        for name, value in given.items()
+        if value is not None or not OPTIONS[name].fitted
+    }
+    return Settings(read_ones, **{"depth": depth} | named)
+
+
+def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
+    """Fits task and settings to each other: loss, chance, rows held out.
+
+    Args:
+      task: the data.
+      settings: the settings.
+      targeted: whether the target loss stays as it is, whatever the loss.
+
+    Raises:
+      Unfit: if they do not fit.
+    """
+    spec, early_stopping = fitting(task, settings.loss), settings.early_stopping
+    other, rows = spec != DEFAULTS[task.kind], "training rows"
+    if early_stopping:
+        task = with_validation(task)
+        rows += " beside those held out"
+        if task.x_valid is None or not len(task.x_valid):
+            rule = "the task has too few training rows to hold some out."
+            raise check.Unfit(rule, early_stopping=early_stopping)
+    if settings.batch_size > len(task.x_train):
+        rule = f"the task has {len(task.x_train)} {rows} only."
+        raise check.Unfit(rule, batch_size=settings.batch_size)
+    if other or early_stopping:
+        task = task._replace(chance=chance_of(task, read_loss(spec)))
+    target = settings.target_loss
+    if other and not targeted:
+        target = float(f"{task.chance / 2:.2g}")
+    fitted = dataclasses.replace(settings, loss=spec, target_loss=target)
+    return assemble(task, fitted)
+
+
+def assemble(task: Task, settings: Settings) -> Experiment:
+    """Makes values of settings that fit their task."""
+    s = settings
+    return Experiment(
+        task=task,
+        network=_build(task, s),
+        loss=read_loss(fitting(task, s.loss)),
+        optimizer=optimizer_of(s.optimizer, s.schedule, s.clip, s.steps),
+        settings=s,
+    )
+
+
+def _build(task: Task, settings: Settings) -> MLP | Network:
+    """Builds the network."""
+    function = activation(settings.activation)
+    norm: Any = settings.norm  # "post" is a transformer's alone
+    sizes, dropout = (settings.depth, settings.width), settings.dropout
+    if settings.model != "mlp":
+        return network(settings.model, task, *sizes, function, norm, dropout)
+    if task.tokens:
+        rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
+        raise check.Unfit(rule, model="mlp")
+    return MLP(*sizes, task.outputs, function, norm, dropout=dropout)
+
+
+def _draw_abstractly(experiment: Experiment) -> Any:
+    """Draws shapes by every initializer, each of which raises if it cannot take one."""
+    key, x = jax.random.key(0), jnp.asarray(experiment.task.x_train[:1])
+    made, drawn = experiment.network, None
+    for init in experiment.settings.initializers:
+        if isinstance(made, MLP):
+            drawn = jax.eval_shape(made.clone(kernel_init=init).init, key, x)
+        else:
+            drawn = jax.eval_shape(made.drawn(init), key, x)
+    return drawn

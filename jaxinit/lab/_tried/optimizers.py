@@ -1,0 +1,171 @@
+"""Optimizers by spec, with a schedule of the learning rate and clipped gradients."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxinit import _check as check
+from jaxinit.lab._tried._call import once, read
+
+Schedule = Literal["constant", "cosine", "warmup_cosine", "steps", "plateau"]
+SCHEDULES = get_args(Schedule)
+
+Rate = Any  # a number, traced or not, or a function of the step
+_WARMUP = 10  # the share of the steps that warm up is one in as many
+_PATIENCE, _FACTOR = 20, 0.5  # of a plateau: steps without progress; what follows
+
+
+def adam_then_sgd(
+    learning_rate: Rate, switch: int = 200, momentum: float = 0.9, factor: float = 10.0
+) -> optax.GradientTransformation:
+    """Takes steps of Adam, then of SGD with momentum.
+
+    Both are updated at every step, so that the momentum is there at the switch.
+
+    Args:
+      learning_rate: of Adam.
+      switch: the step from which SGD takes over.
+      momentum: of SGD.
+      factor: SGD's learning rate over Adam's.
+
+    References:
+      Keskar, Socher. Improving Generalization Performance by Switching from Adam to
+      SGD. 2017. https://arxiv.org/abs/1712.07628
+    """
+
+    def faster(count: Any) -> Any:
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        return factor * rate
+
+    adam, sgd = optax.adam(learning_rate), optax.sgd(faster, momentum=momentum)
+
+    def init(params: Any) -> Any:
+        return jnp.zeros((), jnp.int32), adam.init(params), sgd.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        count, *states = state
+        first, one = adam.update(updates, states[0], params)
+        second, two = sgd.update(updates, states[1], params)
+        early = count < switch
+        chosen = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, second)
+        return chosen, (count + 1, one, two)
+
+    return optax.GradientTransformation(init, update)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "lion": optax.lion,
+    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+    "adam_then_sgd": adam_then_sgd,
+}
+
+
+# Makes the optimizer of a learning rate.
+Build = Callable[[Rate], optax.GradientTransformationExtraArgs]
+
+
+@once
+def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
+    """Reads an optimizer: a function of the learning rate.
+
+    Args:
+      spec: a name, or a call with literals: ``"adamw(weight_decay=0.01)"``.
+
+    Raises:
+      Unfit: if it is none, or does not take the arguments.
+    """
+    example = "adamw(weight_decay=0.01)"
+    name, arguments = read(OPTIMIZERS, example, 1, optimizer=spec)
+
+    build = functools.partial(OPTIMIZERS[name], **arguments)
+    _try(lambda r: _mixing_dtypes(optax.with_extra_args_support(build(r))), spec)
+    return build
+
+
+def optimizer_of(
+    spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
+) -> Build:
+    """Returns an optimizer with a schedule and clipping: a function of the rate.
+
+    Args:
+      spec: see `read_optimizer`.
+      schedule: what the learning rate is multiplied by: "constant" 1; "cosine" falls to
+        0; "warmup_cosine" rises over a tenth of the steps before; "steps" a tenth from
+        the middle and a hundredth from three quarters on; "plateau" half whenever the
+        loss has not fallen for 20 steps.
+      clip: the largest norm of all gradients together; 0 for any.
+      steps: of the training.
+
+    Raises:
+      Unfit: if the spec is none.
+    """
+    plain = read_optimizer(spec)
+    shape = {
+        "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
+        "warmup_cosine": lambda: optax.warmup_cosine_decay_schedule(
+            0.0, 1.0, max(1, steps // _WARMUP), max(2, steps)
+        ),
+        "steps": lambda: optax.piecewise_constant_schedule(
+            1.0, {steps // 2: 0.1, 3 * steps // 4: 0.1}
+        ),
+    }.get(schedule)
+
+    def build(rate: Any) -> optax.GradientTransformationExtraArgs:
+        scaled = rate
+        if shape is not None:
+            curve = shape()
+
+            def scaled(count: Any) -> Any:
+                return rate * curve(count)
+
+        parts = [plain(scaled)]
+        if clip:
+            parts.insert(0, optax.clip_by_global_norm(clip))
+        if schedule == "plateau":
+            reduce = optax.contrib.reduce_on_plateau
+            parts.append(reduce(factor=_FACTOR, patience=_PATIENCE))
+        chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
+        return _mixing_dtypes(optax.with_extra_args_support(chained))
+
+    return build
+
+
+def _try(build: Build, spec: str) -> None:
+    """Traces a step, because optax looks at arguments no sooner.
+
+    Raises:
+      Unfit: if the optimizer does not take the arguments of its spec.
+    """
+
+    def step(rate: jax.Array, weight: jax.Array) -> Any:
+        optimizer = build(rate)
+        state = optimizer.init(weight)
+        return optimizer.update(weight, state, weight, value=rate)
+
+    try:
+        jax.eval_shape(step, jnp.float32(0.1), jnp.ones(2, jnp.float32))
+    except Exception as error:  # whatever optax makes of them
+        raise check.Unfit(f"fails: {check.brief(error)}", optimizer=spec) from error
+
+
+def _mixing_dtypes(
+    optimizer: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """Lets an optimizer mix dtypes whatever JAX is told of promotion.
+
+    As optax does: Adam raises a Python float to the power of an int32 count.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)

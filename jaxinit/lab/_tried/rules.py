@@ -1,0 +1,128 @@
+"""What a comparison tries: an initializer for every kernel, or rules by path, as text.
+
+A text is one or more parts with semicolons between them, where the first that fits a
+parameter wins:
+
+- ``he_normal()``: an initializer, for every kernel;
+- ``**/h/kernel: identity()`` or ``**/hf/bias: 1.0``: an initializer or a number, for
+  the parameters whose path fits the pattern, as in `jaxinit.reinit`;
+- ``recipes.fixup(6)``: a recipe of `jaxinit.recipes`, called with literals.
+
+One initializer alone is that initializer; all else is `Rules`. A parameter that no part
+fits stays what the network makes it.
+"""
+
+import ast
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from jaxinit import _check as check
+from jaxinit._initializer import Initializer
+from jaxinit._spec import parse
+from jaxinit.lab._tried import _call
+from jaxinit.model import preview, recipes, reinit
+
+_RECIPES = {
+    name: function
+    for name, function in vars(recipes).items()
+    if inspect.isfunction(function) and name != "deepnorm_alpha"
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules for the parameters of a whole model, in place of one initializer.
+
+    Attributes:
+      text: what they were read from; equal texts are equal rules.
+      rules: pairs (pattern, what), as `jaxinit.reinit` takes them.
+      named: the patterns that the text names; each must fit a parameter.
+    """
+
+    text: str
+    rules: tuple[Any, ...] = field(compare=False)
+    named: tuple[str, ...] = field(compare=False)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def read(text: str) -> Initializer | Rules:
+    """Reads what a comparison tries; nothing is evaluated.
+
+    Raises:
+      ValueError: if a part is none of the three kinds.
+      Unfit: if a recipe is unknown, or does not take its arguments.
+    """
+    parts = [part.strip() for part in text.split(";")]
+    if len(parts) == 1 and not _is_recipe(text) and ":" not in text:
+        return parse(text)
+    rules: list[Any] = []
+    named, texts = [], []
+    for part in parts:
+        pattern, colon, what = (word.strip() for word in part.partition(":"))
+        if _is_recipe(part):
+            rules += _recipe(part)
+            texts.append(part)
+        elif colon and pattern:
+            rules.append((pattern, _number(what)))
+            named.append(pattern)
+            texts.append(f"{pattern}: {rules[-1][1]!r}")
+        else:
+            rules.append((is_kernel, parse(part)))
+            texts.append(repr(rules[-1][1]))
+    return Rules("; ".join(texts), tuple(rules), tuple(named))
+
+
+def is_kernel(path: str, leaf: Any) -> bool:
+    """Returns whether a parameter is a kernel: of two axes or more, no embedding."""
+    return len(leaf.shape) > 1 and "embed" not in path.rpartition("/")[2]
+
+
+def draw(key: jax.Array, params: Any, init: Initializer | Rules) -> Any:
+    """Draws the parameters of a network anew.
+
+    Raises:
+      ValueError: if a pattern fits no parameter, or an initializer cannot take one.
+    """
+    if not isinstance(init, Rules):
+        return reinit(key, params, [(is_kernel, init)])
+    assigned = preview(params, init.rules)
+    for pattern in init.named:
+        if pattern in assigned.unused:
+            paths = ", ".join(row.path for row in assigned.rows[:4])
+            rule = f"{pattern} fits no parameter that is left for it. "
+            rule += f"Paths are such as {paths}."
+            raise check.Unfit(rule, initializers=init).at("compare")
+    return assigned.draw(key)
+
+
+def _is_recipe(part: str) -> bool:
+    return part.strip().startswith("recipes.")
+
+
+def _number(what: str) -> Any:
+    """Reads what a pattern gives: a number, or an initializer."""
+    try:
+        return float(what)
+    except ValueError:
+        return parse(what)
+
+
+def _recipe(part: str) -> list[Any]:
+    """Calls a recipe."""
+    rule = "a recipe is a call with literals such as recipes.fixup(6)."
+    function, given, named = _call.parts(rule, initializers=part)
+    name = ast.unparse(function).partition(".")[2]
+    if name not in _RECIPES:
+        near = check.suggestion(name, _RECIPES)
+        rule = f"there is no recipe {name!r}.{near}"
+        raise check.Unfit(rule, initializers=part)
+    try:
+        found: list[Any] = _RECIPES[name](*given, **named)
+    except TypeError as error:
+        raise check.Unfit(f"{error}.", initializers=part) from None
+    return found

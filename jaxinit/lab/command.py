@@ -1,0 +1,28 @@
+"""What the command line takes of the lab: the door to rooms that are the lab's own.
+
+``jaxinit compare`` does what `compare` does: it designs an experiment, opens the files,
+and runs. In between it checks what a terminal is to be told in one line, shows how the
+training gets on, and prints a table in place of returning results.
+"""
+
+from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
+from jaxinit.lab._result.comparison import Comparison as Comparison
+from jaxinit.lab._result.statistics import median as median
+from jaxinit.lab._show.log import Log as Log
+from jaxinit.lab._show.table import markdown as markdown
+from jaxinit.lab._show.table import table as table
+from jaxinit.lab._train.checkpoint import Checkpoint as Checkpoint
+from jaxinit.lab._train.checkpoint import Unreadable as Unreadable
+from jaxinit.lab._train.grid import Grid as Grid
+from jaxinit.lab._train.grid import block_length as block_length
+from jaxinit.lab._train.processes import first as first
+from jaxinit.lab._train.processes import join as join
+from jaxinit.lab._tried.data import Task as Task
+from jaxinit.lab._tried.experiment import Experiment as Experiment
+from jaxinit.lab._tried.experiment import design as design
+from jaxinit.lab._tried.settings import DATA as DATA
+from jaxinit.lab._tried.settings import MACHINE as MACHINE
+from jaxinit.lab._tried.settings import OPTIONS as OPTIONS
+from jaxinit.lab._tried.settings import Settings as Settings
+from jaxinit.lab.training import open_files as open_files
+from jaxinit.lab.training import run as run
