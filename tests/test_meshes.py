@@ -32,9 +32,11 @@ def assert_equal(made, expected):
         jax.tree.leaves(expected),
         strict=True,
     )
+    other = []
     for (path, a), b in leaves:
         same = np.asarray(a).tobytes() == np.asarray(b).tobytes()
-        assert a.dtype == b.dtype and same, jax.tree_util.keystr(path)
+        other += [] if a.dtype == b.dtype and same else [jax.tree_util.keystr(path)]
+    assert not other
 
 
 # builders
@@ -191,6 +193,15 @@ def test_whole_models_within_a_mesh(mesh):
         )
         assert halves(KEY).sharding.spec == spec
     assert described == str(jaxinit.describe(expected))
+
+
+def test_models_are_described_within_a_mesh():
+    def described():
+        return str(jaxinit.describe(jax.jit(model)(KEY)))
+
+    expected = described()
+    with jax.set_mesh(mesh_of("Explicit", 1)):
+        assert described() == expected
 
 
 def test_sums_do_not_depend_on_shardings():

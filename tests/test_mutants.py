@@ -93,7 +93,7 @@ def wider(key, shape, dtype=float):
     return right(key, shape, jnp.float32).astype(dtype)
 
 
-def moved_in_float64(key, shape, dtype=float):
+def moved_in_float64(key, shape, dtype=jnp.float32):
     return right(key, shape, dtype) + STD / 5 * (jnp.dtype(dtype) == np.float64)
 
 
@@ -110,7 +110,7 @@ def other_deviation(factor):
     return lambda key, shape, dtype=float: factor * right(key, shape, dtype)
 
 
-def twice_in_float64(key, shape, dtype=float):
+def twice_in_float64(key, shape, dtype=jnp.float32):
     return (1 + (jnp.dtype(dtype) == np.float64)) * right(key, shape, dtype)
 
 
