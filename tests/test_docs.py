@@ -69,7 +69,7 @@ def test_examples_are_found():
 
 
 # Exported for other rooms, not for users.
-INNER = {"bind", "called", "key_of", "merged", "named", "suggestion"}
+INNER = {"key_of", "named", "suggestion"}
 INNER |= {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
 INNER |= {"finite_log", "matmul", "whole", "zero_of"}
 PUBLIC = {

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from circles import find_circles
 
 import jaxinit
 
@@ -72,6 +73,10 @@ def test_imports_go_one_way(room, source):
     assert room in LEVEL
     assert not list(offences(room, source))
     assert not [name for name in imports(source) if name.startswith("jax._src")]
+
+
+def test_no_circle_of_files():
+    assert find_circles(ROOT.parent, "jaxinit") == []
 
 
 def test_the_test_of_imports_can_fail():

@@ -10,8 +10,8 @@ from jaxinit._import import explain_missing as _explain_missing
 with _explain_missing("jaxinit.lab", "lab"):
     from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
     from jaxinit.lab._compare import compare as compare
-    from jaxinit.lab._result.comparison import Comparison as Comparison
     from jaxinit.lab._result.row import Row as Row
+    from jaxinit.lab._show.comparison import Comparison as Comparison
     from jaxinit.lab._tried.data import Task as Task
     from jaxinit.lab._tried.data import digits as digits
     from jaxinit.lab._tried.data import load as load

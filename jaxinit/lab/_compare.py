@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._show.comparison import Comparison
 from jaxinit.lab._train import processes
 from jaxinit.lab._train.grid import block_length
 from jaxinit.lab._tried.data import Task

@@ -6,8 +6,8 @@ training gets on, and prints a table in place of returning results.
 """
 
 from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
-from jaxinit.lab._result.comparison import Comparison as Comparison
 from jaxinit.lab._result.statistics import median as median
+from jaxinit.lab._show.comparison import Comparison as Comparison
 from jaxinit.lab._show.log import Log as Log
 from jaxinit.lab._show.table import markdown as markdown
 from jaxinit.lab._show.table import table as table

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxinit.lab._atomic import write_bytes
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._show.comparison import Comparison
 from jaxinit.lab._show.figure import plots
 from jaxinit.lab._show.page import page
 

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.lab._result.comparison import Comparison, Seconds
 from jaxinit.lab._result.health import health
+from jaxinit.lab._result.outcome import Seconds
+from jaxinit.lab._show.comparison import Comparison
 from jaxinit.lab._show.log import Log
 from jaxinit.lab._show.log import prepare as log_to
 from jaxinit.lab._train import _directory as directory

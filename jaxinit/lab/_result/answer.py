@@ -1,13 +1,11 @@
 """The answer of a comparison in one sentence: what trains best, and what does not."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from jaxinit._number import plural
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import Verdict
-
-if TYPE_CHECKING:
-    from jaxinit.lab._result.comparison import Comparison
 
 _MOST = 4  # names in a list; of more, all but three are counted
 
@@ -26,7 +24,7 @@ class Standing(NamedTuple):
     runs: int
 
 
-def answer(comparison: "Comparison", spelt: Callable[[str], str] = str) -> str:
+def answer(comparison: Outcome, spelt: Callable[[str], str] = str) -> str:
     """Returns the answer of a comparison.
 
     Args:

@@ -2,26 +2,25 @@
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxinit._number import plain
+from jaxinit.lab._result.answer import answer
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS, LEVEL
 from jaxinit.lab._train._environment import device, versions
-
-if TYPE_CHECKING:
-    from jaxinit.lab._result.comparison import Comparison
 
 _BINS = 60
 
 
-def to_dict(comparison: "Comparison") -> dict[str, Any]:
+def to_dict(comparison: Outcome) -> dict[str, Any]:
     """Returns everything but the weights; what is not finite is None."""
     s, task = comparison.settings, comparison.task
     specs = [repr(init) for init in s.initializers]
     found = {
-        "answer": comparison.answer,
+        "answer": answer(comparison),
         "ranking": [specs[i] for i in comparison.ranking],
         "table": [row._asdict() for row in comparison.rows()],
         "statistics": {
@@ -53,7 +52,7 @@ def to_dict(comparison: "Comparison") -> dict[str, Any]:
     return readable
 
 
-def to_csv(comparison: "Comparison") -> str:
+def to_csv(comparison: Outcome) -> str:
     """Returns the cells, a line for each under a line of names."""
     text = io.StringIO()
     names = ["initializer", *comparison.cells(0)[0]]
@@ -64,7 +63,7 @@ def to_csv(comparison: "Comparison") -> str:
     return text.getvalue()
 
 
-def _initializers(comparison: "Comparison") -> list[dict[str, Any]]:
+def _initializers(comparison: Outcome) -> list[dict[str, Any]]:
     """Returns what each initializer's cells measured, and what follows from it."""
     effects, rates = comparison.against_best(), comparison.rates()
     signals = comparison.signals
@@ -93,7 +92,7 @@ def _initializers(comparison: "Comparison") -> list[dict[str, Any]]:
     return found
 
 
-def _probes(comparison: "Comparison", index: int) -> dict[str, Any]:
+def _probes(comparison: Outcome, index: int) -> dict[str, Any]:
     """Returns what an initializer's probes measured at its best learning rate.
 
     # lists of [seeds, moments, layers]

@@ -8,21 +8,21 @@ from matplotlib.figure import Figure
 
 from jaxinit import _check as check
 from jaxinit._panels import png
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._show.plots import Plot, available
 
 _COLUMNS = 4
 _STYLE: Any = {"font.size": 9}
 
 
-def plots(comparison: Comparison) -> dict[str, bytes]:
+def plots(comparison: Outcome) -> dict[str, bytes]:
     """Draws every plot of a comparison; returns PNG files by name."""
     with mpl.rc_context(_STYLE):
         found = available(comparison)
         return {name: png(_figure(comparison, plot)) for name, plot in found.items()}
 
 
-def plot(comparison: Comparison, name: str) -> Figure:
+def plot(comparison: Outcome, name: str) -> Figure:
     """Draws the plot of a name."""
     try:
         found = available(comparison)
@@ -33,7 +33,7 @@ def plot(comparison: Comparison, name: str) -> Figure:
         return _figure(comparison, found[name])
 
 
-def _figure(comparison: Comparison, plot: Plot) -> Figure:
+def _figure(comparison: Outcome, plot: Plot) -> Figure:
     """Draws all panels of a plot, titled by their specs."""
     specs = [repr(init) for init in comparison.settings.initializers]
     columns = min(_COLUMNS, len(specs))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train.grid import Grid, block_length
 from jaxinit.lab._tried.data import Task
@@ -69,7 +69,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
                 run.flush()
             self._flushed = time.monotonic()
 
-    def finish(self, result: Comparison) -> None:
+    def finish(self, result: Outcome) -> None:
         """Writes the scores."""
         if self._runs is None:  # no block has been trained
             return

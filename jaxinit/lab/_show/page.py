@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from jaxinit._panels import COLOURS
 from jaxinit.lab._result.answer import answer
-from jaxinit.lab._result.comparison import Comparison
 from jaxinit.lab._result.health import ROWS, SEEDS
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL
 from jaxinit.lab._show.plots import available
@@ -20,7 +20,7 @@ from jaxinit.lab._train._environment import device, versions
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
 
-def page(comparison: Comparison, command: str) -> str:
+def page(comparison: Outcome, command: str) -> str:
     """Renders the page, with every picture inside it.
 
     Args:
@@ -74,7 +74,7 @@ def page(comparison: Comparison, command: str) -> str:
     )
 
 
-def _facts(comparison: Comparison) -> list[str]:
+def _facts(comparison: Outcome) -> list[str]:
     """Returns what was run, a sentence each."""
     task, s = comparison.task, comparison.settings
     rates = ", ".join(f"{rate:g}" for rate in s.learning_rates)
@@ -115,7 +115,7 @@ def _key(value: str | float | None) -> str:
 
 
 def _sections(
-    comparison: Comparison, specs: list[str]
+    comparison: Outcome, specs: list[str]
 ) -> list[tuple[str, str, str, list[Markup]]]:
     """Draws the panels of each plot: (name, title, text, pictures)."""
     found = []

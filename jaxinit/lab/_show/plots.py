@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._panels import COLOURS, heatmap, histogram, note
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import interval, median
 
 Panel = Callable[[Axes, int], None]
@@ -34,7 +34,7 @@ class Plot(NamedTuple):
 
     title: str
     text: str
-    panel: Callable[[Comparison], Panel]
+    panel: Callable[[Outcome], Panel]
 
 
 def colour(index: int) -> str:
@@ -90,7 +90,7 @@ def _absent(axis: Axes, values: np.ndarray) -> None:
         note(axis, "zero" if (values == 0).any() else why, 0.5)
 
 
-def _means_and_intervals(comparison: Comparison, values: np.ndarray) -> np.ndarray:
+def _means_and_intervals(comparison: Outcome, values: np.ndarray) -> np.ndarray:
     """Computes mean, low and high over distinct runs; one run has no interval.
 
     # [initializers, seeds, ...] -> [initializers, 3, ...]
@@ -103,14 +103,14 @@ def _means_and_intervals(comparison: Comparison, values: np.ndarray) -> np.ndarr
     return np.stack(found)
 
 
-def _losses_scale(comparison: Comparison, losses: np.ndarray) -> tuple[float, float]:
+def _losses_scale(comparison: Outcome, losses: np.ndarray) -> tuple[float, float]:
     """Returns the limits of losses: those that explode leave the panel."""
     chance = comparison.task.chance
     low, high = _scale(np.append(losses.ravel(), chance), 1e-4 * chance)
     return low, min(high, max(8 * chance, 3 * low))
 
 
-def _loss(comparison: Comparison) -> Panel:
+def _loss(comparison: Outcome) -> Panel:
     steps, chance = comparison.steps, comparison.task.chance
     curves = comparison.at_best(comparison.curves)
     found = _means_and_intervals(comparison, curves)
@@ -131,7 +131,7 @@ def _loss(comparison: Comparison) -> Panel:
     return draw
 
 
-def _loss_by_rate(comparison: Comparison) -> Panel:
+def _loss_by_rate(comparison: Outcome) -> Panel:
     medians = median(np.moveaxis(comparison.curves, -1, 1))  # [inits, blocks, rates]
     limits = _losses_scale(comparison, medians)
     order = np.argsort(comparison.settings.learning_rates)
@@ -153,7 +153,7 @@ def _loss_by_rate(comparison: Comparison) -> Panel:
     return draw
 
 
-def _sensitivity(comparison: Comparison) -> Panel:
+def _sensitivity(comparison: Outcome) -> Panel:
     rates = np.array(comparison.settings.learning_rates)
     order = np.argsort(rates)
     rates, losses = rates[order], comparison.ranked_loss[..., order]
@@ -215,22 +215,22 @@ def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
     return draw
 
 
-def _signals(comparison: Comparison) -> Panel:
+def _signals(comparison: Outcome) -> Panel:
     forward = comparison.at_best(comparison.probes.forward)
     return _through_training(forward, "standard deviation", None)
 
 
-def _gradients(comparison: Comparison) -> Panel:
+def _gradients(comparison: Outcome) -> Panel:
     gradient = comparison.at_best(comparison.probes.gradient)
     return _through_training(gradient, "standard deviation", None)
 
 
-def _updates(comparison: Comparison) -> Panel:
+def _updates(comparison: Outcome) -> Panel:
     update = comparison.at_best(comparison.probes.update)
     return _through_training(update, "‖change‖ / ‖weights‖", 1e-3)
 
 
-def _entries(comparison: Comparison, name: str) -> Panel:
+def _entries(comparison: Outcome, name: str) -> Panel:
     def draw(axis: Axes, index: int) -> None:
         before, after = getattr(comparison, name)(index)
         for arrays, outline in ((after, False), (before, True)):
@@ -245,7 +245,7 @@ def _entries(comparison: Comparison, name: str) -> Panel:
     return draw
 
 
-def _heatmaps(comparison: Comparison) -> Panel:
+def _heatmaps(comparison: Outcome) -> Panel:
     def draw(axis: Axes, index: int) -> None:
         axis.set_axis_off()
         before, after = comparison.kernels(index)
@@ -260,7 +260,7 @@ def _heatmaps(comparison: Comparison) -> Panel:
     return draw
 
 
-def _bias_maps(comparison: Comparison) -> Panel:
+def _bias_maps(comparison: Outcome) -> Panel:
     def draw(axis: Axes, index: int) -> None:
         _, after = comparison.biases(index)
         rows = [bias.ravel()[:_PIXELS].astype(float) for bias in after]
@@ -350,7 +350,7 @@ _PLOTS = {
 }
 
 
-def available(comparison: Comparison) -> dict[str, Plot]:
+def available(comparison: Outcome) -> dict[str, Plot]:
     """Returns the plots that a comparison has data for, by name."""
     missing = set()
     if not len(comparison.steps):

@@ -14,7 +14,7 @@ from rich.text import Text
 from jaxinit._columns import lines
 from jaxinit._number import number, plural
 from jaxinit.lab._result.answer import answer
-from jaxinit.lab._result.comparison import Comparison
+from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS
 from jaxinit.lab._tried.losses import fitting, read_loss
@@ -29,7 +29,7 @@ _SIGNALS = (2, 3)  # columns that only the perceptron has
 _SPARE = (3, 2, 4, 8, 1, 5)  # what a narrow terminal does without, first to last
 
 
-def header(comparison: Comparison) -> list[str]:
+def header(comparison: Outcome) -> list[str]:
     """Returns the column heads."""
     score = "accuracy, %" if comparison.task.kind == "classification" else "R²"
     return [
@@ -46,19 +46,19 @@ def header(comparison: Comparison) -> list[str]:
     ]
 
 
-def columns(comparison: Comparison) -> list[int]:
+def columns(comparison: Outcome) -> list[int]:
     """Returns the columns that have something to say: signals are the perceptron's."""
     count = range(len(header(comparison)))
     return [c for c in count if comparison.signals or c not in _SIGNALS]
 
 
-def ranked(comparison: Comparison) -> list[tuple[int, Row]]:
+def ranked(comparison: Outcome) -> list[tuple[int, Row]]:
     """Returns the rows as the table has them, best to worst, each with its index."""
     rows = comparison.rows()
     return [(index, rows[index]) for index in comparison.ranking]
 
 
-def cells(comparison: Comparison, row: Row) -> list[str]:
+def cells(comparison: Outcome, row: Row) -> list[str]:
     """Returns a row as text."""
     accuracy = comparison.task.kind == "classification"
     factor, digits = (100, 1) if accuracy else (1, 3)
@@ -83,7 +83,7 @@ def cells(comparison: Comparison, row: Row) -> list[str]:
     ]
 
 
-def _against(comparison: Comparison, row: Row, factor: float, digits: int) -> str:
+def _against(comparison: Outcome, row: Row, factor: float, digits: int) -> str:
     """Returns the effect, how large it is, and what it would take to show it."""
     if not row.trained and comparison.steps_done:
         return "does not train"
@@ -115,7 +115,7 @@ def _decades(row: Row, tried: int) -> str:
     return f"{width} ({round(tried * row.share_that_trains)}/{tried})"
 
 
-def caption(comparison: Comparison) -> str:
+def caption(comparison: Outcome) -> str:
     """Returns what was run, in a line or two."""
     s, task = comparison.settings, comparison.task
     norm = "" if s.norm == "none" else f", {s.norm} norm"
@@ -143,7 +143,7 @@ def _tuning(s: Settings) -> str:
     return s.optimizer + "".join(words for _, words in sorted(told))
 
 
-def chance(comparison: Comparison) -> str:
+def chance(comparison: Outcome) -> str:
     """Returns the loss of the best constant prediction, with its unit."""
     task, loss = comparison.task, comparison.settings.loss
     return f"{task.chance:#.3g} {read_loss(fitting(task, loss)).unit}"
@@ -156,7 +156,7 @@ def _network(s: Settings) -> str:
     return s.model if ":" in s.model else f"{s.model}, depth {s.depth}, width {s.width}"
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: Outcome) -> str:
     """Returns the table and its caption in GitHub's Markdown."""
     heads, seen = header(comparison), columns(comparison)
     rows = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
@@ -174,7 +174,7 @@ def _code(spec: str) -> str:
     return f"`{spec}`"
 
 
-def text(comparison: Comparison) -> str:
+def text(comparison: Outcome) -> str:
     """Returns the answer and the table as plain text."""
     heads, seen = header(comparison), columns(comparison)
     rows = [cells(comparison, row) for _, row in ranked(comparison)]
@@ -195,7 +195,7 @@ _STYLE = """
 """
 
 
-def html(comparison: Comparison) -> str:
+def html(comparison: Outcome) -> str:
     """Returns the answer and the table for a notebook: no scripts, light and dark."""
     heads, seen = header(comparison), columns(comparison)
 
@@ -215,7 +215,7 @@ def html(comparison: Comparison) -> str:
     )
 
 
-def table(comparison: Comparison, width: int = WIDTH) -> Table:
+def table(comparison: Outcome, width: int = WIDTH) -> Table:
     """Returns the table for a terminal, under the answer.
 
     Args:

@@ -1,6 +1,5 @@
 """`Comparison`: what a run measured, as rows, as a dictionary and as files."""
 
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinit._import import explain_missing
-from jaxinit._number import plural
-from jaxinit.lab._result import results
-from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.health import Health
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import (
@@ -33,7 +28,7 @@ from jaxinit.lab._tried.settings import Settings
 from jaxinit.model import named
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 class Seconds(NamedTuple):
@@ -45,37 +40,8 @@ class Seconds(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
-    """The results of a run.
-
-    Printed, it is the answer in one sentence over the table; a notebook shows the same.
-    It is equal to itself only.
-
-    Attributes:
-      task: the data.
-      settings: what was varied and what was fixed.
-      signals: standard deviations at initialisation, of the perceptron's layers; None
-        for other models. # [initializers, seeds, layers]
-      curves: training loss, averaged over each block.
-        # [initializers, seeds, learning rates, blocks]
-      steps: the last step of each block. # [blocks]
-      scores: final training loss and test score.
-        # [initializers, seeds, learning rates]
-      initial: parameters by initializer and seed. # [initializers, seeds, ...] per leaf
-      final: parameters of each cell.
-        # [initializers, seeds, learning rates, ...] per leaf
-      interrupted: whether training ended before its last step.
-      seconds: wall time of the parts of the run.
-      probes: signal, gradient and updates at a few moments of training.
-        # [initializers, seeds, learning rates, moments, layers]
-      probe_steps: the steps done at each moment. # [moments]
-      health: verdicts by initializer, the reason why there are none, or None where
-        nothing asked for them.
-      stopped: with early stopping, the step after which each cell was stopped, or 0;
-        its curve stays at its last value from there on, which is nan or infinite if it
-        has diverged. Scores and final parameters are then those of the block of lowest
-        validation loss. # [initializers, seeds, learning rates]
-    """
+class Outcome:
+    """What a run gives, and what follows from it; `Comparison` tells of each part."""
 
     task: Task
     settings: Settings
@@ -118,11 +84,6 @@ class Comparison:
         """Final training losses for medians and ranks: infinite where diverged."""
         found: np.ndarray = np.where(self.diverged, np.inf, self.scores.loss)
         return found
-
-    @property
-    def answer(self) -> str:
-        """What trains best, what the seeds cannot tell, and what does not train."""
-        return answer(self)
 
     @cached_property
     def distinct(self) -> np.ndarray:  # [initializers, seeds]
@@ -320,56 +281,6 @@ class Comparison:
         after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
         split = _layers if self.settings.model == "mlp" else _leaves
         return split(before, name), split(after, name)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything but the weights, as JSON types.
-
-        What is not finite is None.
-        """
-        return results.to_dict(self)
-
-    def to_json(self) -> str:
-        """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
-
-    def to_csv(self) -> str:
-        """Returns the cells as CSV text, a line for each under a line of names.
-
-        Numbers are written in full; what is not finite is nan, inf or -inf.
-        """
-        return results.to_csv(self)
-
-    def plot(self, name: str = "loss") -> "Figure":
-        """Draws one of the plots that a page has, a panel for each initializer.
-
-        Args:
-          name: "loss", "loss_by_rate", "sensitivity", "signals", "gradients",
-            "updates", "weights", "heatmaps", "biases" or "bias_maps".
-
-        Raises:
-          ValueError: if there is no such plot, or no data for it.
-          ModuleNotFoundError: if matplotlib is not installed.
-        """
-        with explain_missing("Comparison.plot()", "lab"):
-            from jaxinit.lab._show.figure import plot
-        return plot(self, name)
-
-    def __repr__(self) -> str:
-        s = self.settings
-        cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
-        rates = plural(len(s.learning_rates), "learning rate")
-        steps = plural(self.steps_done, "step")
-        return f"Comparison({' × '.join((*cells, rates))}, {steps} on {self.task.name})"
-
-    def __str__(self) -> str:
-        from jaxinit.lab._show.table import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from jaxinit.lab._show.table import html
-
-        return html(self)
 
 
 def _stddev(values: np.ndarray) -> float:

@@ -1,0 +1,101 @@
+"""`Comparison`, which `compare` returns: the outcome of a run with its faces."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jaxinit._import import explain_missing
+from jaxinit._number import plural
+from jaxinit.lab._result import results
+from jaxinit.lab._result.answer import answer
+from jaxinit.lab._result.outcome import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Comparison(Outcome):
+    """The results of a run.
+
+    Printed, it is the answer in one sentence over the table; a notebook shows the same.
+    It is equal to itself only.
+
+    Attributes:
+      task: the data.
+      settings: what was varied and what was fixed.
+      signals: standard deviations at initialisation, of the perceptron's layers; None
+        for other models. # [initializers, seeds, layers]
+      curves: training loss, averaged over each block.
+        # [initializers, seeds, learning rates, blocks]
+      steps: the last step of each block. # [blocks]
+      scores: final training loss and test score.
+        # [initializers, seeds, learning rates]
+      initial: parameters by initializer and seed. # [initializers, seeds, ...] per leaf
+      final: parameters of each cell.
+        # [initializers, seeds, learning rates, ...] per leaf
+      interrupted: whether training ended before its last step.
+      seconds: wall time of the parts of the run.
+      probes: signal, gradient and updates at a few moments of training.
+        # [initializers, seeds, learning rates, moments, layers]
+      probe_steps: the steps done at each moment. # [moments]
+      health: verdicts by initializer, the reason why there are none, or None where
+        nothing asked for them.
+      stopped: with early stopping, the step after which each cell was stopped, or 0;
+        its curve stays at its last value from there on, which is nan or infinite if it
+        has diverged. Scores and final parameters are then those of the block of lowest
+        validation loss. # [initializers, seeds, learning rates]
+    """
+
+    @property
+    def answer(self) -> str:
+        """What trains best, what the seeds cannot tell, and what does not train."""
+        return answer(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the weights, as JSON types.
+
+        What is not finite is None.
+        """
+        return results.to_dict(self)
+
+    def to_json(self) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """Returns the cells as CSV text, a line for each under a line of names.
+
+        Numbers are written in full; what is not finite is nan, inf or -inf.
+        """
+        return results.to_csv(self)
+
+    def plot(self, name: str = "loss") -> "Figure":
+        """Draws one of the plots that a page has, a panel for each initializer.
+
+        Args:
+          name: "loss", "loss_by_rate", "sensitivity", "signals", "gradients",
+            "updates", "weights", "heatmaps", "biases" or "bias_maps".
+
+        Raises:
+          ValueError: if there is no such plot, or no data for it.
+          ModuleNotFoundError: if matplotlib is not installed.
+        """
+        with explain_missing("Comparison.plot()", "lab"):
+            from jaxinit.lab._show.figure import plot
+        return plot(self, name)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
+        rates = plural(len(s.learning_rates), "learning rate")
+        steps = plural(self.steps_done, "step")
+        return f"Comparison({' × '.join((*cells, rates))}, {steps} on {self.task.name})"
+
+    def __str__(self) -> str:
+        from jaxinit.lab._show.table import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from jaxinit.lab._show.table import html
+
+        return html(self)
