@@ -10,7 +10,7 @@ from chains import chains
 from marks import slow_but
 
 import jaxinit
-from jaxinit.model import _laws
+from jaxinit.model._fill import laws
 
 KEY = jax.random.key(5)
 normal = jax.random.normal
@@ -68,11 +68,11 @@ def test_several_factors_are_still_a_law():
 
 def test_factors_are_joined_in_pairs():
     a, b, c, d, e = map(np.float32, (0.1, 0.3, 0.7, 0.9, 1.1))
-    assert _laws._joined([a, b, c]) == (a * b) * c
-    assert _laws._joined([a, b, c, d]) == (a * b) * (c * d)
-    assert _laws._joined([a, b, c, d, e]) == ((a * b) * (c * d)) * e
-    assert _laws._joined([]) is None
-    assert _laws._joined([np.float32(1e-30), np.float32(1e-30)]) is None
+    assert laws._joined([a, b, c]) == (a * b) * c
+    assert laws._joined([a, b, c, d]) == (a * b) * (c * d)
+    assert laws._joined([a, b, c, d, e]) == ((a * b) * (c * d)) * e
+    assert laws._joined([]) is None
+    assert laws._joined([np.float32(1e-30), np.float32(1e-30)]) is None
 
 
 SMALL = {

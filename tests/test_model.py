@@ -18,7 +18,7 @@ from marks import slow_but
 from processes import finished, started
 
 import jaxinit
-from jaxinit.model import _drawing, _erf_inv
+from jaxinit.model._fill import _erf_inv, chunks
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # bench is no part of the installed package
@@ -343,7 +343,7 @@ def compiled_as_a_law(compute, size):
         jax.ShapeDtypeStruct((size,), np.float32),
         jax.ShapeDtypeStruct((), np.uint32),
     )
-    compiled = _drawing.compiled(law, jax.jit(compute).lower(*types))
+    compiled = chunks.compiled(law, jax.jit(compute).lower(*types))
     return lambda x: compiled(x, np.uint32(0))
 
 
@@ -390,7 +390,7 @@ def test_what_is_written_out_has_the_bits_of_xla(name):
 )
 def test_emitters_are_chosen_by_what_a_law_computes(name, plain):
     law = law_of(LAWS[name])
-    assert _drawing._is_plain(law) == plain
+    assert chunks._is_plain(law) == plain
 
 
 @pytest.mark.parametrize("name", ["cauchy", "gumbel", "squashed", "waves"])
@@ -401,7 +401,7 @@ def test_what_rounds_by_program_is_no_law(name):
 
 def test_a_law_compiles_where_xla_has_other_options(monkeypatch):
     for name in ("_SOON", "_WIDE"):
-        monkeypatch.setattr(_drawing, name, {"xla_no_such_option": True})
+        monkeypatch.setattr(chunks, name, {"xla_no_such_option": True})
     init = jax.nn.initializers.normal()
     made = jaxinit.jit_init(lambda key: init(key, (64,)))(KEY)
     assert_same(made, jax.jit(init, static_argnums=1)(KEY, (64,)))

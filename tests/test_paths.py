@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import jaxinit
 from jaxinit import describe, preview, reinit
 from jaxinit.model import key_of, named
-from jaxinit.model._patterns import literal, matches
+from jaxinit.model._rules.patterns import literal, matches
 
 KEY = jax.random.key(9)
 LAW = jaxinit.normal(0.5)

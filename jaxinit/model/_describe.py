@@ -16,9 +16,10 @@ from jaxinit._import import explain_missing
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
 from jaxinit._result import Result, Table
-from jaxinit.model import _arguments, _paths, _stacks
-from jaxinit.model._rules import Rule, _preview
-from jaxinit.model._stacks import Stacked
+from jaxinit.model import _paths
+from jaxinit.model._rules import arguments, stacks
+from jaxinit.model._rules.reinit import Rule, _preview
+from jaxinit.model._rules.stacks import Stacked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,7 +220,7 @@ def describe(
         rows = _preview("describe", params, rules, False, stacked).rows
         expected = {row.path: row.std for row in rows}
     else:
-        _stacks.axes("describe", stacked, arrays)  # refuses what is no pattern
+        stacks.axes("describe", stacked, arrays)  # refuses what is no pattern
     with _placement.automatic():
         measured = jax.device_get(
             {path: _measured(_placement.untyped(x)) for path, x in arrays.items()}
@@ -233,13 +234,13 @@ def describe(
 
 def _is_measured(leaf: Any) -> bool:
     abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-    return _arguments.is_array(leaf) and not abstract
+    return arguments.is_array(leaf) and not abstract
 
 
 def _nothing_to_measure(params: Any) -> Exception:
     shapes = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params))
     cure = "Shapes have no values: preview(params, rules) tells what rules give them."
-    return _arguments.no_array("describe", params, *[cure] * shapes)
+    return arguments.no_array("describe", params, *[cure] * shapes)
 
 
 def _check_values(path: str, x: Any) -> None:

@@ -2,9 +2,9 @@
 
 Each function returns a plain list of (pattern, what), which can be changed, cut and
 joined like any list: rules that stand first win. What a parameter is, a recipe tells
-from names and sizes (`jaxinit.model._conventions`): of Flax, Haiku, Equinox, torch and
-Hugging Face, with and without the collection ``params``. Where names do not tell, its
-arguments do: patterns as in rules, each of which must match.
+from names and sizes (`jaxinit.model._rules.conventions`): of Flax, Haiku, Equinox,
+torch and Hugging Face, with and without the collection ``params``. Where names do not
+tell, its arguments do: patterns as in rules, each of which must match.
 
 A recipe has a rule for every weight, bias and norm. If nothing is found of what defines
 it, a matrix has no rule, or the axes of a kernel can be read in two ways, `reinit` and

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
-from jaxinit.model._conventions import Site, Sites, join
-from jaxinit.model._defining import Law, Part, RecipeRule, meets
-from jaxinit.model._rules import Rule
+from jaxinit.model._rules.conventions import Site, Sites, join
+from jaxinit.model._rules.defining import Law, Part, RecipeRule, meets
+from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
     EMBEDDING,

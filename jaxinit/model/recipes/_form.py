@@ -10,11 +10,11 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
-from jaxinit.model._conventions import Kind, Site, Sites
-from jaxinit.model._defining import Group, Law, Part, RecipeRule, always
-from jaxinit.model._patterns import Pattern, spelt
-from jaxinit.model._readings import Reading
-from jaxinit.model._rules import Rule
+from jaxinit.model._rules.conventions import Kind, Site, Sites
+from jaxinit.model._rules.defining import Group, Law, Part, RecipeRule, always
+from jaxinit.model._rules.patterns import Pattern, spelt
+from jaxinit.model._rules.readings import Reading
+from jaxinit.model._rules.reinit import Rule
 
 Patterns = Pattern | Sequence[Pattern]
 _MOST = 10**12  # layers, or sizes: more are no model, and no float far above

@@ -5,10 +5,10 @@ from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
-from jaxinit.model._conventions import Site
-from jaxinit.model._defining import Law, RecipeRule
-from jaxinit.model._patterns import matches
-from jaxinit.model._rules import Rule
+from jaxinit.model._rules.conventions import Site
+from jaxinit.model._rules.defining import Law, RecipeRule
+from jaxinit.model._rules.patterns import matches
+from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
     EMBEDDING,

@@ -6,11 +6,10 @@ from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit.model import _names as table
-from jaxinit.model._conventions import Site, join
-from jaxinit.model._defining import Law, Part, RecipeRule
-from jaxinit.model._readings import Reading
-from jaxinit.model._rules import Rule
+from jaxinit.model._rules.conventions import Site, join
+from jaxinit.model._rules.defining import Law, Part, RecipeRule
+from jaxinit.model._rules.readings import Reading
+from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     BIAS,
     EMBEDDING,
@@ -21,6 +20,12 @@ from jaxinit.model.recipes._form import (
 )
 
 _TRANSPOSED = re.compile(r"transpose|deconv", re.IGNORECASE)
+_CELLS = (  # recurrent cells: the kernel of the state, of the input, and all of them
+    ("hi", "ii", r"[hi][ifgo]_?"),
+    ("hn", "in", r"[hi][rzn]_?"),
+    ("dense_h", "dense_i", r"dense_[hi]"),
+    ("h", "i", r"[hi]"),
+)
 
 
 def torch_default() -> list[Rule]:
@@ -119,7 +124,7 @@ def _hidden(site: Site) -> int | None:
             return int(leaf.shape[-1])
         if name == "w_h":
             return int(leaf.shape[0])
-    for state, entry, names in table.CELLS:
+    for state, entry, names in _CELLS:
         cell = state in site.cousins and entry in site.cousins
         if cell and re.fullmatch(names, site.owner):
             kernel = site.sites.kernel(join(site.parent, state))

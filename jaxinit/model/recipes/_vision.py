@@ -7,10 +7,10 @@ from typing import Any, Literal
 from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit.model._conventions import Site, Sites
-from jaxinit.model._defining import Law, Part, RecipeRule, meets
-from jaxinit.model._readings import Reading
-from jaxinit.model._rules import Rule
+from jaxinit.model._rules.conventions import Site, Sites
+from jaxinit.model._rules.defining import Law, Part, RecipeRule, meets
+from jaxinit.model._rules.readings import Reading
+from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     BIAS,
     GAIN,

@@ -102,7 +102,7 @@ def written_out(
     By the number of the step's output; each takes what `log1p` takes.
 
     Args:
-      steps: as in `jaxinit.model._laws.Law`.
+      steps: as in `jaxinit.model._fill.laws.Law`.
     """
     known = _find_bounds(steps)
     found: dict[int, Callable[[jax.Array, jax.Array], jax.Array]] = {}

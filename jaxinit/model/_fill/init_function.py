@@ -15,8 +15,8 @@ from jaxinit import _placement
 from jaxinit._jaxpr.equation import is_divided
 from jaxinit._jaxpr.tracers import trace_quietly
 from jaxinit.model import _paths
-from jaxinit.model._plan import Plan, platform_of
-from jaxinit.model._program import Output
+from jaxinit.model._fill.plan import Plan, platform_of
+from jaxinit.model._fill.programs import Output
 from jaxinit.random._path import of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)

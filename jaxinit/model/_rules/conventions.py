@@ -1,6 +1,6 @@
 """Conventions: what a parameter is, told by names, sizes and neighbors.
 
-All that recipes guess about a model stands here and in `_readings`. Where names and
+All that recipes guess about a model stands here and in `readings`. Where names and
 sizes allow two answers there are two readings, or none, and the recipe asks.
 """
 
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxinit.model import _names as table
-from jaxinit.model._readings import Kernel, Reading
+from jaxinit.model._rules import _vocabulary as table
+from jaxinit.model._rules.readings import Kernel, Reading
 
 Kind = Literal[
     "kernel", "embedding", "position", "token", "gain", "bias", "slope", "unknown"
@@ -260,7 +260,7 @@ class Site:
 
     @functools.cached_property
     def part(self) -> str:
-        """Which part of a model its module is, as in `_names`; "" where nothing tells.
+        """Which part of a model its module is, as in `_vocabulary`; "" if none tells.
 
         Of parameters that are a module's own, such as torch's ``in_proj_weight``.
         """

@@ -24,9 +24,9 @@ from jax.sharding import Sharding
 from jaxinit._jaxpr.equation import bind
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
-from jaxinit.model import _erf_inv
-from jaxinit.model._laws import WIDTHS, Law
-from jaxinit.model._slices import Node
+from jaxinit.model._fill import _erf_inv
+from jaxinit.model._fill.laws import WIDTHS, Law
+from jaxinit.model._fill.slices import Node
 from jaxinit.random import _threefry
 
 # Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It

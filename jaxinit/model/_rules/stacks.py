@@ -16,7 +16,7 @@ from jaxinit._axes import Axes, Connections
 from jaxinit._initializer import Initializer
 from jaxinit.initializers import stacked
 from jaxinit.initializers._stacked import layer_of
-from jaxinit.model._patterns import Pattern, is_pattern, matches, spelt
+from jaxinit.model._rules.patterns import Pattern, is_pattern, matches, spelt
 
 Stacked = Pattern | Mapping[Any, Axes] | None
 _ROLES = ("in_axis", "column_axis", "layout")  # of laws that tell inputs from outputs

@@ -19,10 +19,10 @@ from jaxinit._jaxpr.evaluation import read, walk
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._placement import replicated, untyped
 from jaxinit._result import Result, Table
-from jaxinit.model import _drawing, _fused, _laws
-from jaxinit.model._keys import derived, whole
-from jaxinit.model._program import HEADS, LEFT, Kind, Output, Program
-from jaxinit.model._slices import Slice, cut, find_key_nodes, flatten, spell
+from jaxinit.model._fill import chunks, fused_bits, laws
+from jaxinit.model._fill.host_keys import derived, whole
+from jaxinit.model._fill.programs import HEADS, LEFT, Kind, Output, Program
+from jaxinit.model._fill.slices import Slice, cut, find_key_nodes, flatten, spell
 
 
 class Plan(Result):
@@ -86,9 +86,9 @@ class Plan(Result):
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
         """Returns of which kind a slice is, what it makes, and how it is spelt."""
-        law = _laws.find_law(self._graph, part) if self._cpu else None
+        law = laws.find_law(self._graph, part) if self._cpu else None
         if self._by_law:
-            if (value := _laws.find_constant(self._graph, part)) is not None:
+            if (value := laws.find_constant(self._graph, part)) is not None:
                 return "constant", value, (str(value), value.dtype.name)
             if law is not None:
                 return "law", law, law.spell(speller)
@@ -153,7 +153,7 @@ class Plan(Result):
         arguments = part.arguments(self._graph)
         types = [self._type(value) for value in arguments]
         if program.kind == "law":
-            return _drawing.lower(program.made[0], program.chunk, types[0].sharding)
+            return chunks.lower(program.made[0], program.chunk, types[0].sharding)
         kinds = [
             name_generator(t.dtype) if self._spread and is_key(t) else None
             for t in types
@@ -161,7 +161,7 @@ class Plan(Result):
         evaluate = bind
         if self._cpu:
             is_law = program.made[0] is not None
-            evaluate = functools.partial(_fused.fuse, every=is_law)
+            evaluate = functools.partial(fused_bits.fuse, every=is_law)
 
         def run(*values: Any) -> list[Any]:
             local: dict[Any, Any] = {**self._graph.constants}
@@ -217,9 +217,7 @@ class Plan(Result):
                     program.parts, program.made, types, strict=True
                 )
             ]
-            arrays = _drawing.filled(
-                program.executable, program.chunk, types[0][1], jobs
-            )
+            arrays = chunks.filled(program.executable, program.chunk, types[0][1], jobs)
         made = [jax.device_put(array, self._home) for array in arrays]
         for part, array in zip(program.parts, made, strict=True):
             env[part.targets[0]] = array
@@ -268,7 +266,7 @@ def platform_of(places: Sequence[Any]) -> str:
 def _compile(program: Program, lowered: Any) -> None:
     begun = time.perf_counter()
     if program.kind == "law":
-        program.executable = _drawing.compiled(program.made[0], lowered)
+        program.executable = chunks.compiled(program.made[0], lowered)
     else:
         program.executable = lowered.compile()
     program.compiled = time.perf_counter() - begun

@@ -44,9 +44,3 @@ MULTIHEAD = (  # query, key, value and output as torch's MultiheadAttention has 
     ("query", "key", "value", "linear"),
     ("query_proj", "key_proj", "value_proj", "output_proj"),
 )
-CELLS = (  # recurrent cells: the kernel of the state, of the input, and all of them
-    ("hi", "ii", r"[hi][ifgo]_?"),
-    ("hn", "in", r"[hi][rzn]_?"),
-    ("dense_h", "dense_i", r"dense_[hi]"),
-    ("h", "i", r"[hi]"),
-)

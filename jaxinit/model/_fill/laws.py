@@ -26,7 +26,7 @@ from jaxinit._jaxpr.primitives import (
     STABLE_OF_NUMBERS,
 )
 from jaxinit._jaxpr.spelling import Speller
-from jaxinit.model._slices import Graph, Node, Operand, Slice
+from jaxinit.model._fill.slices import Graph, Node, Operand, Slice
 
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}

@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxinit.model._conventions import Kind, Site, Sites
-from jaxinit.model._patterns import Pattern, matches
+from jaxinit.model._rules.conventions import Kind, Site, Sites
+from jaxinit.model._rules.patterns import Pattern, matches
 
 
 class Part:
-    """A pattern of parameters by what they are, as `_conventions` tells it."""
+    """A pattern of parameters by what they are, as `conventions` tells it."""
 
     def __init__(
         self, name: str, kind: Kind, fits: Callable[[Site], bool] | None = None

@@ -12,10 +12,11 @@ from jaxinit import _check as check
 from jaxinit import _placement
 from jaxinit._initializer import Initializer
 from jaxinit._result import Result, Table
-from jaxinit.model import _arguments, _paths
-from jaxinit.model._arguments import is_parameter
-from jaxinit.model._init import InitFunction, jit_init, placed_of
-from jaxinit.model._patterns import spelt
+from jaxinit.model import _paths
+from jaxinit.model._fill.init_function import InitFunction, jit_init, placed_of
+from jaxinit.model._rules import arguments
+from jaxinit.model._rules.arguments import is_parameter
+from jaxinit.model._rules.patterns import spelt
 
 _HEADS = ("path", "shape", "dtype", "rule", "law", "fans", "std")
 _LEFT = (0, 2, 3, 4)  # columns of text
@@ -74,7 +75,7 @@ class Assignments(Result):
 
     def draw(self, key: jax.Array) -> Any:
         """Returns the tree with the values that the key gives."""
-        by_path = self._fill(_arguments.checked_key("draw", key, None))
+        by_path = self._fill(arguments.checked_key("draw", key, None))
         leaves = []
         for path, leaf in _paths.named(self._params):
             drawn = path in by_path and is_parameter(leaf)

@@ -16,13 +16,14 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _spec
 from jaxinit._initializer import Initializer
-from jaxinit.model import _arguments, _paths, _stacks
-from jaxinit.model._arguments import is_parameter
-from jaxinit.model._assignments import Assignment, Assignments, unfit
-from jaxinit.model._conventions import Site, Sites
-from jaxinit.model._defining import Law, RecipeRule, check_groups, meets
-from jaxinit.model._patterns import Pattern, is_pattern, literal, spelt
-from jaxinit.model._stacks import Stacked
+from jaxinit.model import _paths
+from jaxinit.model._rules import arguments, stacks
+from jaxinit.model._rules.arguments import is_parameter
+from jaxinit.model._rules.assignments import Assignment, Assignments, unfit
+from jaxinit.model._rules.conventions import Site, Sites
+from jaxinit.model._rules.defining import Law, RecipeRule, check_groups, meets
+from jaxinit.model._rules.patterns import Pattern, is_pattern, literal, spelt
+from jaxinit.model._rules.stacks import Stacked
 
 Rule = tuple[Pattern, Any]
 
@@ -99,7 +100,7 @@ def reinit(
       dense/bias       64  float32  **/bias  0.0                –      0
       dense/kernel  64×64  float32  kernel   he_normal()  64 → 64  0.177
     """
-    used = _arguments.checked_key("reinit", key, params)
+    used = arguments.checked_key("reinit", key, params)
     return _preview("reinit", params, rules, strict, stacked).draw(used)
 
 
@@ -138,14 +139,14 @@ def preview(
 def _preview(
     call: str, params: Any, rules: Sequence[Rule], strict: bool | None, stacked: Stacked
 ) -> Assignments:
-    _arguments.check_strict(call, strict)
-    given = _arguments.listed(call, rules)
+    arguments.check_strict(call, strict)
+    given = arguments.listed(call, rules)
     checked = [_checked(call, rule) for rule in given]
     found = _paths.by_path(call, _paths.split(params)[0], is_parameter)
     if not found:
-        raise _arguments.no_array(call, params)
-    axes = _stacks.axes(call, stacked, found)
-    layers = {path: _stacks.layer(x, axes.get(path, ())) for path, x in found.items()}
+        raise arguments.no_array(call, params)
+    axes = stacks.axes(call, stacked, found)
+    layers = {path: stacks.layer(x, axes.get(path, ())) for path, x in found.items()}
     sites = Sites(layers)
     rows = [
         _assigned(call, sites[path], leaf, checked, axes.get(path, ()))
@@ -223,9 +224,9 @@ def _assigned(
             law = law(path, layer, siblings)
         law = law.of(site) if isinstance(law, Law) else law
         law = _spec.parse(law) if isinstance(law, str) else law
-        _stacks.check_layer(path, layer, siblings, law)
-        law = _stacks.stack(law, shape, axis)
-        std, fans = _std(law, shape), _stacks.fans(law, shape)
+        stacks.check_layer(path, layer, siblings, law)
+        law = stacks.stack(law, shape, axis)
+        std, fans = _std(law, shape), stacks.fans(law, shape)
     except Exception as error:  # of any kind, where the functions of rules are run
         raise unfit(call, _paths.shown(path), pattern, error) from error
     pattern = pattern if rule is not None else ""

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxinit import _columns
 from jaxinit._jaxpr.equation import is_divisible, is_key
-from jaxinit.model import _drawing
-from jaxinit.model._slices import Slice
+from jaxinit.model._fill import chunks
+from jaxinit.model._fill.slices import Slice
 
 Kind = Literal["law", "constant", "slice"]
 
@@ -67,7 +67,7 @@ class Program:
     @property
     def chunk(self) -> int:
         """Entries that the program of a law draws at once."""
-        return _drawing.chunk_of([math.prod(o.shape) for o in self.outputs])
+        return chunks.chunk_of([math.prod(o.shape) for o in self.outputs])
 
     @functools.cached_property
     def is_summed(self) -> bool:

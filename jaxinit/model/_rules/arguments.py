@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
-from jaxinit.model._patterns import is_pattern
+from jaxinit.model._rules.patterns import is_pattern
 
 _WIDEST = 8  # bytes of a real number that JAX knows; NumPy's long double has more
 _HOW = 'Pass what model.init(key, x) returns, or nnx.state(model), or {"w": array}.'

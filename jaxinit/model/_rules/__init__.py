@@ -1,0 +1,1 @@
+"""`reinit` and `preview`: which parameters a rule meets, and what they get by it."""
