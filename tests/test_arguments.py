@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import jaxinit
 from jaxinit import describe, he_normal, jit_init, preview, recipes, reinit
-from jaxinit.model import key_of
+from jaxinit._paths import key_of
 
 KEY = jax.random.key(2)
 PARAMS = {"d": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
@@ -296,4 +295,4 @@ def test_static_arguments_may_be_none():
 
 def test_paths_of_keys():
     assert_said("key_of", lambda: key_of(KEY, 3), "path must be a string")
-    assert jaxinit.model.key_of(KEY, "").dtype == KEY.dtype
+    assert key_of(KEY, "").dtype == KEY.dtype

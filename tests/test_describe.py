@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxinit
 from jaxinit import describe, preview
+from jaxinit._paths import named
 
 KEY = jax.random.key(5)
 KERNEL = jaxinit.he_normal()(KEY, (256, 64))
@@ -109,7 +110,7 @@ def test_rows_are_plain():
 
 def test_rows_are_in_the_order_of_the_tree():
     layers = {"layers": [jnp.ones(2)] * 11, "a-b": jnp.ones(2), "a": {"b": KERNEL}}
-    paths = [path for path, _ in jaxinit.model.named(layers)]
+    paths = [path for path, _ in named(layers)]
     assert [x.path for x in describe(layers).parameters] == paths
 
 

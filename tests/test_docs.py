@@ -69,9 +69,8 @@ def test_examples_are_found():
 
 
 # Exported for other rooms, not for users.
-INNER = {"key_of", "named", "suggestion"}
-INNER |= {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
-INNER |= {"finite_log", "matmul", "whole", "zero_of"}
+INNER = {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
+INNER |= {"finite_log", "matmul", "suggestion", "whole", "zero_of"}
 PUBLIC = {
     f"{room}.{name}": value
     for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")

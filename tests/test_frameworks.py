@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxinit
-from jaxinit.model import named
+from jaxinit._paths import named
 
 eqx = pytest.importorskip("equinox")
 hk = pytest.importorskip("haiku")

@@ -12,6 +12,7 @@ from marks import slow_but
 
 import jaxinit
 from jaxinit import lab
+from jaxinit._paths import named
 from jaxinit.cli import main
 from jaxinit.lab._tried.losses import loss_of, read_loss, score_of
 from jaxinit.lab._tried.networks import NAMES, network
@@ -106,9 +107,7 @@ def test_kernels_are_drawn_and_all_else_is_left():
     x = jnp.asarray(task.x_train[:1])
     stock = jax.jit(made.init)(jax.random.key(0), x)
     drawn = jax.jit(made.drawn(jaxinit.constant(2.0)))(jax.random.key(0), x)
-    for (path, a), (_, b) in zip(
-        jaxinit.model.named(stock), jaxinit.model.named(drawn), strict=True
-    ):
+    for (path, a), (_, b) in zip(named(stock), named(drawn), strict=True):
         if path.endswith("/kernel"):
             assert (b == 2).all(), path
         else:

@@ -7,6 +7,7 @@ import pytest
 
 import jaxinit
 from jaxinit import lab
+from jaxinit._paths import named
 from jaxinit.cli import main
 from jaxinit.lab._tried.networks import network
 from jaxinit.lab._tried.rules import Rules, read
@@ -33,10 +34,10 @@ def test_the_first_part_that_fits_wins_and_the_rest_stays():
     made = network("lstm", task, 1, 8, jax.nn.relu, "none")
     x = jnp.asarray(task.x_train[:1])
     key = jax.random.key(0)
-    stock = dict(jaxinit.model.named(made.init(key, x)["params"]))
-    drawn = dict(jaxinit.model.named(made.drawn(read(LSTM))(key, x)["params"]))
+    stock = dict(named(made.init(key, x)["params"]))
+    drawn = dict(named(made.drawn(read(LSTM))(key, x)["params"]))
     usual = made.drawn(jaxinit.he_normal())(key, x)["params"]
-    usual = dict(jaxinit.model.named(usual))
+    usual = dict(named(usual))
     for path, found in drawn.items():
         *_, parent, name = path.split("/")
         if (parent, name) == ("hf", "bias"):

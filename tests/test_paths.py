@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import jaxinit
 from jaxinit import describe, preview, reinit
-from jaxinit.model import key_of, named
+from jaxinit._paths import key_of, named
 from jaxinit.model._rules.patterns import literal, matches
 
 KEY = jax.random.key(9)

@@ -20,6 +20,7 @@ FLOORS = [
         "_gain",
         "_import",
         "_moments",
+        "_paths",
         "_placement",
         "_result",
         "_value",

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxinit
 from jaxinit import preview, recipes, reinit
+from jaxinit._paths import key_of, named
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # bench is no part of the installed package
@@ -114,12 +115,12 @@ def test_every_form_of_a_rule():
     made = reinit(KEY, PARAMS, rules)
     attention = made["encoder"]["attention"]
     np.testing.assert_array_equal(attention["query"]["kernel"], array)
-    key = jaxinit.model.key_of(KEY, "encoder/attention/out/kernel")
+    key = key_of(KEY, "encoder/attention/out/kernel")
     expected = jax.jit(
         lambda key: jax.nn.initializers.he_normal()(key, (4, 8), jnp.float32)
     )(key)
     np.testing.assert_array_equal(attention["out"]["kernel"], expected)
-    key = jaxinit.model.key_of(KEY, "conv/kernel")
+    key = key_of(KEY, "conv/kernel")
     expected = jaxinit.he_normal(gain="gelu")(key, (3, 3, 8, 4))
     np.testing.assert_array_equal(made["conv"]["kernel"], expected)
     assert float(attention["query"]["bias"][0]) == 1 / 8
@@ -407,10 +408,9 @@ HEADS = {"query": (64, 64), "key": (64, 64), "value": (64, 64), "out": (64, 64)}
 def abstract(model):
     """Returns the parameters of a model as shapes and dtypes."""
     tree = jax.eval_shape(MODELS[model], jax.random.key(0))
-    named = jaxinit.model.named(tree)
     return {
         path: leaf
-        for path, leaf in named
+        for path, leaf in named(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating)
         and not path.endswith(("/mean", "/var"))
     }
@@ -678,8 +678,8 @@ def test_every_layer_of_a_stack_is_drawn_by_the_law_of_one(name):
     made = preview(params, rules, stacked="layers/**").draw(KEY)
     deeper = params_of(Stacked(block, 5), BLOCKS[block])
     more = preview(deeper, rules, stacked="layers/**").draw(KEY)
-    others = dict(jaxinit.model.named(more))
-    for path, leaf in jaxinit.model.named(made):
+    others = dict(named(more))
+    for path, leaf in named(made):
         np.testing.assert_array_equal(leaf, others[path][:3])
         for i, layer in enumerate(np.asarray(leaf, np.float64)):
             error = 5 * stds[path] / np.sqrt(max(layer.size - 1, 1))

@@ -15,7 +15,7 @@ from flax import nnx
 
 import jaxinit
 from jaxinit import describe, preview, reinit
-from jaxinit.model import key_of, named
+from jaxinit._paths import key_of, named
 
 KEY = jax.random.key(9)
 LAW = jaxinit.normal(0.5)

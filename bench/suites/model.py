@@ -38,7 +38,7 @@ from bench.meters.row import (
 )
 from bench.meters.settings import Settings
 from bench.weight.peers import TRUNCATED
-from jaxinit.model import named
+from jaxinit._paths import named
 
 QUESTION = "whole models, from cold"
 

@@ -7,8 +7,6 @@ from jaxinit.model._describe import describe as describe
 from jaxinit.model._fill.init_function import InitFunction as InitFunction
 from jaxinit.model._fill.init_function import jit_init as jit_init
 from jaxinit.model._fill.plan import Plan as Plan
-from jaxinit.model._paths import key_of as key_of
-from jaxinit.model._paths import named as named
 from jaxinit.model._rules.assignments import Assignment as Assignment
 from jaxinit.model._rules.assignments import Assignments as Assignments
 from jaxinit.model._rules.reinit import Rule as Rule

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _placement
+from jaxinit import _columns, _paths, _placement
 from jaxinit._import import explain_missing
 from jaxinit._moments import moments
 from jaxinit._number import number, percent
 from jaxinit._result import Result, Table
-from jaxinit.model import _paths
 from jaxinit.model._rules import arguments, stacks
 from jaxinit.model._rules.reinit import Rule, _preview
 from jaxinit.model._rules.stacks import Stacked

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxinit._paths import named
 from jaxinit.lab._result.health import Health
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import (
@@ -25,7 +26,6 @@ from jaxinit.lab._train.grid import Scores, Signals
 from jaxinit.lab._train.probe import Probe
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.settings import Settings
-from jaxinit.model import named
 
 if TYPE_CHECKING:
     pass

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxinit._paths import named
 from jaxinit.lab._tried._model import MLP, by_layer, widened
 from jaxinit.lab._tried.networks import Network
-from jaxinit.model import named
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -11,10 +11,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _check as check
-from jaxinit import _placement
+from jaxinit import _paths, _placement
 from jaxinit._jaxpr.equation import is_divided
 from jaxinit._jaxpr.tracers import trace_quietly
-from jaxinit.model import _paths
 from jaxinit.model._fill.plan import Plan, platform_of
 from jaxinit.model._fill.programs import Output
 from jaxinit.random._path import of_bits

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _placement
+from jaxinit import _paths, _placement
 from jaxinit._initializer import Initializer
 from jaxinit._result import Result, Table
-from jaxinit.model import _paths
 from jaxinit.model._fill.init_function import InitFunction, jit_init, placed_of
 from jaxinit.model._rules import arguments
 from jaxinit.model._rules.arguments import is_parameter

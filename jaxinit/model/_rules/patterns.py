@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.model import _paths
+from jaxinit import _paths
 
 Pattern = str | re.Pattern[str] | tuple[Any, ...] | Callable[..., Any]
 

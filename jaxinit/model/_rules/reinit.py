@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _spec
+from jaxinit import _paths, _spec
 from jaxinit._initializer import Initializer
-from jaxinit.model import _paths
 from jaxinit.model._rules import arguments, stacks
 from jaxinit.model._rules.arguments import is_parameter
 from jaxinit.model._rules.assignments import Assignment, Assignments, unfit
