@@ -13,7 +13,17 @@ import jaxinit
 ROOT = Path(jaxinit.__file__).parent
 # From the ground up: a module imports from its own room and from floors below.
 FLOORS = [
-    {"_check", "_columns", "_html", "_jaxpr", "_number", "_panels", "_tiles", "_watch"},
+    {
+        "_check",
+        "_columns",
+        "_html",
+        "_jaxpr",
+        "_number",
+        "_panels",
+        "_threads",
+        "_tiles",
+        "_watch",
+    },
     {
         "_axes",
         "_extent",

@@ -1,14 +1,14 @@
 """The layout of cells: chunks of equal size, each spread over the devices of a mesh."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxinit._threads import map_on_threads
 
 _SPEC = PartitionSpec("cells")
 
@@ -64,19 +64,14 @@ class Layout:
     def each(
         self, function: Callable[[Any, Any], Any], chunks: Sequence[Any], own: Any
     ) -> list[Any]:
-        """Applies a function to each chunk on the devices, and to what is its own.
-
-        What one thread calls JAX runs one after another, and most of a chunk on one
-        core: each core of a CPU has a thread. JAX's settings are those of a thread; so
-        the function calls what is compiled already.
-        """
+        """Applies a compiled function to chunks on the devices, each with its own."""
 
         def one(chunk: Any, own: Any) -> Any:
             return jax.block_until_ready(function(self.fetched(chunk), own))
 
         one_cpu = self.mesh.size == 1 and self.mesh.devices[0].platform == "cpu"
-        with ThreadPoolExecutor(os.cpu_count() if one_cpu else 1) as pool:
-            return list(pool.map(one, chunks, own))
+        workers = None if one_cpu else 1  # a thread for each core
+        return map_on_threads(one, chunks, own, workers=workers)
 
     def spread(self, share: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Returns a function of a chunk that each device applies to its own cells."""

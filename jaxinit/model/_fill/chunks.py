@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from jax.sharding import Sharding
 from jaxinit._jaxpr.equation import bind
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
+from jaxinit._threads import map_on_threads
 from jaxinit.model._fill import _erf_inv
 from jaxinit.model._fill.laws import WIDTHS, Law
 from jaxinit.model._fill.slices import Node
@@ -81,8 +81,7 @@ def filled(
 
     workers = min(os.cpu_count() or 1, len(pieces))
     rooms = [jax.device_put(np.empty(chunk, dtype)) for _ in range(workers)]
-    with ThreadPoolExecutor(workers) as pool:
-        collections.deque(pool.map(work, rooms), maxlen=0)  # raises what they raise
+    map_on_threads(work, rooms, workers=workers)
     return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
 
 

@@ -1,10 +1,9 @@
 """The plan of a fill: its slices, their programs, and how they run."""
 
 import functools
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from jaxinit._jaxpr.evaluation import read, walk
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._placement import replicated, untyped
 from jaxinit._result import Result, Table
+from jaxinit._threads import open_pool
 from jaxinit.model._fill import chunks, fused_bits, laws
 from jaxinit.model._fill.host_keys import derived, whole
 from jaxinit.model._fill.programs import HEADS, LEFT, Kind, Output, Program
@@ -96,11 +96,11 @@ class Plan(Result):
 
     def fill(self, leaves: Sequence[Any]) -> Any:
         """Fills the result for some arguments."""
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with open_pool() as pool:
             jobs: dict[int, Future[None]] = {}
             for program in self.slices:
                 if program.needed:
-                    lowered = self._lower(program)  # here: settings are of a thread
+                    lowered = self._lower(program)  # here, where settings hold
                     jobs[id(program)] = pool.submit(_compile, program, lowered)
             env = self._known(leaves)
             for program in self.slices:

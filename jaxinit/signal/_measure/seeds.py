@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxinit._threads import map_on_threads
 from jaxinit.signal._measure.jacobian import singular_values
 from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
 from jaxinit.signal._model import Model
@@ -78,13 +78,11 @@ def measure(
     compiled = some_seeds.lower(key, places[0], inputs).compile()
 
     def fetched(places: np.ndarray) -> Any:
-        with undisturbed():  # flags of a thread are its own
+        with undisturbed():
             return jax.device_get(compiled(key, places, inputs))
 
     say(f"running {seeds} seeds")
-    with ThreadPoolExecutor(workers) as pool:
-        # Fetched there: what one thread calls JAX runs one after another.
-        found = list(pool.map(fetched, places))
+    found = map_on_threads(fetched, places, workers=workers)
     number, statistics = jax.tree.map(
         lambda *parts: np.concatenate(parts)[:seeds], *found
     )
