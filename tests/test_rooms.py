@@ -178,3 +178,37 @@ def test_a_checker_sees_the_rooms_but_no_getattr():
 def test_no_module_is_longer_than_a_room():
     for path in ROOT.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path.name
+
+
+def test_no_module_is_a_shard():
+    for path in ROOT.rglob("*.py"):
+        if path.stem not in {"__init__", "__main__"}:  # names alone, and one call
+            assert len(path.read_text().splitlines()) >= 25, path
+
+
+def shown(room):
+    """Returns the modules and packages of a room whose names have no underscore."""
+    inside = [path for path in room.iterdir() if path.name[0] != "_"]
+    packages = [path.name for path in inside if (path / "__init__.py").exists()]
+    return packages + [path.stem for path in inside if path.suffix == ".py"]
+
+
+# Lists by nature: the root is that of the rooms. Those of builders, layers of torch and
+# recipes need no exception, as their files have underscores.
+LISTS = {ROOT}
+
+
+@pytest.mark.parametrize(
+    "room",
+    sorted({path.parent for path in ROOT.rglob("__init__.py")} - LISTS),
+    ids=lambda room: str(room.relative_to(ROOT)),
+)
+def test_a_room_shows_at_most_eight_names(room):
+    assert len(shown(room)) <= 8
+
+
+def test_the_test_of_rooms_can_fail():
+    assert {"lab", "model", "signal"} <= set(shown(ROOT)) and "_jaxpr" not in shown(
+        ROOT
+    )
+    assert set(shown(ROOT / "_jaxpr")) > {"equation", "evaluation", "primitives"}
