@@ -8,7 +8,7 @@ function) turn it into a ValueError or TypeError by `Unfit.at`.
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -67,6 +67,11 @@ def suggestion(word: str, words: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest of the words, or nothing."""
     near = difflib.get_close_matches(word, list(words), n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def misspelt(given: Iterable[str], words: Collection[str]) -> str:
+    """Returns a suggestion for the first of the given words that is none of these."""
+    return next((suggestion(word, words) for word in given if word not in words), "")
 
 
 def choice(words: Sequence[str], **argument: Any) -> str:

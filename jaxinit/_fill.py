@@ -78,6 +78,9 @@ def _filled(
             _check_shape(init, key, shape, dtype, wide)
             return jnp.zeros(shape, dtype)
         weight: jax.Array = init._draw(key, shape, wide)
+        if weight.shape != shape:
+            rule = f"draw must return an array of this shape, not {weight.shape}."
+            raise check.Unfit(rule, shape=shape)
         if narrow and held is not None and held.bounds is not None:
             low, high = extent.within(held.bounds, dtype)
             weight = jnp.clip(weight, np.float32(low), np.float32(high))

@@ -335,14 +335,14 @@ def _decorate(
                 return build()(*args, **kwargs)
             raise TypeError(
                 f"{name}(key, shape): {name} builds an initializer, which then draws. "
-                f"Write {name}(...)(key, shape)."
+                f"Write {name}(...)(key, shape), or kernel_init={name}(...) in a layer."
             )
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(
-                f"{name}({', '.join(signature.parameters)}): {error}."
-            ) from None
+            near = check.misspelt(kwargs, signature.parameters)
+            listed = ", ".join(signature.parameters)
+            raise TypeError(f"{name}({listed}): {error}.{near}") from None
         bound.apply_defaults()
         try:
             arguments = {k: _value.freeze(k, v) for k, v in bound.arguments.items()}

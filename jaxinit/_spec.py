@@ -88,7 +88,8 @@ def _read(node: ast.AST) -> Any:
                     f"a spec draws nothing: {name} takes no key and shape."
                 )
             return REGISTRY[name](*given, **named)
-    raise ValueError(f"{ast.unparse(node)!r} is not a literal.")
+    cure = f" A string needs quotes: {node.id!r}." if isinstance(node, ast.Name) else ""
+    raise ValueError(f"{ast.unparse(node)!r} is not a literal.{cure}")
 
 
 def _number(node: ast.AST) -> Any:

@@ -79,7 +79,7 @@ WRONG = [
     (["--limit", "nan"], "limit must be finite"),
     (["--limit", "x"], "argument --limit: invalid float value: 'x'"),
     (["--seed", "1.5"], "argument --seed: invalid int value"),
-    (["--call", "nothing=3"], "unexpected keyword argument 'nothing'"),
+    (["--call", "nothing=3"], "unexpected keyword argument 'nothing'. It was called"),
 ]
 
 

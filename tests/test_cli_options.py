@@ -187,7 +187,7 @@ def test_the_sweep_has_every_option():
             [],
             "jaxinit: a command is missing: check, compare, list or show. jaxinit --h",
         ),
-        (["comapre"], "Did you mean 'compare'?"),
+        (["comapre"], "'show'). Did you mean 'compare'?"),
         (["compare", "--sedes", "3"], "arguments: --sedes 3. Did you mean '--seeds'"),
         (["compare", "--sedes=3"], "arguments: --sedes=3. Did you mean '--seeds'"),
         (["compare", "--format", "jsn"], "Did you mean 'json'?"),

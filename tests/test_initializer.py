@@ -151,6 +151,8 @@ def test_random_builders_say_that_they_build():
         TypeError, match=r"he_normal builds an initializer.*\(key, shape\)"
     ):
         ji.he_normal(KEY, (3, 3))
+    with pytest.raises(TypeError, match=r"or kernel_init=he_normal\(\.\.\.\) in a"):
+        ji.he_normal(KEY, (3, 3), np.float32)
     with pytest.raises(TypeError, match="normal builds an initializer"):
         ji.normal(key=KEY, shape=(3,))
 
@@ -162,6 +164,22 @@ def test_wrong_arguments_name_the_builder():
         ji.constant()
     with pytest.raises(TypeError, match=r"normal\(.*\): got an unexpected keyword"):
         ji.normal(std=1)
+    with pytest.raises(TypeError, match="'std'. Did you mean 'stddev'?"):
+        ji.normal(std=1)
+    with pytest.raises(TypeError, match=r"'value'. Did you mean 'value'?"):
+        ji.constant(valeu=1)
+
+
+def test_a_draw_of_another_shape_is_refused():
+    @ji.initializer
+    def transposed():
+        return lambda key, shape, dtype: jax.random.normal(key, shape[::-1], dtype)
+
+    assert transposed()(KEY, (3, 3)).shape == (3, 3)
+    said = r"shape=\(2, 3\)\): draw must return an array of this shape, not \(3, 2\)"
+    for call in (transposed(), jax.jit(transposed(), static_argnums=1)):
+        with pytest.raises(ValueError, match=r"^transposed\(\)\(key, " + said):
+            call(KEY, (2, 3))
 
 
 def test_keys():

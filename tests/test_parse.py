@@ -133,6 +133,7 @@ def test_aliases_are_the_same_builders_and_parse():
         ("normal(", r"malformed \("),
         ("1 + 1", "a spec is a call, like"),
         ("normal(x)", "'x' is not a literal"),
+        ("he_normal(gain=gelu)", "A string needs quotes: 'gelu'.$"),
         ("normal(stddev=1 + 1)", "'1 \\+ 1' is not a literal"),
         ("normal(-'a')", "\"'a'\" is not a number"),
         ("normal(-True)", "'True' is not a number"),

@@ -211,7 +211,8 @@ def _failure(
                 rule = f"is text, which the model calls. {near.strip()} {cure}"
                 return BadInput(f"--set {name}={value}: {' '.join(rule.split())}")
     called = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
-    more = f" It was called with {called}; the first size counts examples."
+    more = "." * (brief[-1] not in ".: ")
+    more += f" It was called with {called}; the first size counts examples."
     return BadInput(f"{given.model} failed: {brief}{more * (len(brief) < _BRIEF)}")
 
 

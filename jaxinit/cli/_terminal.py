@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if choice := _CHOICES.search(message):
-            message += suggestion(choice[1], re.findall(r"[\w-]+", choice[2]))
+            message += "." + suggestion(choice[1], re.findall(r"[\w-]+", choice[2]))
         self.exit(2, f"{one_line(f'{self.prog}: {message}')}\n")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:

@@ -70,7 +70,7 @@ def reinit(
       strict: whether a parameter without rule and a rule without parameter are errors.
         Else the parameter stays as it is; but by default, None, it is an error if a
         recipe finds nothing of what defines it, such as the classifier, or has no rule
-        for a matrix. False asks for nothing.
+        for a matrix. False asks only that some rule matches.
       stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
         and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
         axis, or axes, that do: ``{"**/layers/**": 1}``. To a rule such a parameter and
