@@ -140,7 +140,7 @@ def test_jax_alone_is_enough():
     lines = done.stdout.splitlines()
     assert "1 parameters, 16 entries, 64 B" in lines
     assert [line for line in lines if "needs" in line] == [
-        "jaxinit.lab: needs optax. Run pip install 'jaxinit[lab]'.",
+        "jaxinit.lab: needs flax. Run pip install 'jaxinit[lab]'.",
         "keys: needs hypothesis. Run pip install 'jaxinit[testing]'.",
         "Description.plot(): needs matplotlib. Run pip install 'jaxinit[lab]'.",
     ]
