@@ -223,9 +223,13 @@ def prepare(
         for given in initializers:
             if not isinstance(given, (str, Initializer, Rules)):
                 rule = "initializers must be specs or what a builder returns."
+                if name := getattr(given, "registered", ""):
+                    rule += f" Call the builder: {name}()."
                 raise check.Unfit(rule, TypeError, initializers=given)
         if not isinstance(data, (Task, str, Path, type(None))):
-            raise check.Unfit("data must be a task or a path.", TypeError, data=data)
+            rule = "data must be a task or a path. Write arrays by np.savez(path, x=x, "
+            rule += "y=y), and give the path."
+            raise check.Unfit(rule, TypeError, data=data)
         parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
         layers = DEPTHS.get(str(model), 1) if depth is None else depth
         names = [field.name for field in dataclasses.fields(Settings)][3:]

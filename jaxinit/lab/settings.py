@@ -99,7 +99,7 @@ class Settings:
         check.choice(tuple(ACTIVATIONS), activation=self.activation)
         check.choice((*NORMS, "post"), norm=self.norm)
         if not isinstance(self.model, str) or ":" not in self.model:
-            check.choice(NAMES, model=self.model)
+            check.choice((*NAMES, "package.module:Model"), model=self.model)
         if self.norm == "post" and self.model != "transformer":
             raise check.Unfit("post stands in a transformer only.", norm=self.norm)
         optimizer_of(self.optimizer, self.schedule, self.clip)
