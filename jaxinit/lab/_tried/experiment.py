@@ -90,9 +90,13 @@ def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Setti
     for init in initializers:
         if not isinstance(init, (str, Initializer, Rules)):
             rule = "initializers must be specs or what a builder returns."
+            if name := getattr(init, "registered", ""):
+                rule += f" Call the builder: {name}()."
             raise check.Unfit(rule, TypeError, initializers=init)
     if not isinstance(data, (Task, str, Path, type(None))):
-        raise check.Unfit("data must be a task or a path.", TypeError, data=data)
+        rule = "data must be a task or a path. Write arrays by np.savez(path, x=x, "
+        rule += "y=y), and give the path."
+        raise check.Unfit(rule, TypeError, data=data)
     read_ones = tuple(read(i) if isinstance(i, str) else i for i in initializers)
     depth = DEPTHS.get(str(given.get("model", Settings.model)), 1)
     named = {

@@ -45,7 +45,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _model(name: str, value: Any) -> Any:
     own = isinstance(value, str) and ":" in value
-    return value if own else check.choice(NAMES, model=value)
+    return value if own else check.choice((*NAMES, "package.module:Model"), model=value)
 
 
 def _device(name: str, value: Any) -> Any:
