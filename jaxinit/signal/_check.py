@@ -1,4 +1,4 @@
-"""`check`: signal and gradient of a model at initialisation."""
+"""`check`: measures and judges signal and gradient of a model at initialization."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,35 +34,36 @@ def check(
 
     One program draws the weights, runs the model forwards and backwards and keeps
     statistics of each layer; it is compiled once. A layer is a matrix product or
-    convolution of data with a weight, its bias included; modules of Flax have rows too.
-    The model itself is not changed, and nothing is stored in it.
+    convolution of data with a weight, its bias included; Flax modules have rows too.
+    The model itself does not change, and nothing is stored in it.
 
-    On a terminal or in a notebook it says what it is doing after two seconds.
+    A call that takes over two seconds reports its progress on a terminal or in a
+    notebook.
 
     Args:
       model: a Flax Linen module; a class of Flax NNX or Equinox, a `functools.partial`
-        of one, or a function of ``nnx.Rngs`` or of a key that returns a model; a pair
-        of functions (init, apply) with ``params = init(key)``, or ``init(key, *x)``,
-        and ``output = apply(params, *x)``; what ``hk.transform`` of Haiku returns. A
-        model of Equinox is mapped over the examples.
-      x: what the model is called with: an array, its first axis over examples, any
-        pytree of arrays, or a plain tuple of such for several inputs. Integers (tokens)
-        have no gradient; True, False and None stay as they are.
+        of one, or a function that makes a model from ``nnx.Rngs`` or a key; a pair of
+        functions (init, apply) with ``params = init(key)``, or ``init(key, *x)``, and
+        ``output = apply(params, *x)``; the result of Haiku's ``hk.transform``. An
+        Equinox model is mapped over the examples.
+      x: the input: an array whose first axis is over examples, any pytree of such
+        arrays, or a plain tuple of these for several inputs. Integers (tokens) have no
+        gradient; True, False and None stay as they are.
       key: the PRNG key of all seeds.
       seeds: how many times the weights are drawn.
-      loss: computes a number from the model's output, whose gradient is measured; by
-        default the sum of the output times random normal numbers. A cross-entropy is
-        also held against that of guessing.
+      loss: computes a number from the model's output; its gradient is measured. By
+        default it is the sum of the output times random normal numbers. A cross-entropy
+        is also compared with that of guessing.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
-      axis_name: of an axis that the model reads, such as the ``axis_name`` of a
-        BatchNorm, or several; each is bound with one entry, as on one device.
-      limit: the factor over all layers by which a signal or gradient vanishes or
-        explodes.
-      jacobian: the number of seeds of which singular values of the output by the input
-        are computed, for one example; 0 for none.
-      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
-        and eight elsewhere.
+      axis_name: the name of an axis that the model reads, such as the ``axis_name`` of
+        a BatchNorm, or several names; each is bound to size 1, as on one device.
+      limit: the factor over all layers, above 1, beyond which a signal or gradient
+        vanishes or explodes.
+      jacobian: the number of seeds for which the singular values of the Jacobian of
+        output by input are computed, at one example; 0 computes none.
+      chunk: the number of seeds that run at a time, on a CPU in each of two threads; by
+        default 1 there, and 8 elsewhere.
 
     Returns:
       A `SignalReport`: it prints as a table, and has ``findings`` with cures.
@@ -95,7 +96,8 @@ def check(
         _check_loss(loss)
         named = _arguments(arguments)
         noise, axes = _names(streams=streams), _names(axis_name=axis_name)
-        # Within meshes of explicit axes, programs of parts need no shardings in types.
+        # In a mesh of explicit axes JAX writes shardings into types; the programs made
+        # from parts of the model do without.
         inputs = jax.tree.map(_placement.untyped, inputs_of(x))
         with undisturbed(), _placement.automatic(), telling("jaxinit.check") as say:
             adapted = bound(adapt(model, inputs, named, noise), axes)

@@ -1,4 +1,4 @@
-"""What a model is called with and returns: any pytree, measured by its arrays."""
+"""Inputs and outputs of a model: any pytree, of which the arrays are measured."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Restore = Callable[[Sequence[Any]], Any]
 
 
 def inputs_of(x: Any) -> tuple[Any, ...]:
-    """Returns the inputs, with arrays for their numbers.
+    """Returns the inputs as a tuple, with numbers turned into arrays.
 
     True and False stay as they are: they choose the program, as None does.
     """
@@ -68,10 +68,10 @@ def _array(leaf: Any) -> Any:
 
 
 def parted(tree: Any) -> tuple[list[Any], Restore]:
-    """Takes the arrays out of a tree.
+    """Splits a tree into its arrays and the rest.
 
     Returns:
-      The arrays, and a function that puts such into the tree in their place.
+      The arrays, and a function that rebuilds the tree around other arrays.
     """
     leaves, structure = jax.tree.flatten(tree)
     held = [isinstance(leaf, ARRAYS) for leaf in leaves]

@@ -1,7 +1,7 @@
-"""One form for models of Flax Linen, Flax NNX, Equinox, Haiku and plain functions.
+"""Brings models of Flax Linen, NNX, Equinox, Haiku and plain functions into one form.
 
-Outputs of Flax modules get tags that `jaxinit.signal._trace` finds; the model itself is
-left as it is. No framework is imported here: a model's own is loaded already.
+Outputs of Flax modules get tags that `jaxinit.signal._trace` finds; the model itself
+stays as it is. No framework is loaded here: a model's own is loaded already.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ class Model:
     """A model as two functions.
 
     Attributes:
-      init: makes the parameters, and what else the model stores, from a key.
-      apply: computes the output from both, a key for noise, and inputs.
+      init: makes the parameters, and whatever else the model stores, from a key.
+      apply: computes the output from both, a key for noise, and the inputs.
     """
 
     init: Callable[[jax.Array], tuple[Params, Any]]
@@ -40,7 +40,7 @@ class Call:
     """How a model is called.
 
     Attributes:
-      inputs: examples of what it is called with.
+      inputs: example inputs.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
     """
@@ -61,11 +61,11 @@ def adapt(
     arguments: Mapping[str, Any],
     streams: tuple[str, ...],
 ) -> Model:
-    """Finds what a model is and gives it the one form.
+    """Recognizes the framework of a model and brings it into the one form.
 
     Args:
       model: as `check` takes it.
-      inputs: examples of what the model is called with.
+      inputs: example inputs.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
     """
@@ -102,7 +102,7 @@ def adapt(
 
 
 def bound(model: Model, axes: tuple[str, ...]) -> Model:
-    """Binds axes that a model reads, as `jax.vmap` does, each with one entry."""
+    """Binds the axis names that a model reads, as `jax.vmap` does, each to size 1."""
     for axis in axes:
         model = Model(_along(model.init, axis), _along(model.apply, axis))
     return model
@@ -133,7 +133,7 @@ def _tagged(value: Any, path: str) -> Any:
 
 
 def _pair(pair: Any, call: Call) -> Model:
-    """Adapts functions (init, apply), those of Flax Linen and Haiku among them."""
+    """Adapts a pair (init, apply), such as methods of Linen or a transform of Haiku."""
     if len(pair) != 2 or not all(callable(part) for part in pair):
         raise check.Unfit(
             "a model of functions is the pair (init_fn, apply_fn): init_fn(key) makes "
@@ -166,7 +166,7 @@ def _pair(pair: Any, call: Call) -> Model:
 
 
 def _arrays_of(tree: Any) -> Params:
-    """Leaves out of a tree what no array is, such as an activation of Equinox."""
+    """Replaces leaves that are not arrays, such as an Equinox activation, by None."""
     return jax.tree.map(lambda x: x if isinstance(x, ARRAYS) else None, tree)
 
 
@@ -175,7 +175,7 @@ def _names(function: Callable[..., Any]) -> list[str]:
 
 
 def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters; a metaclass may hide those of a class."""
+    """Returns a function's parameters; a metaclass may hide those of a class."""
     if isinstance(function, functools.partial):
         inner = list(_parameters(function.func).items())[len(function.args) :]
         return {k: p for k, p in inner if k not in function.keywords}
@@ -184,12 +184,12 @@ def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
         return dict(list(own.items())[1:])
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # functions of C have none
+    except (TypeError, ValueError):  # C functions may have no signature
         return {}
 
 
 def _required(function: Any) -> list[str]:
-    """Names the positional parameters that a call must fill; *args takes any."""
+    """Lists the positional parameters that a call must fill; *args counts as one."""
     return [
         name
         for name, p in _parameters(function).items()
@@ -229,7 +229,7 @@ def _linen(model: Any, call: Call) -> Model:
 
 
 def _constructed(factory: Callable[..., Any], call: Call) -> Model:
-    """Adapts a class or function that makes a model of Flax NNX or of Equinox."""
+    """Adapts a class or function that makes an NNX or Equinox model."""
     forms: list[Any] = []
 
     def init(key: jax.Array) -> tuple[Params, Any]:
@@ -245,7 +245,7 @@ def _constructed(factory: Callable[..., Any], call: Call) -> Model:
 
 
 def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
-    """Calls a constructor with what it takes: the streams of NNX, or a key."""
+    """Calls a constructor with the argument that it takes: NNX streams, or a key."""
     given: dict[str, Any] = {"key": key}
     if nnx := sys.modules.get("flax.nnx"):
         keys = jax.random.split(key, 1 + len(call.streams))
@@ -258,7 +258,7 @@ def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
     try:
         return factory(first)
     except Exception:
-        for other in others:  # of a function of a key by another name
+        for other in others:  # a function whose key has another name
             try:
                 return factory(other)
             except Exception:
@@ -273,7 +273,7 @@ def _nnx(made: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
     definition, params, rest = nnx.split(made, nnx.Param, ...)
 
     def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
-        # New variables, since one may only change where it was made.
+        # New variables: NNX lets a variable change only at the trace level it is from.
         rest = jax.tree.map(lambda leaf: leaf, rest)
         state = nnx.State(jax.tree.map(nnx.Param, params))
         model = nnx.merge(definition, state, rest)
@@ -283,7 +283,7 @@ def _nnx(made: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
 
 
 def _equinox(made: Any) -> tuple[Params, Any, Callable[..., Any]]:
-    """Takes a model of Equinox, which is called with one example."""
+    """Splits an Equinox model; its call takes one example and is mapped over all."""
     equinox = sys.modules.get("equinox")
     if equinox is None or not (isinstance(made, equinox.Module) and callable(made)):
         raise check.Unfit(
@@ -313,7 +313,7 @@ def _equinox(made: Any) -> tuple[Params, Any, Callable[..., Any]]:
 
 
 def _with_tags(model: Any) -> Any:
-    """Gives the modules of a merged copy a call that tags its output."""
+    """Replaces the call of each module in a merged copy by one that tags its output."""
     from flax import nnx
 
     for path, module in nnx.iter_graph(model):

@@ -1,7 +1,7 @@
-"""Cures: what to change in a model, chosen by what is the cause in it.
+"""Cures: says what to change in a model: input, weights, biases or depth.
 
-The input, the weights, the biases or the depth: `VERDICTS` names the cure of each
-verdict, a function of the evidence and of the layers concerned.
+`VERDICTS` names the cure of each verdict. A cure is a function of the evidence and of
+the indices of the layers concerned, and looks for the cause there.
 """
 
 import math
@@ -18,17 +18,17 @@ from jaxinit.signal._measure.statistics import average, log_size
 from jaxinit.signal._recommend import builder_of, weight_variance
 
 _USUAL = 10.0  # an input is usual within this factor of 1
-_OFFSET = 3.0  # and where its mean is within so many of its standard deviations
-_SAME = 0.02  # of a weight variance, within which it suits
+_OFFSET = 3.0  # and when its mean is within this many of its standard deviations
+_SAME = 0.02  # relative error up to which a weight variance suits
 
 
 def of_drift(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the signal changes over the depth: weights, input or the depth."""
+    """Finds why the signal changes over the depth: weights, input or depth itself."""
     return _suited(evidence) or _standardized(evidence) or _of_depth(evidence)
 
 
 def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the gradient changes over the depth: activation, weights or depth."""
+    """Finds why the gradient changes over the depth: sigmoid, weights or depth."""
     if _activation(evidence) == "sigmoid":
         return (
             "sigmoid passes on at most a quarter of the gradient: use tanh or relu in "
@@ -38,7 +38,7 @@ def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def of_symmetry(evidence: Evidence, where: Sequence[int]) -> str:
-    """Names weights that differ."""
+    """Names an initializer that makes units differ."""
     builder = _suited(evidence) or "use kernel_init=jaxinit.lecun_normal()"
     return f"draw the weights at random: {builder}"
 
@@ -50,13 +50,13 @@ def of_dead(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def of_saturation(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why entries are where the activation is flat."""
+    """Finds why entries lie where the activation is flat."""
     otherwise = "use a normalization before the activation"
     return _of_parts(evidence, where) or otherwise
 
 
 def of_attention(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the logits of attention are large: weights, scale or input."""
+    """Finds why attention logits are large: weights, scale or input."""
     here = [evidence.layers[i] for i in where]
     size = max(m.query_size or 1 for m in here)
     gains = [_gain(m) for m in here]
@@ -67,7 +67,8 @@ def of_attention(evidence: Evidence, where: Sequence[int]) -> str:
         return f"use kernel_init={builder} in {places}"
     logits = max(average(m.forward["attention_std"]) for m in here)
     product = max(average(m.forward["rms"]) for m in here) ** 2 * math.sqrt(size)
-    if logits > product / size**0.25:  # it is 1 / sqrt(size) of that, or 1
+    # The scale is 1 / sqrt(size) or, if it was forgotten, 1: halfway between, in logs.
+    if logits > product / size**0.25:
         return (
             f"divide the product of query and key by sqrt({size}), the size of a head"
         )
@@ -87,7 +88,7 @@ def of_loss(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def of_overflow(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds where the first number that is not finite comes from."""
+    """Finds the source of the first number that is not finite."""
     first, layers, weighted = where[0], evidence.layers, evidence.weighted
     m = layers[first]
     entering = layers[weighted[0]].forward.get("input_nonfinite", 0)
@@ -106,7 +107,7 @@ def of_overflow(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def weights_of(evidence: Evidence) -> str:
-    """Says which gain the weights have and which the activation needs."""
+    """Says which gain the weights have, and which one the activation needs."""
     found = _common(evidence)
     if found is None or not found[2]:
         return ""
@@ -126,7 +127,7 @@ def _of_depth(evidence: Evidence) -> str:
 
 
 def _of_parts(evidence: Evidence, where: Sequence[int]) -> str:
-    """Names all that puts units where an activation has no slope."""
+    """Names all causes that put units where an activation has no slope."""
     here = [evidence.layers[i] for i in where]
     parts = [*_of_biases(here), *_of_means(here)]
     return _joined([*parts, _standardized(evidence), _suited(evidence)])
@@ -175,7 +176,7 @@ def _standardized(evidence: Evidence) -> str | None:
 
 
 def _of_biases(here: Sequence[Measured]) -> Iterator[str]:
-    """Names the biases, where they are larger than what they are added to."""
+    """Names the biases, if they are large beside the outputs they are part of."""
     sizes = [
         (average(m.forward["bias_rms"]), average(m.forward["rms"]))
         for m in here
@@ -186,7 +187,7 @@ def _of_biases(here: Sequence[Measured]) -> Iterator[str]:
 
 
 def _of_means(here: Sequence[Measured]) -> Iterator[str]:
-    """Names the weights, where their mean outweighs what differs between them."""
+    """Names the weights, if their mean outweighs their deviation from it."""
     if any(
         abs(average(m.forward["weight_mean"])) * math.sqrt(m.site.fan_in)
         > average(m.forward["weight_std"])
@@ -207,7 +208,7 @@ def _common(evidence: Evidence) -> tuple[Measured, str, float] | None:
 
 
 def _needed(m: Measured, name: str) -> float:
-    """Returns Var[W] * fan_in that suits an activation."""
+    """Returns the Var[W] * fan_in that suits an activation."""
     activation = name if name in ACTIVATIONS else m.site.activation
     assert activation is not None
     try:

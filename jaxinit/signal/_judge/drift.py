@@ -1,9 +1,9 @@
-"""Drift: signals and gradients that vanish or explode.
+"""Finds drift: signals and gradients that vanish or explode.
 
-Both are judged by how far they drift over the whole depth, not layer by layer: a factor
-of ``limit`` between the first layer's input and all layers from some depth on, or
-between the last layer's gradient and all layers up to some depth. What recovers, as
-behind a normalization or on a residual path, is healthy.
+Both are judged by how far they drift over the whole depth, not layer by layer: by a
+factor of ``limit`` between the first layer's input and all layers from some depth on,
+or between the last layer's gradient and all layers up to some depth. A signal that
+recovers, as behind a normalization or on a residual path, is healthy.
 """
 
 import math
@@ -16,9 +16,9 @@ from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import log_size
 
-_LEAST = 0.1  # of all layers, for a drift
-_SMALL = 0.1  # an input that is to blame for a small signal
-_STAYS = 10.0  # the factor within which the layers keep it
+_LEAST = 0.1  # the share of all layers that makes a drift
+_SMALL = 0.1  # an input below this is to blame for a small signal
+_STAYS = 10.0  # if the layers keep the signal within this factor of the input
 
 
 def vanishing(evidence: Evidence) -> list[int]:
@@ -47,14 +47,14 @@ def _signal(
     finite, weighted = evidence.finite, evidence.weighted
     bound = math.log(evidence.limit)
     start = evidence.start(finite)
-    # An input may be small, but not so small that all layers would learn from nothing.
+    # An input may be small, but not so small that layers have nothing to learn from.
     least, most = max(start, -bound) - bound, start + bound
     # The last layer's own scale is a choice: a small head does not vanish.
     inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
     sizes = {i: log_size(evidence.layers[i].forward["rms"]) for i in finite}
     arriving = [i for i in inner if sizes[i] > -math.inf]
     drifting = _end(arriving, lambda i: holds(sizes[i], least, most))
-    if drifting and finite[-1] not in inner:  # it ends as those before it
+    if drifting and finite[-1] not in inner:  # the last layer joins those before it
         size = sizes[finite[-1]]
         if -math.inf < size < least or size > most:
             drifting.append(finite[-1])
@@ -63,7 +63,7 @@ def _signal(
 
 def _gradient(evidence: Evidence, holds: Callable[[float, float], bool]) -> list[int]:
     layers, weighted = evidence.layers, evidence.weighted
-    if len(evidence.finite) < len(weighted):  # then no gradient means anything
+    if len(evidence.finite) < len(weighted):  # no gradient means anything
         return []
     waiting = _waiting(layers)
     end = log_size(layers[weighted[-1]].backward["norm"])
@@ -77,16 +77,16 @@ def _gradient(evidence: Evidence, holds: Callable[[float, float], bool]) -> list
 
 
 def _end(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
-    """Returns the longest end of which all hold, unless it is no drift but one branch.
+    """Returns the longest end on which ``holds`` is true; [] if it is one branch only.
 
-    The first queries and keys of a transformer, say, get little gradient.
+    The first queries and keys of a transformer, say, get little gradient: no drift.
     """
     end = suffix(items, holds)
     return end if len(end) >= _LEAST * len(items) else []
 
 
 def suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
-    """Returns the longest end of a sequence of which all hold."""
+    """Returns the longest end of a sequence on which ``holds`` is true."""
     end: list[int] = []
     for item in reversed(items):
         if not holds(item):
@@ -96,10 +96,10 @@ def suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
 
 
 def _waiting(layers: Sequence[Measured]) -> set[int]:
-    """Finds layers whose gradient is zero only until a closed one opens.
+    """Finds layers whose gradient is zero only until a closed layer opens.
 
-    A closed layer puts out zeros but learns, as the last of a residual branch often
-    starts; what lies before it gets its gradient after the first step.
+    A closed layer returns zeros but learns, as the last layer of a residual branch
+    often does at the start; layers before it get a gradient after the first step.
     """
     closed = [
         i
@@ -114,7 +114,7 @@ def _waiting(layers: Sequence[Measured]) -> set[int]:
 
 
 def modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
-    """Finds modules among layers whose signal has gone, that are no larger."""
+    """Finds modules behind the first marked layer whose signal is about as large."""
     rms = [log_size(m.forward["rms"]) for m in evidence.layers]
     sizes = [rms[i] for i in where]
     low, high = math.floor(min(sizes)) - 1, math.ceil(max(sizes)) + 1
@@ -146,7 +146,7 @@ def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def _ends(sizes: Sequence[float]) -> tuple[float, float, int]:
-    """Returns the logarithms of the sizes between which a drift runs, and its steps."""
+    """Returns the logarithms of a drift's first and last size, and its steps."""
     finite = [i for i, size in enumerate(sizes) if math.isfinite(size)]
     if not finite:
         return 0.0, 0.0, 1

@@ -1,4 +1,4 @@
-"""Judging: every verdict is asked which layers of a model it is true of."""
+"""Judges a model: asks every verdict which layers it is true of."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from jaxinit.signal._measure.program import Measured
 def judge(
     measured: Sequence[Measured], limit: float
 ) -> tuple[tuple[Layer, ...], tuple[Finding, ...]]:
-    """Makes layers and findings of what was measured.
+    """Makes layers and findings from measurements.
 
     Args:
-      measured: in the order of execution.
+      measured: the layers in the order of execution.
       limit: the factor over all layers that makes a signal vanish or explode.
     """
     evidence = Evidence(measured, limit)

@@ -1,4 +1,4 @@
-"""What theory predicts beside what is measured, along layers that follow each other."""
+"""Predicts signal and gradient by theory, along layers that follow each other."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jaxinit.signal.theory._propagation import Convolution, Dense, backwards, fo
 
 
 def predicted(measured: Sequence[Measured]) -> dict[int, dict[str, float]]:
-    """Predicts sizes of signal and gradient, of layers by their index."""
+    """Predicts the sizes of signal and gradient; layers go by their index."""
     place = {m.site.number: i for i, m in enumerate(measured)}
     found: dict[int, dict[str, float]] = {}
     for chain in chains((m.site, m.step) for m in measured):
@@ -47,7 +47,7 @@ def _predicted(chain: Sequence[Measured]) -> list[dict[str, float]]:
         variances, _ = forwards(of, layers, moment)
         end = _mean_square(last.fields.get("gradient", last.backward["rms"]))
         gradients = backwards(of, layers, variances, end)
-    except (check.Unfit, ValueError, TypeError):  # what theory cannot integrate
+    except (check.Unfit, ValueError, TypeError):  # an activation without a prediction
         return []
     return [
         {"std": math.sqrt(np.mean(q)), "gradient_std": math.sqrt(np.mean(g))}
@@ -62,7 +62,7 @@ def _mean_square(rms: np.ndarray) -> Any:
 
 
 def _layer(m: Measured, before: Measured | None) -> Dense:
-    """Makes the map of a layer behind another one, or behind a chain's input."""
+    """Makes the theory's map of a layer, behind another one or a chain's input."""
     weight = average(m.forward["weight_std"] ** 2) * m.site.fan_in
     bias = average(np.square(m.forward.get("bias_rms", 0.0), dtype=np.float64))
     units = math.prod(m.shape[axis] for axis in m.site.unit_axes)
@@ -78,10 +78,10 @@ def _layer(m: Measured, before: Measured | None) -> Dense:
 def _window(
     m: Measured, before: Measured | None, taps: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[np.ndarray, ...]]:
-    """Finds ``sizes`` and ``places`` of a convolution."""
+    """Finds the ``sizes`` and ``places`` of a `Convolution`."""
     params = m.site.eqn.params
     axes = params["dimension_numbers"].lhs_spec[2:]
-    shape = m.site.input.aval.shape  # of what is padded already, where places are known
+    shape = m.site.input.aval.shape  # after padding, where places are known
     moved = m.site.places or tuple(map(np.arange, shape))
     places = []
     for axis, out_axis, count, stride, (low, _), spread, dilation in zip(

@@ -1,9 +1,9 @@
 """Verdicts: all that can be wrong with a model, one entry each.
 
-A new one is a word in `Condition`, an entry in `VERDICTS`, and a row in the table of
-the README, which a test makes of the entry. The order of the list is that of findings:
-the cause first. Attention is judged as `_trace.attention` derives it, logits of classes
-as `_measure.chance` does.
+A new verdict is a word in `Condition`, an entry in `VERDICTS`, and a row in the table
+of the README, which a test compares with the entry. The order of the list is that of
+findings: the cause first. The limits of attention are derived in `_trace.attention`,
+those of logits in `_measure.chance`.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ Condition = Literal[  # in the order in which messages and legends list them
     "non-finite",
 ]
 Marks = Mapping[Condition, Sequence[int]]
-LIMIT = 100.0  # the factor over all layers, unless `check` is told another
+LIMIT = 100.0  # the factor over all layers, unless `check` gets another
 _MOST = 0.5  # of a layer's units or entries
 _DEAD = 0.9  # of a layer's units: deep relu networks tend to 1/2 for any one direction
-_COLLAPSED = 1e-4  # one less the cosine of different inputs
+_COLLAPSED = 1e-4  # one minus the cosine between outputs of different inputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class Verdict:
     """One thing that can be wrong.
 
     Attributes:
-      name: as findings and layers have it.
-      means: what it says of a model.
+      name: the condition in findings and layers.
+      means: what it says about a model.
       limit: where it begins.
-      color: in plots: the place in `jaxinit._panels.COLOURS`.
-      mark: finds the layers it is true of, given those of the verdicts before.
-      reason: says why, with the numbers of the layers marked, in a sentence.
+      color: its color in plots, as an index into `jaxinit._panels.COLOURS`.
+      mark: finds the layers it is true of, given those that earlier verdicts marked.
+      reason: says why, in a sentence with the numbers of the marked layers.
       cure: says what to change.
-      modules: whether modules whose signal is no larger have it too.
+      modules: whether it also marks modules whose signal is about as large.
     """
 
     name: Condition
@@ -75,7 +75,7 @@ def _of_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
     share = average(evidence.layers[where[0]].forward["alike"])
     return (
         f"{evidence.place(where)}: {share:.0%} of the units equal another, in output "
-        "and gradient: they stay equal for ever, and count as one"
+        "and gradient: they stay equal forever, and count as one"
     )
 
 
@@ -90,7 +90,7 @@ def _non_finite(evidence: Evidence, earlier: Marks) -> list[int]:
         for i, m in enumerate(evidence.layers)
         if average(m.forward["nonfinite"]) + average(m.backward["nonfinite"]) > 0
     ]
-    # Gradients before a bad output are bad behind it.
+    # Bad outputs come first: a bad output makes the gradients before it bad.
     return sorted(bad, key=lambda i: not evidence.layers[i].forward["nonfinite"].any())
 
 
@@ -121,14 +121,14 @@ def _of_saturated_attention(evidence: Evidence, where: Sequence[int]) -> str:
 
 def _vanishing_gradient(evidence: Evidence, earlier: Marks) -> list[int]:
     where = drift.vanishing_gradient(evidence)
-    if earlier["symmetric"] or earlier["dead"]:  # which explain a gradient of zero
+    if earlier["symmetric"] or earlier["dead"]:  # they explain a gradient of zero
         where = [i for i in where if np.any(evidence.layers[i].backward["norm"])]
     return where
 
 
 def _collapsed(evidence: Evidence, earlier: Marks) -> list[int]:
     """Finds the end of the network in which different inputs look alike."""
-    if earlier["symmetric"] or earlier["dead"]:  # which explain it
+    if earlier["symmetric"] or earlier["dead"]:  # they explain it
         return []
     layers = evidence.layers
     inner = [i for i in evidence.finite if average(layers[i].forward["rms"]) > 0]
@@ -147,8 +147,8 @@ def _of_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def _above_chance(evidence: Evidence, earlier: Marks) -> list[int]:
-    """Finds the layer whose outputs are known to be logits, far above chance."""
-    if earlier["exploding"] or earlier["non-finite"]:  # which explain any loss
+    """Finds the layer whose outputs are known to be logits, if far above chance."""
+    if earlier["exploding"] or earlier["non-finite"]:  # they explain any loss
         return []
     known = [i for i in evidence.finite if evidence.layers[i].classes]
     losses = {i: _losses(evidence, i) for i in known[-1:]}
@@ -166,7 +166,7 @@ def _of_above_chance(evidence: Evidence, where: Sequence[int]) -> str:
 
 
 def _losses(evidence: Evidence, i: int) -> tuple[float, float]:
-    """Returns the loss that a layer's outputs have on average, and that of guessing."""
+    """Returns the expected loss of a layer's outputs, and that of guessing."""
     forward = evidence.layers[i].forward
     return average(forward["expected_loss"]), average(forward["chance_loss"])
 
@@ -174,7 +174,7 @@ def _losses(evidence: Evidence, i: int) -> tuple[float, float]:
 VERDICTS = (
     Verdict(
         name="symmetric",
-        means="units have equal weights, outputs and gradients, and keep them for ever",
+        means="units have equal weights, outputs and gradients, and keep them forever",
         limit=f"{_MOST:.0%} of the units",
         color=3,
         mark=_symmetric,
@@ -212,7 +212,7 @@ VERDICTS = (
     ),
     Verdict(
         name="non-finite",
-        means="a number is infinite or none, first in the layer named",
+        means="a number is infinite or NaN, first in the layer named",
         limit="any",
         color=0,
         mark=_non_finite,
@@ -221,7 +221,7 @@ VERDICTS = (
     ),
     Verdict(
         name="saturated",
-        means="entries lie where the activation has below 1/20 of its steepest slope",
+        means="entries lie where the activation's slope is below 1/20 of its steepest",
         limit=f"{_MOST:.0%} of the entries",
         color=4,
         mark=lambda evidence, _: evidence.above(_MOST, "saturated"),
@@ -230,7 +230,7 @@ VERDICTS = (
     ),
     Verdict(
         name="saturated attention",
-        means="queries give one key all the weight, where softmax is flat likewise",
+        means="queries give one key all the weight, where softmax is flat too",
         limit=f"{_MOST:.0%} of the queries",
         color=1,
         mark=lambda evidence, _: evidence.above(_MOST, "attention_saturated"),
@@ -266,8 +266,8 @@ VERDICTS = (
     ),
     Verdict(
         name="loss above chance",
-        means="logits are certain of a random class: their cross-entropy for random "
-        "labels over log(classes)",
+        means="logits are certain of a random class: the limit is on their "
+        "cross-entropy for random labels over log(classes)",
         limit=f"{MOST:g}",
         color=2,
         mark=_above_chance,

@@ -1,11 +1,11 @@
-"""The loss that a model starts with, against the loss of guessing.
+"""Compares the loss that a model starts with to the loss of guessing.
 
-Labels are independent of the outputs z of a model that was not trained yet. Of C
-classes the cross-entropy is then log sum exp(z) - mean(z) on average: log C, as of
-guessing, for equal outputs, and log C + s^2 / 2 for normal ones of standard deviation
-s. At s = sqrt(2 log C) softmax freezes: its largest entry outweighs all others, and the
-loss is twice that of guessing. A model beyond is certain of a random class for each
-input, and the first steps of training go into unlearning that.
+Labels are independent of the outputs z of a model that was not trained yet. For C
+classes the cross-entropy is then log sum exp(z) - mean(z) on average. Equal outputs
+have log C, the loss of guessing; normal ones of standard deviation s have log C +
+s^2 / 2. At s = sqrt(2 log C) softmax freezes: its largest entry outweighs all others,
+and the loss is twice that of guessing. A model beyond that is certain of a random class
+for each input, and spends the first steps of training on unlearning it.
 
 References:
   Derrida. Random-energy model: An exactly solvable model of disordered systems. 1981. https://doi.org/10.1103/PhysRevB.24.2613
@@ -26,7 +26,7 @@ from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Placed
 from jaxinit.signal._trace.softmax import COPIES, Graph, aval_of
 
-MOST = 2.0  # times the loss of guessing: where softmax freezes
+MOST = 2.0  # in units of the loss of guessing: where softmax freezes
 _PIECES = COPIES | {"slice", "dynamic_slice", "transpose"}
 
 
@@ -36,10 +36,10 @@ class Readout:
 
     Attributes:
       leaf: their place among the model's outputs.
-      site: the number of the layer that makes them.
-      classes: how many.
+      site: the number of the layer that computes them.
+      classes: the number of classes.
       known: whether they are logits for sure: the loss is a cross-entropy of them, or
-        there is one for each entry of a vocabulary whose tokens are the input.
+        there is one for each row of an embedding table that the input chooses from.
     """
 
     leaf: int
@@ -57,10 +57,10 @@ def readout(
     """Finds the outputs that are logits, or the only ones that may be.
 
     Args:
-      plan: of the model.
+      plan: the plan of the model.
       sites: its sites in the order of execution.
-      outputs: shapes of the arrays that it returns.
-      loss: of these arrays, if it is known.
+      outputs: shapes and dtypes of the arrays that the model returns.
+      loss: a function of these arrays, or None.
     """
     possible = {
         leaf: x.shape[-1]
@@ -79,7 +79,7 @@ def readout(
 
 
 def against_chance(z: jax.Array) -> dict[str, jax.Array]:
-    """Computes the loss to expect of logits, and that of guessing."""
+    """Computes the expected loss of logits z, and that of guessing."""
     z = z.astype(wide(z))
     expected = (jax.nn.logsumexp(z, axis=-1) - z.mean(-1)).mean()
     return {
@@ -89,7 +89,7 @@ def against_chance(z: jax.Array) -> dict[str, jax.Array]:
 
 
 def _of_loss(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
-    """Finds the outputs that a loss takes the softmax cross-entropy of."""
+    """Finds the outputs of which a loss takes the softmax cross-entropy."""
     jaxpr = jax.make_jaxpr(loss)(list(outputs)).jaxpr
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
     found = set()
@@ -102,7 +102,7 @@ def _of_loss(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
 
 
 def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
-    """Finds the layer that makes an output; else the last one."""
+    """Finds the layer that computes an output; if it is unclear, the last layer."""
     layers = {site.output: site.number for site, _ in sites if site.kind != "module"}
     graph = Graph(plan.closed.jaxpr)
     at: Any = plan.closed.jaxpr.outvars[leaf]

@@ -1,4 +1,4 @@
-"""Groups of sites that are measured alike, and their statistics."""
+"""Groups sites that one loop can measure, and computes their statistics."""
 
 import dataclasses
 import functools
@@ -15,10 +15,10 @@ from jaxinit.signal._trace.site import Placed, Site, Values
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Sites whose values have equal forms and activations.
+    """Sites whose values have equal shapes, dtypes and activations.
 
     Attributes:
-      members: the sites.
+      members: the sites, with the lengths of the loops around them.
     """
 
     members: list[Placed]
@@ -35,7 +35,7 @@ class Group:
 
 
 def grouped(sites: list[Placed]) -> list[Group]:
-    """Puts sites together that one loop can compute the statistics of."""
+    """Groups the sites whose statistics one loop can compute."""
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
@@ -60,13 +60,13 @@ def statistics_of(
 ) -> Both:
     """Computes the statistics of a group in one loop, with an axis for its members.
 
-    What is compiled should grow with the kinds of layers and not with their number.
+    So the compiled program grows with the kinds of layers, not with their number.
     """
     first = group.first
 
     def column(part: str, source: Mapping[int, Values]) -> jax.Array:
         shape = _stacked(first)[part].aval.shape
-        # Merges the axes of loops into one; without loops makes it.
+        # Merges the axes of loops into one, or adds that one if there are none.
         each = [source[s.number][part].reshape(-1, *shape) for s, _ in group.members]
         return jnp.concatenate(each)
 
@@ -79,7 +79,7 @@ def statistics_of(
 def inputs_of(
     sites: list[Placed], values: Mapping[int, Values]
 ) -> dict[int, dict[str, jax.Array]]:
-    """Computes the statistics of what layers that follow no other one are given."""
+    """Computes the statistics of the inputs of layers that follow no other layer."""
     return {
         site.number: jax.lax.map(
             of_input, values[site.number]["input"].reshape(-1, *var.aval.shape)
@@ -90,7 +90,10 @@ def inputs_of(
 
 
 def zeros_at(sites: list[Placed]) -> dict[int, Values]:
-    """Makes the zeros in whose place derivatives stand."""
+    """Makes zeros to be added at each site.
+
+    The gradient with respect to them is the gradient at the site.
+    """
     return {
         site.number: {
             part: jnp.zeros((*steps, *var.aval.shape), var.aval.dtype)

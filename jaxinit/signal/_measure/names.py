@@ -1,4 +1,4 @@
-"""Names of layers: the paths of their weights, or of their modules."""
+"""Names layers by the paths of their weights, or of their modules."""
 
 import dataclasses
 
@@ -8,9 +8,10 @@ from jaxinit.signal._trace.site import Placed, Site
 
 
 def named(found: Plan, paths: list[str]) -> list[Placed]:
-    """Gives layers the paths of their weights, and drops tags that repeat a layer.
+    """Names layers by the paths of their weights, and drops tags that repeat a layer.
 
-    A weight used twice gives two layers, the second named "path #2".
+    A weight that is alone in its module goes by the path of the module. A weight that
+    is used twice gives two layers, the second named "path #2".
     """
     parents = {path: path.rpartition("/")[0] for path in paths}
     weights = [s.leaf for s, _ in found.all_sites() if s.leaf is not None]

@@ -1,4 +1,4 @@
-"""One seed: the program that measures signal and gradient at a model's layers."""
+"""Makes the program that measures one seed: signal and gradient at a model's layers."""
 
 import dataclasses
 import itertools
@@ -39,21 +39,21 @@ Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured at one layer, one step of a loop apart from the next.
+    """The measurements of one layer, or of one step of a layer in a loop.
 
     Attributes:
-      site: where.
-      path: of the module, or of the weight.
-      step: the indices of the loops that the site is in.
-      shape: of the output, for one seed.
-      activation: the name of what is applied to it; None for nothing.
+      site: the place in the program.
+      path: the path of the module, or of the weight.
+      step: the indices of the step in the loops around the site.
+      shape: the shape of the output, for one seed.
+      activation: the name of the activation behind the output, or None.
       forward: statistics as in `Layer`.
       backward: statistics of gradients as in `Layer`.
-      fields: of convolutions, root mean squares: of the ``weight`` by tap, and by
-        position of the ``input`` of the first in a chain and the ``gradient`` of the
-        last.
-      classes: how many its outputs are logits of; None where that is not known.
-      query_size: the products that an attention behind it sums over; None for none.
+      fields: root mean squares at convolutions: of the ``weight`` by tap and, by
+        position, of the ``input`` of the first one in a chain and of the ``gradient``
+        of the last one.
+      classes: the number of classes, if the outputs are known to be logits.
+      query_size: the number of entries of a query, if an attention follows.
     """
 
     site: Site
@@ -69,15 +69,15 @@ class Measured:
 
     @property
     def name(self) -> str:
-        """The path, and the step of a loop: "blocks/dense[3]"."""
+        """The path, with the step of a loop, as in "blocks/dense[3]"."""
         return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
 
 
 class OfModel(NamedTuple):
-    """The statistics of a model; of many seeds with a leading axis for these.
+    """The statistics of a model; over many seeds, they have a leading axis for these.
 
     Attributes:
-      groups: of the sites of each group. # [sites * steps, ...]
+      groups: for each group, the statistics of its sites. # [sites * steps, ...]
       apart: by site, fields of `Forward` that not all sites of a group have.
       ends: by site, root mean squares by position at the ends of chains.
     """
@@ -89,14 +89,15 @@ class OfModel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """What measures one seed.
+    """Measures one seed.
 
     Attributes:
       one: takes a key and the inputs; returns the loss and the statistics.
-      sites: in the order of execution.
-      groups: sites of equal form.
+      sites: the sites in the order of execution.
+      groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
-      query_sizes: of the attention behind a layer, by the number of its site.
+      query_sizes: the number of entries of a query in the attention behind a layer, by
+        the number of the layer's site.
     """
 
     one: Callable[..., tuple[jax.Array, OfModel]]
@@ -175,7 +176,7 @@ def prepare(
 
 
 def _widen(kept: Values, more: Values) -> None:
-    """Keeps the larger statistics, where several attentions read a layer."""
+    """Merges statistics; if several attentions read a layer, the larger ones stay."""
     for name, value in more.items():
         if name in kept and kept[name].shape != value.shape:
             kept[name], value = kept[name].max(), value.max()
@@ -187,7 +188,7 @@ def _path(path: tuple[Any, ...]) -> str:
 
 
 def _against(leaves: list[Any], key: jax.Array) -> jax.Array:
-    """Multiplies an output with random normal numbers: a cotangent of unit variance."""
+    """Multiplies outputs by random normal numbers: a cotangent of unit variance."""
     leaves = [leaf for leaf in leaves if is_float(leaf.dtype)]
     keys = jax.random.split(key, max(1, len(leaves)))
     total = jnp.zeros(())
@@ -210,7 +211,7 @@ def _scalar(number: Any) -> jax.Array:
 
 
 def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
-    """Makes a layer of each site and step, in the order of execution."""
+    """Makes the measurements of each site and step, in the order of execution."""
     made: dict[int, list[Measured]] = {}
     read = program.readout
     classes = {read.site: read.classes} if read and read.known else {}
@@ -245,11 +246,11 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
 
 
 def _present(statistics: Forward | Backward) -> Statistics:
-    """Returns those that a layer has, by name."""
+    """Returns the statistics that a layer has, by name."""
     return {k: v for k, v in statistics._asdict().items() if v is not None}
 
 
 def _of_step(column: np.ndarray, number: int) -> np.ndarray:
-    """Takes a step of a loop; all have what does not differ by step."""
+    """Takes a step of a loop; a statistic without steps counts for all of them."""
     by_step = column.reshape(len(column), -1)  # [seeds, steps]
     return by_step[:, number if number < by_step.shape[1] else -1]

@@ -1,4 +1,4 @@
-"""Many seeds: one compiled program, in chunks and threads."""
+"""Runs many seeds in one compiled program, in chunks and threads."""
 
 import contextlib
 import dataclasses
@@ -14,18 +14,20 @@ from jaxinit.signal._measure.jacobian import singular_values
 from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
 from jaxinit.signal._model import Model
 
-_WORKERS = 2  # on a CPU: most of a seed runs on one core; each needs a seed's memory
+# Threads on a CPU: most of a seed's work runs on one core. Each thread needs the memory
+# of a seed.
+_WORKERS = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """All layers in the order of execution, and the Jacobian of output by input.
+    """The measurements of a model over all seeds.
 
     Attributes:
-      layers: the layers.
-      jacobian: ``mean_square`` and ``largest`` singular value; empty where the input
-        has no derivative.
-      loss: by seed.
+      layers: the layers in the order of execution.
+      jacobian: the ``mean_square`` of the singular values of output by input, and the
+        ``largest``; empty where the input has no derivative.
+      loss: the loss of each seed.
     """
 
     layers: tuple[Measured, ...]
@@ -47,15 +49,15 @@ def measure(
 
     Args:
       model: the model.
-      inputs: what it is called with.
+      inputs: the inputs of its call.
       key: the key of all seeds.
-      seeds: how many.
+      seeds: the number of seeds.
       loss: computes a number from the output; by default the product with a random
         normal array.
-      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
-        and eight elsewhere.
-      jacobian: seeds of which the singular values are computed.
-      say: is told what goes on.
+      chunk: the number of seeds that run at a time, on a CPU in each of two threads; by
+        default 1 there, and 8 elsewhere.
+      jacobian: the number of seeds for which singular values are computed.
+      say: called with the name of each step.
     """
     say("tracing the model")
     program = prepare(model, inputs, key, loss)
@@ -71,19 +73,20 @@ def measure(
         keys = jax.random.split(key, seeds)[places]
         return jax.lax.map(one, keys, batch_size=batch)
 
-    # Each worker has equally many, the last perhaps some again: one program serves all.
+    # One program serves all workers: each runs equally many seeds, the last one perhaps
+    # some that another has run too.
     each = -(-seeds // workers)
     places = np.arange(workers * each, dtype=np.int32).reshape(workers, each) % seeds
     say("compiling")
     compiled = some_seeds.lower(key, places[0], inputs).compile()
 
     def fetched(places: np.ndarray) -> Any:
-        with undisturbed():  # flags of a thread are its own
+        with undisturbed():  # JAX's flags are set per thread
             return jax.device_get(compiled(key, places, inputs))
 
     say(f"running {seeds} seeds")
     with ThreadPoolExecutor(workers) as pool:
-        # Fetched there: what one thread calls JAX runs one after another.
+        # Fetched in the workers, since JAX runs the calls of one thread in sequence.
         found = list(pool.map(fetched, places))
     number, statistics = jax.tree.map(
         lambda *parts: np.concatenate(parts)[:seeds], *found
@@ -98,11 +101,11 @@ def measure(
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Switches off flags of JAX that would stop programs that look at sick models.
+    """Switches off flags of JAX that would stop a check of a sick model.
 
-    Numbers that are not finite are among what is measured. Programs are compiled ahead
-    of time, which cannot go without `jax.jit`, and put equal draws into loops, where
-    JAX cannot see that each has a key of its own.
+    Numbers that are not finite are measured, not refused. Programs are compiled ahead
+    of time, which needs `jax.jit`, and put equal draws into loops, where JAX cannot see
+    that each draw has a key of its own.
     """
     with (
         jax.disable_jit(False),

@@ -1,4 +1,4 @@
-"""Statistics of what flows through one layer, and of its gradients."""
+"""Statistics of the values at one layer, and of their gradients."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,17 +11,17 @@ import numpy as np
 from jaxinit.signal._trace.links import chains
 from jaxinit.signal._trace.site import Placed, Site, Values
 
-_GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
-_FLAT = 0.05  # of the steepest slope: an activation is saturated below it
-_ALIKE = 1e-5  # of the units' root mean square: projections this close are equal
-_SAMPLE = 256  # entries of an output that are kept for histograms
+_GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
+_FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
+_ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal
+_SAMPLE = 256  # the number of an output's entries that are kept for histograms
 
 
-Array = Any  # of JAX for one seed, of NumPy for many
+Array = Any  # a JAX array for one seed, a NumPy array for many
 
 
 class Forward(NamedTuple):
-    """What flows through a layer, as `Layer` explains it; None where there is none."""
+    """Statistics of a layer's values, as `Layer` explains them; None if not present."""
 
     activation_zeros: Array | None
     alike: Array
@@ -40,7 +40,7 @@ class Forward(NamedTuple):
     weight_std: Array | None
     zeros: Array
     sample: Array
-    # These are measured apart from the loop over equal layers, by site.
+    # These are measured by site, apart from the loop over equal layers.
     input_rms: Array | None = None
     input_mean: Array | None = None
     input_nonfinite: Array | None = None
@@ -51,7 +51,7 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What comes back to a layer, as `Layer` explains it."""
+    """Statistics of a layer's gradients, as `Layer` explains them."""
 
     nonfinite: Array
     norm: Array
@@ -62,7 +62,7 @@ class Backward(NamedTuple):
 
 
 class Both(NamedTuple):
-    """The statistics of a layer; of a convolution also its weight's rms by tap."""
+    """The statistics of a layer, and the rms by tap of a convolution's weight."""
 
     forward: Forward
     backward: Backward
@@ -114,7 +114,7 @@ def of_layer(
         weight_std=dw and dw.rms,
         weight_alike=alike(gradients),
     )
-    # In one dtype, whatever that of the layer.
+    # All statistics have one dtype, whatever the layer's.
     forward, backward = jax.tree.map(
         lambda number: number.astype(sample.dtype), (forward, backward)
     )
@@ -128,7 +128,7 @@ def fields_of(
 ) -> dict[int, Values]:
     """Computes root mean squares by position at the ends of chains of convolutions.
 
-    Of the first one's ``input`` and of the last one's ``gradient``.
+    They are those of the first layer's ``input`` and of the last one's ``gradient``.
     """
     found: dict[int, Values] = {}
     for chain in chains(sites):
@@ -144,20 +144,20 @@ def fields_of(
 
 
 def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
-    """Computes the root mean square, over some axes or all."""
+    """Computes the root mean square over some axes, by default over all."""
     u, scale, _ = _scaled(x)
     return scale * jnp.sqrt(_square(u).mean(axes))
 
 
 def of_input(x: jax.Array) -> dict[str, jax.Array]:
-    """Computes the statistics of what a layer that follows no other one is given."""
+    """Computes the statistics of the input of a layer that follows no other layer."""
     mean = _moments(x).mean
     nonfinite = (~jnp.isfinite(x)).mean()
     return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
 
 
 def real(x: jax.Array) -> jax.Array:
-    """Returns real numbers in float32 or wider; of a complex one both parts."""
+    """Returns x as real numbers in float32 or wider; both parts of complex numbers."""
     if jnp.iscomplexobj(x):
         return jnp.stack([x.real, x.imag], axis=-1)
     return x.astype(wide(x))
@@ -171,7 +171,11 @@ def _square(x: jax.Array) -> jax.Array:
 
 
 def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scales entries so that no square leaves the range; also returns the largest."""
+    """Scales entries so that no square leaves the range of floats.
+
+    Returns:
+      The scaled entries, the scale, and the largest entry.
+    """
     x = x.astype(wide(x))
     largest = jnp.abs(x).max(initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
@@ -193,7 +197,7 @@ class _Activated(NamedTuple):
 
 
 def _moments(x: jax.Array) -> _Moments:
-    """Computes moments of the entries: of complex ones E|x - Ex|^2, and |Ex|."""
+    """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
     u, scale, largest = _scaled(x)
     mean = u.mean()
     square = _square(u - mean)
@@ -208,7 +212,7 @@ def _moments(x: jax.Array) -> _Moments:
 
 
 def _sampled(y: jax.Array) -> jax.Array:
-    """Takes entries at equal distances, which share no factor with the units."""
+    """Takes entries at a stride that shares no factor with the number of units."""
     flat = y.reshape(-1)
     stride = max(1, flat.size // _SAMPLE)
     while stride > 1 and math.gcd(stride, y.shape[-1]) > 1:
@@ -217,10 +221,10 @@ def _sampled(y: jax.Array) -> jax.Array:
 
 
 def _distance(y: jax.Array) -> jax.Array:
-    """Computes one less the mean cosine of an example's output and the next one's."""
+    """Computes one minus the mean cosine between an example's output and the next."""
     if y.ndim < 2 or y.shape[0] < 2:
         return jnp.full((), jnp.nan, real(y).dtype)
-    flat = real(y).reshape(y.shape[0], -1)  # Re<a, b> is the product of these
+    flat = real(y).reshape(y.shape[0], -1)  # the product of two rows is Re<a, b>
     scale = jnp.abs(flat).max(1, keepdims=True)
     flat = flat / jnp.where(scale > 0, scale, 1)
     direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
@@ -230,7 +234,7 @@ def _distance(y: jax.Array) -> jax.Array:
 
 
 def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
-    """Computes the share of units that equal another one, by one projection of each."""
+    """Computes the share of units that equal another one; compares one projection."""
     if x.ndim == 0:
         return jnp.zeros((), real(x).dtype)
     units = math.prod(x.shape[axis] for axis in unit_axes)
@@ -248,7 +252,7 @@ def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
 
 
 def _of_activation(site: Site, y: jax.Array) -> _Activated:
-    """Computes shares of zeros, of dead and of saturated units behind a layer."""
+    """Computes the shares of zero, dead and saturated units behind an activation."""
     activation = site.activation
     assert activation is not None
     a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
@@ -269,7 +273,7 @@ def is_float(dtype: Any) -> bool:
 
 
 def wide(x: jax.Array) -> Any:
-    """Returns the dtype to compute in: float32 or wider, complex for complex."""
+    """Returns the dtype to compute in: float32 or wider, complex for complex x."""
     enough = is_float(x.dtype) and x.dtype.itemsize >= 4
     return x.dtype if enough else np.dtype(np.float32)
 
@@ -280,7 +284,7 @@ def average(values: object) -> float:
 
 
 def log_size(values: np.ndarray) -> float:
-    """Averages the logarithm of a size over seeds; infinite if none is finite."""
+    """Averages the logarithm of a size over seeds; infinite if no size is finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.asarray(values, np.float64))
     finite = logs[np.isfinite(logs)]

@@ -1,8 +1,9 @@
-"""Which layers follow each other: where an activation is the next one's input.
+"""Links layers that follow each other: the activation of one is the next one's input.
 
-A link is made only where mean-field theory goes on: nothing else reads the activation,
-and it is known where each entry goes. Reshaped activations go on into a dense layer
-that sums over all but the examples; copied and padded ones into a convolution.
+Two layers are linked only where mean-field theory may continue through both: nothing
+else reads the activation, and it is known where each entry goes. A reshaped activation
+may feed a dense layer that sums over all axes but the examples; a copied and padded
+one, a convolution.
 """
 
 import dataclasses
@@ -20,17 +21,17 @@ from jaxinit.signal._trace.site import Placed, Places, Site
 _MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
 _ZERO = "zero"  # the root of a literal
 
-# The variable whose entries another one has, and their places in it; None for these
-# where the shape is another one.
+# (root, places): the variable that the entries were copied from, and where in it they
+# lie; places is None when the shapes differ.
 _Source = tuple[Any, Places | None]
 
 
 def link(
     jaxpr: core.Jaxpr, sites: Sequence[Site], uses: Mapping[Any, list[int]]
 ) -> Iterator[Site]:
-    """Yields each site with ``behind`` set to the layer that feeds it.
+    """Yields each site, with ``behind`` set to the layer that feeds it.
 
-    That is where mean-field theory may go on through both.
+    It is set where mean-field theory may continue through both.
     """
     sources, eqns = _find_sources(jaxpr), jaxpr.eqns
     readers: dict[Any, set[int]] = {}
@@ -90,7 +91,7 @@ def _follows(site: Site, before: Site, places: Places | None) -> bool:
 
 
 def _usual(site: Site) -> bool:
-    """Returns whether a convolution is of data by a weight, and its axes in order."""
+    """Returns whether a convolution is one of data by a weight, with axes in order."""
     numbers = site.eqn.params["dimension_numbers"]
     return (
         site.eqn.invars[1] is site.weight
@@ -103,7 +104,7 @@ def _usual(site: Site) -> bool:
 def _find_sources(
     jaxpr: core.Jaxpr, known: Mapping[Any, _Source] | None = None
 ) -> dict[Any, _Source]:
-    """Finds the variables that hold nothing but entries of another one, and zeros."""
+    """Finds the sources of variables made of another one's entries, and of zeros."""
     found = dict(known or {})
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in _MOVES and len(eqn.outvars) == 1:
@@ -121,10 +122,10 @@ def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
 
 
 def _move(eqn: Any, given: list[_Source]) -> _Source | None:
-    """Finds where the entries of a result come from, if they are copied."""
+    """Finds the source of a result, if its entries are copied."""
     name, params = eqn.primitive.name, eqn.params
     roots = [root for root, _ in given]
-    if name in CALLS:  # as jnp.pad makes them
+    if name in CALLS:  # jnp.pad is one
         (body,) = find_bodies(eqn)
         inside = _find_sources(body, dict(zip(body.invars, given, strict=True)))
         found = _find_source(inside, body.outvars[0])

@@ -1,4 +1,4 @@
-"""Sites: the places in a jaxpr where something is measured."""
+"""Sites: the places in a jaxpr where `check` measures."""
 
 import dataclasses
 import functools
@@ -11,13 +11,13 @@ from jax.extend import core
 
 from jaxinit.signal._trace.activation import Var, apply
 
-# By axis, the positions in another array that the entries come from; -1 for zeros.
+# For each axis, the positions in another array that entries come from; -1 for zeros.
 Places = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Site:
-    """A place in a jaxpr where something is measured."""
+    """The output of a layer or of a module, in a jaxpr."""
 
     number: int
     loop: int  # the number of the loop whose body this is in
@@ -34,12 +34,12 @@ class Site:
     input: Var = None
     chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
     activated: Var | None = None  # the last of the chain
-    behind: int | None = None  # the site whose activation is this one's input
-    places: Places | None = None  # where in it; None where it has another shape
+    behind: int | None = None  # number of the site whose activation is the input
+    places: Places | None = None  # where in it; None where the shapes differ
 
     @property
     def parts(self) -> dict[str, Var]:
-        """The variables that are kept."""
+        """The variables whose values are kept."""
         parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
         if self.behind is None:
             parts["input"] = self.input
@@ -54,4 +54,4 @@ class Site:
 
 
 Values = dict[str, jax.Array]  # by their part in a site
-Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of its loops
+Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of the loops around it

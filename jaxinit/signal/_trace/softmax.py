@@ -1,8 +1,8 @@
-"""Softmax in a jaxpr, however it is spelt, and the logarithms of its normalizers.
+"""Finds softmax in a jaxpr, in any spelling, and the logarithms of its normalizers.
 
-A softmax is exp(x) over its sum along an axis; what is subtracted from x before, such
-as the largest entry, is the same along that axis and changes nothing. Bodies of calls
-and of functions with derivatives of their own are read as if they stood inline.
+A softmax is exp(x) over its sum along an axis. A shift that is subtracted from x first,
+such as the largest entry, is constant along that axis and changes nothing. Bodies of
+calls and of functions with custom derivatives are read as if they stood inline.
 """
 
 from collections.abc import Iterator, Set
@@ -18,7 +18,7 @@ _SPREADS = COPIES | {"broadcast_in_dim", "abs"}
 
 
 class Node(NamedTuple):
-    """What makes a variable: a primitive of others; an alias for one of a call."""
+    """The primitive that computes a variable; "alias" where a call passes it on."""
 
     name: str
     params: Any
@@ -26,22 +26,22 @@ class Node(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The variable that exp(x) / sum is of, and the axis of the sum."""
+    """The argument x of exp(x) / sum, and the axis of the sum."""
 
     of: Any
     axis: int
 
 
 def aval_of(key: Any) -> Any:
-    """Returns the type of a variable, or of one inside of a call."""
+    """Returns the type of a variable, which may lie inside a call."""
     return (key[1] if isinstance(key, tuple) else key).aval
 
 
 class Graph:
-    """Which primitive makes each variable of a jaxpr, those inside of calls too.
+    """Knows the primitive that computes each variable of a jaxpr, inside calls too.
 
-    A variable of the jaxpr is its own key; one inside of a call is a pair with the way
-    to it, since calls share their bodies.
+    A variable of the jaxpr is its own key. The key of one inside a call is a pair of
+    the way to the call and the variable, since calls share their bodies.
     """
 
     def __init__(self, jaxpr: core.Jaxpr):
@@ -71,7 +71,7 @@ class Graph:
                 self.made[var] = Node("alias", {}, (atom,))
 
     def root(self, var: Any, through: Set[str] = COPIES) -> Any:
-        """Goes back to the variable whose entries another one has."""
+        """Goes back to the variable that another one is a copy of."""
         while (node := self.node(var)) and node.name in through:
             var = node.inputs[0]
         return var
@@ -80,7 +80,7 @@ class Graph:
         return None if is_constant(var) else self.made.get(var)
 
     def softmax(self, var: Any) -> Softmax | None:
-        """Returns what a variable is the softmax of, if it is one."""
+        """Reads the softmax whose result a variable is; None if it is not a softmax."""
         node = self.node(self.root(var))
         if node is None:
             return None
@@ -95,7 +95,7 @@ class Graph:
                     return self._over_sum(one, inverse.inputs[0])
                 if inverse.name == "div":
                     return self._over_sum(one, inverse.inputs[1])
-        if node.name == "exp":  # of a logarithm of softmax
+        if node.name == "exp":  # exp(log_softmax(x))
             inner = self.node(self.root(node.inputs[0]))
             if inner is not None and inner.name == "sub":
                 found = self.normalizer(inner.inputs[1])
@@ -104,17 +104,17 @@ class Graph:
         return None
 
     def normalizer(self, var: Any) -> Softmax | None:
-        """Returns of what a variable is the logarithm of the sum of exponentials."""
+        """Reads the softmax that a variable is the log-normalizer of, if it is one."""
         node = self.node(self.root(var, _SPREADS))
         if node is None:
             return None
-        if node.name == "add":  # of the largest entry, which was subtracted
+        if node.name == "add":  # adds the largest entry, which was subtracted
             found = (self.normalizer(each) for each in node.inputs)
             return next((each for each in found if each), None)
         return self._sum_of(node.inputs[0]) if node.name == "log" else None
 
     def normalizers(self) -> Iterator[Softmax]:
-        """Yields what is normalized within a logarithm, as in a cross-entropy."""
+        """Yields each softmax that a logarithm is taken of, as in a cross-entropy."""
         names = {node.name for node in self.made.values()}
         for var, node in self.made.items():
             if node.name == "log" and (found := self.normalizer(var)):
@@ -133,9 +133,9 @@ class Graph:
         return bool(self.root(one) == self.root(other))
 
     def _sum_of(self, var: Any) -> Softmax | None:
-        """Returns of what a variable is the sum of exponentials."""
+        """Reads the softmax whose normalizer, a sum of exponentials, a variable is."""
         node = self.node(self.root(var, _SPREADS))
-        while node is not None and node.name in ("add", "max"):  # a small number, say
+        while node is not None and node.name in ("add", "max"):  # with an epsilon, say
             node = next((self.node(self.root(v, _SPREADS)) for v in node.inputs), None)
         if node is None or node.name != "reduce_sum" or len(node.params["axes"]) != 1:
             return None
@@ -145,7 +145,7 @@ class Graph:
         return Softmax(self._unshifted(inner.inputs[0]), int(node.params["axes"][0]))
 
     def _unshifted(self, var: Any) -> Any:
-        """Goes back before the subtraction of what is the same along an axis."""
+        """Goes back before the subtraction of a shift that an axis has in common."""
         node = self.node(self.root(var))
         if node is None or node.name != "sub":
             return var
