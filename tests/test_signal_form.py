@@ -802,7 +802,7 @@ def test_findings_of_another_condition_are_not_allowed_with_them():
 
 CURE = (
     "Cure: use weights that suit the activation, such as "
-    "kernel_init=jaxinit.he_normal(gain='relu'), a normalisation or residual paths"
+    "kernel_init=jaxinit.he_normal(gain='relu'), a normalization or residual paths"
 )
 
 
@@ -857,7 +857,7 @@ def test_shares_above_their_limits_fail():
     )
     assert saturated == (
         "the share of saturated entries must be at most saturated=0.1. It is 20 % at "
-        "a, – at c. Cure: use smaller weights, or a normalisation"
+        "a, – at c. Cure: use smaller weights, or a normalization"
     )
 
 
@@ -868,7 +868,7 @@ def test_what_is_no_number_is_outside_every_range():
 
 def test_a_cure_names_no_activation_that_has_no_gain():
     (line,) = failure(report(layer("a", activation="function")), std=(5, 6))
-    assert "suit the activation, a normalisation" in line
+    assert "suit the activation, a normalization" in line
 
 
 def test_limits_on_no_layers_pass():

@@ -1,4 +1,4 @@
-"""The table of a report: columns of cells for text, rich consoles and HTML."""
+"""Makes the table of a report: columns of cells for text, rich consoles and HTML."""
 
 import dataclasses
 import math
@@ -23,9 +23,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-      head: what stands above.
-      cell: makes a cell.
-      left: whether cells are text rather than numbers.
+      head: the heading.
+      cell: makes the cell of a row.
+      left: whether cells are aligned left, as text is.
       rank: where room is short, columns of a low rank go first; those of rank 0 stay.
     """
 
@@ -36,7 +36,7 @@ class Column:
 
 
 def _size(name: str) -> Callable[[Row], str]:
-    """Makes cells of a mean over seeds with its error, of folded rows the span."""
+    """Makes cells with a mean over seeds and its error; folded rows show the span."""
 
     def cell(row: Row) -> str:
         if len(row.layers) == 1:
@@ -95,7 +95,7 @@ _COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A table: columns, the rows' cells, and the heads of columns that found no room.
+    """A table: columns, the cells of its rows, and the heads of columns left out.
 
     The last cell of each row is its condition.
     """
@@ -106,14 +106,14 @@ class Grid:
 
     @property
     def widths(self) -> list[int]:
-        """Widths of the columns."""
+        """The widths of the columns."""
         heads = [column.head for column in self.columns]
         return [
             max(map(len, column)) for column in zip(heads, *self.cells, strict=True)
         ]
 
     def fitting(self, width: int) -> "Grid":
-        """Leaves out columns until the others fit, or none can go."""
+        """Leaves out columns until the others fit, or all that remain must stay."""
         ranks = [column.rank for column in self.columns if column.rank]
         if (
             sum(self.widths) + len(_columns.GAP) * (len(self.columns) - 1) <= width
@@ -131,7 +131,7 @@ class Grid:
 
 
 def grid(report: Findings, all_layers: bool = False) -> Grid:
-    """Makes the table; columns without any cell are left out."""
+    """Makes the table; columns whose cells are all empty are left out."""
     found = rows(report.layers, all_layers)
     by_column = [(column, [column.cell(row) for row in found]) for column in _COLUMNS]
     filled = [
@@ -144,13 +144,13 @@ def grid(report: Findings, all_layers: bool = False) -> Grid:
 
 
 def heading(report: Findings) -> str:
-    """Returns what was checked and what came of it, in a line."""
+    """Returns a line with the outcome and the numbers of layers and seeds."""
     layers = plural(sum(layer.kind != "module" for layer in report.layers), "layer")
     return f"{report.condition}, {layers}, {plural(report.seeds, 'seed')}"
 
 
 def explanation(report: Findings, finding: Finding) -> str:
-    """Returns which layers a finding is about, and why."""
+    """Says which layers a finding is about, and why."""
     first = finding.layers[0] if finding.layers else ""
     if not first or finding.reason.startswith((f"{first}:", f"{first} – ")):
         return finding.reason
@@ -158,7 +158,7 @@ def explanation(report: Findings, finding: Finding) -> str:
 
 
 def summary(report: Findings) -> Iterator[str]:
-    """Yields what there is to say of a whole model, findings aside."""
+    """Yields lines on the model as a whole, findings aside."""
     layers = [layer for layer in report.layers if layer.kind != "module"]
     if report.healthy and layers:
         signal = span(layer.mean("std") for layer in layers)
@@ -176,7 +176,7 @@ def summary(report: Findings) -> Iterator[str]:
 
 
 def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
-    """Says where a loss would start, if outputs are logits far above chance."""
+    """Says where a loss would start if outputs were logits, if far above chance."""
     for layer in layers:
         if "expected_loss" in layer.forward:
             loss, chance = (layer.mean(f"{x}_loss") for x in ("expected", "chance"))
@@ -204,5 +204,5 @@ def text(report: Findings, all_layers: bool = False, width: int | None = None) -
 
 
 def left_out(table: Grid) -> str:
-    """Returns which columns found no room."""
+    """Says which columns are left out."""
     return f"A wider table shows {', '.join(table.left_out)} too."

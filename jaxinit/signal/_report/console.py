@@ -1,4 +1,4 @@
-"""A report in the colours of a rich console."""
+"""Shows a report in the colors of a rich console."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Limits of a test suite on a report, and what breaks them."""
+"""Holds a report to the limits of a test suite, and says which layers break them."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from jaxinit.signal._report.columns import explanation
 from jaxinit.signal._report.tree import runs
 
 Range = tuple[float, float]
-_FEW = 3  # layers whose numbers are all told
+_FEW = 3  # up to this many layers, a message gives all their numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _range(**argument: Any) -> Range:
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """A limit, and the numbers of layers by path that it is about."""
+    """A limit, and the numbers that it is about, by path of the layer."""
 
     text: str
     values: Sequence[tuple[str, float]]
@@ -86,8 +86,8 @@ class _Rule:
     spell: Callable[[float], str] = number
 
     def broken(self, report: Findings) -> str | None:
-        """Returns which layers are beyond the limit."""
-        low, high = self.ends  # what is no number lies nowhere
+        """Says which layers are beyond the limit; None if there are none."""
+        low, high = self.ends  # NaN is beyond every limit
         beyond = [(path, x) for path, x in self.values if not low <= x <= high]
         if not beyond:
             return None
@@ -102,7 +102,7 @@ class _Rule:
 
 
 def broken(report: Findings, limits: Limits) -> list[str]:
-    """Returns what is wrong with a model, a line for each."""
+    """Lists what is wrong with a model, a line for each finding or broken limit."""
     findings = [
         f"{finding.condition}: {explanation(report, finding)} Cure: {finding.cure}"
         for finding in report.findings
@@ -114,12 +114,12 @@ def broken(report: Findings, limits: Limits) -> list[str]:
 
 
 def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
-    """Yields the limits that are given."""
+    """Yields a rule for each limit that is set."""
     cure = "use weights that suit the activation"
     suited = [x.activation for x in layers if x.activation in NONLINEARITIES]
     if suited:
         cure += f", such as kernel_init=jaxinit.he_normal(gain={suited[0]!r})"
-    deep = cure + ", a normalisation or residual paths"
+    deep = cure + ", a normalization or residual paths"
     first, last = layers[0], layers[-1]
     std = [(x.path, x.mean("std")) for x in layers]
     norms = [(x.path, x.mean("gradient_norm")) for x in layers]
@@ -142,7 +142,7 @@ def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
         low, high = limits.gradient
         text = f"{over_last} lie in gradient=({low:g}, {high:g})"
         yield _Rule(text, gradient, limits.gradient, deep)
-    smaller = "use smaller weights, or a normalisation"
+    smaller = "use smaller weights, or a normalization"
     for name, what, most, change in (
         ("dead", "units", limits.dead, f"start the biases at zeros(), or {cure}"),
         ("saturated", "entries", limits.saturated, smaller),

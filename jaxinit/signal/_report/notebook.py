@@ -1,4 +1,4 @@
-"""A report as HTML for notebooks."""
+"""Shows a report as HTML, for notebooks."""
 
 from html import escape
 
@@ -8,7 +8,7 @@ from jaxinit.signal._report.columns import Grid, explanation, grid, heading, sum
 
 
 def page(report: Findings) -> str:
-    """Returns the table and the findings."""
+    """Returns the page: the table, and the findings."""
     findings = "".join(
         f'<dt class="wrong">{escape(finding.condition)}</dt>'
         f"<dd>{escape(explanation(report, finding))}<br>"

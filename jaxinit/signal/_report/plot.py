@@ -1,4 +1,4 @@
-"""The plot of a report: signal and gradient by depth, singular values, histograms."""
+"""Plots a report: signal and gradient by depth, singular values, histograms."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._report.columns import heading
 
-_SHARE = 0.8  # of the seeds, in the band
+_SHARE = 0.8  # the share of the seeds in the band
 _SIGNAL, _THEORY, _MODULE = COLOURS[10], "#222222", "#777777"
 _MARKS = {verdict.name: COLOURS[verdict.color] for verdict in VERDICTS}
-_MOST = 8  # histograms
-_NAMED = 12  # layers that have their names below the axis
-_DOTTED = 60  # layers that have a dot each
-_LONGEST = 22  # characters of a name
-_BEYOND = 3  # decades beyond what is measured that theory is followed
-_FAR = 150  # decades from 1 that an axis reaches: the ticks beyond must not overflow
+_MOST = 8  # histograms at most
+_NAMED = 12  # up to this many layers have their names below the axis
+_DOTTED = 60  # up to this many layers have a dot each
+_LONGEST = 22  # characters of a name at most
+_BEYOND = 3  # decades beyond the measurements that an axis follows theory
+_FAR = 150  # decades from 1 that an axis reaches: ticks further out may overflow
 
 
 class _Shown(Figure):
@@ -67,8 +67,8 @@ def figure(report: Findings) -> Figure:
 
 
 def _top(place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]) -> None:
-    """Draws what changes by depth, and the singular values."""
-    place.suptitle(f"Signal at initialisation: {heading(report)}", fontsize=11)
+    """Draws signal and gradient by depth, and the singular values."""
+    place.suptitle(f"Signal at initialization: {heading(report)}", fontsize=11)
     ratios = [4, 4, 1.2] if report.jacobian else [1, 1]
     forward, backward, *rest = place.subplots(1, len(ratios), width_ratios=ratios)
     _by_depth(forward, report, layers, "std")
@@ -87,21 +87,21 @@ def _top(place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]) -
 
 
 def _varies(layer: Layer) -> bool:
-    """Returns whether a layer's output has a histogram."""
+    """Returns whether a layer's output has two values or more, for a histogram."""
     sample = layer.values("sample")
     finite = sample[np.isfinite(sample)]
     return finite.size > 0 and float(finite.min()) < float(finite.max())
 
 
 def _spread(count: int) -> list[int]:
-    """Chooses some of many, the first and the last among them."""
+    """Chooses indices at equal distances, the first and the last among them."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _MOST))})
 
 
 def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) -> None:
     """Draws a standard deviation layer by layer."""
     axis.set_yscale("log")
-    axis.set_autoscaley_on(False)  # its margins overflow
+    axis.set_autoscaley_on(False)  # its margins may overflow
     axis.tick_params(labelsize=8)
     x = np.arange(1, len(layers) + 1)
     y = np.stack([layer.values(name) for layer in layers], axis=1)  # [seeds, layers]
@@ -114,12 +114,12 @@ def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) 
         axis.plot(*modules, "+", color=_MODULE, markersize=5, zorder=2)
     middle = [_middle(values) for values in y.T]
     for i, (layer, value) in enumerate(zip(layers, middle, strict=True), start=1):
-        colour = _MARKS.get(layer.condition, _SIGNAL)
+        color = _MARKS.get(layer.condition, _SIGNAL)
         if np.isfinite(value) and value > 0:
             if len(layers) <= _DOTTED or layer.condition != "healthy":
-                axis.plot(i, value, "o", color=colour, markersize=3.5, zorder=4)
+                axis.plot(i, value, "o", color=color, markersize=3.5, zorder=4)
         else:
-            _at_the_edge(axis, i, value == 0, colour)
+            _at_the_edge(axis, i, value == 0, color)
     place = 0.5
     for condition, run in itertools.groupby(layers, lambda layer: layer.condition):
         end = place + len(list(run))
@@ -137,20 +137,23 @@ def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) 
 
 
 def _middle(values: np.ndarray) -> float:
-    """Computes the median of what a logarithm shows; without such 0, or nan."""
+    """Computes the median of the positive finite values.
+
+    Without any it is 0, or NaN where no value is finite.
+    """
     shown = values[np.isfinite(values) & (values > 0)]
     if shown.size:
         return float(np.median(shown))
     return 0.0 if np.isfinite(values).any() else np.nan
 
 
-def _at_the_edge(axis: Axes, x: float, zero: bool, colour: str) -> None:
-    """Marks what a logarithm cannot show: zeros below, what is not finite above."""
+def _at_the_edge(axis: Axes, x: float, zero: bool, color: str) -> None:
+    """Marks values that have no logarithm: zeros below, values not finite above."""
     axis.plot(
         x,
         0.03 if zero else 0.97,
         "v" if zero else "x",
-        color=colour,
+        color=color,
         markersize=5,
         transform=axis.get_xaxis_transform(),
         zorder=4,
@@ -158,9 +161,9 @@ def _at_the_edge(axis: Axes, x: float, zero: bool, colour: str) -> None:
 
 
 def _modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray:
-    """Places the outputs of modules at the layers before them.
+    """Returns the places and values of modules, each at the layer before it.
 
-    # [2, modules]
+    Shape: [2, modules].
     """
     place, before, found = 0, np.nan, []
     for layer in report.layers:
@@ -180,7 +183,7 @@ def _logarithms(values: np.ndarray) -> np.ndarray:
 def _decades(axis: Axes, values: np.ndarray, theory: np.ndarray) -> None:
     """Sets the limits of a logarithmic axis, a decade or more apart.
 
-    Theory goes on where numbers overflow: it may leave the panel.
+    Theory has values where measurements overflow: its line may leave the panel.
     """
     measured, expected = _logarithms(values), _logarithms(theory)
     if measured.size:
@@ -227,14 +230,14 @@ def _singular(axis: Axes, report: Findings) -> None:
 
 
 def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
-    """Makes the legend of what the panels show."""
+    """Makes the entries of the legend."""
     handles: list[Any] = [Line2D([], [], color=_SIGNAL, label="median of the seeds")]
     if report.seeds > 1:
         share = f"{100 * _SHARE:.0f} % of the seeds"
         handles.append(Patch(color=_SIGNAL, alpha=0.25, linewidth=0, label=share))
 
-    def mark(shape: str, colour: str, label: str) -> None:
-        line = Line2D([], [], color=colour, marker=shape, linestyle="", label=label)
+    def mark(shape: str, color: str, label: str) -> None:
+        line = Line2D([], [], color=color, marker=shape, linestyle="", label=label)
         handles.append(line)
 
     if any(layer.predicted for layer in layers):
@@ -257,7 +260,7 @@ def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
 
 def _outputs(axis: Axes, layer: Layer) -> None:
     """Draws a histogram of some entries of a layer's output, over all seeds."""
-    colour = _MARKS.get(layer.condition, _SIGNAL)
+    color = _MARKS.get(layer.condition, _SIGNAL)
     sample = layer.values("sample").ravel()
     lost = np.mean(~np.isfinite(sample))
     note = f", {100 * lost:.2g} % not finite" if lost else ""
@@ -265,10 +268,10 @@ def _outputs(axis: Axes, layer: Layer) -> None:
     axis.tick_params(labelsize=7)
     axis.xaxis.get_offset_text().set_fontsize(7)
     axis.set_yticks([])
-    histogram(axis, sample, colour, bins=40)
+    histogram(axis, sample, color, bins=40)
     std = layer.predicted.get("std", np.nan)
     if np.isfinite(std) and std > 0:
-        # Limits are those of the outputs, whatever the theory says.
+        # The outputs set the limits of the axes, not the theory.
         axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
         z = np.linspace(-4, 4, 161)
         axis.plot(std * z, normal_density(z) / std, "--", color=_THEORY, linewidth=0.9)

@@ -1,4 +1,4 @@
-"""The rows of a report's table: a tree of modules, with long repetitions folded."""
+"""Makes the rows of a report's table: a tree of modules, long repetitions folded."""
 
 import dataclasses
 import itertools
@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxinit.signal._judge.findings import Layer
 
-_FEWEST = 5  # repetitions that are folded: the first and the last stay
-_LONGEST = 6  # siblings that repeat together, such as a layer and its normalisation
+_FEWEST = 5  # the least number of repetitions that are folded; first and last stay
+_LONGEST = 6  # most siblings that repeat together, such as a layer and its norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-      depth: in the tree.
-      name: the last part of the path; of folded rows the first and last name.
-      layers: one, none for a bare heading, several for folded rows.
-      count: how many siblings are folded.
+      depth: the depth in the tree.
+      name: the last part of the path; for folded rows the first and the last name.
+      layers: one layer; none for a bare heading, several for folded rows.
+      count: the number of siblings that are folded.
     """
 
     depth: int
@@ -37,7 +37,7 @@ class _Node:
 
     @property
     def form(self) -> Any:
-        """What siblings that repeat have in common."""
+        """The properties that repeating siblings have in common."""
         layer = self.layer
         own = layer and (layer.kind, layer.shape, layer.activation, layer.condition)
         stem = re.sub(r"\d+", "0", self.name)
@@ -55,14 +55,14 @@ def rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
     """Makes the rows; a module's own row comes before those of its layers.
 
     Args:
-      layers: in the order of execution.
+      layers: the layers, in the order of execution.
       all_layers: whether layers that repeat have rows of their own.
     """
     return list(_rows(_tree(layers), 0, all_layers))
 
 
 def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
-    """Returns layers by path, those that follow one another as "first – last"."""
+    """Lists layers by path, with runs of more than two as "first – last"."""
     wanted = set(paths)
     kept = [layer for layer in layers if layer.kind != "module" or layer.path in wanted]
     found: list[list[str]] = [[]]
@@ -81,12 +81,12 @@ def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
 def _tree(layers: Sequence[Layer]) -> list[_Node]:
     """Hangs layers into the modules that their paths name."""
     modules = {layer.path: layer for layer in layers if layer.kind == "module"}
-    waiting = dict(modules)  # those without a row as yet
+    waiting = dict(modules)  # modules without a row as yet
     root = _Node("", None)
-    way: list[_Node] = [root]  # nodes that lead to the last row
+    way: list[_Node] = [root]  # the nodes from the root to the last row
     for layer in layers:
         if layer.kind == "module" and layer.path not in waiting:
-            continue  # it heads its layers
+            continue  # its row is the heading of its layers
         *outer, name = _parts(layer.path, modules)
         pairs = zip((node.name for node in way[1:]), outer, strict=False)
         same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
@@ -102,9 +102,9 @@ def _tree(layers: Sequence[Layer]) -> list[_Node]:
 
 
 def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
-    """Splits a path; a module that is a loop's body gets the step.
+    """Splits a path; the step of a loop goes to the module that is the loop's body.
 
-    "blocks/dense[3]" lies in "blocks[3]", if that has a row.
+    "blocks/dense[3]" becomes "blocks[3]" and "dense[3]", if "blocks[3]" has a row.
     """
     parts = path.split("/")
     _, bracket, step = parts[-1].partition("[")
@@ -139,9 +139,9 @@ def _subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
 
 
 def _repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
-    """Yields how many nodes repeat together, and how often, from the first to the last.
+    """Yields how many nodes repeat together, and how often, from first to last.
 
-    What repeats fewer than five times stays apart.
+    Nodes that repeat fewer than five times stay apart: (1, 1).
     """
     forms = [node.form for node in nodes]
     at = 0

@@ -1,4 +1,4 @@
-"""What mean-field theory predicts for a network of finite depth, layer by layer."""
+"""Predicts a network of finite depth by mean-field theory, layer by layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ from jaxinit.signal.theory._propagation import Dense, backwards, forwards
 class Profile(Result):
     """A prediction by depth; entry l - 1 of each array belongs to layer l.
 
-    It prints as a table, as notebooks show it.
+    It prints as a table, in notebooks too.
 
     Attributes:
-      variance: of z, before the activation. # [depth]
-      second_moment: E[f(z)^2], after it. # [depth]
-      correlation: of the z of two inputs; None if none was asked for. # [depth]
+      variance: the variance of z, before the activation. # [depth]
+      second_moment: E[f(z)^2], after the activation. # [depth]
+      correlation: the correlation between the z of two inputs; None without
+        input_correlation. # [depth]
       gradient: the variance of the gradient with respect to z, over that at the last
         layer. # [depth]
     """
@@ -61,12 +62,12 @@ def profile(
 ) -> Profile:
     """Predicts variances, correlations and gradients of a wide network by depth.
 
-    Layer l computes z_l = W_l f(z_(l-1)) + b_l, the first from the input itself: z_1 =
-    W_1 x + b_1. An argument that is a list, or an array of one axis, has an entry for
-    each layer; lists, widths or depth say how many there are.
+    Layer l computes z_l = W_l f(z_(l-1)) + b_l, the first one from the input itself:
+    z_1 = W_1 x + b_1. An argument that is a list, or an array of one axis, has an entry
+    for each layer; lists, widths or depth give the number of layers.
 
     Args:
-      activation: f, as in `MeanField`; that of the last layer counts for
+      activation: f, as in `MeanField`; that of the last layer matters for
         second_moment only.
       weight_variance: Var[W] * fan_in, 0 or above.
       bias_variance: Var[b], 0 or above.
@@ -76,15 +77,15 @@ def profile(
         equal.
       input_moment: the mean square of an entry of an input x, 0 or above.
       input_correlation: for two inputs x and y of that mean square, the mean of x y
-        over it, between -1 and 1. Not centred, unless the inputs are.
+        over it, between -1 and 1. It is not centered, unless the inputs are.
       derivative: f', as in `MeanField`.
 
     Returns:
       A `Profile`.
 
     Raises:
-      ValueError: if lists differ in length, no argument says how many layers there are,
-        or a value is out of range.
+      ValueError: if lists differ in length, no argument gives the number of layers, or
+        a value is out of range.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -140,7 +141,7 @@ def profile(
 
 
 def _each(value: Any, layers: int) -> list[Any]:
-    """Returns the entries of a list, or a value once for each layer."""
+    """Returns the entries of a list, or repeats a single value for each layer."""
     return list(value) if _is_list(value) else [value] * layers
 
 
@@ -171,7 +172,7 @@ def _count(
 
 
 def expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
-    """Prepares the activations of all layers, equal ones once."""
+    """Prepares the expectations of all layers, once for equal activations."""
     names = [f if isinstance(f, str) else id(f) for f in functions]
     made: dict[tuple[str | int, int], Expectation] = {}
     for name, function, derivative in zip(names, functions, derivatives, strict=True):

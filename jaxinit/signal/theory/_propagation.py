@@ -1,13 +1,13 @@
-"""Variances of a wide network, forwards through its layers, and gradients backwards.
+"""Computes variances forwards through a wide network, and of gradients backwards.
 
 A variance is a number; behind convolutions it is a field over positions, because zero
 padding takes less of the signal at the border. A convolution has the variance
 
   q(p) = Var[b] + Var[W] fan_in sum_t s(t) m(p * stride + t * dilation - padding)
 
-at position p, for the second moment m of its input, zero outside of it, and the shares
-s(t) of its taps in the variance of the weights: equal ones, if entries are independent
-and of one law. Backwards the sum is transposed.
+at position p. m is the second moment of its input, zero outside of it; s(t) is the
+share of tap t in the variance of the weights, the same for all taps if the entries are
+independent and of one law. Backwards the sum is transposed.
 
 References:
   Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington. Dynamical Isometry and a Mean Field Theory of CNNs. 2018. https://arxiv.org/abs/1806.05393
@@ -53,10 +53,10 @@ class Convolution(Dense):
     """A layer in which an output sums over the inputs under its window.
 
     Attributes:
-      shares: of the taps in the weights' variance; they sum to 1. # [*taps]
-      sizes: of the input's axes.
-      places: for each axis, where in the input the taps of an output are; -1 for
-        padding. # [outputs, taps]
+      shares: the shares of the taps in the weights' variance; their sum is 1. # [*taps]
+      sizes: the sizes of the input's axes.
+      places: for each axis, the positions in the input under the taps of each output;
+        -1 for padding. # [outputs, taps]
     """
 
     shares: np.ndarray
@@ -102,7 +102,7 @@ def backwards(
     variances: Sequence[Field],
     last: Field,
 ) -> list[Field]:
-    """Computes variances of gradients, layer by layer, from that at the last."""
+    """Computes the variances of gradients, layer by layer, from that at the last."""
     found = [last]
     for index in reversed(range(len(layers) - 1)):
         q, gradient = variances[index], layers[index + 1].gradient(found[-1])
@@ -115,9 +115,9 @@ def backwards(
 def _everywhere(expectation: Callable[[float], float], q: Field) -> Field:
     """Computes an expectation at each variance of a field.
 
-    Of many variances it computes some, and goes through them by a polynomial in log q,
-    of which expectations are analytic functions: these degrees are right to 1e-6 of the
-    largest. What is eight decades below the largest variance is taken to be there.
+    If there are many, it interpolates by a polynomial in log q, of which expectations
+    are analytic functions: the degree makes it right to 1e-6 of the largest value.
+    Variances more than eight decades below the largest are raised to that.
     """
     if not np.ndim(q):
         return expectation(q)
