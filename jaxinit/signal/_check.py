@@ -7,12 +7,12 @@ import jax
 
 from jaxinit import _check as check_that
 from jaxinit import _placement
-from jaxinit.signal._inputs import Restore, inputs_of, parted
+from jaxinit.signal._inputs import Restore, read_inputs, split_arrays
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
-from jaxinit.signal._measure.progress import telling
-from jaxinit.signal._measure.seeds import Run, measure, undisturbed
-from jaxinit.signal._model import Model, adapt, bound
+from jaxinit.signal._measure.progress import report_progress
+from jaxinit.signal._measure.seeds import Run, disable_checks, measure
+from jaxinit.signal._model import Model, adapt, bind_axes
 from jaxinit.signal._report.report import SignalReport
 
 
@@ -94,15 +94,19 @@ def check(
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
         _check_loss(loss)
-        named = _arguments(arguments)
-        noise, axes = _names(streams=streams), _names(axis_name=axis_name)
+        keywords = _read_keywords(arguments)
+        noise, axes = _read_names(streams=streams), _read_names(axis_name=axis_name)
         # In a mesh of explicit axes JAX writes shardings into types; the programs made
         # from parts of the model do without.
-        inputs = jax.tree.map(_placement.untyped, inputs_of(x))
-        with undisturbed(), _placement.automatic(), telling("jaxinit.check") as say:
-            adapted = bound(adapt(model, inputs, named, noise), axes)
+        inputs = jax.tree.map(_placement.untyped, read_inputs(x))
+        with (
+            disable_checks(),
+            _placement.automatic(),
+            report_progress("jaxinit.check") as say,
+        ):
+            adapted = bind_axes(adapt(model, inputs, keywords, noise), axes)
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say
-            run = _measured(adapted, inputs, *rest)
+            run = _measure_arrays(adapted, inputs, *rest)
             say("judging")
             layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
@@ -110,7 +114,7 @@ def check(
     return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)
 
 
-def _measured(
+def _measure_arrays(
     model: Model,
     inputs: tuple[Any, ...],
     key: jax.Array,
@@ -121,20 +125,20 @@ def _measured(
     say: Callable[[str], None],
 ) -> Run:
     """Measures a model as a function from arrays to arrays."""
-    arrays, with_arrays = parted(inputs)
-    restored: list[Restore] = []
+    arrays, with_arrays = split_arrays(inputs)
+    restores: list[Restore] = []
 
     def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
         output = model.apply(params, rest, key, *with_arrays(arrays))
-        parts, whole = parted(output)
-        restored[:] = [whole]
+        parts, whole = split_arrays(output)
+        restores[:] = [whole]
         return parts
 
-    of_arrays = loss and (lambda parts: loss(restored[0](parts)))
+    of_arrays = loss and (lambda parts: loss(restores[0](parts)))
     flat = Model(model.init, apply)
     try:
-        given = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
-        return measure(flat, *given)
+        settings = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
+        return measure(flat, *settings)
     except NameError as error:
         if "axis name" not in str(error):
             raise
@@ -148,16 +152,18 @@ def _check_loss(loss: Any) -> None:
         raise check_that.Unfit(rule, TypeError, loss=loss)
 
 
-def _arguments(arguments: Any) -> Mapping[str, Any]:
+def _read_keywords(arguments: Any) -> Mapping[str, Any]:
     """Returns the keywords of the call."""
-    named = {} if arguments is None else arguments
-    if isinstance(named, Mapping) and all(isinstance(name, str) for name in named):
-        return named
+    keywords = {} if arguments is None else arguments
+    if isinstance(keywords, Mapping) and all(
+        isinstance(name, str) for name in keywords
+    ):
+        return keywords
     rule = "arguments must be a dictionary of keywords, such as {'train': False}."
     raise check_that.Unfit(rule, TypeError, arguments=arguments)
 
 
-def _names(**argument: Any) -> tuple[str, ...]:
+def _read_names(**argument: Any) -> tuple[str, ...]:
     """Returns a name, or several, as a tuple."""
     ((name, value),) = argument.items()
     names = (value,) if isinstance(value, str) else value

@@ -20,7 +20,7 @@ _RULE = (
 Restore = Callable[[Sequence[Any]], Any]
 
 
-def inputs_of(x: Any) -> tuple[Any, ...]:
+def read_inputs(x: Any) -> tuple[Any, ...]:
     """Returns the inputs as a tuple, with numbers turned into arrays.
 
     True and False stay as they are: they choose the program, as None does.
@@ -67,21 +67,20 @@ def _array(leaf: Any) -> Any:
         raise check.Unfit(_RULE, TypeError, x=leaf) from None
 
 
-def parted(tree: Any) -> tuple[list[Any], Restore]:
+def split_arrays(tree: Any) -> tuple[list[Any], Restore]:
     """Splits a tree into its arrays and the rest.
 
     Returns:
       The arrays, and a function that rebuilds the tree around other arrays.
     """
     leaves, structure = jax.tree.flatten(tree)
-    held = [isinstance(leaf, ARRAYS) for leaf in leaves]
-    rest = [None if is_array else x for x, is_array in zip(leaves, held, strict=True)]
+    flags = [isinstance(leaf, ARRAYS) for leaf in leaves]
+    rest = [None if is_array else x for x, is_array in zip(leaves, flags, strict=True)]
 
-    def restored(arrays: Sequence[Any]) -> Any:
-        given = iter(arrays)
-        return jax.tree.unflatten(
-            structure,
-            [next(given) if h else x for x, h in zip(rest, held, strict=True)],
-        )
+    def restore(arrays: Sequence[Any]) -> Any:
+        others = iter(arrays)
+        pairs = zip(rest, flags, strict=True)
+        merged = [next(others) if is_array else x for x, is_array in pairs]
+        return jax.tree.unflatten(structure, merged)
 
-    return [x for x, is_array in zip(leaves, held, strict=True) if is_array], restored
+    return [x for x, is_array in zip(leaves, flags, strict=True) if is_array], restore

@@ -157,10 +157,10 @@ def recommend(
             "the sum near that of the input.",
             _GPT2,
         )
-    variance, why = weight_variance(activation)
+    variance, why = find_weight_variance(activation)
     if norm is not None:
         why += f" (the {norm} normalization forgives another scale)"
-    reference = _reference(activation, variance)
+    reference = _choose_reference(activation, variance)
     axes = ""
     if layer == "depthwise":
         axes = " Name groups= so that the fan counts the one channel that feeds."
@@ -170,11 +170,11 @@ def recommend(
             f"{why}; orthogonal in the middle tap keeps all singular values equal.",
             _XIAO,
         )
-    return Recommendation(builder_of(variance), why + "." + axes, reference)
+    return Recommendation(choose_builder(variance), why + "." + axes, reference)
 
 
 @functools.lru_cache(maxsize=64)
-def weight_variance(activation: str | Activation) -> tuple[float, str]:
+def find_weight_variance(activation: str | Activation) -> tuple[float, str]:
     """Finds the Var[W] * fan_in that suits an activation, and the reason."""
     name = activation if isinstance(activation, str) else "the activation"
     try:
@@ -195,7 +195,7 @@ def weight_variance(activation: str | Activation) -> tuple[float, str]:
     )
 
 
-def builder_of(variance: float) -> Initializer:
+def choose_builder(variance: float) -> Initializer:
     """Returns the named initializer with a weight variance, or else a scaled one."""
     if math.isclose(variance, 2, rel_tol=1e-4):
         return initializers.he_normal()
@@ -205,7 +205,7 @@ def builder_of(variance: float) -> Initializer:
     return initializers.variance_scaling(scale, "fan_in", "truncated_normal")
 
 
-def _reference(activation: str | Activation, variance: float) -> str:
+def _choose_reference(activation: str | Activation, variance: float) -> str:
     if activation in ("relu", "leaky_relu", "relu6"):
         return _HE
     if activation == "selu":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxinit.signal._judge import drift
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._judge.findings import Finding, Layer
-from jaxinit.signal._judge.prediction import predicted
+from jaxinit.signal._judge.prediction import predict_layers
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._measure.program import Measured
 
@@ -36,9 +36,9 @@ def judge(
     conditions: dict[int, Condition] = {}
     for verdict in reversed(VERDICTS):
         if where := marks[verdict.name]:
-            more = drift.modules(evidence, where) if verdict.modules else []
+            more = drift.find_modules(evidence, where) if verdict.modules else []
             conditions |= dict.fromkeys([*where, *more], verdict.name)
-    theory = predicted(measured)
+    theory = predict_layers(measured)
     layers = tuple(
         Layer(
             path=m.name,

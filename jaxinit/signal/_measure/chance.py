@@ -48,7 +48,7 @@ class Readout:
     known: bool
 
 
-def readout(
+def find_readout(
     plan: Plan,
     sites: Sequence[Placed],
     outputs: Sequence[Any],
@@ -67,18 +67,18 @@ def readout(
         for leaf, x in enumerate(outputs)
         if jnp.issubdtype(x.dtype, jnp.floating) and x.ndim > 1 and x.shape[-1] > 1
     }
-    known = _of_loss(loss, outputs) & possible.keys() if loss else set()
+    known = _find_logits(loss, outputs) & possible.keys() if loss else set()
     if not known:
         tables = plan.all_tables()
         known = {leaf for leaf, size in possible.items() if size in tables}
     if not possible or not (known or len(possible) == 1):
         return None
     leaf = min(known or possible)
-    site = _behind(plan, leaf, sites)
+    site = _find_layer(plan, leaf, sites)
     return Readout(leaf, site, possible[leaf], bool(known))
 
 
-def against_chance(z: jax.Array) -> dict[str, jax.Array]:
+def compare_to_chance(z: jax.Array) -> dict[str, jax.Array]:
     """Computes the expected loss of logits z, and that of guessing."""
     z = z.astype(wide(z))
     expected = (jax.nn.logsumexp(z, axis=-1) - z.mean(-1)).mean()
@@ -88,26 +88,26 @@ def against_chance(z: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def _of_loss(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
+def _find_logits(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
     """Finds the outputs of which a loss takes the softmax cross-entropy."""
     jaxpr = jax.make_jaxpr(loss)(list(outputs)).jaxpr
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
-    found = set()
-    for normalizer in graph.normalizers():
+    leaves = set()
+    for normalizer in graph.find_normalizers():
         shape = aval_of(normalizer.of).shape
-        leaf = places.get(graph.root(normalizer.of, _PIECES))
+        leaf = places.get(graph.find_root(normalizer.of, _PIECES))
         if leaf is not None and shape[normalizer.axis] == outputs[leaf].shape[-1]:
-            found.add(leaf)
-    return found
+            leaves.add(leaf)
+    return leaves
 
 
-def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
+def _find_layer(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
     """Finds the layer that computes an output; if it is unclear, the last layer."""
     layers = {site.output: site.number for site, _ in sites if site.kind != "module"}
     graph = Graph(plan.closed.jaxpr)
     at: Any = plan.closed.jaxpr.outvars[leaf]
     while at not in layers:
-        node = graph.node(at)
+        node = graph.find_node(at)
         if node is None or node.name not in _PIECES | ELEMENTWISE:
             return list(layers.values())[-1]
         arrays = [x for x in node.inputs if not _is_number(x)]

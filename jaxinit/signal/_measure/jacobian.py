@@ -10,7 +10,9 @@ from jaxinit.signal._measure.statistics import is_float, real
 from jaxinit.signal._model import Model
 
 
-def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> Any:
+def prepare_singular_values(
+    model: Model, inputs: tuple[Any, ...], key: jax.Array
+) -> Any:
     """Makes a program for singular values of the output by the first float input.
 
     The Jacobian is taken at one example, in float32 or wider, and enters by products
@@ -44,25 +46,25 @@ def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> An
         first, noise, start = jax.random.split(key, 3)
         params, rest = init(first)
         args = single(inputs)
-        given = args[which]
+        chosen = args[which]
 
         def output(x: jax.Array) -> jax.Array:
-            if jnp.iscomplexobj(given):
+            if jnp.iscomplexobj(chosen):
                 x = jax.lax.complex(x[..., 0], x[..., 1])
-            here = [*args[:which], x.astype(given.dtype), *args[which + 1 :]]
+            here = [*args[:which], x.astype(chosen.dtype), *args[which + 1 :]]
             leaves = outputs(params, rest, noise, here)
             parts = [real(leaf).reshape(-1).astype(kind) for leaf in leaves]
             return jnp.concatenate(parts)
 
-        x = real(given)
+        x = real(chosen)
         kind = x.dtype
         y, back = jax.vjp(output, x)
         forth = jax.linear_transpose(back, y)
         smallest = min(x.size, y.size)
         u = jax.random.normal(start, (y.size, min(vectors, smallest)), kind)
 
-        def improve(number: int, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            u, mean = found
+        def improve(number: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            u, mean = state
             # Orthonormal vectors: where all singular values are equal, the first round
             # is exact.
             u = jnp.linalg.qr(u)[0]

@@ -13,7 +13,7 @@ _speaking = threading.Lock()  # one line has room for one check
 
 
 @contextlib.contextmanager
-def telling(call: str) -> Iterator[Callable[[str], None]]:
+def report_progress(call: str) -> Iterator[Callable[[str], None]]:
     """Reports the progress of a call that takes longer than two seconds.
 
     The line is on standard error, and is wiped at the end. Without a terminal or a
@@ -26,7 +26,7 @@ def telling(call: str) -> Iterator[Callable[[str], None]]:
       A function that takes the name of the present step.
     """
     stream = sys.stderr
-    if not _watched(stream) or not _speaking.acquire(blocking=False):
+    if not _is_watched(stream) or not _speaking.acquire(blocking=False):
         yield lambda what: None
         return
     now, over = [""], threading.Event()
@@ -44,7 +44,7 @@ def telling(call: str) -> Iterator[Callable[[str], None]]:
         _speaking.release()
 
 
-def _watched(stream: Any) -> bool:
+def _is_watched(stream: Any) -> bool:
     """Returns whether a stream is shown to a user."""
     if getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None:
         return True  # a notebook, or a terminal of IPython

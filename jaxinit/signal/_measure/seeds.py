@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinit.signal._measure.jacobian import singular_values
+from jaxinit.signal._measure.jacobian import prepare_singular_values
 from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
 from jaxinit.signal._model import Model
 
@@ -80,19 +80,19 @@ def measure(
     say("compiling")
     compiled = some_seeds.lower(key, places[0], inputs).compile()
 
-    def fetched(places: np.ndarray) -> Any:
-        with undisturbed():  # JAX's flags are set per thread
+    def fetch(places: np.ndarray) -> Any:
+        with disable_checks():  # JAX's flags are set per thread
             return jax.device_get(compiled(key, places, inputs))
 
     say(f"running {seeds} seeds")
     with ThreadPoolExecutor(workers) as pool:
         # Fetched in the workers, since JAX runs the calls of one thread in sequence.
-        found = list(pool.map(fetched, places))
+        chunks = list(pool.map(fetch, places))
     number, statistics = jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:seeds], *found
+        lambda *parts: np.concatenate(parts)[:seeds], *chunks
     )
     singular = {}
-    if jacobian and (products := singular_values(model, inputs, key)):
+    if jacobian and (products := prepare_singular_values(model, inputs, key)):
         say("computing singular values")
         keys = jax.random.split(key, seeds)[:jacobian]
         singular = jax.device_get(products(keys, inputs))
@@ -100,7 +100,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def disable_checks() -> Iterator[None]:
     """Switches off flags of JAX that would stop a check of a sick model.
 
     Numbers that are not finite are measured, not refused. Programs are compiled ahead

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._trace.links import chains
+from jaxinit.signal._trace.links import find_chains
 from jaxinit.signal._trace.site import Placed, Site, Values
 
 _GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
@@ -69,38 +69,40 @@ class Both(NamedTuple):
     taps: Array | None
 
 
-def of_layer(
+def measure_layer(
     site: Site, values: Mapping[str, jax.Array], gradients: Mapping[str, jax.Array]
 ) -> Both:
     """Computes the statistics of one layer from the parts of its site."""
     y, g = values["output"], gradients["output"]
     y = y.astype(wide(y))
-    sample = _sampled(real(y))
-    output, gradient = _moments(y), _moments(g)
+    sample = _sample(real(y))
+    output, gradient = _compute_moments(y), _compute_moments(g)
     weight = dw = taps = None
     if "weight" in values:
-        weight, dw = _moments(values["weight"]), _moments(gradients["weight"])
+        weight = _compute_moments(values["weight"])
+        dw = _compute_moments(gradients["weight"])
     if site.kind == "conv":
         axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
         taps = rms(values["weight"], axes)
     activated = None
     if site.activation is not None:
-        activated = _of_activation(site, values["output"])
+        activated = _measure_activation(site, values["output"])
     examples = y.shape[0] if y.ndim > 1 else 1
 
     def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
-        return _alike(parts["weight"], site.weight_unit_axes) if weight else None
+        units = site.weight_unit_axes
+        return _compute_alike(parts["weight"], units) if weight else None
 
     forward = Forward(
         **output._asdict(),
         zeros=(y == 0).mean(),
         nonfinite=(~jnp.isfinite(y)).mean(),
-        distance=_distance(y),
-        alike=_alike(y, site.unit_axes),
+        distance=_compute_distance(y),
+        alike=_compute_alike(y, site.unit_axes),
         activation_zeros=activated and activated.zeros,
         dead=activated and activated.dead,
         saturated=activated and activated.saturated,
-        bias_rms=_moments(values["bias"]).rms if "bias" in values else None,
+        bias_rms=_compute_moments(values["bias"]).rms if "bias" in values else None,
         weight_mean=weight and weight.mean,
         weight_std=weight and weight.std,
         weight_alike=alike(values),
@@ -121,7 +123,7 @@ def of_layer(
     return Both(forward, backward, taps)
 
 
-def fields_of(
+def compute_fields(
     sites: Iterable[Placed],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
@@ -130,28 +132,28 @@ def fields_of(
 
     They are those of the first layer's ``input`` and of the last one's ``gradient``.
     """
-    found: dict[int, Values] = {}
-    for chain in chains(sites):
+    fields: dict[int, Values] = {}
+    for chain in find_chains(sites):
         first, last = chain[0], chain[-1]
         if first.kind == "conv":
             axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
-            found[first.number] = {"input": rms(values[first.number]["input"], axes)}
+            fields[first.number] = {"input": rms(values[first.number]["input"], axes)}
         if last.kind == "conv":
             axes = last.eqn.params["dimension_numbers"].out_spec[:2]
             gradient = gradients[last.number]["output"]
-            found[last.number] = {"gradient": rms(gradient, axes)}
-    return found
+            fields[last.number] = {"gradient": rms(gradient, axes)}
+    return fields
 
 
 def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
     """Computes the root mean square over some axes, by default over all."""
-    u, scale, _ = _scaled(x)
+    u, scale, _ = _scale(x)
     return scale * jnp.sqrt(_square(u).mean(axes))
 
 
-def of_input(x: jax.Array) -> dict[str, jax.Array]:
+def measure_input(x: jax.Array) -> dict[str, jax.Array]:
     """Computes the statistics of the input of a layer that follows no other layer."""
-    mean = _moments(x).mean
+    mean = _compute_moments(x).mean
     nonfinite = (~jnp.isfinite(x)).mean()
     return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
 
@@ -170,7 +172,7 @@ def _square(x: jax.Array) -> jax.Array:
     return x**2
 
 
-def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _scale(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scales entries so that no square leaves the range of floats.
 
     Returns:
@@ -196,9 +198,9 @@ class _Activated(NamedTuple):
     saturated: jax.Array
 
 
-def _moments(x: jax.Array) -> _Moments:
+def _compute_moments(x: jax.Array) -> _Moments:
     """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
-    u, scale, largest = _scaled(x)
+    u, scale, largest = _scale(x)
     mean = u.mean()
     square = _square(u - mean)
     variance, size = square.mean(), jnp.abs(mean)
@@ -211,7 +213,7 @@ def _moments(x: jax.Array) -> _Moments:
     )
 
 
-def _sampled(y: jax.Array) -> jax.Array:
+def _sample(y: jax.Array) -> jax.Array:
     """Takes entries at a stride that shares no factor with the number of units."""
     flat = y.reshape(-1)
     stride = max(1, flat.size // _SAMPLE)
@@ -220,7 +222,7 @@ def _sampled(y: jax.Array) -> jax.Array:
     return flat[::stride][:_SAMPLE]
 
 
-def _distance(y: jax.Array) -> jax.Array:
+def _compute_distance(y: jax.Array) -> jax.Array:
     """Computes one minus the mean cosine between an example's output and the next."""
     if y.ndim < 2 or y.shape[0] < 2:
         return jnp.full((), jnp.nan, real(y).dtype)
@@ -233,7 +235,7 @@ def _distance(y: jax.Array) -> jax.Array:
     return (apart + around) / (2 * len(direction))
 
 
-def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
+def _compute_alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
     """Computes the share of units that equal another one; compares one projection."""
     if x.ndim == 0:
         return jnp.zeros((), real(x).dtype)
@@ -251,7 +253,7 @@ def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
     return near.mean()
 
 
-def _of_activation(site: Site, y: jax.Array) -> _Activated:
+def _measure_activation(site: Site, y: jax.Array) -> _Activated:
     """Computes the shares of zero, dead and saturated units behind an activation."""
     activation = site.activation
     assert activation is not None

@@ -15,7 +15,7 @@ from jaxinit._number import (
 )
 from jaxinit.signal._judge.findings import Finding, Findings, Layer
 from jaxinit.signal._measure.chance import MOST
-from jaxinit.signal._report.tree import Row, rows, runs
+from jaxinit.signal._report.tree import Row, join_runs, make_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,8 @@ def _similarity(row: Row) -> str:
 
 
 def _condition(row: Row) -> str:
-    found = dict.fromkeys(layer.condition for layer in row.layers)
-    return ", ".join([x for x in found if x != "healthy"] or found)
+    conditions = dict.fromkeys(layer.condition for layer in row.layers)
+    return ", ".join([x for x in conditions if x != "healthy"] or conditions)
 
 
 _COLUMNS = (
@@ -112,7 +112,7 @@ class Grid:
             max(map(len, column)) for column in zip(heads, *self.cells, strict=True)
         ]
 
-    def fitting(self, width: int) -> "Grid":
+    def fit(self, width: int) -> "Grid":
         """Leaves out columns until the others fit, or all that remain must stay."""
         ranks = [column.rank for column in self.columns if column.rank]
         if (
@@ -127,13 +127,13 @@ class Grid:
             tuple(tuple(row[i] for i in kept) for row in self.cells),
             tuple(dict.fromkeys([*self.left_out, *gone])),
         )
-        return left.fitting(width)
+        return left.fit(width)
 
 
-def grid(report: Findings, all_layers: bool = False) -> Grid:
+def make_grid(report: Findings, all_layers: bool = False) -> Grid:
     """Makes the table; columns whose cells are all empty are left out."""
-    found = rows(report.layers, all_layers)
-    by_column = [(column, [column.cell(row) for row in found]) for column in _COLUMNS]
+    rows = make_rows(report.layers, all_layers)
+    by_column = [(column, [column.cell(row) for row in rows]) for column in _COLUMNS]
     filled = [
         (column, cells)
         for column, cells in by_column
@@ -143,21 +143,21 @@ def grid(report: Findings, all_layers: bool = False) -> Grid:
     return Grid(tuple(column for column, _ in filled), tuple(cells))
 
 
-def heading(report: Findings) -> str:
+def write_heading(report: Findings) -> str:
     """Returns a line with the outcome and the numbers of layers and seeds."""
     layers = plural(sum(layer.kind != "module" for layer in report.layers), "layer")
     return f"{report.condition}, {layers}, {plural(report.seeds, 'seed')}"
 
 
-def explanation(report: Findings, finding: Finding) -> str:
+def explain(report: Findings, finding: Finding) -> str:
     """Says which layers a finding is about, and why."""
     first = finding.layers[0] if finding.layers else ""
     if not first or finding.reason.startswith((f"{first}:", f"{first} – ")):
         return finding.reason
-    return f"{runs(report.layers, finding.layers)}: {finding.reason}"
+    return f"{join_runs(report.layers, finding.layers)}: {finding.reason}"
 
 
-def summary(report: Findings) -> Iterator[str]:
+def summarize(report: Findings) -> Iterator[str]:
     """Yields lines on the model as a whole, findings aside."""
     layers = [layer for layer in report.layers if layer.kind != "module"]
     if report.healthy and layers:
@@ -188,21 +188,23 @@ def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
                 )
 
 
-def text(report: Findings, all_layers: bool = False, width: int | None = None) -> str:
+def write_text(
+    report: Findings, all_layers: bool = False, width: int | None = None
+) -> str:
     """Returns a report as text."""
-    full = grid(report, all_layers)
-    table = full if width is None else full.fitting(width)
+    full = make_grid(report, all_layers)
+    table = full if width is None else full.fit(width)
     heads = [column.head for column in table.columns]
     left = [place for place, column in enumerate(table.columns) if column.left]
-    lines = [heading(report), *_columns.lines(heads, table.cells, left)]
-    lines += [left_out(table)] if table.left_out else []
+    lines = [write_heading(report), *_columns.lines(heads, table.cells, left)]
+    lines += [name_left_out(table)] if table.left_out else []
     lines.append("")
     for finding in report.findings:
-        lines += [f"{finding.condition}: {explanation(report, finding)}"]
+        lines += [f"{finding.condition}: {explain(report, finding)}"]
         lines += [f"{_columns.GAP}cure: {finding.cure}"]
-    return "\n".join([*lines, *summary(report)])
+    return "\n".join([*lines, *summarize(report)])
 
 
-def left_out(table: Grid) -> str:
+def name_left_out(table: Grid) -> str:
     """Says which columns are left out."""
     return f"A wider table shows {', '.join(table.left_out)} too."

@@ -10,8 +10,8 @@ from jaxinit._gain import NONLINEARITIES
 from jaxinit._number import number, percent, plural
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import Condition
-from jaxinit.signal._report.columns import explanation
-from jaxinit.signal._report.tree import runs
+from jaxinit.signal._report.columns import explain
+from jaxinit.signal._report.tree import join_runs
 
 Range = tuple[float, float]
 _FEW = 3  # up to this many layers, a message gives all their numbers
@@ -85,7 +85,7 @@ class _Rule:
     cure: str
     spell: Callable[[float], str] = number
 
-    def broken(self, report: Findings) -> str | None:
+    def explain_broken(self, report: Findings) -> str | None:
         """Says which layers are beyond the limit; None if there are none."""
         low, high = self.ends  # NaN is beyond every limit
         beyond = [(path, x) for path, x in self.values if not low <= x <= high]
@@ -95,22 +95,22 @@ class _Rule:
         if len(beyond) <= _FEW:
             said = ", ".join(came)
         else:
-            where = runs(report.layers, [path for path, _ in beyond])
+            where = join_runs(report.layers, [path for path, _ in beyond])
             among = f"{len(beyond)} of {plural(len(self.values), 'layer')}"
             said = f"{came[0]} to {came[-1]}, beyond it in {among}: {where}"
         return f"{self.text}. It is {said}. Cure: {self.cure}"
 
 
-def broken(report: Findings, limits: Limits) -> list[str]:
+def find_broken(report: Findings, limits: Limits) -> list[str]:
     """Lists what is wrong with a model, a line for each finding or broken limit."""
     findings = [
-        f"{finding.condition}: {explanation(report, finding)} Cure: {finding.cure}"
+        f"{finding.condition}: {explain(report, finding)} Cure: {finding.cure}"
         for finding in report.findings
         if finding.condition not in limits.allow
     ]
     layers = [layer for layer in report.layers if layer.kind != "module"]
     rules = _rules(layers, limits) if layers else ()
-    return findings + [line for rule in rules if (line := rule.broken(report))]
+    return findings + [line for rule in rules if (line := rule.explain_broken(report))]
 
 
 def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:

@@ -15,7 +15,7 @@ from jaxinit._gain import normal_density
 from jaxinit._panels import COLOURS, band, histogram, note, png
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
-from jaxinit.signal._report.columns import heading
+from jaxinit.signal._report.columns import write_heading
 
 _SHARE = 0.8  # the share of the seeds in the band
 _SIGNAL, _THEORY, _MODULE = COLOURS[10], "#222222", "#777777"
@@ -68,7 +68,7 @@ def figure(report: Findings) -> Figure:
 
 def _top(place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]) -> None:
     """Draws signal and gradient by depth, and the singular values."""
-    place.suptitle(f"Signal at initialization: {heading(report)}", fontsize=11)
+    place.suptitle(f"Signal at initialization: {write_heading(report)}", fontsize=11)
     ratios = [4, 4, 1.2] if report.jacobian else [1, 1]
     forward, backward, *rest = place.subplots(1, len(ratios), width_ratios=ratios)
     _by_depth(forward, report, layers, "std")
@@ -165,19 +165,19 @@ def _modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray
 
     Shape: [2, modules].
     """
-    place, before, found = 0, np.nan, []
+    place, before, points = 0, np.nan, []
     for layer in report.layers:
         value = _middle(layer.values(name))
         if layer.kind != "module":
             place, before = place + 1, value
         elif value > 0 and value != before and len(layers) < len(report.layers):
-            found.append((max(place, 1), value))
-    return np.array(found, float).reshape(-1, 2).T
+            points.append((max(place, 1), value))
+    return np.array(points, float).reshape(-1, 2).T
 
 
 def _logarithms(values: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.log10(values[np.isfinite(values) & (values > 0)])
-    return found
+    logarithms: np.ndarray = np.log10(values[np.isfinite(values) & (values > 0)])
+    return logarithms
 
 
 def _decades(axis: Axes, values: np.ndarray, theory: np.ndarray) -> None:

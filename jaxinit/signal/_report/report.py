@@ -14,7 +14,7 @@ from jaxinit._number import over_seeds, plain
 from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._report import columns, notebook
-from jaxinit.signal._report.limits import Limits, broken
+from jaxinit.signal._report.limits import Limits, find_broken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,14 +73,14 @@ class SignalReport(Findings):
                 check.at_least(1, width=width)
         except check.Unfit as error:
             raise error.at("SignalReport.table") from None
-        return columns.text(self, all_layers, width)
+        return columns.write_text(self, all_layers, width)
 
     def __str__(self) -> str:
         # Without a terminal there is no width to keep to.
         return self.table(width=shutil.get_terminal_size((10**6, 0)).columns)
 
     def __repr__(self) -> str:
-        return f"SignalReport({columns.heading(self)})"
+        return f"SignalReport({columns.write_heading(self)})"
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from jaxinit.signal._report import console
@@ -110,16 +110,16 @@ class SignalReport(Findings):
             raise error.at("SignalReport.to_dict") from None
 
         def statistic(name: str, array: Any) -> dict[str, Any]:
-            found: dict[str, Any] = {}
+            numbers: dict[str, Any] = {}
             if name != "sample":
-                found["mean"], found["error"] = over_seeds(array)
+                numbers["mean"], numbers["error"] = over_seeds(array)
             if seeds:
-                found["values"] = np.asarray(array, np.float64).tolist()
-            return found
+                numbers["values"] = np.asarray(array, np.float64).tolist()
+            return numbers
 
         def statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-            found = {name: statistic(name, array) for name, array in arrays.items()}
-            return {name: numbers for name, numbers in found.items() if numbers}
+            by_name = {name: statistic(name, array) for name, array in arrays.items()}
+            return {name: numbers for name, numbers in by_name.items() if numbers}
 
         layers = [
             {
@@ -135,7 +135,7 @@ class SignalReport(Findings):
             }
             for layer in self.layers
         ]
-        found: dict[str, Any] = plain(
+        record: dict[str, Any] = plain(
             {
                 "condition": self.condition,
                 "healthy": self.healthy,
@@ -147,7 +147,7 @@ class SignalReport(Findings):
                 "layers": layers,
             }
         )
-        return found
+        return record
 
     def to_json(self, *, indent: int | None = None, seeds: bool = False) -> str:
         """Returns `to_dict` as JSON text; numbers that are not finite become null.
@@ -221,6 +221,6 @@ class SignalReport(Findings):
             limits = Limits.of(allow, limit, std, gradient, dead, saturated)
         except check.Unfit as error:
             raise error.at("assert_healthy") from None
-        if wrong := broken(self, limits):
+        if wrong := find_broken(self, limits):
             rule = "assert_healthy(): the model must be healthy, and it is not:"
             raise AssertionError("\n- ".join([rule, *wrong]))

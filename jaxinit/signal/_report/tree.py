@@ -51,7 +51,7 @@ class _Node:
         return tuple(layer for node in self.inner for layer in node.layers)
 
 
-def rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
+def make_rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
     """Makes the rows; a module's own row comes before those of its layers.
 
     Args:
@@ -61,19 +61,19 @@ def rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
     return list(_rows(_tree(layers), 0, all_layers))
 
 
-def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
+def join_runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
     """Lists layers by path, with runs of more than two as "first – last"."""
     wanted = set(paths)
     kept = [layer for layer in layers if layer.kind != "module" or layer.path in wanted]
-    found: list[list[str]] = [[]]
+    runs: list[list[str]] = [[]]
     for layer in kept:
         if layer.path in wanted:
-            found[-1].append(layer.path)
-        elif found[-1]:
-            found.append([])
+            runs[-1].append(layer.path)
+        elif runs[-1]:
+            runs.append([])
     return ", ".join(
         f"{run[0]} – {run[-1]}" if len(run) > 2 else ", ".join(run)
-        for run in found
+        for run in runs
         if run
     )
 

@@ -115,12 +115,12 @@ def _compute(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
     return values if eqn.primitive.name == NAME else bind(eqn, values)
 
 
-def form_of(function: Function | None, output: Var) -> str:
+def spell_activation(function: Function | None, output: Var) -> str:
     """Spells an activation behind an output as text, equal for equal functions."""
     return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
 
 
-def name_of(function: Function | None, output: Var) -> str | None:
+def name_activation(function: Function | None, output: Var) -> str | None:
     """Names an activation behind an output; None if there is none.
 
     The name is that of a known activation with the same text, or else the same values,
@@ -128,9 +128,9 @@ def name_of(function: Function | None, output: Var) -> str | None:
     """
     if function is None:
         return None
-    form = form_of(function, output)
+    form = spell_activation(function, output)
     for name, known in ACTIVATIONS.items():
-        if form_of(known, output) == form:
+        if spell_activation(known, output) == form:
             return name
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():

@@ -109,13 +109,13 @@ def find_attentions(
     values = [atom for eqn in products.values() for atom in eqn.invars]
     mixing = set(_go_back(graph, values))
     candidates = [var for eqn in jaxpr.eqns for var in eqn.outvars if var in mixing]
-    found = (
+    attentions = (
         _read_attention(jaxpr, graph, products, var, numbers) for var in candidates
     )
-    return tuple(attention for attention in found if attention)
+    return tuple(attention for attention in attentions if attention)
 
 
-def layers_before(
+def find_layers_before(
     plan: Any, nearest: Sequence[frozenset[int]]
 ) -> Iterator[tuple[Attention, frozenset[int]]]:
     """Yields each attention with the layers that its queries and keys come from.
@@ -126,12 +126,12 @@ def layers_before(
     """
     jaxpr = plan.closed.jaxpr
     layers = {site.eqn: site.number for site in plan.sites if site.eqn is not None}
-    found: list[tuple[Attention, frozenset[int]]] = []
+    pairs: list[tuple[Attention, frozenset[int]]] = []
 
     def join(eqn: core.JaxprEqn, before: list[frozenset[int]]) -> Any:
         result: frozenset[int] = _NONE.union(*before)
         if inner := plan.inner.get(eqn):
-            found.extend(layers_before(inner, before))
+            pairs.extend(find_layers_before(inner, before))
             result |= {site.number for site, _ in inner.all_sites()}
         if eqn in layers:
             result = frozenset({layers[eqn]})
@@ -139,7 +139,7 @@ def layers_before(
 
     before = begin(jaxpr, [_NONE] * len(jaxpr.constvars), nearest)
     walk(jaxpr.eqns, before, join, constant=lambda _: _NONE)
-    yield from found
+    yield from pairs
     for attention in plan.attentions:
         yield attention, _NONE.union(*read(before, attention.operands))
 
@@ -152,8 +152,8 @@ def _read_attention(
     numbers: Iterator[int],
 ) -> Attention | None:
     """Reads the attention whose weights a variable holds; None if it holds none."""
-    softmax = graph.softmax(weights)
-    node = graph.node(weights)
+    softmax = graph.read_softmax(weights)
+    node = graph.find_node(weights)
     if softmax is None or node is None or node.name in SAME:
         return None
     before = list(_go_back(graph, [softmax.of]))
@@ -180,7 +180,7 @@ def _go_back(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
             continue
         seen.add(atom)
         yield atom
-        node = graph.node(atom)
+        node = graph.find_node(atom)
         if node is not None and node.name in _ON_THE_WAY:
             waiting.extend(node.inputs)
 

@@ -173,12 +173,12 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return open_body(eqn) if is_entered else None
 
 
-def _enter(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
+def _enter(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
     """Finds the origins of a body's arguments; the carry of a loop counts as data."""
     if eqn.primitive.name != SCAN:
-        return found
+        return origins
     consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    return [*found[:consts], *[None] * carried, *found[consts + carried :]]
+    return [*origins[:consts], *[None] * carried, *origins[consts + carried :]]
 
 
 def _read_origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
@@ -335,17 +335,17 @@ def _evaluate_inner(
         policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
         run = functools.partial(evaluate_plan, body)
         again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
-        results, found = again(values, mine)
-        return results, found
+        results, kept = again(values, mine)
+        return results, kept
     count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
     consts, carry = values[:count], values[count : count + carried]
 
     def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
         each, shifts = xs
-        results, found = evaluate_plan(body, [*consts, *carry, *each], shifts)
-        return results[:carried], (results[carried:], found)
+        results, kept = evaluate_plan(body, [*consts, *carry, *each], shifts)
+        return results[:carried], (results[carried:], kept)
 
-    last, (stacked, found) = jax.lax.scan(
+    last, (stacked, kept) = jax.lax.scan(
         step,
         carry,
         (values[count + carried :], mine),
@@ -353,4 +353,4 @@ def _evaluate_inner(
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],
     )
-    return [*last, *stacked], found
+    return [*last, *stacked], kept

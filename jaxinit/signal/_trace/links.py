@@ -53,18 +53,18 @@ def link(
         yield site
 
 
-def chains(placed: Iterable[Placed]) -> list[list[Site]]:
+def find_chains(placed: Iterable[Placed]) -> list[list[Site]]:
     """Finds sequences of two or more layers that follow each other, outside loops."""
     sites = [site for site, steps in placed if site.kind != "module" and not steps]
     following = {site.behind: site for site in sites}
-    found = []
+    chains = []
     for site in sites:
         if site.behind is None and site.number in following:
             chain = [site]
             while after := following.get(chain[-1].number):
                 chain.append(after)
-            found.append(chain)
-    return found
+            chains.append(chain)
+    return chains
 
 
 def _follows(site: Site, before: Site, places: Places | None) -> bool:
@@ -75,22 +75,22 @@ def _follows(site: Site, before: Site, places: Places | None) -> bool:
     if site.kind == "dense" and before.kind == "dense":
         return whole
     if site.kind == "dense":
-        return whole and _usual(before) and site.fan_in * shape[0] == size
+        return whole and _is_usual(before) and site.fan_in * shape[0] == size
     if before.kind == "dense":
-        return whole and _usual(site)
+        return whole and _is_usual(site)
     # Examples and channels are averaged over: they stay as they are.
     outer = before.eqn.params["dimension_numbers"].out_spec
     inner = site.eqn.params["dimension_numbers"].lhs_spec
     return (
         places is not None
         and outer == inner
-        and _usual(site)
-        and _usual(before)
+        and _is_usual(site)
+        and _is_usual(before)
         and all(np.array_equal(places[i], np.arange(shape[i])) for i in outer[:2])
     )
 
 
-def _usual(site: Site) -> bool:
+def _is_usual(site: Site) -> bool:
     """Returns whether a convolution is one of data by a weight, with axes in order."""
     numbers = site.eqn.params["dimension_numbers"]
     return (
@@ -105,13 +105,13 @@ def _find_sources(
     jaxpr: core.Jaxpr, known: Mapping[Any, _Source] | None = None
 ) -> dict[Any, _Source]:
     """Finds the sources of variables made of another one's entries, and of zeros."""
-    found = dict(known or {})
+    sources = dict(known or {})
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in _MOVES and len(eqn.outvars) == 1:
-            moved = _move(eqn, [_find_source(found, atom) for atom in eqn.invars])
+            moved = _move(eqn, [_find_source(sources, atom) for atom in eqn.invars])
             if moved:
-                found[eqn.outvars[0]] = moved
-    return found
+                sources[eqn.outvars[0]] = moved
+    return sources
 
 
 def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
@@ -121,16 +121,16 @@ def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
     return sources.get(atom, itself)
 
 
-def _move(eqn: Any, given: list[_Source]) -> _Source | None:
+def _move(eqn: Any, sources: list[_Source]) -> _Source | None:
     """Finds the source of a result, if its entries are copied."""
     name, params = eqn.primitive.name, eqn.params
-    roots = [root for root, _ in given]
+    roots = [root for root, _ in sources]
     if name in CALLS:  # jnp.pad is one
         (body,) = find_bodies(eqn)
-        inside = _find_sources(body, dict(zip(body.invars, given, strict=True)))
-        found = _find_source(inside, body.outvars[0])
-        return found if found[0] in roots else None
-    root, places = given[0]
+        inside = _find_sources(body, dict(zip(body.invars, sources, strict=True)))
+        source = _find_source(inside, body.outvars[0])
+        return source if source[0] in roots else None
+    root, places = sources[0]
     if name in SAME:
         before, after = (atom.aval.shape for atom in (eqn.invars[0], eqn.outvars[0]))
         return root, places if before == after else None
@@ -155,10 +155,10 @@ def _move(eqn: Any, given: list[_Source]) -> _Source | None:
             for x, c in zip(places, config, strict=True)
         )
         return root, tuple(padded)
-    if set(roots) != {root} or any(others is None for _, others in given):
+    if set(roots) != {root} or any(others is None for _, others in sources):
         return None
     joined = []
-    for axis, pieces in enumerate(zip(*(others for _, others in given), strict=True)):
+    for axis, pieces in enumerate(zip(*(others for _, others in sources), strict=True)):
         if axis == params["dimension"]:
             joined.append(np.concatenate(pieces))
         elif all(np.array_equal(pieces[0], piece) for piece in pieces):

@@ -46,7 +46,7 @@ class Graph:
 
     def __init__(self, jaxpr: core.Jaxpr):
         """Reads a jaxpr."""
-        self.made: dict[Any, Node] = {}
+        self.nodes: dict[Any, Node] = {}
         self._read(jaxpr, ())
 
     def _read(self, jaxpr: core.Jaxpr, way: tuple[int, ...]) -> None:
@@ -58,7 +58,7 @@ class Graph:
             bodies = list(find_bodies(eqn))
             if eqn.primitive.name not in WRAPPERS or not bodies:
                 node = Node(eqn.primitive.name, eqn.params, inputs)
-                self.made |= dict.fromkeys(map(key, eqn.outvars), node)
+                self.nodes |= dict.fromkeys(map(key, eqn.outvars), node)
                 continue
             body, inner = bodies[0], (*way, index)
             self._read(body, inner)
@@ -68,88 +68,96 @@ class Graph:
             entering = [(inner, var) for var in body.invars]
             places = [*entering, *map(key, eqn.outvars)]
             for var, atom in zip(places, [*inputs, *results], strict=True):
-                self.made[var] = Node("alias", {}, (atom,))
+                self.nodes[var] = Node("alias", {}, (atom,))
 
-    def root(self, var: Any, through: Set[str] = COPIES) -> Any:
+    def find_root(self, var: Any, through: Set[str] = COPIES) -> Any:
         """Goes back to the variable that another one is a copy of."""
-        while (node := self.node(var)) and node.name in through:
+        while (node := self.find_node(var)) and node.name in through:
             var = node.inputs[0]
         return var
 
-    def node(self, var: Any) -> Node | None:
-        return None if is_constant(var) else self.made.get(var)
+    def find_node(self, var: Any) -> Node | None:
+        return None if is_constant(var) else self.nodes.get(var)
 
-    def softmax(self, var: Any) -> Softmax | None:
+    def read_softmax(self, var: Any) -> Softmax | None:
         """Reads the softmax whose result a variable is; None if it is not a softmax."""
-        node = self.node(self.root(var))
+        node = self.find_node(self.find_root(var))
         if node is None:
             return None
         if node.name == "div":
-            return self._over_sum(*node.inputs)
+            return self._read_quotient(*node.inputs)
         if node.name == "mul":
             for one, other in (node.inputs, node.inputs[::-1]):
-                inverse = self.node(self.root(other, _SPREADS))
+                inverse = self.find_node(self.find_root(other, _SPREADS))
                 if inverse is None or not inverse.inputs:
                     continue
                 if inverse.name == "integer_pow" and inverse.params["y"] == -1:
-                    return self._over_sum(one, inverse.inputs[0])
+                    return self._read_quotient(one, inverse.inputs[0])
                 if inverse.name == "div":
-                    return self._over_sum(one, inverse.inputs[1])
+                    return self._read_quotient(one, inverse.inputs[1])
         if node.name == "exp":  # exp(log_softmax(x))
-            inner = self.node(self.root(node.inputs[0]))
+            inner = self.find_node(self.find_root(node.inputs[0]))
             if inner is not None and inner.name == "sub":
-                found = self.normalizer(inner.inputs[1])
-                if found and self._same(found.of, self._unshifted(inner.inputs[0])):
-                    return found
+                softmax = self.read_normalizer(inner.inputs[1])
+                logits = self._undo_shift(inner.inputs[0])
+                if softmax and self._is_same(softmax.of, logits):
+                    return softmax
         return None
 
-    def normalizer(self, var: Any) -> Softmax | None:
+    def read_normalizer(self, var: Any) -> Softmax | None:
         """Reads the softmax that a variable is the log-normalizer of, if it is one."""
-        node = self.node(self.root(var, _SPREADS))
+        node = self.find_node(self.find_root(var, _SPREADS))
         if node is None:
             return None
         if node.name == "add":  # adds the largest entry, which was subtracted
-            found = (self.normalizer(each) for each in node.inputs)
-            return next((each for each in found if each), None)
-        return self._sum_of(node.inputs[0]) if node.name == "log" else None
+            normalizers = (self.read_normalizer(each) for each in node.inputs)
+            return next((each for each in normalizers if each), None)
+        return self._read_sum(node.inputs[0]) if node.name == "log" else None
 
-    def normalizers(self) -> Iterator[Softmax]:
+    def find_normalizers(self) -> Iterator[Softmax]:
         """Yields each softmax that a logarithm is taken of, as in a cross-entropy."""
-        names = {node.name for node in self.made.values()}
-        for var, node in self.made.items():
-            if node.name == "log" and (found := self.normalizer(var)):
-                yield found
-            elif node.name == "div" and "log" in names and (found := self.softmax(var)):
-                yield found
+        names = {node.name for node in self.nodes.values()}
+        for var, node in self.nodes.items():
+            if node.name == "log" and (softmax := self.read_normalizer(var)):
+                yield softmax
+            elif (
+                node.name == "div"
+                and "log" in names
+                and (softmax := self.read_softmax(var))
+            ):
+                yield softmax
 
-    def _over_sum(self, top: Any, bottom: Any) -> Softmax | None:
-        node = self.node(self.root(top))
-        found = self._sum_of(bottom)
-        if node is None or node.name != "exp" or found is None:
+    def _read_quotient(self, top: Any, bottom: Any) -> Softmax | None:
+        node = self.find_node(self.find_root(top))
+        softmax = self._read_sum(bottom)
+        if node is None or node.name != "exp" or softmax is None:
             return None
-        return found if self._same(found.of, self._unshifted(node.inputs[0])) else None
+        same = self._is_same(softmax.of, self._undo_shift(node.inputs[0]))
+        return softmax if same else None
 
-    def _same(self, one: Any, other: Any) -> bool:
-        return bool(self.root(one) == self.root(other))
+    def _is_same(self, one: Any, other: Any) -> bool:
+        return bool(self.find_root(one) == self.find_root(other))
 
-    def _sum_of(self, var: Any) -> Softmax | None:
+    def _read_sum(self, var: Any) -> Softmax | None:
         """Reads the softmax whose normalizer, a sum of exponentials, a variable is."""
-        node = self.node(self.root(var, _SPREADS))
+        node = self.find_node(self.find_root(var, _SPREADS))
         while node is not None and node.name in ("add", "max"):  # with an epsilon, say
-            node = next((self.node(self.root(v, _SPREADS)) for v in node.inputs), None)
+            node = next(
+                (self.find_node(self.find_root(v, _SPREADS)) for v in node.inputs), None
+            )
         if node is None or node.name != "reduce_sum" or len(node.params["axes"]) != 1:
             return None
-        inner = self.node(self.root(node.inputs[0]))
+        inner = self.find_node(self.find_root(node.inputs[0]))
         if inner is None or inner.name != "exp":
             return None
-        return Softmax(self._unshifted(inner.inputs[0]), int(node.params["axes"][0]))
+        return Softmax(self._undo_shift(inner.inputs[0]), int(node.params["axes"][0]))
 
-    def _unshifted(self, var: Any) -> Any:
+    def _undo_shift(self, var: Any) -> Any:
         """Goes back before the subtraction of a shift that an axis has in common."""
-        node = self.node(self.root(var))
+        node = self.find_node(self.find_root(var))
         if node is None or node.name != "sub":
             return var
         one, shift = node.inputs
-        spread = self.node(self.root(shift))
+        spread = self.find_node(self.find_root(shift))
         repeats = spread is not None and spread.name in ("broadcast_in_dim", "reshape")
         return one if repeats or aval_of(shift).shape != aval_of(one).shape else var

@@ -70,21 +70,21 @@ class Entrywise:
 
     def __init__(self, **function: Any):
         """Takes the function as a keyword, by the name that error messages give it."""
-        ((self._name, self.given),) = function.items()
-        self._function: Activation = self.given
-        if getattr(self.given, "__hash__", None) is None:  # jit needs a hash
-            self._function = lambda u: self.given(u)
+        ((self._name, self.original),) = function.items()
+        self._function: Activation = self.original
+        if getattr(self.original, "__hash__", None) is None:  # jit needs a hash
+            self._function = lambda u: self.original(u)
         self._of_jax = True  # until the function refuses a tracer
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """Computes the function; u has one axis."""
         if self._of_jax:
             try:
-                return self._checked(_in_float64(_apply, self._function, u), u)
+                return self._check(_in_float64(_apply, self._function, u), u)
             except TypeError:
                 self._of_jax = False
         with np.errstate(all="ignore"):
-            return self._checked(self._function(u), u)
+            return self._check(self._function(u), u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
         """Computes the derivative, by JAX or, for NumPy, by central differences."""
@@ -94,15 +94,15 @@ class Entrywise:
         slope: np.ndarray = (self(u + step) - self(u - step)) / (2 * step)
         return slope
 
-    def _checked(self, value: Any, u: np.ndarray) -> np.ndarray:
+    def _check(self, value: Any, u: np.ndarray) -> np.ndarray:
         """Returns values in float64; raises if no activation can have them."""
         array: np.ndarray = np.asarray(value)
         if array.shape != u.shape:
             rule = f"the {self._name} must work on each entry alone and keep the shape."
-            raise check.Unfit(rule, **{self._name: self.given})
+            raise check.Unfit(rule, **{self._name: self.original})
         if np.iscomplexobj(array):
             rule = f"the {self._name} must be real."
-            raise check.Unfit(rule, **{self._name: self.given})
+            raise check.Unfit(rule, **{self._name: self.original})
         return array.astype(np.float64)
 
 
@@ -160,7 +160,7 @@ def _find_bends(function: Entrywise) -> tuple[np.ndarray, bool]:  # [bends]
     value = function(grid)
     if np.isnan(value).any():
         rule = "the activation must give a number for every real number."
-        raise check.Unfit(rule, activation=function.given)
+        raise check.Unfit(rule, activation=function.original)
     scale = np.abs(value[np.abs(grid) < 3]).max()
     bend = np.pad(_second_differences(value), 1)
     peak = np.where((bend >= np.roll(bend, 1)) & (bend >= np.roll(bend, -1)), bend, 0)

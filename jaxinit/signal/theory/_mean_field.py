@@ -174,7 +174,9 @@ class MeanField:
         It is -1 / log(weight_variance E[f'(u)^2 + f(u) f''(u)]), where the argument is
         the slope of `variance_map` at its fixed point; infinite if that is not below 1.
         """
-        return _scale(self.weight_variance * self._of.square_growth(self.fixed_point))
+        return _depth_scale(
+            self.weight_variance * self._of.square_growth(self.fixed_point)
+        )
 
     @cached_property
     def depth_scale_correlation(self) -> float:
@@ -186,7 +188,7 @@ class MeanField:
         linear map and that of relu have slope 1. A network can be trained up to a depth
         of a small multiple of this scale.
         """  # noqa: E501
-        return _scale(self._correlation_slope(1 - self.fixed_correlation))
+        return _depth_scale(self._correlation_slope(1 - self.fixed_correlation))
 
     def gain_forward(self, q: float = 1.0) -> float:
         """Computes the gain that makes up for the activation: sqrt(q / E[f(u)^2]).
@@ -253,7 +255,7 @@ def finite_log(number: float) -> float:
     return math.log(min(max(number, 1e-300), 1e300))
 
 
-def _scale(factor: float) -> float:
+def _depth_scale(factor: float) -> float:
     """Computes the number of equal factors over which their product falls by e."""
     factor = abs(factor)
     if not factor < 1 - TOLERANCE:

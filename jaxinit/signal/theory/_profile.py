@@ -11,7 +11,11 @@ from jaxinit._gain import Activation
 from jaxinit._number import number
 from jaxinit._result import Result, Table
 from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
-from jaxinit.signal.theory._propagation import Dense, backwards, forwards
+from jaxinit.signal.theory._propagation import (
+    Dense,
+    propagate_gradients,
+    propagate_variances,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,13 +114,13 @@ def profile(
         "derivative": derivative,
     }
     try:
-        layers = _count(depth, widths, arguments)
-        each = {name: _each(value, layers) for name, value in arguments.items()}
+        layers = _count_layers(depth, widths, arguments)
+        each = {name: _spread(value, layers) for name, value in arguments.items()}
         weights = [
             check.not_negative(weight_variance=w) for w in each["weight_variance"]
         ]
         biases = [check.not_negative(bias_variance=b) for b in each["bias_variance"]]
-        of = expectations(each["activation"], each["derivative"])
+        of = prepare_expectations(each["activation"], each["derivative"])
         moment = check.not_negative(input_moment=input_moment)
         c = 1.0 if input_correlation is None else input_correlation
         deficit = moment * (1 - correlation(input_correlation=c))
@@ -126,7 +130,7 @@ def profile(
     if widths is not None:
         ratios = np.divide(widths[1:], widths[:-1]).tolist()
     maps = list(map(Dense, weights, biases, ratios))
-    variances, moments = forwards(of, maps, moment)
+    variances, moments = propagate_variances(of, maps, moment)
     distances = []
     if input_correlation is not None:
         for layer, weight, q in zip(of, weights, variances, strict=True):
@@ -136,11 +140,11 @@ def profile(
         np.array(variances),
         np.array(moments),
         1 - np.array(distances) if distances else None,
-        np.array(backwards(of, maps, variances, 1.0)),
+        np.array(propagate_gradients(of, maps, variances, 1.0)),
     )
 
 
-def _each(value: Any, layers: int) -> list[Any]:
+def _spread(value: Any, layers: int) -> list[Any]:
     """Returns the entries of a list, or repeats a single value for each layer."""
     return list(value) if _is_list(value) else [value] * layers
 
@@ -149,17 +153,17 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) or np.ndim(value) == 1 and hasattr(value, "dtype")
 
 
-def _count(
+def _count_layers(
     depth: int | None, widths: Sequence[int] | None, arguments: dict[str, Any]
 ) -> int:
     """Returns the number of layers that the arguments agree on."""
-    given = {name: value for name, value in arguments.items() if _is_list(value)}
-    counts = {name: len(value) for name, value in given.items()}
+    lists = {name: value for name, value in arguments.items() if _is_list(value)}
+    counts = {name: len(value) for name, value in lists.items()}
     if widths is not None:
         check.sizes(widths=widths)
-        counts["widths"], given["widths"] = len(widths) - 1, widths
+        counts["widths"], lists["widths"] = len(widths) - 1, widths
     if depth is not None:
-        counts["depth"], given["depth"] = check.at_least(1, depth=depth), depth
+        counts["depth"], lists["depth"] = check.at_least(1, depth=depth), depth
     if not counts:
         rule = "needs depth, widths or a list with an entry for each layer."
         raise check.Unfit(rule, depth=depth)
@@ -167,15 +171,17 @@ def _count(
     for name, count in counts.items():
         if count != layers or count < 1:
             rule = f"{name} is for {count} layers, {first} for {layers}."
-            raise check.Unfit(rule, **{name: given[name]})
+            raise check.Unfit(rule, **{name: lists[name]})
     return layers
 
 
-def expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
+def prepare_expectations(
+    functions: list[Any], derivatives: list[Any]
+) -> list[Expectation]:
     """Prepares the expectations of all layers, once for equal activations."""
     names = [f if isinstance(f, str) else id(f) for f in functions]
-    made: dict[tuple[str | int, int], Expectation] = {}
+    prepared: dict[tuple[str | int, int], Expectation] = {}
     for name, function, derivative in zip(names, functions, derivatives, strict=True):
-        if (name, id(derivative)) not in made:
-            made[name, id(derivative)] = Expectation(function, derivative)
-    return [made[name, id(d)] for name, d in zip(names, derivatives, strict=True)]
+        if (name, id(derivative)) not in prepared:
+            prepared[name, id(derivative)] = Expectation(function, derivative)
+    return [prepared[name, id(d)] for name, d in zip(names, derivatives, strict=True)]

@@ -67,52 +67,52 @@ class Convolution(Dense):
         """As in `Dense`, by position."""
         padded = np.pad(np.broadcast_to(moment, self.sizes), (0, 1))  # -1 is a zero
         taps = np.ndenumerate(self.shares)
-        total = sum(share * padded[self._under(tap)] for tap, share in taps)
+        total = sum(share * padded[self._index_under(tap)] for tap, share in taps)
         return self.weight * total + self.bias
 
     def gradient(self, gradient: Field) -> Field:
         """As in `Dense`, by position."""
         padded = np.zeros([size + 1 for size in self.sizes])
         for tap, share in np.ndenumerate(self.shares):
-            np.add.at(padded, self._under(tap), share * gradient)
+            np.add.at(padded, self._index_under(tap), share * gradient)
         inside = padded[tuple(map(slice, self.sizes))]
         return self.weight * self.ratio * inside
 
-    def _under(self, tap: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    def _index_under(self, tap: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Returns the index of the inputs under a tap, for all outputs."""
         each = zip(self.places, tap, strict=True)
         return np.ix_(*(places[:, t] for places, t in each))
 
 
-def forwards(
+def propagate_variances(
     of: Sequence[Expectation], layers: Sequence[Dense], moment: Field
 ) -> tuple[list[Field], list[Field]]:
     """Computes variances, and second moments behind the activations, layer by layer."""
     variances, moments = [], []
     for activation, layer in zip(of, layers, strict=True):
         variances.append(layer.variance(moment))
-        moment = _everywhere(activation.square, variances[-1])
+        moment = _evaluate_field(activation.square, variances[-1])
         moments.append(moment)
     return variances, moments
 
 
-def backwards(
+def propagate_gradients(
     of: Sequence[Expectation],
     layers: Sequence[Dense],
     variances: Sequence[Field],
     last: Field,
 ) -> list[Field]:
     """Computes the variances of gradients, layer by layer, from that at the last."""
-    found = [last]
+    gradients = [last]
     for index in reversed(range(len(layers) - 1)):
-        q, gradient = variances[index], layers[index + 1].gradient(found[-1])
+        q, gradient = variances[index], layers[index + 1].gradient(gradients[-1])
         if not np.ndim(q):  # a dense layer, perhaps before a convolution
             gradient = float(np.mean(gradient))
-        found.append(_everywhere(of[index].slope_square, q) * gradient)
-    return found[::-1]
+        gradients.append(_evaluate_field(of[index].slope_square, q) * gradient)
+    return gradients[::-1]
 
 
-def _everywhere(expectation: Callable[[float], float], q: Field) -> Field:
+def _evaluate_field(expectation: Callable[[float], float], q: Field) -> Field:
     """Computes an expectation at each variance of a field.
 
     If there are many, it interpolates by a polynomial in log q, of which expectations
@@ -126,12 +126,12 @@ def _everywhere(expectation: Callable[[float], float], q: Field) -> Field:
     low = max(values[0], 1e-8 * high)
     degree = 8 + math.ceil(2 * math.log(high / low)) if high else 0
     if values.size <= degree + 1:
-        found = np.array([expectation(value) for value in values.tolist()])
+        expected = np.array([expectation(value) for value in values.tolist()])
     else:
         curve = np.polynomial.Chebyshev.interpolate(
             np.vectorize(lambda log: expectation(math.exp(log))),
             degree,
             [math.log(low), math.log(high)],
         )
-        found = np.maximum(curve(np.log(np.maximum(values, low))), 0)
-    return found[place].reshape(q.shape)
+        expected = np.maximum(curve(np.log(np.maximum(values, low))), 0)
+    return expected[place].reshape(q.shape)
