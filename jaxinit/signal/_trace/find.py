@@ -109,7 +109,7 @@ def _plan(
     sites = [
         site
         for eqn in jaxpr.eqns
-        if (site := _make_site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
+        if (site := _make_site(jaxpr, eqn, origin, uses, next(numbers), loop))
     ]
     data = {var for var, known in origin.items() if known is None}
     return Plan(
@@ -190,13 +190,15 @@ def _make_site(
     eqn: core.JaxprEqn,
     origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
-    place: tuple[int, int],
+    number: int,
+    loop: int,
 ) -> Site | None:
     """Makes the site of an equation that tags data or computes a layer, else None."""
     if tag := _read_tag(eqn):
         if _read_origin(origin, eqn.invars[0]) is not None:
             return None
-        return Site(*place, tag.removeprefix(TAG), eqn.outvars[0])
+        path = tag.removeprefix(TAG)
+        return Site(number=number, loop=loop, path=path, output=eqn.outvars[0])
     name = eqn.primitive.name
     if name not in PRODUCTS:
         return None
@@ -228,20 +230,21 @@ def _make_site(
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses)
     return Site(
-        *place,
-        "",
-        output,
-        min(leaves),
-        kind,
-        fan_in,
-        unit_axes,
-        weight_units,
-        eqn,
-        weight,
-        bias,
-        data,
-        chain,
-        activated,
+        number=number,
+        loop=loop,
+        path="",
+        output=output,
+        leaf=min(leaves),
+        kind=kind,
+        fan_in=fan_in,
+        unit_axes=unit_axes,
+        weight_unit_axes=weight_units,
+        eqn=eqn,
+        weight=weight,
+        bias=bias,
+        input=data,
+        chain=chain,
+        activated=activated,
     )
 
 

@@ -15,7 +15,7 @@ from jaxinit.signal._trace.activation import Var, apply
 Places = tuple[np.ndarray, ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Site:
     """The output of a layer or of a module, in a jaxpr."""
 
