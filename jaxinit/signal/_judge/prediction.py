@@ -11,6 +11,7 @@ from jaxinit._gain import ACTIVATIONS
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import average
 from jaxinit.signal._trace.links import find_chains
+from jaxinit.signal._trace.site import Product
 from jaxinit.signal.theory._profile import prepare_expectations
 from jaxinit.signal.theory._propagation import (
     Convolution,
@@ -73,21 +74,25 @@ def _map_layer(m: Measured, before: Measured | None) -> Dense:
     units = math.prod(m.shape[axis] for axis in m.site.unit_axes)
     if m.site.kind == "dense":
         return Dense(weight, bias, units / m.site.fan_in)
+    assert isinstance(m.site, Product)
     shares = _average_squares(m.fields["weight"])
     groups = m.site.eqn.params["feature_group_count"]
     ratio = units / groups * shares.size / m.site.fan_in
-    window = _find_window(m, before, shares.shape)
+    window = _find_window(m.site, m.shape, before, shares.shape)
     return Convolution(weight, bias, ratio, shares / shares.sum(), *window)
 
 
 def _find_window(
-    m: Measured, before: Measured | None, taps: tuple[int, ...]
+    site: Product,
+    out_shape: tuple[int, ...],
+    before: Measured | None,
+    taps: tuple[int, ...],
 ) -> tuple[tuple[int, ...], tuple[np.ndarray, ...]]:
     """Finds the ``sizes`` and ``places`` of a `Convolution`."""
-    params = m.site.eqn.params
+    params = site.eqn.params
     axes = params["dimension_numbers"].lhs_spec[2:]
-    shape = m.site.input.aval.shape  # after padding, where places are known
-    moved = m.site.places or tuple(map(np.arange, shape))
+    shape = site.input.aval.shape  # after padding, where places are known
+    moved = site.places or tuple(map(np.arange, shape))
     places = []
     for axis, out_axis, count, stride, (low, _), spread, dilation in zip(
         axes,
@@ -99,10 +104,10 @@ def _find_window(
         params["rhs_dilation"],
         strict=True,
     ):
-        outputs = np.arange(m.shape[out_axis])[:, None]
+        outputs = np.arange(out_shape[out_axis])[:, None]
         at = stride * outputs + dilation * np.arange(count) - low
         at, between = np.divmod(at, spread)
         inside = (between == 0) & (at >= 0) & (at < shape[axis])
         places.append(np.where(inside, moved[axis].take(at, mode="clip"), -1))
-    source = before.shape if before and m.site.places else shape
+    source = before.shape if before and site.places else shape
     return tuple(source[axis] for axis in axes), tuple(places)

@@ -15,7 +15,7 @@ from jaxinit.signal._measure.statistics import (
     measure_layer,
 )
 from jaxinit.signal._trace.activation import Var, name_activation, spell_activation
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +45,8 @@ def group_sites(sites: list[Placed]) -> list[Group]:
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in _list_stacked(site).items()]
         function = spell_activation(site.activation, site.output)
-        kind = (tuple(form), function, site.unit_axes, site.weight_unit_axes)
+        weight_axes = site.weight_unit_axes if isinstance(site, Product) else ()
+        kind = (tuple(form), function, site.unit_axes, weight_axes)
         groups.setdefault(kind, []).append((site, steps))
     return [Group(members) for members in groups.values()]
 

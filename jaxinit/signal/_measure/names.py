@@ -4,7 +4,7 @@ import dataclasses
 
 from jaxinit.signal._measure.statistics import is_float
 from jaxinit.signal._trace.find import Plan
-from jaxinit.signal._trace.site import Placed, Site
+from jaxinit.signal._trace.site import Placed, Product, Site
 
 
 def name_layers(plan: Plan, paths: list[str]) -> list[Placed]:
@@ -14,12 +14,12 @@ def name_layers(plan: Plan, paths: list[str]) -> list[Placed]:
     is used twice gives two layers, the second named "path #2".
     """
     parents = {path: path.rpartition("/")[0] for path in paths}
-    weights = [s.leaf for s, _ in plan.all_sites() if s.leaf is not None]
-    alone = [paths[leaf] for leaf in set(weights)]
+    leaves = {x.leaf for x, _ in plan.all_sites() if isinstance(x, Product)}
+    alone = [paths[leaf] for leaf in leaves]
     weighted: list[Placed] = []
     seen: dict[str, int] = {}
     for site, steps in plan.all_sites():
-        if site.leaf is None:
+        if not isinstance(site, Product):
             continue
         path = paths[site.leaf]
         siblings = [other for other in alone if parents[other] == parents[path]]
@@ -30,7 +30,7 @@ def name_layers(plan: Plan, paths: list[str]) -> list[Placed]:
     taken = {site.path for site, _ in weighted}
     every: list[Placed] = []
     for site, steps in plan.all_sites():
-        if site.leaf is not None:
+        if isinstance(site, Product):
             every.append(layers[site.number])
         elif site.path not in taken and is_float(site.output.aval.dtype):
             seen[site.path] = seen.get(site.path, 0) + 1
@@ -39,6 +39,6 @@ def name_layers(plan: Plan, paths: list[str]) -> list[Placed]:
 
 
 def _rename(site: Site, name: str, count: int) -> Site:
-    unnamed = "(output)" if site.leaf is None else "(weight)"
+    unnamed = "(weight)" if isinstance(site, Product) else "(output)"
     path = (name or unnamed) + (f" #{count}" if count > 1 else "")
     return dataclasses.replace(site, path=path)

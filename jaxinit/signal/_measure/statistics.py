@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit.signal._trace.links import find_chains
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 _GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
 _FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
@@ -81,7 +81,7 @@ def measure_layer(
     if "weight" in values:
         weight = _compute_moments(values["weight"])
         dw = _compute_moments(gradients["weight"])
-    if site.kind == "conv":
+    if isinstance(site, Product) and site.kind == "conv":
         axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
         taps = rms(values["weight"], axes)
     activated = None
@@ -90,8 +90,9 @@ def measure_layer(
     examples = y.shape[0] if y.ndim > 1 else 1
 
     def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
-        units = site.weight_unit_axes
-        return _compute_alike(parts["weight"], units) if weight else None
+        if not isinstance(site, Product):
+            return None
+        return _compute_alike(parts["weight"], site.weight_unit_axes)
 
     forward = Forward(
         **output._asdict(),

@@ -26,6 +26,7 @@ from jaxinit._jaxpr.equation import find_variables, is_constant
 from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
 from jaxinit.signal._trace.activation import Var
+from jaxinit.signal._trace.site import Product
 from jaxinit.signal._trace.softmax import Graph, aval_of
 
 FLAT = 0.05  # the share of the steepest slope, as for activations
@@ -125,7 +126,7 @@ def find_layers_before(
       nearest: for each argument of its jaxpr, the numbers of the last layers before it.
     """
     jaxpr = plan.closed.jaxpr
-    layers = {site.eqn: site.number for site in plan.sites if site.eqn is not None}
+    layers = {x.eqn: x.number for x in plan.sites if isinstance(x, Product)}
     pairs: list[tuple[Attention, frozenset[int]]] = []
 
     def join(eqn: core.JaxprEqn, before: list[frozenset[int]]) -> Any:

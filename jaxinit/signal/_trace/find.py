@@ -33,7 +33,7 @@ from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
 from jaxinit.signal._trace.activation import Var, find_activation
 from jaxinit.signal._trace.attention import Attention, find_attentions
 from jaxinit.signal._trace.links import link
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 # Where a variable comes from: the parameters alone, by the numbers of their leaves, or
 # None, for data.
@@ -229,7 +229,7 @@ def _make_site(
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses)
-    return Site(
+    return Product(
         number=number,
         loop=loop,
         path="",
@@ -298,7 +298,7 @@ def evaluate_plan(
     jaxpr = plan.closed.jaxpr
     sites = [site for site in plan.sites if site.number in shifts]
     outputs = {site.output: site for site in sites}
-    products = {site.eqn: site for site in sites if site.eqn is not None}
+    products = {site.eqn: site for site in sites if isinstance(site, Product)}
     kept: dict[int, Values] = {}
 
     def shift(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from jax.extend import core
 
 from jaxinit._jaxpr.equation import find_bodies, is_constant
 from jaxinit._jaxpr.primitives import CALLS, SAME
-from jaxinit.signal._trace.site import Placed, Places, Site
+from jaxinit.signal._trace.site import Placed, Places, Product, Site
 
 _MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
 _ZERO = "zero"  # the root of a literal
@@ -42,20 +42,21 @@ def link(
         )
     ends = {}
     for site in sites:
-        if site.kind != "module":
+        if isinstance(site, Product):
             end = site.output if site.activated is None else site.activated
             ends[sources.get(end, (end, None))[0]] = site
     for site in sites:
-        root, places = _find_source(sources, site.input) if site.input else (None, None)
-        before = ends.get(root)
-        if before and len(readers[root]) == 1 and _follows(site, before, places):
-            site = dataclasses.replace(site, behind=before.number, places=places)
+        if isinstance(site, Product):
+            root, places = _find_source(sources, site.input)
+            before = ends.get(root)
+            if before and len(readers[root]) == 1 and _follows(site, before, places):
+                site = dataclasses.replace(site, behind=before.number, places=places)
         yield site
 
 
-def find_chains(placed: Iterable[Placed]) -> list[list[Site]]:
+def find_chains(placed: Iterable[Placed]) -> list[list[Product]]:
     """Finds sequences of two or more layers that follow each other, outside loops."""
-    sites = [site for site, steps in placed if site.kind != "module" and not steps]
+    sites = [x for x, steps in placed if isinstance(x, Product) and not steps]
     following = {site.behind: site for site in sites}
     chains = []
     for site in sites:
@@ -67,7 +68,7 @@ def find_chains(placed: Iterable[Placed]) -> list[list[Site]]:
     return chains
 
 
-def _follows(site: Site, before: Site, places: Places | None) -> bool:
+def _follows(site: Product, before: Product, places: Places | None) -> bool:
     """Returns whether the variances before a layer determine those behind it."""
     shape: tuple[int, ...] = before.output.aval.shape
     size: int = math.prod(site.input.aval.shape)
@@ -90,7 +91,7 @@ def _follows(site: Site, before: Site, places: Places | None) -> bool:
     )
 
 
-def _is_usual(site: Site) -> bool:
+def _is_usual(site: Product) -> bool:
     """Returns whether a convolution is one of data by a weight, with axes in order."""
     numbers = site.eqn.params["dimension_numbers"]
     return (

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,33 +16,51 @@ Places = tuple[np.ndarray, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Site:
-    """The output of a layer or of a module, in a jaxpr."""
+    """The output of a module, in a jaxpr; that of a layer is a `Product`."""
 
     number: int
     loop: int  # the number of the loop whose body this is in
     path: str  # of the module, or of the weight
     output: Var
-    leaf: int | None = None  # of the weight; None for a module
     kind: str = "module"  # or dense, conv
     fan_in: int = 0
     unit_axes: tuple[int, ...] = (-1,)  # of the output
-    weight_unit_axes: tuple[int, ...] = (-1,)
-    eqn: Any = None  # the product or convolution
-    weight: Var | None = None
-    bias: Var | None = None
-    input: Var = None
-    chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
-    activated: Var | None = None  # the last of the chain
+
+    @property
+    def parts(self) -> dict[str, Var]:
+        """The variables whose values are kept."""
+        return {"output": self.output}
+
+    @property
+    def activation(self) -> Callable[[jax.Array], jax.Array] | None:
+        """The elementwise function behind the output, None if there is none."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Site):
+    """The output of a layer: a matrix product or convolution of data with a weight."""
+
+    leaf: int  # the number of the weight among the parameters
+    weight_unit_axes: tuple[int, ...]
+    eqn: core.JaxprEqn  # the product or convolution
+    weight: Var
+    bias: Var | None
+    input: Var
+    chain: tuple[core.JaxprEqn, ...]  # from the output to the activation
+    activated: Var | None  # the last of the chain
     behind: int | None = None  # number of the site whose activation is the input
     places: Places | None = None  # where in it; None where the shapes differ
 
     @property
     def parts(self) -> dict[str, Var]:
         """The variables whose values are kept."""
-        parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
+        parts = {"output": self.output, "weight": self.weight}
+        if self.bias is not None:
+            parts["bias"] = self.bias
         if self.behind is None:
             parts["input"] = self.input
-        return {name: var for name, var in parts.items() if var is not None}
+        return parts
 
     @property
     def activation(self) -> Callable[[jax.Array], jax.Array] | None:
