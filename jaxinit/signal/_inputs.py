@@ -30,21 +30,21 @@ def read_inputs(x: Any) -> tuple[Any, ...]:
         rule = "x must be data, not a shape. Draw them, as with "
         rule += f"jax.random.normal(jax.random.key(1), {x})."
         raise check.Unfit(rule, TypeError, x=x)
-    inputs = tuple(map(_input, x if several else (x,)))
+    inputs = tuple(map(_read_input, x if several else (x,)))
     arrays = [leaf for leaf in jax.tree.leaves(inputs) if isinstance(leaf, jax.Array)]
     if arrays and not any(array.size for array in arrays):
         raise check.Unfit("x must have entries: one example or more.", x=arrays[0])
     return inputs
 
 
-def _input(x: Any) -> Any:
+def _read_input(x: Any) -> Any:
     leaves = jax.tree.leaves(x)
     if isinstance(x, list) and all(isinstance(leaf, _NUMBERS) for leaf in leaves):
-        return _array(x)
-    return jax.tree.map(_array, x)
+        return _convert_leaf(x)
+    return jax.tree.map(_convert_leaf, x)
 
 
-def _array(leaf: Any) -> Any:
+def _convert_leaf(leaf: Any) -> Any:
     if isinstance(leaf, bool):
         return leaf
     if isinstance(leaf, jax.core.Tracer):

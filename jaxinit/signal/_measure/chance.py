@@ -24,7 +24,7 @@ from jaxinit._jaxpr.primitives import ELEMENTWISE
 from jaxinit.signal._measure.statistics import wide
 from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Placed
-from jaxinit.signal._trace.softmax import COPIES, Graph, aval_of
+from jaxinit.signal._trace.softmax import COPIES, Graph, read_aval
 
 MOST = 2.0  # in units of the loss of guessing: where softmax freezes
 _PIECES = COPIES | {"slice", "dynamic_slice", "transpose"}
@@ -94,7 +94,7 @@ def _find_logits(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
     leaves = set()
     for normalizer in graph.find_normalizers():
-        shape = aval_of(normalizer.of).shape
+        shape = read_aval(normalizer.of).shape
         leaf = places.get(graph.find_root(normalizer.of, _PIECES))
         if leaf is not None and shape[normalizer.axis] == outputs[leaf].shape[-1]:
             leaves.add(leaf)
@@ -118,4 +118,4 @@ def _find_layer(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
 
 
 def _is_number(key: Any) -> bool:
-    return is_constant(key) or not aval_of(key).shape
+    return is_constant(key) or not read_aval(key).shape

@@ -35,7 +35,7 @@ class Column:
     rank: int = 0
 
 
-def _size(name: str) -> Callable[[Row], str]:
+def _show_size(name: str) -> Callable[[Row], str]:
     """Makes cells with a mean over seeds and its error; folded rows show the span."""
 
     def cell(row: Row) -> str:
@@ -47,49 +47,49 @@ def _size(name: str) -> Callable[[Row], str]:
     return cell
 
 
-def _theory(name: str) -> Callable[[Row], str]:
+def _show_theory(name: str) -> Callable[[Row], str]:
     return lambda row: span(x.predicted[name] for x in row.layers if x.predicted)
 
 
-def _share(name: str) -> Callable[[Row], str]:
+def _show_share(name: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         return span((x.mean(name) for x in row.layers if name in x.forward), percent)
 
     return cell
 
 
-def _output(row: Row) -> str:
+def _show_output(row: Row) -> str:
     kinds = {f"{x.kind} {'×'.join(map(str, x.shape))}" for x in row.layers}
     times = f"{row.count} × " if row.count > 1 else ""
     return times + (kinds.pop() if len(kinds) == 1 else "module" if kinds else "")
 
 
-def _activation(row: Row) -> str:
+def _show_activation(row: Row) -> str:
     return ", ".join(dict.fromkeys(x.activation for x in row.layers if x.activation))
 
 
-def _similarity(row: Row) -> str:
+def _show_similarity(row: Row) -> str:
     return span((1 - x.mean("distance") for x in row.layers), "{:.3f}".format)
 
 
-def _condition(row: Row) -> str:
+def _show_condition(row: Row) -> str:
     conditions = dict.fromkeys(layer.condition for layer in row.layers)
     return ", ".join([x for x in conditions if x != "healthy"] or conditions)
 
 
 _COLUMNS = (
     Column("layer", lambda row: _columns.GAP * row.depth + row.name, left=True),
-    Column("output", _output, left=True, rank=3),
-    Column("activation", _activation, left=True, rank=4),
-    Column("signal std", _size("std")),
-    Column("theory", _theory("std"), rank=5),
-    Column("gradient std", _size("gradient_std")),
-    Column("theory", _theory("gradient_std"), rank=5),
-    Column("zeros", _share("activation_zeros"), rank=1),
-    Column("dead", _share("dead"), rank=7),
-    Column("saturated", _share("saturated"), rank=6),
-    Column("similarity", _similarity, rank=2),
-    Column("condition", _condition, left=True),
+    Column("output", _show_output, left=True, rank=3),
+    Column("activation", _show_activation, left=True, rank=4),
+    Column("signal std", _show_size("std")),
+    Column("theory", _show_theory("std"), rank=5),
+    Column("gradient std", _show_size("gradient_std")),
+    Column("theory", _show_theory("gradient_std"), rank=5),
+    Column("zeros", _show_share("activation_zeros"), rank=1),
+    Column("dead", _show_share("dead"), rank=7),
+    Column("saturated", _show_share("saturated"), rank=6),
+    Column("similarity", _show_similarity, rank=2),
+    Column("condition", _show_condition, left=True),
 )
 
 
@@ -164,7 +164,7 @@ def summarize(report: Findings) -> Iterator[str]:
         signal = span(layer.mean("std") for layer in layers)
         gradient = span(layer.mean("gradient_std") for layer in layers)
         yield f"healthy: signal std {signal}, gradient std {gradient}"
-        yield from _if_logits(layers)
+        yield from _warn_of_logits(layers)
     if report.jacobian:
         square, largest = (report.jacobian[k] for k in ("mean_square", "largest"))
         yield (
@@ -175,7 +175,7 @@ def summarize(report: Findings) -> Iterator[str]:
         )
 
 
-def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
+def _warn_of_logits(layers: Sequence[Layer]) -> Iterator[str]:
     """Says where a loss would start if outputs were logits, if far above chance."""
     for layer in layers:
         if "expected_loss" in layer.forward:

@@ -51,14 +51,14 @@ class Limits:
         return cls(
             allowed,
             None if limit is None else float(limit),
-            None if std is None else _range(std=std),
-            None if gradient is None else _range(gradient=gradient),
+            None if std is None else _read_range(std=std),
+            None if gradient is None else _read_range(gradient=gradient),
             None if dead is None else check.fraction(dead=dead),
             None if saturated is None else check.fraction(saturated=saturated),
         )
 
 
-def _range(**argument: Any) -> Range:
+def _read_range(**argument: Any) -> Range:
     """Returns an argument as a pair of numbers, the lower one first."""
     ((name, value),) = argument.items()
     rule = f"{name} must be a pair (low, high) with 0 <= low < high."
@@ -109,11 +109,11 @@ def find_broken(report: Findings, limits: Limits) -> list[str]:
         if finding.condition not in limits.allow
     ]
     layers = [layer for layer in report.layers if layer.kind != "module"]
-    rules = _rules(layers, limits) if layers else ()
+    rules = _make_rules(layers, limits) if layers else ()
     return findings + [line for rule in rules if (line := rule.explain_broken(report))]
 
 
-def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
+def _make_rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
     """Yields a rule for each limit that is set."""
     cure = "use weights that suit the activation"
     suited = [x.activation for x in layers if x.activation in NONLINEARITIES]
@@ -123,13 +123,13 @@ def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
     first, last = layers[0], layers[-1]
     std = [(x.path, x.mean("std")) for x in layers]
     norms = [(x.path, x.mean("gradient_norm")) for x in layers]
-    gradient = [(path, _ratio(norm, norms[-1][1])) for path, norm in norms]
+    gradient = [(path, _divide(norm, norms[-1][1])) for path, norm in norms]
     over_last = f"the gradient's norm over that at {last.path} must"
     if limits.limit is not None:
         ends = 1 / limits.limit, limits.limit
         within = f"stay within a factor of limit={limits.limit:g}"
         # The scale of the last layer is a choice, and zeros are left to the findings.
-        drift = [(path, _ratio(value, std[0][1])) for path, value in std[:-1] if value]
+        drift = [(path, _divide(value, std[0][1])) for path, value in std[:-1] if value]
         text = f"the signal's std over that at {first.path} must {within}"
         yield _Rule(text, drift, ends, deep)
         open_ones = [(path, ratio) for path, ratio in gradient if ratio]
@@ -153,5 +153,5 @@ def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
             yield _Rule(text, shares, (0, most), change, percent)
 
 
-def _ratio(above: float, below: float) -> float:
+def _divide(above: float, below: float) -> float:
     return above / below if below else math.nan

@@ -43,42 +43,44 @@ def figure(report: Findings) -> Figure:
         note(empty.subplots(), "no layers", 0.5)
         return empty
     drawable = [layer for layer in layers if _varies(layer)]
-    chosen = [drawable[i] for i in _spread(len(drawable))]
+    chosen = [drawable[i] for i in _choose(len(drawable))]
     columns = len(chosen) if len(chosen) < 6 else -(-len(chosen) // 2)
     lines = -(-len(chosen) // max(columns, 1))
     heights = 4.2, 0.4 + 1.8 * lines
     if not chosen:
         whole = _Shown((13, heights[0]), layout="constrained")
-        _top(whole, report, layers)
+        _draw_top(whole, report, layers)
         return whole
     whole = _Shown((13, sum(heights)), layout="constrained")
     halves: Any = whole.subfigures(2, 1, height_ratios=heights, hspace=0.02)
     top, bottom = halves
-    _top(top, report, layers)
+    _draw_top(top, report, layers)
     theory = "; dashed: the theory's normal law" * any(x.predicted for x in chosen)
     title = f"Outputs before the activation, all seeds{theory}"
     bottom.suptitle(title, fontsize=9)
     panels = bottom.subplots(lines, columns, squeeze=False).ravel()
     for axis, layer in zip(panels, chosen, strict=False):
-        _outputs(axis, layer)
+        _draw_outputs(axis, layer)
     for axis in panels[len(chosen) :]:
         axis.remove()
     return whole
 
 
-def _top(place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]) -> None:
+def _draw_top(
+    place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]
+) -> None:
     """Draws signal and gradient by depth, and the singular values."""
     place.suptitle(f"Signal at initialization: {write_heading(report)}", fontsize=11)
     ratios = [4, 4, 1.2] if report.jacobian else [1, 1]
     forward, backward, *rest = place.subplots(1, len(ratios), width_ratios=ratios)
-    _by_depth(forward, report, layers, "std")
-    _by_depth(backward, report, layers, "gradient_std")
+    _draw_by_depth(forward, report, layers, "std")
+    _draw_by_depth(backward, report, layers, "gradient_std")
     forward.set_title("standard deviation of the output", fontsize=9)
     backward.set_title("standard deviation of the gradient at the output", fontsize=9)
     if report.jacobian:
-        _singular(rest[0], report)
+        _draw_singular(rest[0], report)
     place.legend(
-        handles=_handles(report, layers),
+        handles=_make_handles(report, layers),
         loc="outside lower center",
         ncols=8,
         fontsize=8,
@@ -93,12 +95,14 @@ def _varies(layer: Layer) -> bool:
     return finite.size > 0 and float(finite.min()) < float(finite.max())
 
 
-def _spread(count: int) -> list[int]:
+def _choose(count: int) -> list[int]:
     """Chooses indices at equal distances, the first and the last among them."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _MOST))})
 
 
-def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) -> None:
+def _draw_by_depth(
+    axis: Axes, report: Findings, layers: Sequence[Layer], name: str
+) -> None:
     """Draws a standard deviation layer by layer."""
     axis.set_yscale("log")
     axis.set_autoscaley_on(False)  # its margins may overflow
@@ -109,17 +113,17 @@ def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) 
     theory = np.array([x.predicted.get(name, np.nan) for x in layers], float)
     theory = np.where(np.isfinite(theory) & (theory > 0), theory, np.nan)
     axis.plot(x, theory, color=_THEORY, linestyle="--", linewidth=1, zorder=3)
-    modules = _modules(report, layers, name)
+    modules = _place_modules(report, layers, name)
     if modules.size:
         axis.plot(*modules, "+", color=_MODULE, markersize=5, zorder=2)
-    middle = [_middle(values) for values in y.T]
+    middle = [_find_middle(values) for values in y.T]
     for i, (layer, value) in enumerate(zip(layers, middle, strict=True), start=1):
         color = _MARKS.get(layer.condition, _SIGNAL)
         if np.isfinite(value) and value > 0:
             if len(layers) <= _DOTTED or layer.condition != "healthy":
                 axis.plot(i, value, "o", color=color, markersize=3.5, zorder=4)
         else:
-            _at_the_edge(axis, i, value == 0, color)
+            _mark_at_edge(axis, i, value == 0, color)
     place = 0.5
     for condition, run in itertools.groupby(layers, lambda layer: layer.condition):
         end = place + len(list(run))
@@ -127,16 +131,16 @@ def _by_depth(axis: Axes, report: Findings, layers: Sequence[Layer], name: str) 
             axis.axvspan(place, end, color=_MARKS[condition], alpha=0.12, linewidth=0)
         place = end
     axis.set_xlim(0.5, len(layers) + 0.5)
-    _decades(axis, np.concatenate([y.ravel(), modules[1:].ravel()]), theory)
+    _set_decades(axis, np.concatenate([y.ravel(), modules[1:].ravel()]), theory)
     if len(layers) <= _NAMED:
-        names = [_short(layer.path) for layer in layers]
+        names = [_shorten(layer.path) for layer in layers]
         axis.set_xticks(x, names, rotation=35, ha="right", rotation_mode="anchor")
     else:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("layer, in order of execution", fontsize=8)
 
 
-def _middle(values: np.ndarray) -> float:
+def _find_middle(values: np.ndarray) -> float:
     """Computes the median of the positive finite values.
 
     Without any it is 0, or NaN where no value is finite.
@@ -147,7 +151,7 @@ def _middle(values: np.ndarray) -> float:
     return 0.0 if np.isfinite(values).any() else np.nan
 
 
-def _at_the_edge(axis: Axes, x: float, zero: bool, color: str) -> None:
+def _mark_at_edge(axis: Axes, x: float, zero: bool, color: str) -> None:
     """Marks values that have no logarithm: zeros below, values not finite above."""
     axis.plot(
         x,
@@ -160,14 +164,14 @@ def _at_the_edge(axis: Axes, x: float, zero: bool, color: str) -> None:
     )
 
 
-def _modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray:
+def _place_modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray:
     """Returns the places and values of modules, each at the layer before it.
 
     Shape: [2, modules].
     """
     place, before, points = 0, np.nan, []
     for layer in report.layers:
-        value = _middle(layer.values(name))
+        value = _find_middle(layer.values(name))
         if layer.kind != "module":
             place, before = place + 1, value
         elif value > 0 and value != before and len(layers) < len(report.layers):
@@ -175,17 +179,17 @@ def _modules(report: Findings, layers: Sequence[Layer], name: str) -> np.ndarray
     return np.array(points, float).reshape(-1, 2).T
 
 
-def _logarithms(values: np.ndarray) -> np.ndarray:
+def _take_logarithms(values: np.ndarray) -> np.ndarray:
     logarithms: np.ndarray = np.log10(values[np.isfinite(values) & (values > 0)])
     return logarithms
 
 
-def _decades(axis: Axes, values: np.ndarray, theory: np.ndarray) -> None:
+def _set_decades(axis: Axes, values: np.ndarray, theory: np.ndarray) -> None:
     """Sets the limits of a logarithmic axis, a decade or more apart.
 
     Theory has values where measurements overflow: its line may leave the panel.
     """
-    measured, expected = _logarithms(values), _logarithms(theory)
+    measured, expected = _take_logarithms(values), _take_logarithms(theory)
     if measured.size:
         least, most = measured.min() - _BEYOND, measured.max() + _BEYOND
         expected = expected[(expected > least) & (expected < most)]
@@ -201,11 +205,11 @@ def _decades(axis: Axes, values: np.ndarray, theory: np.ndarray) -> None:
         axis.yaxis.set_minor_formatter(lambda value, _: "")
 
 
-def _short(path: str) -> str:
+def _shorten(path: str) -> str:
     return path if len(path) <= _LONGEST else "…" + path[1 - _LONGEST :]
 
 
-def _singular(axis: Axes, report: Findings) -> None:
+def _draw_singular(axis: Axes, report: Findings) -> None:
     """Draws the singular values of each seed."""
     axis.set_title("singular values\nof the Jacobian", fontsize=9)
     axis.tick_params(labelsize=8)
@@ -222,14 +226,14 @@ def _singular(axis: Axes, report: Findings) -> None:
         if shown.size:
             axis.plot(place + np.asarray(spread), shown, "o", color=_SIGNAL, alpha=0.7)
         else:
-            _at_the_edge(axis, place, bool(np.any(values == 0)), _SIGNAL)
+            _mark_at_edge(axis, place, bool(np.any(values == 0)), _SIGNAL)
     axis.axhline(1, color=_THEORY, linewidth=0.8, linestyle=":")
     axis.set_xlim(-0.5, 1.5)
     axis.set_xticks([0, 1], list(parts))
-    _decades(axis, np.concatenate([square**0.5, largest]), np.ones(1))
+    _set_decades(axis, np.concatenate([square**0.5, largest]), np.ones(1))
 
 
-def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
+def _make_handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
     """Makes the entries of the legend."""
     handles: list[Any] = [Line2D([], [], color=_SIGNAL, label="median of the seeds")]
     if report.seeds > 1:
@@ -243,10 +247,10 @@ def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
     if any(layer.predicted for layer in layers):
         dashed = Line2D([], [], color=_THEORY, linestyle="--", label="theory")
         handles.append(dashed)
-    if any(_modules(report, layers, n).size for n in ("std", "gradient_std")):
+    if any(_place_modules(report, layers, n).size for n in ("std", "gradient_std")):
         mark("+", _MODULE, "modules")
     middles = [
-        _middle(x.values(name)) for x in layers for name in ("std", "gradient_std")
+        _find_middle(x.values(name)) for x in layers for name in ("std", "gradient_std")
     ]
     if 0 in middles:
         mark("v", _SIGNAL, "zero")
@@ -258,13 +262,13 @@ def _handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:
     return handles
 
 
-def _outputs(axis: Axes, layer: Layer) -> None:
+def _draw_outputs(axis: Axes, layer: Layer) -> None:
     """Draws a histogram of some entries of a layer's output, over all seeds."""
     color = _MARKS.get(layer.condition, _SIGNAL)
     sample = layer.values("sample").ravel()
     lost = np.mean(~np.isfinite(sample))
     note = f", {100 * lost:.2g} % not finite" if lost else ""
-    axis.set_title(_short(layer.path) + note, fontsize=8)
+    axis.set_title(_shorten(layer.path) + note, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.xaxis.get_offset_text().set_fontsize(7)
     axis.set_yticks([])

@@ -58,7 +58,7 @@ def make_rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
       layers: the layers, in the order of execution.
       all_layers: whether layers that repeat have rows of their own.
     """
-    return list(_rows(_tree(layers), 0, all_layers))
+    return list(_yield_rows(_build_tree(layers), 0, all_layers))
 
 
 def join_runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
@@ -78,7 +78,7 @@ def join_runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
     )
 
 
-def _tree(layers: Sequence[Layer]) -> list[_Node]:
+def _build_tree(layers: Sequence[Layer]) -> list[_Node]:
     """Hangs layers into the modules that their paths name."""
     modules = {layer.path: layer for layer in layers if layer.kind == "module"}
     waiting = dict(modules)  # modules without a row as yet
@@ -87,7 +87,7 @@ def _tree(layers: Sequence[Layer]) -> list[_Node]:
     for layer in layers:
         if layer.kind == "module" and layer.path not in waiting:
             continue  # its row is the heading of its layers
-        *outer, name = _parts(layer.path, modules)
+        *outer, name = _split_path(layer.path, modules)
         pairs = zip((node.name for node in way[1:]), outer, strict=False)
         same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
         del way[same + 1 :]
@@ -101,7 +101,7 @@ def _tree(layers: Sequence[Layer]) -> list[_Node]:
     return root.inner
 
 
-def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
+def _split_path(path: str, modules: Mapping[str, Layer]) -> list[str]:
     """Splits a path; the step of a loop goes to the module that is the loop's body.
 
     "blocks/dense[3]" becomes "blocks[3]" and "dense[3]", if "blocks[3]" has a row.
@@ -115,13 +115,13 @@ def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
     return parts
 
 
-def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:
+def _yield_rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:
     at = 0
-    for length, count in [(1, 1)] * len(nodes) if all_layers else _repeats(nodes):
+    for length, count in [(1, 1)] * len(nodes) if all_layers else _find_repeats(nodes):
         end = at + length * count
         first = nodes[at : at + length] if count > 1 else nodes[at:end]
         for node in first:
-            yield from _subtree(node, depth, all_layers)
+            yield from _yield_subtree(node, depth, all_layers)
         if count > 1:
             for place in range(at + length, at + 2 * length):
                 folded = nodes[place : end - length : length]
@@ -129,16 +129,16 @@ def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]
                 inside = tuple(layer for node in folded for layer in node.layers)
                 yield Row(depth, name, inside, len(folded))
             for node in nodes[end - length : end]:
-                yield from _subtree(node, depth, all_layers)
+                yield from _yield_subtree(node, depth, all_layers)
         at = end
 
 
-def _subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
+def _yield_subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
     yield Row(depth, node.name, () if node.layer is None else (node.layer,))
-    yield from _rows(node.inner, depth + 1, all_layers)
+    yield from _yield_rows(node.inner, depth + 1, all_layers)
 
 
-def _repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
+def _find_repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
     """Yields how many nodes repeat together, and how often, from first to last.
 
     Nodes that repeat fewer than five times stay apart: (1, 1).

@@ -27,7 +27,7 @@ from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
 from jaxinit.signal._trace.activation import Var
 from jaxinit.signal._trace.site import Product
-from jaxinit.signal._trace.softmax import Graph, aval_of
+from jaxinit.signal._trace.softmax import Graph, read_aval
 
 FLAT = 0.05  # the share of the steepest slope, as for activations
 _MASKED = 1e3  # a mask lowers logits by more, usually by 1e4 or to the lowest number
@@ -159,14 +159,14 @@ def _read_attention(
         return None
     before = list(_go_back(graph, [softmax.of]))
     product = next((var for var in before if var in products), None)
-    shape = aval_of(weights).shape
+    shape = read_aval(weights).shape
     outer = [var for var in before if not isinstance(var, tuple)]
-    scores = next((var for var in outer if aval_of(var).shape == shape), None)
+    scores = next((var for var in outer if read_aval(var).shape == shape), None)
     if product is None or scores is None:
         return None
     eqn = products[product]
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    size = math.prod(aval_of(eqn.invars[0]).shape[axis] for axis in contracted)
+    size = math.prod(read_aval(eqn.invars[0]).shape[axis] for axis in contracted)
     logits, operands = _follow_scaling(jaxpr, product), (eqn.invars[0], eqn.invars[1])
     number = next(numbers)
     return Attention(number, logits, scores, weights, softmax.axis, size, operands)
@@ -188,7 +188,7 @@ def _go_back(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
 
 def _is_array(key: Any) -> bool:
     """Returns whether a variable, perhaps one inside a call, is a real array."""
-    aval = aval_of(key)
+    aval = read_aval(key)
     return bool(aval.shape) and bool(jnp.issubdtype(aval.dtype, jnp.floating))
 
 
@@ -196,8 +196,8 @@ def _follow_scaling(jaxpr: core.Jaxpr, product: Var) -> Var:
     """Follows a product through operations with scalars, such as 1 / sqrt(size)."""
     at = product
     for eqn in jaxpr.eqns:
-        arrays = [v for v in find_variables(eqn.invars) if aval_of(v).shape]
+        arrays = [v for v in find_variables(eqn.invars) if read_aval(v).shape]
         same = eqn.primitive.name in ELEMENTWISE | SAME
-        if same and arrays == [at] and aval_of(eqn.outvars[0]).shape == at.aval.shape:
+        if same and arrays == [at] and read_aval(eqn.outvars[0]).shape == at.aval.shape:
             at = eqn.outvars[0]
     return at

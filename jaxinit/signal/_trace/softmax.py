@@ -32,7 +32,7 @@ class Softmax(NamedTuple):
     axis: int
 
 
-def aval_of(key: Any) -> Any:
+def read_aval(key: Any) -> Any:
     """Returns the type of a variable, which may lie inside a call."""
     return (key[1] if isinstance(key, tuple) else key).aval
 
@@ -160,4 +160,4 @@ class Graph:
         one, shift = node.inputs
         spread = self.find_node(self.find_root(shift))
         repeats = spread is not None and spread.name in ("broadcast_in_dim", "reshape")
-        return one if repeats or aval_of(shift).shape != aval_of(one).shape else var
+        return one if repeats or read_aval(shift).shape != read_aval(one).shape else var

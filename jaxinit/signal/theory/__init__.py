@@ -80,7 +80,7 @@ def critical_weight_variance(
     try:
         bias = check.not_negative(bias_variance=bias_variance)
         of = Expectation(activation, derivative)
-        for q in _critical_variances(of, bias):
+        for q in _find_critical_variances(of, bias):
             slope_square = of.slope_square(q)
             if 0 < slope_square < math.inf:
                 network = MeanField(activation, 1 / slope_square, bias, derivative)
@@ -92,7 +92,7 @@ def critical_weight_variance(
         raise error.at("critical_weight_variance") from None
 
 
-def _critical_variances(of: Expectation, bias: float) -> Iterator[float]:
+def _find_critical_variances(of: Expectation, bias: float) -> Iterator[float]:
     """Yields the solutions of q = E[f^2] / E[f'^2] + bias, the limits 0 and inf too."""
 
     def excess(log_q: float) -> float:

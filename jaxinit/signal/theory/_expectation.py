@@ -142,7 +142,7 @@ def resolve(function: Any) -> Activation:
     return chosen
 
 
-def correlation(**argument: Any) -> float:
+def check_correlation(**argument: Any) -> float:
     """Returns the argument, a correlation, as a Python float."""
     ((name, _),) = argument.items()
     number = check.real(**argument)

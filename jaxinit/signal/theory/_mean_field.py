@@ -13,7 +13,7 @@ from jaxinit.signal.theory._expectation import (
     SMALLEST,
     AnyActivation,
     Expectation,
-    correlation,
+    check_correlation,
 )
 
 Phase = Literal["ordered", "critical", "chaotic"]
@@ -98,7 +98,7 @@ class MeanField:
         where q is 0 or infinite.
         """
         try:
-            c = correlation(c=c)
+            c = check_correlation(c=c)
         except check.Unfit as error:
             raise error.at("MeanField.correlation_map") from None
         q = self.fixed_point if q is None else _check_variance("correlation_map", q)

@@ -10,7 +10,11 @@ from jaxinit import _check as check
 from jaxinit._gain import Activation
 from jaxinit._number import number
 from jaxinit._result import Result, Table
-from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
+from jaxinit.signal.theory._expectation import (
+    AnyActivation,
+    Expectation,
+    check_correlation,
+)
 from jaxinit.signal.theory._propagation import (
     Dense,
     propagate_gradients,
@@ -123,7 +127,7 @@ def profile(
         of = prepare_expectations(each["activation"], each["derivative"])
         moment = check.not_negative(input_moment=input_moment)
         c = 1.0 if input_correlation is None else input_correlation
-        deficit = moment * (1 - correlation(input_correlation=c))
+        deficit = moment * (1 - check_correlation(input_correlation=c))
     except check.Unfit as error:
         raise error.at("profile") from None
     ratios = [1.0] * layers
