@@ -1,4 +1,4 @@
-"""Inputs and outputs of a model: any pytree, of which the arrays are measured."""
+"""Reads inputs and outputs of a model: any pytree; its arrays are measured."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

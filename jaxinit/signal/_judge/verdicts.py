@@ -44,7 +44,7 @@ class Verdict:
 
     Attributes:
       name: the condition in findings and layers.
-      means: what it says about a model.
+      means: the meaning, as the README states it.
       limit: where it begins.
       color: its color in plots, as an index into `jaxinit._panels.COLOURS`.
       mark: finds the layers it is true of, given those that earlier verdicts marked.

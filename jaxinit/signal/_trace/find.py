@@ -45,7 +45,7 @@ TAG = "jaxinit:"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A jaxpr whose inner calls of layers are inlined, its sites, its loops' plans."""
+    """A jaxpr with calls of layers inlined, its sites, and the plans of its loops."""
 
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]

@@ -80,7 +80,7 @@ class Graph:
         return None if is_constant(var) else self.nodes.get(var)
 
     def read_softmax(self, var: Any) -> Softmax | None:
-        """Reads the softmax whose result a variable is; None if it is not a softmax."""
+        """Reads the softmax that a variable is the result of; None if it is not one."""
         node = self.find_node(self.find_root(var))
         if node is None:
             return None
@@ -153,7 +153,7 @@ class Graph:
         return Softmax(self._undo_shift(inner.inputs[0]), int(node.params["axes"][0]))
 
     def _undo_shift(self, var: Any) -> Any:
-        """Goes back before the subtraction of a shift that an axis has in common."""
+        """Goes back to before a shift, constant along an axis, was subtracted."""
         node = self.find_node(self.find_root(var))
         if node is None or node.name != "sub":
             return var
