@@ -119,7 +119,7 @@ def soon(monkeypatch):
 
 def watch(stream, monkeypatch, seconds=0.2):
     monkeypatch.setattr(sys, "stderr", stream)
-    with progress.telling("jaxinit.check") as say:
+    with progress.report_progress("jaxinit.check") as say:
         say("compiling")
         threading.Event().wait(seconds)
     return stream.getvalue()
@@ -151,19 +151,19 @@ def test_pipes_and_quick_calls_are_told_nothing(soon, monkeypatch):
     closed = Terminal()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    with progress.telling("jaxinit.check") as say:
+    with progress.report_progress("jaxinit.check") as say:
         say("tracing")
     monkeypatch.setattr(sys, "stderr", None)
-    with progress.telling("jaxinit.check") as say:
+    with progress.report_progress("jaxinit.check") as say:
         say("tracing")
 
 
 def test_one_of_several_threads_speaks(soon, monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with progress.telling("first") as say:
+    with progress.report_progress("first") as say:
         say("compiling")
-        with progress.telling("second") as other:
+        with progress.report_progress("second") as other:
             other("running")
             threading.Event().wait(0.1)
     assert "first: compiling" in stream.getvalue()
@@ -173,7 +173,7 @@ def test_one_of_several_threads_speaks(soon, monkeypatch):
 def test_an_error_wipes_the_line_too(soon, monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with pytest.raises(KeyboardInterrupt), progress.telling("jaxinit.check"):
+    with pytest.raises(KeyboardInterrupt), progress.report_progress("jaxinit.check"):
         threading.Event().wait(0.1)
         raise KeyboardInterrupt
     assert stream.getvalue().endswith(" \r")

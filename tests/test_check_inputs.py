@@ -20,7 +20,7 @@ from marks import slow_but, stable
 
 import jaxinit as ji
 from jaxinit.signal import _check
-from jaxinit.signal._measure.jacobian import singular_values
+from jaxinit.signal._measure.jacobian import prepare_singular_values
 from jaxinit.signal._measure.program import prepare
 
 KEY, X = jax.random.key(0), np.ones((4, 8), np.float32)
@@ -37,7 +37,7 @@ def traced(monkeypatch):
     def measure(model, inputs, key, seeds, loss, chunk, jacobian, *say):
         program = prepare(model, inputs, key, loss)
         jax.eval_shape(program.one, key, inputs)
-        if products := singular_values(model, inputs, key):
+        if products := prepare_singular_values(model, inputs, key):
             jax.eval_shape(products, jax.random.split(key, 2), inputs)
         raise Traced([site.path for site, _ in program.sites if site.kind != "module"])
 

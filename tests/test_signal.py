@@ -18,8 +18,8 @@ from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._measure.seeds import measure
 from jaxinit.signal._model import adapt
-from jaxinit.signal._recommend import weight_variance
-from jaxinit.signal._trace.links import chains
+from jaxinit.signal._recommend import find_weight_variance
+from jaxinit.signal._trace.links import find_chains
 
 KEY = jax.random.key(0)
 SEEDS = 20
@@ -225,7 +225,7 @@ def test_measured_variances_agree_with_theory(name):
     share is tested, 90 %).
     """
     depth, seeds = 30, 12
-    scale = min(weight_variance(name)[0], 3.0)
+    scale = min(find_weight_variance(name)[0], 3.0)
     act = ACTIVATIONS[name]
     x = jax.random.normal(jax.random.key(2), (8, 1024))
     layers = run(Deep(variance(scale), act, depth), x, seeds)[: 2 * depth]
@@ -456,7 +456,9 @@ def test_layers_follow_each_other_where_theory_goes_on(model, x, expected):
     model = nn.Sequential(model) if isinstance(model, list) else model
     sites = prepare(adapt(model, (x,), {}, ()), (x,), KEY).sites
     numbers = [site.number for site, _ in sites if site.kind != "module"]
-    found = ["".join(str(numbers.index(s.number)) for s in c) for c in chains(sites)]
+    found = [
+        "".join(str(numbers.index(s.number)) for s in c) for c in find_chains(sites)
+    ]
     assert found == expected
 
 

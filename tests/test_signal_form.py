@@ -14,7 +14,7 @@ from rich.console import Console
 from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
 from jaxinit.signal import Finding, Layer, SignalReport
-from jaxinit.signal._report.tree import rows, runs
+from jaxinit.signal._report.tree import join_runs, make_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SEEDS = 4
@@ -248,7 +248,7 @@ def test_a_report_without_layers_prints():
 
 
 def names(layers, **given):
-    return ["  " * row.depth + row.name for row in rows(layers, **given)]
+    return ["  " * row.depth + row.name for row in make_rows(layers, **given)]
 
 
 def test_layers_stand_below_the_modules_of_their_paths():
@@ -260,14 +260,14 @@ def test_layers_stand_below_the_modules_of_their_paths():
 
 def test_a_module_heads_its_layers_with_its_own_numbers():
     layers = [layer("m/a"), module("m", 3.0), module("norm"), module("(output)")]
-    found = rows(layers)
+    found = make_rows(layers)
     assert [row.name for row in found] == ["m", "a", "norm", "(output)"]
     assert found[0].layers == (layers[1],)
 
 
 def test_a_module_that_is_used_twice_has_its_numbers_at_the_first_use():
     layers = [layer("m/a"), module("m"), layer("b"), layer("m/a #2"), module("m #2")]
-    found = rows(layers)
+    found = make_rows(layers)
     assert [row.name for row in found] == ["m", "a", "b", "m", "a #2", "m #2"]
     assert [len(row.layers) for row in found] == [1, 1, 1, 0, 1, 1]
 
@@ -304,7 +304,7 @@ def test_every_layer_has_a_row_if_asked_for():
 
 @pytest.mark.parametrize("depth, folded", [(4, False), (5, True)])
 def test_five_repetitions_are_folded(depth, folded):
-    assert (len(rows(chain(depth))) == 3) is folded
+    assert (len(make_rows(chain(depth))) == 3) is folded
 
 
 def test_layers_of_another_condition_form_or_activation_stay_apart():
@@ -362,7 +362,7 @@ def test_an_unhealthy_block_is_not_folded_away():
 
 
 def test_a_thousand_layers_take_three_rows():
-    assert len(rows(chain(1000))) == 3
+    assert len(make_rows(chain(1000))) == 3
 
 
 # Findings.
@@ -371,8 +371,8 @@ def test_a_thousand_layers_take_three_rows():
 def test_layers_that_follow_one_another_are_named_by_their_ends():
     layers = [*chain(6), module("m"), *chain(4, start=6)]
     chosen = [f"Dense_{i}" for i in (0, 2, 3, 5, 6, 7)]
-    assert runs(layers, chosen) == "Dense_0, Dense_2, Dense_3, Dense_5 – Dense_7"
-    assert runs(layers, ["m", "Dense_6", "Dense_7"]) == "m – Dense_7"
+    assert join_runs(layers, chosen) == "Dense_0, Dense_2, Dense_3, Dense_5 – Dense_7"
+    assert join_runs(layers, ["m", "Dense_6", "Dense_7"]) == "m – Dense_7"
 
 
 def test_findings_name_their_layers_and_cures():
@@ -802,7 +802,7 @@ def test_findings_of_another_condition_are_not_allowed_with_them():
 
 CURE = (
     "Cure: use weights that suit the activation, such as "
-    "kernel_init=jaxinit.he_normal(gain='relu'), a normalisation or residual paths"
+    "kernel_init=jaxinit.he_normal(gain='relu'), a normalization or residual paths"
 )
 
 
@@ -857,7 +857,7 @@ def test_shares_above_their_limits_fail():
     )
     assert saturated == (
         "the share of saturated entries must be at most saturated=0.1. It is 20 % at "
-        "a, – at c. Cure: use smaller weights, or a normalisation"
+        "a, – at c. Cure: use smaller weights, or a normalization"
     )
 
 
@@ -868,7 +868,7 @@ def test_what_is_no_number_is_outside_every_range():
 
 def test_a_cure_names_no_activation_that_has_no_gain():
     (line,) = failure(report(layer("a", activation="function")), std=(5, 6))
-    assert "suit the activation, a normalisation" in line
+    assert "suit the activation, a normalization" in line
 
 
 def test_limits_on_no_layers_pass():

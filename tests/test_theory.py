@@ -22,7 +22,7 @@ from jaxinit.signal.theory import (
     profile,
 )
 from jaxinit.signal.theory._expectation import Expectation
-from jaxinit.signal.theory._propagation import Convolution, forwards
+from jaxinit.signal.theory._propagation import Convolution, propagate_variances
 
 QUADRATURE = 1e-8
 ZERO = 1e-6
@@ -363,7 +363,7 @@ def test_expectations_of_fields_are_those_of_their_entries(name):
         field = np.logspace(0.5 - decades, 0.5, 60).reshape(6, 10)
         field[0, 0] = 0
         same = Convolution(1.0, 0.0, 1.0, np.ones(1), (60,), (np.arange(60)[:, None],))
-        _, (found,) = forwards([of], [same], field.ravel())
+        _, (found,) = propagate_variances([of], [same], field.ravel())
         expected = np.array([of.square(q) for q in field.ravel().tolist()])
         assert found == pytest.approx(expected, abs=1e-6 * expected.max())
 

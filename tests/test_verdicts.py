@@ -14,11 +14,11 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
-from jaxinit.signal._measure.chance import against_chance, readout
-from jaxinit.signal._measure.groups import zeros_at
+from jaxinit.signal._measure.chance import compare_to_chance, find_readout
+from jaxinit.signal._measure.groups import make_zeros
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._model import adapt
-from jaxinit.signal._trace.attention import layers_before
+from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.softmax import Graph
 
@@ -130,12 +130,12 @@ def measured(run, weights, x):
     found = plan(traced, [*(frozenset({i}) for i in range(count)), None])
     leaf_of = {site.number: site.leaf for site, _ in found.all_sites()}
     args = [*jax.tree.leaves(weights), x]
-    zeros = zeros_at(list(found.all_sites()))
+    zeros = make_zeros(list(found.all_sites()))
     values = jax.jit(lambda *args: evaluate_plan(found, args, zeros)[1])(*args)
     return [
         (float(values[each.number]["attention_saturated"]), each, values[each.number])
         + (sorted(leaf_of[number] for number in layers),)
-        for each, layers in layers_before(found, [frozenset()] * len(args))
+        for each, layers in find_layers_before(found, [frozenset()] * len(args))
     ]
 
 
@@ -207,9 +207,9 @@ def test_attention_in_a_loop_is_measured_by_step():
 
     traced = jax.make_jaxpr(run)(weights, x)
     found = plan(traced, [frozenset({0}), None])
-    zeros = zeros_at(list(found.all_sites()))
+    zeros = make_zeros(list(found.all_sites()))
     values = jax.jit(lambda *args: evaluate_plan(found, args, zeros)[1])(weights, x)
-    ((attention, layers),) = layers_before(found, [frozenset()] * 2)
+    ((attention, layers),) = find_layers_before(found, [frozenset()] * 2)
     shares = values[attention.number]["attention_saturated"]
     assert layers and list(shares > 0.5) == [False, True, False]
 
@@ -238,7 +238,7 @@ def test_what_is_no_attention_is_not_taken_for_one(name):
 @pytest.mark.parametrize("classes", slow_but([10], [2, 10, 1000]))
 def test_the_loss_to_expect_is_that_of_random_labels(classes):
     z = 1.5 * np.asarray(jax.random.normal(KEY, (400, classes)), np.float64)
-    found = against_chance(jnp.asarray(z, jnp.float32))
+    found = compare_to_chance(jnp.asarray(z, jnp.float32))
     losses = np.log(np.exp(z).sum(1)) - z.T  # [labels, examples]
     assert float(found["expected_loss"]) == pytest.approx(losses.mean(), rel=1e-4)
     assert float(found["chance_loss"]) == pytest.approx(np.log(classes), rel=1e-5)
@@ -249,10 +249,10 @@ def test_the_limit_is_where_softmax_freezes():
     classes = 2**16
     s = np.sqrt(2 * np.log(classes))
     z = s * jax.random.normal(KEY, (64, classes))
-    found = against_chance(z)
+    found = compare_to_chance(z)
     ratio = float(found["expected_loss"] / found["chance_loss"])
     assert 1.75 < ratio < 2  # it comes from below: log C + s^2 / 2 is the annealed one
-    assert float(against_chance(z / 3)["expected_loss"]) == pytest.approx(
+    assert float(compare_to_chance(z / 3)["expected_loss"]) == pytest.approx(
         np.log(classes) + s**2 / 18, rel=0.01
     )
 
@@ -290,7 +290,7 @@ def known(loss):
     found = plan(traced, [frozenset({0}), None])
     of_arrays = loss and (lambda parts: loss(*parts))
     outputs = [jax.ShapeDtypeStruct((32, 10), jnp.float32)]
-    return readout(found, list(found.all_sites()), outputs, of_arrays)
+    return find_readout(found, list(found.all_sites()), outputs, of_arrays)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -306,8 +306,8 @@ def test_another_loss_is_none(name):
 
 def test_softmax_is_read_through_calls():
     jaxpr = jax.make_jaxpr(jax.jit(jax.nn.log_softmax))(X).jaxpr
-    (found, *_) = Graph(jaxpr).normalizers()
-    assert Graph(jaxpr).root(found.of) is jaxpr.invars[0] and found.axis == 1
+    (found, *_) = Graph(jaxpr).find_normalizers()
+    assert Graph(jaxpr).find_root(found.of) is jaxpr.invars[0] and found.axis == 1
 
 
 class Language(nn.Module):

@@ -1,4 +1,4 @@
-"""The signal: how its variance and its gradient's change from layer to layer."""
+"""How the variance of a signal, and of its gradient, changes from layer to layer."""
 
 from jaxinit.signal import theory as theory
 from jaxinit.signal._check import check as check

@@ -1,4 +1,4 @@
-"""`check`: signal and gradient of a model at initialisation."""
+"""`check`: measures and judges signal and gradient of a model at initialization."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import jax
 
 from jaxinit import _check as check_that
 from jaxinit import _placement
-from jaxinit.signal._inputs import Restore, inputs_of, parted
+from jaxinit.signal._inputs import Restore, read_inputs, split_arrays
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
-from jaxinit.signal._measure.progress import telling
-from jaxinit.signal._measure.seeds import Run, measure, undisturbed
-from jaxinit.signal._model import Model, adapt, bound
+from jaxinit.signal._measure.progress import report_progress
+from jaxinit.signal._measure.seeds import Run, disable_checks, measure
+from jaxinit.signal._model import Model, adapt, bind_axes
 from jaxinit.signal._report.report import SignalReport
 
 
@@ -34,35 +34,36 @@ def check(
 
     One program draws the weights, runs the model forwards and backwards and keeps
     statistics of each layer; it is compiled once. A layer is a matrix product or
-    convolution of data with a weight, its bias included; modules of Flax have rows too.
-    The model itself is not changed, and nothing is stored in it.
+    convolution of data with a weight, its bias included; Flax modules have rows too.
+    The model itself does not change, and nothing is stored in it.
 
-    On a terminal or in a notebook it says what it is doing after two seconds.
+    A call that takes over two seconds reports its progress on a terminal or in a
+    notebook.
 
     Args:
       model: a Flax Linen module; a class of Flax NNX or Equinox, a `functools.partial`
-        of one, or a function of ``nnx.Rngs`` or of a key that returns a model; a pair
-        of functions (init, apply) with ``params = init(key)``, or ``init(key, *x)``,
-        and ``output = apply(params, *x)``; what ``hk.transform`` of Haiku returns. A
-        model of Equinox is mapped over the examples.
-      x: what the model is called with: an array, its first axis over examples, any
-        pytree of arrays, or a plain tuple of such for several inputs. Integers (tokens)
-        have no gradient; True, False and None stay as they are.
+        of one, or a function that makes a model from ``nnx.Rngs`` or a key; a pair of
+        functions (init, apply) with ``params = init(key)``, or ``init(key, *x)``, and
+        ``output = apply(params, *x)``; the result of Haiku's ``hk.transform``. An
+        Equinox model is mapped over the examples.
+      x: the input: an array whose first axis is over examples, any pytree of such
+        arrays, or a plain tuple of these for several inputs. Integers (tokens) have no
+        gradient; True, False and None stay as they are.
       key: the PRNG key of all seeds.
       seeds: how many times the weights are drawn.
-      loss: computes a number from the model's output, whose gradient is measured; by
-        default the sum of the output times random normal numbers. A cross-entropy is
-        also held against that of guessing.
+      loss: computes a number from the model's output; its gradient is measured. By
+        default it is the sum of the output times random normal numbers. A cross-entropy
+        is also compared with that of guessing.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
-      axis_name: of an axis that the model reads, such as the ``axis_name`` of a
-        BatchNorm, or several; each is bound with one entry, as on one device.
-      limit: the factor over all layers by which a signal or gradient vanishes or
-        explodes.
-      jacobian: the number of seeds of which singular values of the output by the input
-        are computed, for one example; 0 for none.
-      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
-        and eight elsewhere.
+      axis_name: the name of an axis that the model reads, such as the ``axis_name`` of
+        a BatchNorm, or several names; each is bound to size 1, as on one device.
+      limit: the factor over all layers, above 1, beyond which a signal or gradient
+        vanishes or explodes.
+      jacobian: the number of seeds for which the singular values of the Jacobian of
+        output by input are computed, at one example; 0 computes none.
+      chunk: the number of seeds that run at a time, on a CPU in each of two threads; by
+        default 1 there, and 8 elsewhere.
 
     Returns:
       A `SignalReport`: it prints as a table, and has ``findings`` with cures.
@@ -93,14 +94,19 @@ def check(
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
         _check_loss(loss)
-        named = _arguments(arguments)
-        noise, axes = _names(streams=streams), _names(axis_name=axis_name)
-        # Within meshes of explicit axes, programs of parts need no shardings in types.
-        inputs = jax.tree.map(_placement.untyped, inputs_of(x))
-        with undisturbed(), _placement.automatic(), telling("jaxinit.check") as say:
-            adapted = bound(adapt(model, inputs, named, noise), axes)
+        keywords = _read_keywords(arguments)
+        noise, axes = _read_names(streams=streams), _read_names(axis_name=axis_name)
+        # In a mesh of explicit axes JAX writes shardings into types; the programs made
+        # from parts of the model do without.
+        inputs = jax.tree.map(_placement.untyped, read_inputs(x))
+        with (
+            disable_checks(),
+            _placement.automatic(),
+            report_progress("jaxinit.check") as say,
+        ):
+            adapted = bind_axes(adapt(model, inputs, keywords, noise), axes)
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say
-            run = _measured(adapted, inputs, *rest)
+            run = _measure_arrays(adapted, inputs, *rest)
             say("judging")
             layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
@@ -108,7 +114,7 @@ def check(
     return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)
 
 
-def _measured(
+def _measure_arrays(
     model: Model,
     inputs: tuple[Any, ...],
     key: jax.Array,
@@ -119,20 +125,20 @@ def _measured(
     say: Callable[[str], None],
 ) -> Run:
     """Measures a model as a function from arrays to arrays."""
-    arrays, with_arrays = parted(inputs)
-    restored: list[Restore] = []
+    arrays, with_arrays = split_arrays(inputs)
+    restores: list[Restore] = []
 
     def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
         output = model.apply(params, rest, key, *with_arrays(arrays))
-        parts, whole = parted(output)
-        restored[:] = [whole]
+        parts, whole = split_arrays(output)
+        restores[:] = [whole]
         return parts
 
-    of_arrays = loss and (lambda parts: loss(restored[0](parts)))
+    of_arrays = loss and (lambda parts: loss(restores[0](parts)))
     flat = Model(model.init, apply)
     try:
-        given = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
-        return measure(flat, *given)
+        settings = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
+        return measure(flat, *settings)
     except NameError as error:
         if "axis name" not in str(error):
             raise
@@ -146,16 +152,18 @@ def _check_loss(loss: Any) -> None:
         raise check_that.Unfit(rule, TypeError, loss=loss)
 
 
-def _arguments(arguments: Any) -> Mapping[str, Any]:
+def _read_keywords(arguments: Any) -> Mapping[str, Any]:
     """Returns the keywords of the call."""
-    named = {} if arguments is None else arguments
-    if isinstance(named, Mapping) and all(isinstance(name, str) for name in named):
-        return named
+    keywords = {} if arguments is None else arguments
+    if isinstance(keywords, Mapping) and all(
+        isinstance(name, str) for name in keywords
+    ):
+        return keywords
     rule = "arguments must be a dictionary of keywords, such as {'train': False}."
     raise check_that.Unfit(rule, TypeError, arguments=arguments)
 
 
-def _names(**argument: Any) -> tuple[str, ...]:
+def _read_names(**argument: Any) -> tuple[str, ...]:
     """Returns a name, or several, as a tuple."""
     ((name, value),) = argument.items()
     names = (value,) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What a model is called with and returns: any pytree, measured by its arrays."""
+"""Reads inputs and outputs of a model: any pytree; its arrays are measured."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ _RULE = (
 Restore = Callable[[Sequence[Any]], Any]
 
 
-def inputs_of(x: Any) -> tuple[Any, ...]:
-    """Returns the inputs, with arrays for their numbers.
+def read_inputs(x: Any) -> tuple[Any, ...]:
+    """Returns the inputs as a tuple, with numbers turned into arrays.
 
     True and False stay as they are: they choose the program, as None does.
     """
@@ -30,21 +30,21 @@ def inputs_of(x: Any) -> tuple[Any, ...]:
         rule = "x must be data, not a shape. Draw them, as with "
         rule += f"jax.random.normal(jax.random.key(1), {x})."
         raise check.Unfit(rule, TypeError, x=x)
-    inputs = tuple(map(_input, x if several else (x,)))
+    inputs = tuple(map(_read_input, x if several else (x,)))
     arrays = [leaf for leaf in jax.tree.leaves(inputs) if isinstance(leaf, jax.Array)]
     if arrays and not any(array.size for array in arrays):
         raise check.Unfit("x must have entries: one example or more.", x=arrays[0])
     return inputs
 
 
-def _input(x: Any) -> Any:
+def _read_input(x: Any) -> Any:
     leaves = jax.tree.leaves(x)
     if isinstance(x, list) and all(isinstance(leaf, _NUMBERS) for leaf in leaves):
-        return _array(x)
-    return jax.tree.map(_array, x)
+        return _convert_leaf(x)
+    return jax.tree.map(_convert_leaf, x)
 
 
-def _array(leaf: Any) -> Any:
+def _convert_leaf(leaf: Any) -> Any:
     if isinstance(leaf, bool):
         return leaf
     if isinstance(leaf, jax.core.Tracer):
@@ -67,21 +67,20 @@ def _array(leaf: Any) -> Any:
         raise check.Unfit(_RULE, TypeError, x=leaf) from None
 
 
-def parted(tree: Any) -> tuple[list[Any], Restore]:
-    """Takes the arrays out of a tree.
+def split_arrays(tree: Any) -> tuple[list[Any], Restore]:
+    """Splits a tree into its arrays and the rest.
 
     Returns:
-      The arrays, and a function that puts such into the tree in their place.
+      The arrays, and a function that rebuilds the tree around other arrays.
     """
     leaves, structure = jax.tree.flatten(tree)
-    held = [isinstance(leaf, ARRAYS) for leaf in leaves]
-    rest = [None if is_array else x for x, is_array in zip(leaves, held, strict=True)]
+    flags = [isinstance(leaf, ARRAYS) for leaf in leaves]
+    rest = [None if is_array else x for x, is_array in zip(leaves, flags, strict=True)]
 
-    def restored(arrays: Sequence[Any]) -> Any:
-        given = iter(arrays)
-        return jax.tree.unflatten(
-            structure,
-            [next(given) if h else x for x, h in zip(rest, held, strict=True)],
-        )
+    def restore(arrays: Sequence[Any]) -> Any:
+        others = iter(arrays)
+        pairs = zip(rest, flags, strict=True)
+        merged = [next(others) if is_array else x for x, is_array in pairs]
+        return jax.tree.unflatten(structure, merged)
 
-    return [x for x, is_array in zip(leaves, held, strict=True) if is_array], restored
+    return [x for x, is_array in zip(leaves, flags, strict=True) if is_array], restore

@@ -1,7 +1,7 @@
-"""One form for models of Flax Linen, Flax NNX, Equinox, Haiku and plain functions.
+"""Brings models of Flax Linen, NNX, Equinox, Haiku and plain functions into one form.
 
-Outputs of Flax modules get tags that `jaxinit.signal._trace` finds; the model itself is
-left as it is. No framework is imported here: a model's own is loaded already.
+Outputs of Flax modules get tags that `jaxinit.signal._trace` finds; the model itself
+stays as it is. No framework is loaded here: a model's own is loaded already.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxinit import _check as check
 from jaxinit._jaxpr.tracers import trace_quietly
-from jaxinit.signal._inputs import ARRAYS, Restore, parted
+from jaxinit.signal._inputs import ARRAYS, Restore, split_arrays
 from jaxinit.signal._trace.find import TAG
 
 Params = Any  # a pytree of arrays
@@ -27,8 +27,8 @@ class Model:
     """A model as two functions.
 
     Attributes:
-      init: makes the parameters, and what else the model stores, from a key.
-      apply: computes the output from both, a key for noise, and inputs.
+      init: makes the parameters, and whatever else the model stores, from a key.
+      apply: computes the output from both, a key for noise, and the inputs.
     """
 
     init: Callable[[jax.Array], tuple[Params, Any]]
@@ -40,7 +40,7 @@ class Call:
     """How a model is called.
 
     Attributes:
-      inputs: examples of what it is called with.
+      inputs: example inputs.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
     """
@@ -61,11 +61,11 @@ def adapt(
     arguments: Mapping[str, Any],
     streams: tuple[str, ...],
 ) -> Model:
-    """Finds what a model is and gives it the one form.
+    """Recognizes the framework of a model and brings it into the one form.
 
     Args:
       model: as `check` takes it.
-      inputs: examples of what the model is called with.
+      inputs: example inputs.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
     """
@@ -75,9 +75,9 @@ def adapt(
         for name in ("flax.linen", "flax.nnx", "equinox")
     )
     if isinstance(model, tuple | list):
-        return _pair(model, call)
+        return _adapt_pair(model, call)
     if isinstance(model, linen):
-        return _linen(model, call)
+        return _adapt_linen(model, call)
     for framework, argument in ((nnx, "rngs"), (equinox, "key")):
         if isinstance(model, framework):
             raise check.Unfit(
@@ -92,7 +92,7 @@ def adapt(
             model=model.__name__,
         )
     if callable(model):
-        return _constructed(model, call)
+        return _adapt_constructor(model, call)
     raise check.Unfit(
         "must be a Flax module, an NNX class or factory, an Equinox class or a "
         "function of a key that makes one, or (init_fn, apply_fn).",
@@ -101,39 +101,39 @@ def adapt(
     )
 
 
-def bound(model: Model, axes: tuple[str, ...]) -> Model:
-    """Binds axes that a model reads, as `jax.vmap` does, each with one entry."""
+def bind_axes(model: Model, axes: tuple[str, ...]) -> Model:
+    """Binds the axis names that a model reads, as `jax.vmap` does, each to size 1."""
     for axis in axes:
-        model = Model(_along(model.init, axis), _along(model.apply, axis))
+        model = Model(_bind_axis(model.init, axis), _bind_axis(model.apply, axis))
     return model
 
 
-def _along(function: Callable[..., Any], axis: str) -> Callable[..., Any]:
-    restored: list[Restore] = []
+def _bind_axis(function: Callable[..., Any], axis: str) -> Callable[..., Any]:
+    restores: list[Restore] = []
 
     def inner(args: Any) -> list[Any]:
-        arrays, whole = parted(function(*args))
-        restored[:] = [whole]
+        arrays, whole = split_arrays(function(*args))
+        restores[:] = [whole]
         return arrays
 
     mapped = jax.vmap(inner, in_axes=None, axis_name=axis, axis_size=1)
 
     def run(*args: Any) -> Any:
         arrays = mapped(args)
-        return restored[0]([array.reshape(array.shape[1:]) for array in arrays])
+        return restores[0]([array.reshape(array.shape[1:]) for array in arrays])
 
     return run
 
 
-def _tagged(value: Any, path: str) -> Any:
+def _tag(value: Any, path: str) -> Any:
     def tag(leaf: Any) -> Any:
         return checkpoint_name(leaf, TAG + path) if hasattr(leaf, "dtype") else leaf
 
     return jax.tree.map(tag, value)
 
 
-def _pair(pair: Any, call: Call) -> Model:
-    """Adapts functions (init, apply), those of Flax Linen and Haiku among them."""
+def _adapt_pair(pair: Any, call: Call) -> Model:
+    """Adapts a pair (init, apply), such as methods of Linen or a transform of Haiku."""
     if len(pair) != 2 or not all(callable(part) for part in pair):
         raise check.Unfit(
             "a model of functions is the pair (init_fn, apply_fn): init_fn(key) makes "
@@ -144,75 +144,75 @@ def _pair(pair: Any, call: Call) -> Model:
     bound_method = inspect.unwrap(init, stop=lambda f: hasattr(f, "__self__"))
     owner = getattr(bound_method, "__self__", None)
     if isinstance(owner, getattr(sys.modules.get("flax.linen"), "Module", ())):
-        return _linen(owner, call)
-    (_, *names), stateful = _names(apply), "WithState" in type(pair).__name__
-    of_inputs = len(_required(init)) > 1
-    restored: list[Restore] = []
+        return _adapt_linen(owner, call)
+    (_, *names), stateful = _list_parameters(apply), "WithState" in type(pair).__name__
+    of_inputs = len(_list_required(init)) > 1
+    restores: list[Restore] = []
 
-    def drawn(key: jax.Array) -> tuple[Params, Any]:
-        made = init(key, *call.inputs, **call.arguments) if of_inputs else init(key)
-        params, state = made if stateful else (made, ())
-        restored[:] = [parted(params)[1]]
-        return _arrays_of(params), state
+    def draw(key: jax.Array) -> tuple[Params, Any]:
+        result = init(key, *call.inputs, **call.arguments) if of_inputs else init(key)
+        params, state = result if stateful else (result, ())
+        restores[:] = [split_arrays(params)[1]]
+        return _keep_arrays(params), state
 
     def run(params: Params, state: Any, key: jax.Array, *inputs: Any) -> Any:
-        given = [state] if stateful else []
-        given += [key] if "rng" in names[:2] else []
-        whole = restored[0](jax.tree.leaves(params))
-        output = apply(whole, *given, *inputs, **call.arguments)
+        before = [state] if stateful else []
+        before += [key] if "rng" in names[:2] else []
+        whole = restores[0](jax.tree.leaves(params))
+        output = apply(whole, *before, *inputs, **call.arguments)
         return output[0] if stateful else output
 
-    return Model(lambda key: trace_quietly(drawn, (key,), {}), run)
+    return Model(lambda key: trace_quietly(draw, (key,), {}), run)
 
 
-def _arrays_of(tree: Any) -> Params:
-    """Leaves out of a tree what no array is, such as an activation of Equinox."""
+def _keep_arrays(tree: Any) -> Params:
+    """Replaces leaves that are not arrays, such as an Equinox activation, by None."""
     return jax.tree.map(lambda x: x if isinstance(x, ARRAYS) else None, tree)
 
 
-def _names(function: Callable[..., Any]) -> list[str]:
-    return list(_parameters(function)) or [""]
+def _list_parameters(function: Callable[..., Any]) -> list[str]:
+    return list(_read_parameters(function)) or [""]
 
 
-def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters; a metaclass may hide those of a class."""
+def _read_parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    """Returns a function's parameters; a metaclass may hide those of a class."""
     if isinstance(function, functools.partial):
-        inner = list(_parameters(function.func).items())[len(function.args) :]
+        inner = list(_read_parameters(function.func).items())[len(function.args) :]
         return {k: p for k, p in inner if k not in function.keywords}
     if isinstance(function, type):
         own = dict(inspect.signature(function.__init__).parameters)  # type: ignore[misc]
         return dict(list(own.items())[1:])
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # functions of C have none
+    except (TypeError, ValueError):  # C functions may have no signature
         return {}
 
 
-def _required(function: Any) -> list[str]:
-    """Names the positional parameters that a call must fill; *args takes any."""
+def _list_required(function: Any) -> list[str]:
+    """Lists the positional parameters that a call must fill; *args counts as one."""
     return [
         name
-        for name, p in _parameters(function).items()
+        for name, p in _read_parameters(function).items()
         if p.kind is p.VAR_POSITIONAL
         or p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         and p.default is p.empty
     ]
 
 
-def _linen(model: Any, call: Call) -> Model:
+def _adapt_linen(model: Any, call: Call) -> Model:
     import flax.linen as nn
     from flax.core import meta
 
     def init(key: jax.Array) -> tuple[Params, Any]:
         rngs = call.rngs(key, "params")
-        made = meta.unbox(model.init(rngs, *call.inputs, **call.arguments))
-        return made.pop("params", {}), made
+        variables = meta.unbox(model.init(rngs, *call.inputs, **call.arguments))
+        return variables.pop("params", {}), variables
 
     def tag(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
         if context.method_name != "__call__":
             return output
-        return _tagged(output, "/".join(context.module.path))
+        return _tag(output, "/".join(context.module.path))
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
         with nn.intercept_methods(tag):
@@ -228,13 +228,13 @@ def _linen(model: Any, call: Call) -> Model:
     return Model(init, apply)
 
 
-def _constructed(factory: Callable[..., Any], call: Call) -> Model:
-    """Adapts a class or function that makes a model of Flax NNX or of Equinox."""
+def _adapt_constructor(factory: Callable[..., Any], call: Call) -> Model:
+    """Adapts a class or function that makes an NNX or Equinox model."""
     forms: list[Any] = []
 
     def init(key: jax.Array) -> tuple[Params, Any]:
-        made = _made(factory, key, call)
-        params, rest, run = _nnx(made) or _equinox(made)
+        model = _construct(factory, key, call)
+        params, rest, run = _split_nnx(model) or _split_equinox(model)
         forms[:] = [run]
         return params, rest
 
@@ -244,21 +244,21 @@ def _constructed(factory: Callable[..., Any], call: Call) -> Model:
     return Model(lambda key: trace_quietly(init, (key,), {}), apply)
 
 
-def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
-    """Calls a constructor with what it takes: the streams of NNX, or a key."""
-    given: dict[str, Any] = {"key": key}
+def _construct(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
+    """Calls a constructor with the argument that it takes: NNX streams, or a key."""
+    arguments: dict[str, Any] = {"key": key}
     if nnx := sys.modules.get("flax.nnx"):
         keys = jax.random.split(key, 1 + len(call.streams))
-        named = dict(zip(("params", *call.streams), keys, strict=True))
-        given = {"rngs": nnx.Rngs(keys[0], **named), "key": key}
-    for name, value in given.items():
-        if name in _parameters(factory):
+        streams = dict(zip(("params", *call.streams), keys, strict=True))
+        arguments = {"rngs": nnx.Rngs(keys[0], **streams), "key": key}
+    for name, value in arguments.items():
+        if name in _read_parameters(factory):
             return factory(**{name: value})
-    first, *others = given.values()
+    first, *others = arguments.values()
     try:
         return factory(first)
     except Exception:
-        for other in others:  # of a function of a key by another name
+        for other in others:  # a function whose key has another name
             try:
                 return factory(other)
             except Exception:
@@ -266,39 +266,39 @@ def _made(factory: Callable[..., Any], key: jax.Array, call: Call) -> Any:
         raise
 
 
-def _nnx(made: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
+def _split_nnx(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
     nnx = sys.modules.get("flax.nnx")
-    if nnx is None or not isinstance(made, nnx.Module):
+    if nnx is None or not isinstance(module, nnx.Module):
         return None
-    definition, params, rest = nnx.split(made, nnx.Param, ...)
+    definition, params, rest = nnx.split(module, nnx.Param, ...)
 
     def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
-        # New variables, since one may only change where it was made.
+        # New variables: NNX lets a variable change only at the trace level it is from.
         rest = jax.tree.map(lambda leaf: leaf, rest)
         state = nnx.State(jax.tree.map(nnx.Param, params))
         model = nnx.merge(definition, state, rest)
-        return _with_tags(model)(*inputs, **arguments)
+        return _tag_modules(model)(*inputs, **arguments)
 
     return nnx.to_pure_dict(params), rest, run
 
 
-def _equinox(made: Any) -> tuple[Params, Any, Callable[..., Any]]:
-    """Takes a model of Equinox, which is called with one example."""
+def _split_equinox(module: Any) -> tuple[Params, Any, Callable[..., Any]]:
+    """Splits an Equinox model; its call takes one example and is mapped over all."""
     equinox = sys.modules.get("equinox")
-    if equinox is None or not (isinstance(made, equinox.Module) and callable(made)):
+    if equinox is None or not (isinstance(module, equinox.Module) and callable(module)):
         raise check.Unfit(
             "a function as the model must take rngs and return an nnx.Module, or take "
             "a key and return a module of Equinox. For others pass (init_fn, "
             "apply_fn).",
             TypeError,
-            model=made,
+            model=module,
         )
-    _, restored = parted(made)
-    noisy = "key" in inspect.signature(type(made).__call__).parameters
+    _, restore = split_arrays(module)
+    noisy = "key" in inspect.signature(type(module).__call__).parameters
 
     def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
-        model = restored(jax.tree.leaves(params))
-        arrays, whole = parted(inputs)
+        model = restore(jax.tree.leaves(params))
+        arrays, whole = split_arrays(inputs)
         sizes = [array.shape[0] for array in arrays if array.ndim]
         keys = jax.random.split(key, sizes[0] if sizes else 1)
 
@@ -309,11 +309,11 @@ def _equinox(made: Any) -> tuple[Params, Any, Callable[..., Any]]:
         axes = [0 if array.ndim else None for array in arrays]
         return jax.vmap(one, (0, *axes))(keys, *arrays)
 
-    return _arrays_of(made), (), run
+    return _keep_arrays(module), (), run
 
 
-def _with_tags(model: Any) -> Any:
-    """Gives the modules of a merged copy a call that tags its output."""
+def _tag_modules(model: Any) -> Any:
+    """Replaces the call of each module in a merged copy by one that tags its output."""
     from flax import nnx
 
     for path, module in nnx.iter_graph(model):
@@ -324,7 +324,7 @@ def _with_tags(model: Any) -> Any:
             def call(
                 self: Any, *args: Any, kind: Any = kind, name: str = name, **kwargs: Any
             ) -> Any:
-                return _tagged(kind.__call__(self, *args, **kwargs), name)
+                return _tag(kind.__call__(self, *args, **kwargs), name)
 
             module.__class__ = type(kind.__name__, (kind,), {"__call__": call})
     return model

@@ -1,4 +1,4 @@
-"""Which initializer for which activation and architecture, and why."""
+"""Recommends an initializer for an activation and architecture, and says why."""
 
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ class Recommendation:
     """An initializer and the reason for it.
 
     Attributes:
-      initializer: for the weight; its text can be pasted.
-      reason: why, in a few sentences.
-      reference: where that was shown.
+      initializer: for the weight; its text can be pasted into code.
+      reason: why it suits, in a few sentences.
+      reference: the paper that shows it.
     """
 
     initializer: Initializer
@@ -40,14 +40,14 @@ class Recommendation:
         return _html.page(_html.line(str(self)))
 
     def to_dict(self) -> dict[str, str]:
-        """Returns the attributes; the initializer is its text."""
+        """Returns the attributes, the initializer as its text."""
         return {**vars(self), "initializer": repr(self.initializer)}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Returns `to_dict` as JSON text.
 
         Args:
-          indent: of the text, in blanks; by default it is one line.
+          indent: the number of blanks per level; by default the text is one line.
         """
         return json.dumps(self.to_dict(), indent=indent)
 
@@ -78,25 +78,26 @@ def recommend(
 ) -> Recommendation:
     """Recommends an initializer for the weight of a layer.
 
-    The weight variance is the critical one of mean-field theory where the activation
-    has one (signal and gradient keep their size through any depth), else the one that
-    keeps the variance of the signal.
+    The weight variance is the critical one of mean-field theory, at which signal and
+    gradient keep their size through any depth. Where the activation has none, it is
+    the one that keeps the variance of the signal.
 
     Args:
-      activation: what follows the layer in the network: a name that `jaxinit.gain`
-        knows or an elementwise function.
+      activation: the activation behind the layer: a name that `jaxinit.gain` knows or
+        an elementwise function.
       layer: "dense", "conv", "depthwise", "recurrent" (from step to step), "embedding",
         "attention" (its projections) or "output".
-      norm: the normalisation behind the layer: "batch", "layer", "rms", "group",
+      norm: the normalization behind the layer: "batch", "layer", "rms", "group",
         "instance", "weight", or None.
-      residual: whether the layer is the last of a branch that is added to its input.
+      residual: whether the layer is the last one of a branch whose output is added to
+        the branch's input.
       depth: the number of such branches, 1 or above, if known.
 
     Returns:
       A `Recommendation`.
 
     Raises:
-      ValueError: if a name is unknown or the depth below 1.
+      ValueError: if a name is unknown or depth is below 1.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -124,7 +125,7 @@ def recommend(
         return Recommendation(
             initializers.normal(0.02),
             "an embedding has no inputs to sum over; small entries let the first "
-            "normalisation set the scale.",
+            "normalization set the scale.",
             _GPT2,
         )
     if layer == "output":
@@ -145,7 +146,7 @@ def recommend(
         if depth is None:
             return Recommendation(
                 initializers.zeros(),
-                "without normalisation, branches that add up make the variance grow "
+                "without normalization, branches that add up make the variance grow "
                 "with depth; a last layer of zeros starts each branch closed.",
                 _FIXUP,
             )
@@ -156,10 +157,10 @@ def recommend(
             "the sum near that of the input.",
             _GPT2,
         )
-    variance, why = weight_variance(activation)
+    variance, why = find_weight_variance(activation)
     if norm is not None:
-        why += f" (the {norm} normalisation forgives another scale)"
-    reference = _reference(activation, variance)
+        why += f" (the {norm} normalization forgives another scale)"
+    reference = _choose_reference(activation, variance)
     axes = ""
     if layer == "depthwise":
         axes = " Name groups= so that the fan counts the one channel that feeds."
@@ -169,12 +170,12 @@ def recommend(
             f"{why}; orthogonal in the middle tap keeps all singular values equal.",
             _XIAO,
         )
-    return Recommendation(builder_of(variance), why + "." + axes, reference)
+    return Recommendation(choose_builder(variance), why + "." + axes, reference)
 
 
 @functools.lru_cache(maxsize=64)
-def weight_variance(activation: str | Activation) -> tuple[float, str]:
-    """Finds Var[W] * fan_in for an activation, and the reason."""
+def find_weight_variance(activation: str | Activation) -> tuple[float, str]:
+    """Finds the Var[W] * fan_in that suits an activation, and the reason."""
     name = activation if isinstance(activation, str) else "the activation"
     try:
         variance = critical_weight_variance(activation)
@@ -194,8 +195,8 @@ def weight_variance(activation: str | Activation) -> tuple[float, str]:
     )
 
 
-def builder_of(variance: float) -> Initializer:
-    """Returns the named initializer of a weight variance, or a scaled one."""
+def choose_builder(variance: float) -> Initializer:
+    """Returns the named initializer with a weight variance, or else a scaled one."""
     if math.isclose(variance, 2, rel_tol=1e-4):
         return initializers.he_normal()
     if math.isclose(variance, 1, rel_tol=1e-4):
@@ -204,7 +205,7 @@ def builder_of(variance: float) -> Initializer:
     return initializers.variance_scaling(scale, "fan_in", "truncated_normal")
 
 
-def _reference(activation: str | Activation, variance: float) -> str:
+def _choose_reference(activation: str | Activation, variance: float) -> str:
     if activation in ("relu", "leaky_relu", "relu6"):
         return _HE
     if activation == "selu":

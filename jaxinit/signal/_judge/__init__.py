@@ -1,1 +1,1 @@
-"""From numbers to verdicts: what is wrong with a model, why, and what to change."""
+"""Judges numbers: finds what is wrong with a model, why, and what to change."""

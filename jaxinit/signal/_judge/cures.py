@@ -1,7 +1,7 @@
-"""Cures: what to change in a model, chosen by what is the cause in it.
+"""Cures: says what to change in a model: input, weights, biases or depth.
 
-The input, the weights, the biases or the depth: `VERDICTS` names the cure of each
-verdict, a function of the evidence and of the layers concerned.
+`VERDICTS` names the cure of each verdict. A cure is a function of the evidence and of
+the indices of the layers concerned, and looks for the cause there.
 """
 
 import math
@@ -15,51 +15,53 @@ from jaxinit._number import number, percent
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import average, log_size
-from jaxinit.signal._recommend import builder_of, weight_variance
+from jaxinit.signal._recommend import choose_builder, find_weight_variance
 
 _USUAL = 10.0  # an input is usual within this factor of 1
-_OFFSET = 3.0  # and where its mean is within so many of its standard deviations
-_SAME = 0.02  # of a weight variance, within which it suits
+_OFFSET = 3.0  # and when its mean is within this many of its standard deviations
+_SAME = 0.02  # relative error up to which a weight variance suits
 
 
-def of_drift(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the signal changes over the depth: weights, input or the depth."""
-    return _suited(evidence) or _standardized(evidence) or _of_depth(evidence)
+def cure_drift(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why the signal changes over the depth: weights, input or depth itself."""
+    return (
+        _suit_weights(evidence) or _standardize_input(evidence) or _cure_depth(evidence)
+    )
 
 
-def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the gradient changes over the depth: activation, weights or depth."""
-    if _activation(evidence) == "sigmoid":
+def cure_gradient(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why the gradient changes over the depth: sigmoid, weights or depth."""
+    if _find_activation(evidence) == "sigmoid":
         return (
             "sigmoid passes on at most a quarter of the gradient: use tanh or relu in "
             "the hidden layers, or a normalization before it"
         )
-    return _suited(evidence) or _of_depth(evidence)
+    return _suit_weights(evidence) or _cure_depth(evidence)
 
 
-def of_symmetry(evidence: Evidence, where: Sequence[int]) -> str:
-    """Names weights that differ."""
-    builder = _suited(evidence) or "use kernel_init=jaxinit.lecun_normal()"
+def cure_symmetry(evidence: Evidence, where: Sequence[int]) -> str:
+    """Names an initializer that makes units differ."""
+    builder = _suit_weights(evidence) or "use kernel_init=jaxinit.lecun_normal()"
     return f"draw the weights at random: {builder}"
 
 
-def of_dead(evidence: Evidence, where: Sequence[int]) -> str:
+def cure_dead(evidence: Evidence, where: Sequence[int]) -> str:
     """Finds why units are zero for every input."""
     otherwise = "use an activation that has a slope below zero, such as leaky_relu"
-    return _of_parts(evidence, where) or otherwise
+    return _join_causes(evidence, where) or otherwise
 
 
-def of_saturation(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why entries are where the activation is flat."""
+def cure_saturation(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why entries lie where the activation is flat."""
     otherwise = "use a normalization before the activation"
-    return _of_parts(evidence, where) or otherwise
+    return _join_causes(evidence, where) or otherwise
 
 
-def of_attention(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds why the logits of attention are large: weights, scale or input."""
+def cure_attention(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why attention logits are large: weights, scale or input."""
     here = [evidence.layers[i] for i in where]
     size = max(m.query_size or 1 for m in here)
-    gains = [_gain(m) for m in here]
+    gains = [_compute_gain(m) for m in here]
     large = [m.name for m, gain in zip(here, gains, strict=True) if gain > 1.5]
     if large:
         places = ", ".join(large[:4]) + (" and so on" if len(large) > 4 else "")
@@ -67,27 +69,28 @@ def of_attention(evidence: Evidence, where: Sequence[int]) -> str:
         return f"use kernel_init={builder} in {places}"
     logits = max(average(m.forward["attention_std"]) for m in here)
     product = max(average(m.forward["rms"]) for m in here) ** 2 * math.sqrt(size)
-    if logits > product / size**0.25:  # it is 1 / sqrt(size) of that, or 1
+    # The scale is 1 / sqrt(size) or, if it was forgotten, 1: halfway between, in logs.
+    if logits > product / size**0.25:
         return (
             f"divide the product of query and key by sqrt({size}), the size of a head"
         )
     return "normalize what enters the attention, or its queries and keys"
 
 
-def of_loss(evidence: Evidence, where: Sequence[int]) -> str:
+def cure_loss(evidence: Evidence, where: Sequence[int]) -> str:
     """Finds why outputs are large: the input, or the weights of the last layer."""
-    if standard := _standardized(evidence):
+    if standard := _standardize_input(evidence):
         return standard
     m = evidence.layers[where[0]]
-    gain, std = _gain(m), average(m.forward["std"])
+    gain, std = _compute_gain(m), average(m.forward["std"])
     if gain <= 1.5:
         return f"use a normalization before {m.name}"
     smaller = average(m.forward["weight_std"]) / std
     return f"use jaxinit.normal({smaller:.1g}) for the weight of {m.name}"
 
 
-def of_overflow(evidence: Evidence, where: Sequence[int]) -> str:
-    """Finds where the first number that is not finite comes from."""
+def cure_overflow(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds the source of the first number that is not finite."""
     first, layers, weighted = where[0], evidence.layers, evidence.weighted
     m = layers[first]
     entering = layers[weighted[0]].forward.get("input_nonfinite", 0)
@@ -97,26 +100,26 @@ def of_overflow(evidence: Evidence, where: Sequence[int]) -> str:
     sizes = [log_size(layers[i].forward["rms"]) for i in weighted if i < first]
     sizes += [log_size(layers[i].backward["rms"]) for i in weighted if i > first]
     grown = max((x for x in sizes if math.isfinite(x)), default=0) > math.log(limit) / 2
-    large = _gain(m) > _USUAL or grown
-    parts = [_standardized(evidence), _suited(evidence) if large else None]
-    return _joined(parts) or (
+    large = _compute_gain(m) > _USUAL or grown
+    parts = [_standardize_input(evidence), _suit_weights(evidence) if large else None]
+    return _join(parts) or (
         f"look at {m.name} and before it for a division by zero, a logarithm, or "
         f"numbers that {m.site.output.aval.dtype} does not hold"
     )
 
 
-def weights_of(evidence: Evidence) -> str:
-    """Says which gain the weights have and which the activation needs."""
-    found = _common(evidence)
-    if found is None or not found[2]:
+def describe_weights(evidence: Evidence) -> str:
+    """Says which gain the weights have, and which one the activation needs."""
+    common = _find_common(evidence)
+    if common is None or not common[2]:
         return ""
-    m, name, gain = found
-    needed = math.sqrt(_needed(m, name))
+    m, name, gain = common
+    needed = math.sqrt(_find_needed(m, name))
     return f": weights of gain {gain:.2g} before {name}, which needs {needed:.2g}"
 
 
-def _of_depth(evidence: Evidence) -> str:
-    name = _activation(evidence)
+def _cure_depth(evidence: Evidence) -> str:
+    name = _find_activation(evidence)
     if name is None or len(evidence.weighted) < 4:
         return "use smaller weights in the layers named, or a normalization"
     return (
@@ -125,37 +128,36 @@ def _of_depth(evidence: Evidence) -> str:
     )
 
 
-def _of_parts(evidence: Evidence, where: Sequence[int]) -> str:
-    """Names all that puts units where an activation has no slope."""
+def _join_causes(evidence: Evidence, where: Sequence[int]) -> str:
+    """Names all causes that put units where an activation has no slope."""
     here = [evidence.layers[i] for i in where]
-    parts = [*_of_biases(here), *_of_means(here)]
-    return _joined([*parts, _standardized(evidence), _suited(evidence)])
+    parts = [*_blame_biases(here), *_blame_means(here)]
+    return _join([*parts, _standardize_input(evidence), _suit_weights(evidence)])
 
 
-def _joined(parts: Sequence[str | None]) -> str:
+def _join(parts: Sequence[str | None]) -> str:
     return ", and ".join(part for part in parts if part)
 
 
-def _suited(evidence: Evidence) -> str | None:
+def _suit_weights(evidence: Evidence) -> str | None:
     """Names weights that suit the activation of most layers, unless they do already."""
-    found = _common(evidence)
-    if found is None:
+    common = _find_common(evidence)
+    if common is None:
         return "use kernel_init=jaxinit.lecun_normal(), or a normalization"
-    m, name, gain = found
-    needed = _needed(m, name)
+    m, name, gain = common
+    needed = _find_needed(m, name)
     if abs(gain**2 - needed) < _SAME * needed:
         return None
-    return (
-        f"use kernel_init=jaxinit.{builder_of(needed)} (gain {math.sqrt(needed):.2g})"
-    )
+    builder = f"jaxinit.{choose_builder(needed)}"
+    return f"use kernel_init={builder} (gain {math.sqrt(needed):.2g})"
 
 
-def _activation(evidence: Evidence) -> str | None:
-    found = _common(evidence)
-    return found and found[1]
+def _find_activation(evidence: Evidence) -> str | None:
+    common = _find_common(evidence)
+    return common and common[1]
 
 
-def _standardized(evidence: Evidence) -> str | None:
+def _standardize_input(evidence: Evidence) -> str | None:
     """Says how to give the input mean 0 and variance 1, unless it is near that."""
     forward = evidence.layers[evidence.weighted[0]].forward
     if "input_rms" not in forward:
@@ -174,8 +176,8 @@ def _standardized(evidence: Evidence) -> str | None:
     return f"standardize the input: {centered} / {std:.3g}"
 
 
-def _of_biases(here: Sequence[Measured]) -> Iterator[str]:
-    """Names the biases, where they are larger than what they are added to."""
+def _blame_biases(here: Sequence[Measured]) -> Iterator[str]:
+    """Names the biases, if they are large beside the outputs they are part of."""
     sizes = [
         (average(m.forward["bias_rms"]), average(m.forward["rms"]))
         for m in here
@@ -185,8 +187,8 @@ def _of_biases(here: Sequence[Measured]) -> Iterator[str]:
         yield "start the biases at zeros()"
 
 
-def _of_means(here: Sequence[Measured]) -> Iterator[str]:
-    """Names the weights, where their mean outweighs what differs between them."""
+def _blame_means(here: Sequence[Measured]) -> Iterator[str]:
+    """Names the weights, if their mean outweighs their deviation from it."""
     if any(
         abs(average(m.forward["weight_mean"])) * math.sqrt(m.site.fan_in)
         > average(m.forward["weight_std"])
@@ -195,28 +197,28 @@ def _of_means(here: Sequence[Measured]) -> Iterator[str]:
         yield "draw the weights with mean zero"
 
 
-def _common(evidence: Evidence) -> tuple[Measured, str, float] | None:
+def _find_common(evidence: Evidence) -> tuple[Measured, str, float] | None:
     """Finds the activation of most layers, and the gain of their weights."""
     by_name: dict[str, list[Measured]] = {}
     for i in evidence.weighted[:-1] or evidence.weighted:
         m = evidence.layers[i]
         by_name.setdefault(m.activation or "linear", []).append(m)
     name, members = max(by_name.items(), key=lambda item: len(item[1]))
-    gain = float(np.median([_gain(m) for m in members]))
+    gain = float(np.median([_compute_gain(m) for m in members]))
     return (members[0], name, gain) if math.isfinite(gain) else None
 
 
-def _needed(m: Measured, name: str) -> float:
-    """Returns Var[W] * fan_in that suits an activation."""
+def _find_needed(m: Measured, name: str) -> float:
+    """Returns the Var[W] * fan_in that suits an activation."""
     activation = name if name in ACTIVATIONS else m.site.activation
     assert activation is not None
     try:
-        return weight_variance(activation)[0]
+        return find_weight_variance(activation)[0]
     except (ValueError, TypeError):
         return 1.0
 
 
-def _gain(m: Measured) -> float:
+def _compute_gain(m: Measured) -> float:
     """Returns the gain of a layer's weight; 0 for a module."""
     if "weight_std" not in m.forward:
         return 0.0

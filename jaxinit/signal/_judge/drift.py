@@ -1,9 +1,9 @@
-"""Drift: signals and gradients that vanish or explode.
+"""Finds drift: signals and gradients that vanish or explode.
 
-Both are judged by how far they drift over the whole depth, not layer by layer: a factor
-of ``limit`` between the first layer's input and all layers from some depth on, or
-between the last layer's gradient and all layers up to some depth. What recovers, as
-behind a normalization or on a residual path, is healthy.
+Both are judged by how far they drift over the whole depth, not layer by layer: by a
+factor of ``limit`` between the first layer's input and all layers from some depth on,
+or between the last layer's gradient and all layers up to some depth. A signal that
+recovers, as behind a normalization or on a residual path, is healthy.
 """
 
 import math
@@ -11,61 +11,63 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxinit.signal._judge.cures import weights_of
+from jaxinit.signal._judge.cures import describe_weights
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import log_size
 
-_LEAST = 0.1  # of all layers, for a drift
-_SMALL = 0.1  # an input that is to blame for a small signal
-_STAYS = 10.0  # the factor within which the layers keep it
+_LEAST = 0.1  # the share of all layers that makes a drift
+_SMALL = 0.1  # an input below this is to blame for a small signal
+_STAYS = 10.0  # if the layers keep the signal within this factor of the input
 
 
-def vanishing(evidence: Evidence) -> list[int]:
+def find_vanishing(evidence: Evidence) -> list[int]:
     """Finds the layers behind which the signal stays too small."""
-    return _signal(evidence, lambda size, least, most: size < least)
+    return _find_signal_drift(evidence, lambda size, least, most: size < least)
 
 
-def exploding(evidence: Evidence) -> list[int]:
+def find_exploding(evidence: Evidence) -> list[int]:
     """Finds the layers behind which the signal stays too large."""
-    return _signal(evidence, lambda size, least, most: size > most)
+    return _find_signal_drift(evidence, lambda size, least, most: size > most)
 
 
-def vanishing_gradient(evidence: Evidence) -> list[int]:
+def find_vanishing_gradient(evidence: Evidence) -> list[int]:
     """Finds the layers before which the gradient stays too small."""
-    return _gradient(evidence, lambda size, bound: size < -bound)
+    return _find_gradient_drift(evidence, lambda size, bound: size < -bound)
 
 
-def exploding_gradient(evidence: Evidence) -> list[int]:
+def find_exploding_gradient(evidence: Evidence) -> list[int]:
     """Finds the layers before which the gradient stays too large."""
-    return _gradient(evidence, lambda size, bound: size > bound)
+    return _find_gradient_drift(evidence, lambda size, bound: size > bound)
 
 
-def _signal(
+def _find_signal_drift(
     evidence: Evidence, holds: Callable[[float, float, float], bool]
 ) -> list[int]:
     finite, weighted = evidence.finite, evidence.weighted
     bound = math.log(evidence.limit)
     start = evidence.start(finite)
-    # An input may be small, but not so small that all layers would learn from nothing.
+    # An input may be small, but not so small that layers have nothing to learn from.
     least, most = max(start, -bound) - bound, start + bound
     # The last layer's own scale is a choice: a small head does not vanish.
     inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
     sizes = {i: log_size(evidence.layers[i].forward["rms"]) for i in finite}
     arriving = [i for i in inner if sizes[i] > -math.inf]
-    drifting = _end(arriving, lambda i: holds(sizes[i], least, most))
-    if drifting and finite[-1] not in inner:  # it ends as those before it
+    drifting = _find_drift(arriving, lambda i: holds(sizes[i], least, most))
+    if drifting and finite[-1] not in inner:  # the last layer joins those before it
         size = sizes[finite[-1]]
         if -math.inf < size < least or size > most:
             drifting.append(finite[-1])
     return drifting
 
 
-def _gradient(evidence: Evidence, holds: Callable[[float, float], bool]) -> list[int]:
+def _find_gradient_drift(
+    evidence: Evidence, holds: Callable[[float, float], bool]
+) -> list[int]:
     layers, weighted = evidence.layers, evidence.weighted
-    if len(evidence.finite) < len(weighted):  # then no gradient means anything
+    if len(evidence.finite) < len(weighted):  # no gradient means anything
         return []
-    waiting = _waiting(layers)
+    waiting = _find_waiting(layers)
     end = log_size(layers[weighted[-1]].backward["norm"])
     norms = {
         i: log_size(layers[i].backward["norm"]) - end
@@ -73,20 +75,20 @@ def _gradient(evidence: Evidence, holds: Callable[[float, float], bool]) -> list
         if i not in waiting and not math.isnan(end)
     }
     bound = math.log(evidence.limit)
-    return _end(list(norms), lambda i: holds(norms[i], bound))[::-1]
+    return _find_drift(list(norms), lambda i: holds(norms[i], bound))[::-1]
 
 
-def _end(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
-    """Returns the longest end of which all hold, unless it is no drift but one branch.
+def _find_drift(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
+    """Returns the longest end on which ``holds`` is true; [] if it is one branch only.
 
-    The first queries and keys of a transformer, say, get little gradient.
+    The first queries and keys of a transformer, say, get little gradient: no drift.
     """
-    end = suffix(items, holds)
+    end = find_suffix(items, holds)
     return end if len(end) >= _LEAST * len(items) else []
 
 
-def suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
-    """Returns the longest end of a sequence of which all hold."""
+def find_suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
+    """Returns the longest end of a sequence on which ``holds`` is true."""
     end: list[int] = []
     for item in reversed(items):
         if not holds(item):
@@ -95,11 +97,11 @@ def suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
     return end[::-1]
 
 
-def _waiting(layers: Sequence[Measured]) -> set[int]:
-    """Finds layers whose gradient is zero only until a closed one opens.
+def _find_waiting(layers: Sequence[Measured]) -> set[int]:
+    """Finds layers whose gradient is zero only until a closed layer opens.
 
-    A closed layer puts out zeros but learns, as the last of a residual branch often
-    starts; what lies before it gets its gradient after the first step.
+    A closed layer returns zeros but learns, as the last layer of a residual branch
+    often does at the start; layers before it get a gradient after the first step.
     """
     closed = [
         i
@@ -113,8 +115,8 @@ def _waiting(layers: Sequence[Measured]) -> set[int]:
     return {i for i, m in enumerate(before) if not np.any(m.backward["norm"])}
 
 
-def modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
-    """Finds modules among layers whose signal has gone, that are no larger."""
+def find_modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
+    """Finds modules behind the first marked layer whose signal is about as large."""
     rms = [log_size(m.forward["rms"]) for m in evidence.layers]
     sizes = [rms[i] for i in where]
     low, high = math.floor(min(sizes)) - 1, math.ceil(max(sizes)) + 1
@@ -125,44 +127,42 @@ def modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
     ]
 
 
-def of_signal(evidence: Evidence, where: Sequence[int]) -> str:
+def describe_signal(evidence: Evidence, where: Sequence[int]) -> str:
     """Says by how much a signal changes, from end to end."""
     inner = evidence.weighted[:-1] or evidence.weighted
     sizes = [log_size(evidence.layers[i].forward["rms"]) for i in inner]
-    start, end, steps = _ends([evidence.start(evidence.weighted), *sizes])
+    start, end, steps = _find_ends([evidence.start(evidence.weighted), *sizes])
     if start < math.log(_SMALL) and end > start - math.log(_STAYS):
-        what = f"is {_power(end)}, since the input is {_power(start)}"
+        what = f"is {_format_power(end)}, since the input is {_format_power(start)}"
     else:
-        what = _change(start, end, steps) + weights_of(evidence)
+        what = _describe_change(start, end, steps) + describe_weights(evidence)
     return f"{evidence.place(where)}: the signal {what}"
 
 
-def of_gradient(evidence: Evidence, where: Sequence[int]) -> str:
+def describe_gradient(evidence: Evidence, where: Sequence[int]) -> str:
     """Says by how much a gradient changes, from end to end."""
     back = reversed(evidence.weighted)
     sizes = [log_size(evidence.layers[i].backward["norm"]) for i in back]
-    what = _change(*_ends(sizes)) + weights_of(evidence)
+    what = _describe_change(*_find_ends(sizes)) + describe_weights(evidence)
     return f"{evidence.place(where)}: the gradient {what}"
 
 
-def _ends(sizes: Sequence[float]) -> tuple[float, float, int]:
-    """Returns the logarithms of the sizes between which a drift runs, and its steps."""
+def _find_ends(sizes: Sequence[float]) -> tuple[float, float, int]:
+    """Returns the logarithms of a drift's first and last size, and its steps."""
     finite = [i for i, size in enumerate(sizes) if math.isfinite(size)]
     if not finite:
         return 0.0, 0.0, 1
     return sizes[finite[0]], sizes[finite[-1]], max(1, finite[-1] - finite[0])
 
 
-def _change(start: float, end: float, steps: int) -> str:
+def _describe_change(start: float, end: float, steps: int) -> str:
     if start == end:
         return "is zero"
     way = "shrinks" if end < start else "grows"
     each = math.exp((end - start) / steps)
-    return (
-        f"{way} by {each:.2g} per layer, from {_power(start)} to {_power(end)} "
-        f"over {steps} layers"
-    )
+    ends = f"from {_format_power(start)} to {_format_power(end)}"
+    return f"{way} by {each:.2g} per layer, {ends} over {steps} layers"
 
 
-def _power(log: float) -> str:
+def _format_power(log: float) -> str:
     return f"{math.exp(log):.2g}" if abs(log) < 700 else f"1e{log / math.log(10):.0f}"

@@ -1,4 +1,4 @@
-"""Evidence: all that verdicts are based on."""
+"""Evidence: the measurements that verdicts are based on."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from jaxinit.signal._measure.statistics import average, log_size
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """What was measured, and what a signal may drift by; layers go by their index.
+    """Measured layers and the limit of drift; methods name layers by their index.
 
     Attributes:
       layers: in the order of execution.
@@ -28,19 +28,19 @@ class Evidence:
 
     @functools.cached_property
     def finite(self) -> list[int]:
-        """Those of which every output is finite."""
+        """The layers, modules aside, whose outputs are all finite."""
         layers = self.layers
         return [i for i in self.weighted if not average(layers[i].forward["nonfinite"])]
 
     def above(self, share: float, name: str) -> list[int]:
-        """Finds layers in which more than a share of the units is in some state."""
+        """Finds layers in which a statistic, a share of units, is above ``share``."""
         layers = self.layers
         return [
             i for i in self.finite if average(layers[i].forward.get(name, 0)) > share
         ]
 
     def start(self, where: Sequence[int]) -> float:
-        """Returns the logarithm of the size that the signal of layers starts with."""
+        """Returns the logarithm of the signal's size at the start of some layers."""
         forward = [self.layers[i].forward for i in where]
         inputs = [each["input_rms"] for each in forward if "input_rms" in each]
         sizes = map(log_size, (*inputs[:1], *(each["rms"] for each in forward)))

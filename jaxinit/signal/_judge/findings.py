@@ -1,4 +1,4 @@
-"""What judging gives: layers with their numbers, what is wrong, and both in one record.
+"""Records of a judged model: its layers with their numbers, and what is wrong.
 
 Tables, pages and plots are drawn from `Findings` alone.
 """
@@ -17,32 +17,34 @@ class Layer:
     """One layer, or one step of a scanned layer; statistics are arrays over seeds.
 
     Attributes:
-      path: of the module, or of the weight in the parameters; a step of a loop as
-        "blocks/dense[3]".
+      path: the path of the module, or of the weight in the parameters; with the step of
+        a loop, as in "blocks/dense[3]".
       kind: "dense", "conv", or "module" for any other module, whose own layers have
-        rows of theirs.
-      shape: of the output.
-      fan_in: inputs of one output; 0 for a module.
+        rows too.
+      shape: the shape of the output.
+      fan_in: the number of inputs of one output; 0 for a module.
       activation: the name of the elementwise function behind the output, or None.
-      forward: of the output ``mean``, ``std``, ``rms``, ``fourth`` (the fourth central
-        moment over the squared variance: 3 for a normal law), ``largest``, ``zeros``,
-        ``nonfinite`` (shares), ``distance`` (one less the cosine between outputs of
-        different inputs), ``alike`` (share of units that equal another) and ``sample``
-        (some entries, [seeds, entries]); of complex outputs y E|y - Ey|^2, the modulus
-        of the mean, and the cosine Re<a, b> / |a||b|. Behind it, if an activation
-        follows, ``activation_zeros``, ``dead`` (units that are zero for every input)
-        and ``saturated`` (shares); if it is a query or key, ``attention_std`` (of the
-        logits) and ``attention_saturated`` (share of the queries that give one key all
-        the weight); of a layer's weight and bias ``weight_mean``, ``weight_std``,
-        ``weight_alike`` and ``bias_rms``; ``input_rms``, ``input_mean`` and
-        ``input_nonfinite`` where the input is not just another layer's activation;
-        ``expected_loss`` and ``chance_loss`` where the output may be logits of classes:
-        their cross-entropy for random labels, and that of guessing.
-      backward: of the gradient at the output ``std``, ``rms``, ``nonfinite`` (share)
-        and ``norm`` (per example); of that at the weight ``weight_std`` (root mean
-        square) and ``weight_alike`` (share of units that equal another).
-      predicted: by mean-field theory ``std`` of the output and ``gradient_std``; empty
-        where the theory does not fit.
+      forward: statistics of the output: ``mean``, ``std``, ``rms``, ``fourth`` (the
+        fourth central moment over the squared variance: 3 for a normal law),
+        ``largest``, ``zeros`` and ``nonfinite`` (shares), ``distance`` (one minus the
+        cosine between outputs of different inputs), ``alike`` (the share of units that
+        equal another) and ``sample`` (some entries, [seeds, entries]). For complex
+        outputs y the variance is E|y - Ey|^2, the mean is its modulus, and the cosine
+        is Re<a, b> / |a||b|. If an activation follows: its ``activation_zeros``,
+        ``dead`` (units that are zero for every input) and ``saturated`` (shares). If
+        the output is a query or key: ``attention_std`` (of the logits) and
+        ``attention_saturated`` (the share of the queries that give one key all the
+        weight). Of a layer's weight and bias: ``weight_mean``, ``weight_std``,
+        ``weight_alike`` and ``bias_rms``. Where the input is not just another layer's
+        activation: ``input_rms``, ``input_mean`` and ``input_nonfinite``. Where the
+        output may be logits of classes: ``expected_loss``, their cross-entropy for
+        random labels, and ``chance_loss``, that of guessing.
+      backward: statistics of the gradient at the output: ``std``, ``rms``,
+        ``nonfinite`` (a share) and ``norm`` (per example); of that at the weight:
+        ``weight_std`` (root mean square) and ``weight_alike`` (the share of units that
+        equal another).
+      predicted: the ``std`` of the output and the ``gradient_std`` that mean-field
+        theory predicts; empty where the theory does not fit.
       condition: what is wrong with the layer, or "healthy".
     """
 
@@ -66,7 +68,7 @@ class Layer:
         return over_seeds(self.values(name))[0]
 
     def error(self, name: str) -> float:
-        """Returns the standard error of that mean; not a number for one seed."""
+        """Returns the standard error of that mean; NaN for one seed."""
         return over_seeds(self.values(name))[1]
 
     def __repr__(self) -> str:
@@ -79,7 +81,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-      condition: what.
+      condition: the name of it.
       layers: paths of the layers concerned, in the order of execution.
       reason: the numbers, in a sentence.
       cure: what to change, ready to paste where that is possible.

@@ -1,11 +1,11 @@
-"""Judging: every verdict is asked which layers of a model it is true of."""
+"""Judges a model: asks every verdict which layers it is true of."""
 
 from collections.abc import Sequence
 
 from jaxinit.signal._judge import drift
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._judge.findings import Finding, Layer
-from jaxinit.signal._judge.prediction import predicted
+from jaxinit.signal._judge.prediction import predict_layers
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._measure.program import Measured
 
@@ -13,10 +13,10 @@ from jaxinit.signal._measure.program import Measured
 def judge(
     measured: Sequence[Measured], limit: float
 ) -> tuple[tuple[Layer, ...], tuple[Finding, ...]]:
-    """Makes layers and findings of what was measured.
+    """Makes layers and findings from measurements.
 
     Args:
-      measured: in the order of execution.
+      measured: the layers in the order of execution.
       limit: the factor over all layers that makes a signal vanish or explode.
     """
     evidence = Evidence(measured, limit)
@@ -36,9 +36,9 @@ def judge(
     conditions: dict[int, Condition] = {}
     for verdict in reversed(VERDICTS):
         if where := marks[verdict.name]:
-            more = drift.modules(evidence, where) if verdict.modules else []
+            more = drift.find_modules(evidence, where) if verdict.modules else []
             conditions |= dict.fromkeys([*where, *more], verdict.name)
-    theory = predicted(measured)
+    theory = predict_layers(measured)
     layers = tuple(
         Layer(
             path=m.name,

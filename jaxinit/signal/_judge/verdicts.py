@@ -1,9 +1,9 @@
 """Verdicts: all that can be wrong with a model, one entry each.
 
-A new one is a word in `Condition`, an entry in `VERDICTS`, and a row in the table of
-the README, which a test makes of the entry. The order of the list is that of findings:
-the cause first. Attention is judged as `_trace.attention` derives it, logits of classes
-as `_measure.chance` does.
+A new verdict is a word in `Condition`, an entry in `VERDICTS`, and a row in the table
+of the README, which a test compares with the entry. The order of the list is that of
+findings: the cause first. The limits of attention are derived in `_trace.attention`,
+those of logits in `_measure.chance`.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ Condition = Literal[  # in the order in which messages and legends list them
     "non-finite",
 ]
 Marks = Mapping[Condition, Sequence[int]]
-LIMIT = 100.0  # the factor over all layers, unless `check` is told another
+LIMIT = 100.0  # the factor over all layers, unless `check` gets another
 _MOST = 0.5  # of a layer's units or entries
 _DEAD = 0.9  # of a layer's units: deep relu networks tend to 1/2 for any one direction
-_COLLAPSED = 1e-4  # one less the cosine of different inputs
+_COLLAPSED = 1e-4  # one minus the cosine between outputs of different inputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class Verdict:
     """One thing that can be wrong.
 
     Attributes:
-      name: as findings and layers have it.
-      means: what it says of a model.
+      name: the condition in findings and layers.
+      means: the meaning, as the README states it.
       limit: where it begins.
-      color: in plots: the place in `jaxinit._panels.COLOURS`.
-      mark: finds the layers it is true of, given those of the verdicts before.
-      reason: says why, with the numbers of the layers marked, in a sentence.
+      color: its color in plots, as an index into `jaxinit._panels.COLOURS`.
+      mark: finds the layers it is true of, given those that earlier verdicts marked.
+      reason: says why, in a sentence with the numbers of the marked layers.
       cure: says what to change.
-      modules: whether modules whose signal is no larger have it too.
+      modules: whether it also marks modules whose signal is about as large.
     """
 
     name: Condition
@@ -63,7 +63,7 @@ class Verdict:
     modules: bool = False
 
 
-def _symmetric(evidence: Evidence, earlier: Marks) -> list[int]:
+def _mark_symmetric(evidence: Evidence, earlier: Marks) -> list[int]:
     layers = evidence.layers
     alike = {*evidence.above(_MOST, "weight_alike")} & {*evidence.above(_MOST, "alike")}
     return sorted(
@@ -71,36 +71,36 @@ def _symmetric(evidence: Evidence, earlier: Marks) -> list[int]:
     )
 
 
-def _of_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
     share = average(evidence.layers[where[0]].forward["alike"])
     return (
         f"{evidence.place(where)}: {share:.0%} of the units equal another, in output "
-        "and gradient: they stay equal for ever, and count as one"
+        "and gradient: they stay equal forever, and count as one"
     )
 
 
-def _of_dead(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_dead(evidence: Evidence, where: Sequence[int]) -> str:
     share = average(evidence.layers[where[-1]].forward["dead"])
     return f"{evidence.place(where)}: {share:.0%} of the units are zero for every input"
 
 
-def _non_finite(evidence: Evidence, earlier: Marks) -> list[int]:
+def _mark_non_finite(evidence: Evidence, earlier: Marks) -> list[int]:
     bad = [
         i
         for i, m in enumerate(evidence.layers)
         if average(m.forward["nonfinite"]) + average(m.backward["nonfinite"]) > 0
     ]
-    # Gradients before a bad output are bad behind it.
+    # Bad outputs come first: a bad output makes the gradients before it bad.
     return sorted(bad, key=lambda i: not evidence.layers[i].forward["nonfinite"].any())
 
 
-def _of_non_finite(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_non_finite(evidence: Evidence, where: Sequence[int]) -> str:
     first = evidence.layers[where[0]]
     passing = "output" if np.any(first.forward["nonfinite"]) else "gradient"
     return f"{first.name}: the first {passing} that is infinite or no number"
 
 
-def _of_saturated(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_saturated(evidence: Evidence, where: Sequence[int]) -> str:
     last = evidence.layers[where[-1]]
     share, std = average(last.forward["saturated"]), average(last.forward["std"])
     return (
@@ -109,7 +109,7 @@ def _of_saturated(evidence: Evidence, where: Sequence[int]) -> str:
     )
 
 
-def _of_saturated_attention(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_saturated_attention(evidence: Evidence, where: Sequence[int]) -> str:
     forward = evidence.layers[where[0]].forward
     share = average(forward["attention_saturated"])
     return (
@@ -119,26 +119,26 @@ def _of_saturated_attention(evidence: Evidence, where: Sequence[int]) -> str:
     )
 
 
-def _vanishing_gradient(evidence: Evidence, earlier: Marks) -> list[int]:
-    where = drift.vanishing_gradient(evidence)
-    if earlier["symmetric"] or earlier["dead"]:  # which explain a gradient of zero
+def _mark_vanishing_gradient(evidence: Evidence, earlier: Marks) -> list[int]:
+    where = drift.find_vanishing_gradient(evidence)
+    if earlier["symmetric"] or earlier["dead"]:  # they explain a gradient of zero
         where = [i for i in where if np.any(evidence.layers[i].backward["norm"])]
     return where
 
 
-def _collapsed(evidence: Evidence, earlier: Marks) -> list[int]:
+def _mark_collapsed(evidence: Evidence, earlier: Marks) -> list[int]:
     """Finds the end of the network in which different inputs look alike."""
-    if earlier["symmetric"] or earlier["dead"]:  # which explain it
+    if earlier["symmetric"] or earlier["dead"]:  # they explain it
         return []
     layers = evidence.layers
     inner = [i for i in evidence.finite if average(layers[i].forward["rms"]) > 0]
     distances = {i: average(layers[i].forward["distance"]) for i in inner}
     if not inner or not distances[inner[0]] > 10 * _COLLAPSED:
         return []
-    return drift.suffix(inner, lambda i: distances[i] < _COLLAPSED)
+    return drift.find_suffix(inner, lambda i: distances[i] < _COLLAPSED)
 
 
-def _of_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
     distance = average(evidence.layers[where[-1]].forward["distance"])
     return (
         f"{evidence.place(where)}: different inputs have outputs of cosine "
@@ -146,18 +146,18 @@ def _of_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
     )
 
 
-def _above_chance(evidence: Evidence, earlier: Marks) -> list[int]:
-    """Finds the layer whose outputs are known to be logits, far above chance."""
-    if earlier["exploding"] or earlier["non-finite"]:  # which explain any loss
+def _mark_above_chance(evidence: Evidence, earlier: Marks) -> list[int]:
+    """Finds the layer whose outputs are known to be logits, if far above chance."""
+    if earlier["exploding"] or earlier["non-finite"]:  # they explain any loss
         return []
     known = [i for i in evidence.finite if evidence.layers[i].classes]
-    losses = {i: _losses(evidence, i) for i in known[-1:]}
+    losses = {i: _read_losses(evidence, i) for i in known[-1:]}
     return [i for i, (loss, chance) in losses.items() if loss > MOST * chance]
 
 
-def _of_above_chance(evidence: Evidence, where: Sequence[int]) -> str:
+def _explain_above_chance(evidence: Evidence, where: Sequence[int]) -> str:
     first = evidence.layers[where[0]]
-    loss, chance = _losses(evidence, where[0])
+    loss, chance = _read_losses(evidence, where[0])
     return (
         f"{evidence.place(where)}: the cross-entropy starts at {loss:.3g}, where "
         f"guessing among {first.classes} classes has {chance:.2g}: logits of std "
@@ -165,8 +165,8 @@ def _of_above_chance(evidence: Evidence, where: Sequence[int]) -> str:
     )
 
 
-def _losses(evidence: Evidence, i: int) -> tuple[float, float]:
-    """Returns the loss that a layer's outputs have on average, and that of guessing."""
+def _read_losses(evidence: Evidence, i: int) -> tuple[float, float]:
+    """Returns the expected loss of a layer's outputs, and that of guessing."""
     forward = evidence.layers[i].forward
     return average(forward["expected_loss"]), average(forward["chance_loss"])
 
@@ -174,12 +174,12 @@ def _losses(evidence: Evidence, i: int) -> tuple[float, float]:
 VERDICTS = (
     Verdict(
         name="symmetric",
-        means="units have equal weights, outputs and gradients, and keep them for ever",
+        means="units have equal weights, outputs and gradients, and keep them forever",
         limit=f"{_MOST:.0%} of the units",
         color=3,
-        mark=_symmetric,
-        reason=_of_symmetric,
-        cure=cures.of_symmetry,
+        mark=_mark_symmetric,
+        reason=_explain_symmetric,
+        cure=cures.cure_symmetry,
     ),
     Verdict(
         name="dead",
@@ -187,17 +187,17 @@ VERDICTS = (
         limit=f"{_DEAD:.0%} of the units",
         color=11,
         mark=lambda evidence, _: evidence.above(_DEAD, "dead"),
-        reason=_of_dead,
-        cure=cures.of_dead,
+        reason=_explain_dead,
+        cure=cures.cure_dead,
     ),
     Verdict(
         name="exploding",
         means="the signal grows by a factor, from some layer to the end",
         limit=f"`limit`, {LIMIT:g}",
         color=5,
-        mark=lambda evidence, _: drift.exploding(evidence),
-        reason=drift.of_signal,
-        cure=cures.of_drift,
+        mark=lambda evidence, _: drift.find_exploding(evidence),
+        reason=drift.describe_signal,
+        cure=cures.cure_drift,
         modules=True,
     ),
     Verdict(
@@ -205,73 +205,73 @@ VERDICTS = (
         means="the signal shrinks by a factor, from some layer to the end",
         limit=f"`limit`, {LIMIT:g}",
         color=9,
-        mark=lambda evidence, _: drift.vanishing(evidence),
-        reason=drift.of_signal,
-        cure=cures.of_drift,
+        mark=lambda evidence, _: drift.find_vanishing(evidence),
+        reason=drift.describe_signal,
+        cure=cures.cure_drift,
         modules=True,
     ),
     Verdict(
         name="non-finite",
-        means="a number is infinite or none, first in the layer named",
+        means="a number is infinite or NaN, first in the layer named",
         limit="any",
         color=0,
-        mark=_non_finite,
-        reason=_of_non_finite,
-        cure=cures.of_overflow,
+        mark=_mark_non_finite,
+        reason=_explain_non_finite,
+        cure=cures.cure_overflow,
     ),
     Verdict(
         name="saturated",
-        means="entries lie where the activation has below 1/20 of its steepest slope",
+        means="entries lie where the activation's slope is below 1/20 of its steepest",
         limit=f"{_MOST:.0%} of the entries",
         color=4,
         mark=lambda evidence, _: evidence.above(_MOST, "saturated"),
-        reason=_of_saturated,
-        cure=cures.of_saturation,
+        reason=_explain_saturated,
+        cure=cures.cure_saturation,
     ),
     Verdict(
         name="saturated attention",
-        means="queries give one key all the weight, where softmax is flat likewise",
+        means="queries give one key all the weight, where softmax is flat too",
         limit=f"{_MOST:.0%} of the queries",
         color=1,
         mark=lambda evidence, _: evidence.above(_MOST, "attention_saturated"),
-        reason=_of_saturated_attention,
-        cure=cures.of_attention,
+        reason=_explain_saturated_attention,
+        cure=cures.cure_attention,
     ),
     Verdict(
         name="exploding gradient",
         means="the gradient grows by a factor on its way back, up to some layer",
         limit=f"`limit`, {LIMIT:g}",
         color=8,
-        mark=lambda evidence, _: drift.exploding_gradient(evidence),
-        reason=drift.of_gradient,
-        cure=cures.of_gradient,
+        mark=lambda evidence, _: drift.find_exploding_gradient(evidence),
+        reason=drift.describe_gradient,
+        cure=cures.cure_gradient,
     ),
     Verdict(
         name="vanishing gradient",
         means="the gradient shrinks by a factor on its way back, up to some layer",
         limit=f"`limit`, {LIMIT:g}",
         color=7,
-        mark=_vanishing_gradient,
-        reason=drift.of_gradient,
-        cure=cures.of_gradient,
+        mark=_mark_vanishing_gradient,
+        reason=drift.describe_gradient,
+        cure=cures.cure_gradient,
     ),
     Verdict(
         name="collapsed",
         means="outputs of different inputs are parallel",
         limit=f"1 − cosine below {_COLLAPSED:g}",
         color=6,
-        mark=_collapsed,
-        reason=_of_collapsed,
-        cure=cures.of_drift,
+        mark=_mark_collapsed,
+        reason=_explain_collapsed,
+        cure=cures.cure_drift,
     ),
     Verdict(
         name="loss above chance",
-        means="logits are certain of a random class: their cross-entropy for random "
-        "labels over log(classes)",
+        means="logits are certain of a random class: the limit is on their "
+        "cross-entropy for random labels over log(classes)",
         limit=f"{MOST:g}",
         color=2,
-        mark=_above_chance,
-        reason=_of_above_chance,
-        cure=cures.of_loss,
+        mark=_mark_above_chance,
+        reason=_explain_above_chance,
+        cure=cures.cure_loss,
     ),
 )

@@ -1,1 +1,1 @@
-"""Numbers at the layers of a model, over many seeds."""
+"""Measures the layers of a model, over many seeds."""

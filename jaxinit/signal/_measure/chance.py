@@ -1,11 +1,11 @@
-"""The loss that a model starts with, against the loss of guessing.
+"""Compares the loss that a model starts with to the loss of guessing.
 
-Labels are independent of the outputs z of a model that was not trained yet. Of C
-classes the cross-entropy is then log sum exp(z) - mean(z) on average: log C, as of
-guessing, for equal outputs, and log C + s^2 / 2 for normal ones of standard deviation
-s. At s = sqrt(2 log C) softmax freezes: its largest entry outweighs all others, and the
-loss is twice that of guessing. A model beyond is certain of a random class for each
-input, and the first steps of training go into unlearning that.
+Labels are independent of the outputs z of a model that was not trained yet. For C
+classes the cross-entropy is then log sum exp(z) - mean(z) on average. Equal outputs
+have log C, the loss of guessing; normal ones of standard deviation s have log C +
+s^2 / 2. At s = sqrt(2 log C) softmax freezes: its largest entry outweighs all others,
+and the loss is twice that of guessing. A model beyond that is certain of a random class
+for each input, and spends the first steps of training on unlearning it.
 
 References:
   Derrida. Random-energy model: An exactly solvable model of disordered systems. 1981. https://doi.org/10.1103/PhysRevB.24.2613
@@ -24,9 +24,9 @@ from jaxinit._jaxpr.primitives import ELEMENTWISE
 from jaxinit.signal._measure.statistics import wide
 from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Placed
-from jaxinit.signal._trace.softmax import COPIES, Graph, aval_of
+from jaxinit.signal._trace.softmax import COPIES, Graph, read_aval
 
-MOST = 2.0  # times the loss of guessing: where softmax freezes
+MOST = 2.0  # in units of the loss of guessing: where softmax freezes
 _PIECES = COPIES | {"slice", "dynamic_slice", "transpose"}
 
 
@@ -36,10 +36,10 @@ class Readout:
 
     Attributes:
       leaf: their place among the model's outputs.
-      site: the number of the layer that makes them.
-      classes: how many.
+      site: the number of the layer that computes them.
+      classes: the number of classes.
       known: whether they are logits for sure: the loss is a cross-entropy of them, or
-        there is one for each entry of a vocabulary whose tokens are the input.
+        there is one for each row of an embedding table that the input chooses from.
     """
 
     leaf: int
@@ -48,7 +48,7 @@ class Readout:
     known: bool
 
 
-def readout(
+def find_readout(
     plan: Plan,
     sites: Sequence[Placed],
     outputs: Sequence[Any],
@@ -57,29 +57,29 @@ def readout(
     """Finds the outputs that are logits, or the only ones that may be.
 
     Args:
-      plan: of the model.
+      plan: the plan of the model.
       sites: its sites in the order of execution.
-      outputs: shapes of the arrays that it returns.
-      loss: of these arrays, if it is known.
+      outputs: shapes and dtypes of the arrays that the model returns.
+      loss: a function of these arrays, or None.
     """
     possible = {
         leaf: x.shape[-1]
         for leaf, x in enumerate(outputs)
         if jnp.issubdtype(x.dtype, jnp.floating) and x.ndim > 1 and x.shape[-1] > 1
     }
-    known = _of_loss(loss, outputs) & possible.keys() if loss else set()
+    known = _find_logits(loss, outputs) & possible.keys() if loss else set()
     if not known:
         tables = plan.all_tables()
         known = {leaf for leaf, size in possible.items() if size in tables}
     if not possible or not (known or len(possible) == 1):
         return None
     leaf = min(known or possible)
-    site = _behind(plan, leaf, sites)
+    site = _find_layer(plan, leaf, sites)
     return Readout(leaf, site, possible[leaf], bool(known))
 
 
-def against_chance(z: jax.Array) -> dict[str, jax.Array]:
-    """Computes the loss to expect of logits, and that of guessing."""
+def compare_to_chance(z: jax.Array) -> dict[str, jax.Array]:
+    """Computes the expected loss of logits z, and that of guessing."""
     z = z.astype(wide(z))
     expected = (jax.nn.logsumexp(z, axis=-1) - z.mean(-1)).mean()
     return {
@@ -88,26 +88,26 @@ def against_chance(z: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def _of_loss(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
-    """Finds the outputs that a loss takes the softmax cross-entropy of."""
+def _find_logits(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
+    """Finds the outputs of which a loss takes the softmax cross-entropy."""
     jaxpr = jax.make_jaxpr(loss)(list(outputs)).jaxpr
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
-    found = set()
-    for normalizer in graph.normalizers():
-        shape = aval_of(normalizer.of).shape
-        leaf = places.get(graph.root(normalizer.of, _PIECES))
+    leaves = set()
+    for normalizer in graph.find_normalizers():
+        shape = read_aval(normalizer.of).shape
+        leaf = places.get(graph.find_root(normalizer.of, _PIECES))
         if leaf is not None and shape[normalizer.axis] == outputs[leaf].shape[-1]:
-            found.add(leaf)
-    return found
+            leaves.add(leaf)
+    return leaves
 
 
-def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
-    """Finds the layer that makes an output; else the last one."""
+def _find_layer(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
+    """Finds the layer that computes an output; if it is unclear, the last layer."""
     layers = {site.output: site.number for site, _ in sites if site.kind != "module"}
     graph = Graph(plan.closed.jaxpr)
     at: Any = plan.closed.jaxpr.outvars[leaf]
     while at not in layers:
-        node = graph.node(at)
+        node = graph.find_node(at)
         if node is None or node.name not in _PIECES | ELEMENTWISE:
             return list(layers.values())[-1]
         arrays = [x for x in node.inputs if not _is_number(x)]
@@ -118,4 +118,4 @@ def _behind(plan: Plan, leaf: int, sites: Sequence[Placed]) -> int:
 
 
 def _is_number(key: Any) -> bool:
-    return is_constant(key) or not aval_of(key).shape
+    return is_constant(key) or not read_aval(key).shape

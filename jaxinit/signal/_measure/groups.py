@@ -1,4 +1,4 @@
-"""Groups of sites that are measured alike, and their statistics."""
+"""Groups sites that one loop can measure, and computes their statistics."""
 
 import dataclasses
 import functools
@@ -8,17 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxinit.signal._measure.statistics import Both, is_float, of_input, of_layer
-from jaxinit.signal._trace.activation import Var, form_of, name_of
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._measure.statistics import (
+    Both,
+    is_float,
+    measure_input,
+    measure_layer,
+)
+from jaxinit.signal._trace.activation import Var, name_activation, spell_activation
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Sites whose values have equal forms and activations.
+    """Sites whose values have equal shapes, dtypes and activations.
 
     Attributes:
-      members: the sites.
+      members: the sites, with the lengths of the loops around them.
     """
 
     members: list[Placed]
@@ -31,70 +36,74 @@ class Group:
     @functools.cached_property
     def activation(self) -> str | None:
         """The name of the members' activation."""
-        return name_of(self.first.activation, self.first.output)
+        return name_activation(self.first.activation, self.first.output)
 
 
-def grouped(sites: list[Placed]) -> list[Group]:
-    """Puts sites together that one loop can compute the statistics of."""
+def group_sites(sites: list[Placed]) -> list[Group]:
+    """Groups the sites whose statistics one loop can compute."""
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
-        form = [(name, str(var.aval)) for name, var in _stacked(site).items()]
-        function = form_of(site.activation, site.output)
-        kind = (tuple(form), function, site.unit_axes, site.weight_unit_axes)
+        form = [(name, str(var.aval)) for name, var in _list_stacked(site).items()]
+        function = spell_activation(site.activation, site.output)
+        weight_axes = site.weight_unit_axes if isinstance(site, Product) else ()
+        kind = (tuple(form), function, site.unit_axes, weight_axes)
         groups.setdefault(kind, []).append((site, steps))
     return [Group(members) for members in groups.values()]
 
 
-def _stacked(site: Site) -> dict[str, Var]:
+def _list_stacked(site: Site) -> dict[str, Var]:
     """Returns the variables of a site that are stacked with those of others."""
     return {name: var for name, var in site.parts.items() if name != "input"}
 
 
-def _shifted(site: Site) -> dict[str, Var]:
+def _list_shifted(site: Site) -> dict[str, Var]:
     """Returns the variables of a site whose gradients are measured."""
     return {n: var for n, var in site.parts.items() if n in ("output", "weight")}
 
 
-def statistics_of(
+def compute_statistics(
     group: Group, values: Mapping[int, Values], gradients: Mapping[int, Values]
 ) -> Both:
     """Computes the statistics of a group in one loop, with an axis for its members.
 
-    What is compiled should grow with the kinds of layers and not with their number.
+    So the compiled program grows with the kinds of layers, not with their number.
     """
     first = group.first
 
     def column(part: str, source: Mapping[int, Values]) -> jax.Array:
-        shape = _stacked(first)[part].aval.shape
-        # Merges the axes of loops into one; without loops makes it.
+        shape = _list_stacked(first)[part].aval.shape
+        # Merges the axes of loops into one, or adds that one if there are none.
         each = [source[s.number][part].reshape(-1, *shape) for s, _ in group.members]
         return jnp.concatenate(each)
 
-    forward = {part: column(part, values) for part in _stacked(first)}
-    backward = {part: column(part, gradients) for part in _shifted(first)}
-    stacked: Both = jax.lax.map(lambda x: of_layer(first, *x), (forward, backward))
+    forward = {part: column(part, values) for part in _list_stacked(first)}
+    backward = {part: column(part, gradients) for part in _list_shifted(first)}
+    stacked: Both = jax.lax.map(lambda x: measure_layer(first, *x), (forward, backward))
     return stacked
 
 
-def inputs_of(
+def measure_inputs(
     sites: list[Placed], values: Mapping[int, Values]
 ) -> dict[int, dict[str, jax.Array]]:
-    """Computes the statistics of what layers that follow no other one are given."""
+    """Computes the statistics of the inputs of layers that follow no other layer."""
     return {
         site.number: jax.lax.map(
-            of_input, values[site.number]["input"].reshape(-1, *var.aval.shape)
+            measure_input, values[site.number]["input"].reshape(-1, *var.aval.shape)
         )
         for site, _ in sites
         if (var := site.parts.get("input")) and is_float(var.aval.dtype)
     }
 
 
-def zeros_at(sites: list[Placed]) -> dict[int, Values]:
-    """Makes the zeros in whose place derivatives stand."""
+def make_zeros(sites: list[Placed]) -> dict[int, Values]:
+    """Makes zeros to be added at each site.
+
+    The gradient with respect to them is the gradient at the site.
+    """
     return {
         site.number: {
             part: jnp.zeros((*steps, *var.aval.shape), var.aval.dtype)
-            for part, var in _shifted(site).items()
+            for part, var in _list_shifted(site).items()
         }
         for site, steps in sites
     }

@@ -1,4 +1,4 @@
-"""Singular values of the Jacobian of output by input, by products with it."""
+"""Computes singular values of the Jacobian of output by input, by products with it."""
 
 from typing import Any
 
@@ -10,13 +10,16 @@ from jaxinit.signal._measure.statistics import is_float, real
 from jaxinit.signal._model import Model
 
 
-def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> Any:
+def prepare_singular_values(
+    model: Model, inputs: tuple[Any, ...], key: jax.Array
+) -> Any:
     """Makes a program for singular values of the output by the first float input.
 
-    Of one example, by products with the Jacobian: its mean square by random vectors,
-    the largest by subspace iteration, in float32 or wider. Complex numbers are pairs of
-    real ones, which has the same singular values. None where there is no derivative, or
-    the model does not run on one example alone.
+    The Jacobian is taken at one example, in float32 or wider, and enters by products
+    only: random vectors give the mean square of its singular values, subspace iteration
+    the largest. Complex numbers count as pairs of real ones, which leaves the singular
+    values as they are. Returns None if there is no derivative, or if the model does not
+    run on a single example.
     """
     which = next((i for i, x in enumerate(inputs) if is_float(x.dtype)), None)
     if which is None or not inputs[which].ndim:
@@ -36,33 +39,34 @@ def singular_values(model: Model, inputs: tuple[Any, ...], key: jax.Array) -> An
     try:
         if not jax.eval_shape(outputs, *stored, key, single(inputs)):
             return None
-    except Exception:  # the model runs on all examples: it was measured before
+    except Exception:  # the model itself is sound: it was measured on all examples
         return None
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> dict[str, jax.Array]:
         first, noise, start = jax.random.split(key, 3)
         params, rest = init(first)
         args = single(inputs)
-        given = args[which]
+        chosen = args[which]
 
         def output(x: jax.Array) -> jax.Array:
-            if jnp.iscomplexobj(given):
+            if jnp.iscomplexobj(chosen):
                 x = jax.lax.complex(x[..., 0], x[..., 1])
-            here = [*args[:which], x.astype(given.dtype), *args[which + 1 :]]
+            here = [*args[:which], x.astype(chosen.dtype), *args[which + 1 :]]
             leaves = outputs(params, rest, noise, here)
             parts = [real(leaf).reshape(-1).astype(kind) for leaf in leaves]
             return jnp.concatenate(parts)
 
-        x = real(given)
+        x = real(chosen)
         kind = x.dtype
         y, back = jax.vjp(output, x)
         forth = jax.linear_transpose(back, y)
         smallest = min(x.size, y.size)
         u = jax.random.normal(start, (y.size, min(vectors, smallest)), kind)
 
-        def improve(number: int, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            u, mean = found
-            # Orthonormal: the first ones are exact where all values are equal.
+        def improve(number: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            u, mean = state
+            # Orthonormal vectors: where all singular values are equal, the first round
+            # is exact.
             u = jnp.linalg.qr(u)[0]
             v = jax.vmap(back)(u.T)[0]
             here = (v**2).sum() / len(v) * (y.size / smallest)

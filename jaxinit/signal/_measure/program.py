@@ -1,4 +1,4 @@
-"""One seed: the program that measures signal and gradient at a model's layers."""
+"""Makes the program that measures one seed: signal and gradient at a model's layers."""
 
 import dataclasses
 import itertools
@@ -11,26 +11,26 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._jaxpr.merging import merge_draws
-from jaxinit.signal._measure.chance import Readout, against_chance, readout
+from jaxinit.signal._measure.chance import Readout, compare_to_chance, find_readout
 from jaxinit.signal._measure.groups import (
     Group,
-    grouped,
-    inputs_of,
-    statistics_of,
-    zeros_at,
+    compute_statistics,
+    group_sites,
+    make_zeros,
+    measure_inputs,
 )
-from jaxinit.signal._measure.names import named
+from jaxinit.signal._measure.names import name_layers
 from jaxinit.signal._measure.statistics import (
     Array,
     Backward,
     Both,
     Forward,
-    fields_of,
+    compute_fields,
     is_float,
     wide,
 )
 from jaxinit.signal._model import Model
-from jaxinit.signal._trace.attention import layers_before
+from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.site import Placed, Site, Values
 
@@ -39,21 +39,21 @@ Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured at one layer, one step of a loop apart from the next.
+    """The measurements of one layer, or of one step of a layer in a loop.
 
     Attributes:
-      site: where.
-      path: of the module, or of the weight.
-      step: the indices of the loops that the site is in.
-      shape: of the output, for one seed.
-      activation: the name of what is applied to it; None for nothing.
+      site: the place in the program.
+      path: the path of the module, or of the weight.
+      step: the indices of the step in the loops around the site.
+      shape: the shape of the output, for one seed.
+      activation: the name of the activation behind the output, or None.
       forward: statistics as in `Layer`.
       backward: statistics of gradients as in `Layer`.
-      fields: of convolutions, root mean squares: of the ``weight`` by tap, and by
-        position of the ``input`` of the first in a chain and the ``gradient`` of the
-        last.
-      classes: how many its outputs are logits of; None where that is not known.
-      query_size: the products that an attention behind it sums over; None for none.
+      fields: root mean squares at convolutions: of the ``weight`` by tap and, by
+        position, of the ``input`` of the first one in a chain and of the ``gradient``
+        of the last one.
+      classes: the number of classes, if the outputs are known to be logits.
+      query_size: the number of entries of a query, if an attention follows.
     """
 
     site: Site
@@ -69,15 +69,15 @@ class Measured:
 
     @property
     def name(self) -> str:
-        """The path, and the step of a loop: "blocks/dense[3]"."""
+        """The path, with the step of a loop, as in "blocks/dense[3]"."""
         return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
 
 
 class OfModel(NamedTuple):
-    """The statistics of a model; of many seeds with a leading axis for these.
+    """The statistics of a model; over many seeds, they have a leading axis for these.
 
     Attributes:
-      groups: of the sites of each group. # [sites * steps, ...]
+      groups: for each group, the statistics of its sites. # [sites * steps, ...]
       apart: by site, fields of `Forward` that not all sites of a group have.
       ends: by site, root mean squares by position at the ends of chains.
     """
@@ -89,14 +89,15 @@ class OfModel(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """What measures one seed.
+    """Measures one seed.
 
     Attributes:
       one: takes a key and the inputs; returns the loss and the statistics.
-      sites: in the order of execution.
-      groups: sites of equal form.
+      sites: the sites in the order of execution.
+      groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
-      query_sizes: of the attention behind a layer, by the number of its site.
+      query_sizes: the number of entries of a query in the attention behind a layer, by
+        the number of the layer's site.
     """
 
     one: Callable[..., tuple[jax.Array, OfModel]]
@@ -121,8 +122,8 @@ def prepare(
     leaves, _ = jax.tree.flatten_with_path(params)
     others = len(jax.tree.leaves((rest, key, inputs)))
     origins = [frozenset({i}) for i in range(len(leaves))]
-    found = plan(traced, [*origins, *[None] * others])
-    sites = named(found, [_path(path) for path, _ in leaves])
+    planned = plan(traced, [*origins, *[None] * others])
+    sites = name_layers(planned, [_spell_path(path) for path, _ in leaves])
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
@@ -136,11 +137,11 @@ def prepare(
         )
     structure = jax.tree.structure(output_shape)
     of_arrays = loss and (
-        lambda parts: _scalar(loss(jax.tree.unflatten(structure, parts)))
+        lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
     )
-    groups, init = grouped(sites), merge_draws(drawn, stored)
-    logits = readout(found, sites, outputs, of_arrays)
-    attended = list(layers_before(found, [frozenset()] * len(traced.in_avals)))
+    groups, init = group_sites(sites), merge_draws(drawn, stored)
+    logits = find_readout(planned, sites, outputs, of_arrays)
+    attended = list(find_layers_before(planned, [frozenset()] * len(traced.in_avals)))
 
     def one(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
         first, noise, cotangent = jax.random.split(key, 3)
@@ -148,24 +149,24 @@ def prepare(
 
         def run(shifts: Mapping[int, Values]) -> tuple[jax.Array, Any]:
             args = jax.tree.leaves((params, rest, noise, inputs))
-            results, values = evaluate_plan(found, args, shifts)
-            number = of_arrays(results) if of_arrays else _against(results, cotangent)
+            results, values = evaluate_plan(planned, args, shifts)
+            number = of_arrays(results) if of_arrays else _project(results, cotangent)
             return number, (values, results)
 
-        shifts = zeros_at(sites)
+        shifts = make_zeros(sites)
         of_shifts = jax.value_and_grad(run, has_aux=True)
         (number, (values, results)), gradients = of_shifts(shifts)
-        apart = inputs_of(sites, values)
+        apart = measure_inputs(sites, values)
         for attention, layers in attended:
             for layer in layers:
                 _widen(apart.setdefault(layer, {}), values[attention.number])
         if logits:
-            against = against_chance(results[logits.leaf])
+            against = compare_to_chance(results[logits.leaf])
             apart.setdefault(logits.site, {}).update(against)
         return number, OfModel(
-            groups=[statistics_of(group, values, gradients) for group in groups],
+            groups=[compute_statistics(group, values, gradients) for group in groups],
             apart=apart,
-            ends=fields_of(sites, values, gradients),
+            ends=compute_fields(sites, values, gradients),
         )
 
     sizes = {layer: each.size for each, layers in attended for layer in layers}
@@ -175,19 +176,19 @@ def prepare(
 
 
 def _widen(kept: Values, more: Values) -> None:
-    """Keeps the larger statistics, where several attentions read a layer."""
+    """Merges statistics; if several attentions read a layer, the larger ones stay."""
     for name, value in more.items():
         if name in kept and kept[name].shape != value.shape:
             kept[name], value = kept[name].max(), value.max()
         kept[name] = jnp.maximum(kept[name], value) if name in kept else value
 
 
-def _path(path: tuple[Any, ...]) -> str:
+def _spell_path(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _against(leaves: list[Any], key: jax.Array) -> jax.Array:
-    """Multiplies an output with random normal numbers: a cotangent of unit variance."""
+def _project(leaves: list[Any], key: jax.Array) -> jax.Array:
+    """Multiplies outputs by random normal numbers: a cotangent of unit variance."""
     leaves = [leaf for leaf in leaves if is_float(leaf.dtype)]
     keys = jax.random.split(key, max(1, len(leaves)))
     total = jnp.zeros(())
@@ -198,7 +199,7 @@ def _against(leaves: list[Any], key: jax.Array) -> jax.Array:
     return total
 
 
-def _scalar(number: Any) -> jax.Array:
+def _check_scalar(number: Any) -> jax.Array:
     rule = "loss must return one real number, such as jnp.mean(...)."
     try:
         scalar = jnp.asarray(number)
@@ -210,8 +211,8 @@ def _scalar(number: Any) -> jax.Array:
 
 
 def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
-    """Makes a layer of each site and step, in the order of execution."""
-    made: dict[int, list[Measured]] = {}
+    """Makes the measurements of each site and step, in the order of execution."""
+    by_site: dict[int, list[Measured]] = {}
     read = program.readout
     classes = {read.site: read.classes} if read and read.known else {}
     for group, stacked in zip(program.groups, statistics.groups, strict=True):
@@ -219,37 +220,37 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
         for site, steps in group.members:
             apart = statistics.apart.get(site.number, {})
             ends = statistics.ends.get(site.number, {})
-            made[site.number] = []
+            by_site[site.number] = []
             for number, step in enumerate(np.ndindex(*steps)):
                 row = next(rows)
                 of: Both = jax.tree.map(lambda a, row=row: a[:, row], stacked)
-                more = {name: _of_step(a, number) for name, a in apart.items()}
+                more = {name: _take_step(a, number) for name, a in apart.items()}
                 layer = Measured(
                     site=site,
                     path=site.path,
                     step=step,
                     shape=site.output.aval.shape,
                     activation=group.activation,
-                    forward=_present(of.forward._replace(**more)),
-                    backward=_present(of.backward),
+                    forward=_drop_absent(of.forward._replace(**more)),
+                    backward=_drop_absent(of.backward),
                     fields=ends if of.taps is None else ends | {"weight": of.taps},
                     classes=classes.get(site.number),
                     query_size=program.query_sizes.get(site.number),
                 )
-                made[site.number].append(layer)
+                by_site[site.number].append(layer)
     layers: list[Measured] = []
     for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):
-        inside = [layer for site, _ in each for layer in made[site.number]]
+        inside = [layer for site, _ in each for layer in by_site[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
 
 
-def _present(statistics: Forward | Backward) -> Statistics:
-    """Returns those that a layer has, by name."""
+def _drop_absent(statistics: Forward | Backward) -> Statistics:
+    """Returns the statistics that a layer has, by name."""
     return {k: v for k, v in statistics._asdict().items() if v is not None}
 
 
-def _of_step(column: np.ndarray, number: int) -> np.ndarray:
-    """Takes a step of a loop; all have what does not differ by step."""
+def _take_step(column: np.ndarray, number: int) -> np.ndarray:
+    """Takes a step of a loop; a statistic without steps counts for all of them."""
     by_step = column.reshape(len(column), -1)  # [seeds, steps]
     return by_step[:, number if number < by_step.shape[1] else -1]

@@ -1,4 +1,4 @@
-"""What a check is doing, told to whoever waits for it at a terminal or a notebook."""
+"""Reports the progress of a check to a user who waits at a terminal or a notebook."""
 
 import contextlib
 import sys
@@ -7,26 +7,26 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_PATIENCE = 2.0  # seconds before anything is said
-_PERIOD = 1.0  # seconds between two counts
+_PATIENCE = 2.0  # seconds before the line appears
+_PERIOD = 1.0  # seconds between two updates
 _speaking = threading.Lock()  # one line has room for one check
 
 
 @contextlib.contextmanager
-def telling(call: str) -> Iterator[Callable[[str], None]]:
-    """Tells what goes on in a call that takes longer than two seconds.
+def report_progress(call: str) -> Iterator[Callable[[str], None]]:
+    """Reports the progress of a call that takes longer than two seconds.
 
-    The line is on standard error, and is wiped at the end. Where nobody looks (no
-    terminal and no notebook), and in all but the first of several threads, it is quiet.
+    The line is on standard error, and is wiped at the end. Without a terminal or a
+    notebook, and in all but the first of several threads, nothing is written.
 
     Args:
-      call: what was called.
+      call: the name of the function that was called.
 
     Yields:
-      A function that takes what is being done now.
+      A function that takes the name of the present step.
     """
     stream = sys.stderr
-    if not _watched(stream) or not _speaking.acquire(blocking=False):
+    if not _is_watched(stream) or not _speaking.acquire(blocking=False):
         yield lambda what: None
         return
     now, over = [""], threading.Event()
@@ -44,21 +44,21 @@ def telling(call: str) -> Iterator[Callable[[str], None]]:
         _speaking.release()
 
 
-def _watched(stream: Any) -> bool:
-    """Returns whether somebody sees what a stream is given."""
+def _is_watched(stream: Any) -> bool:
+    """Returns whether a stream is shown to a user."""
     if getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None:
         return True  # a notebook, or a terminal of IPython
     try:
         return bool(stream.isatty())
-    except (AttributeError, ValueError):  # none, or closed
+    except (AttributeError, ValueError):  # there is no stream, or it is closed
         return False
 
 
 def _tick(stream: Any, call: str, now: list[str], over: threading.Event) -> None:
-    """Writes a line again and again, and wipes it at the end."""
+    """Writes the line every second, and wipes it at the end."""
     start, written = time.monotonic(), 0
     wait = _PATIENCE
-    with contextlib.suppress(OSError, ValueError):  # whoever looked has gone
+    with contextlib.suppress(OSError, ValueError):  # the terminal is gone
         while not over.wait(wait):
             line = f"{call}: {now[0]} ({time.monotonic() - start:.0f} s)"
             stream.write("\r" + line.ljust(written))

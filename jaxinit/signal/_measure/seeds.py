@@ -1,4 +1,4 @@
-"""Many seeds: one compiled program, in chunks and threads."""
+"""Runs many seeds in one compiled program, in chunks and threads."""
 
 import contextlib
 import dataclasses
@@ -10,22 +10,24 @@ import jax
 import numpy as np
 
 from jaxinit._threads import map_on_threads
-from jaxinit.signal._measure.jacobian import singular_values
+from jaxinit.signal._measure.jacobian import prepare_singular_values
 from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
 from jaxinit.signal._model import Model
 
-_WORKERS = 2  # on a CPU: most of a seed runs on one core; each needs a seed's memory
+# Threads on a CPU: most of a seed's work runs on one core. Each thread needs the memory
+# of a seed.
+_WORKERS = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """All layers in the order of execution, and the Jacobian of output by input.
+    """The measurements of a model over all seeds.
 
     Attributes:
-      layers: the layers.
-      jacobian: ``mean_square`` and ``largest`` singular value; empty where the input
-        has no derivative.
-      loss: by seed.
+      layers: the layers in the order of execution.
+      jacobian: the ``mean_square`` of the singular values of output by input, and the
+        ``largest``; empty where the input has no derivative.
+      loss: the loss of each seed.
     """
 
     layers: tuple[Measured, ...]
@@ -47,15 +49,15 @@ def measure(
 
     Args:
       model: the model.
-      inputs: what it is called with.
+      inputs: the inputs of its call.
       key: the key of all seeds.
-      seeds: how many.
+      seeds: the number of seeds.
       loss: computes a number from the output; by default the product with a random
         normal array.
-      chunk: seeds at a time, on a CPU for each of two threads; by default one there,
-        and eight elsewhere.
-      jacobian: seeds of which the singular values are computed.
-      say: is told what goes on.
+      chunk: the number of seeds that run at a time, on a CPU in each of two threads; by
+        default 1 there, and 8 elsewhere.
+      jacobian: the number of seeds for which singular values are computed.
+      say: called with the name of each step.
     """
     say("tracing the model")
     program = prepare(model, inputs, key, loss)
@@ -71,23 +73,24 @@ def measure(
         keys = jax.random.split(key, seeds)[places]
         return jax.lax.map(one, keys, batch_size=batch)
 
-    # Each worker has equally many, the last perhaps some again: one program serves all.
+    # One program serves all workers: each runs equally many seeds, the last one perhaps
+    # some that another has run too.
     each = -(-seeds // workers)
     places = np.arange(workers * each, dtype=np.int32).reshape(workers, each) % seeds
     say("compiling")
     compiled = some_seeds.lower(key, places[0], inputs).compile()
 
-    def fetched(places: np.ndarray) -> Any:
-        with undisturbed():
+    def fetch(places: np.ndarray) -> Any:
+        with disable_checks():  # JAX's flags are set per thread
             return jax.device_get(compiled(key, places, inputs))
 
     say(f"running {seeds} seeds")
-    found = map_on_threads(fetched, places, workers=workers)
+    chunks = map_on_threads(fetch, places, workers=workers)
     number, statistics = jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:seeds], *found
+        lambda *parts: np.concatenate(parts)[:seeds], *chunks
     )
     singular = {}
-    if jacobian and (products := singular_values(model, inputs, key)):
+    if jacobian and (products := prepare_singular_values(model, inputs, key)):
         say("computing singular values")
         keys = jax.random.split(key, seeds)[:jacobian]
         singular = jax.device_get(products(keys, inputs))
@@ -95,12 +98,12 @@ def measure(
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Switches off flags of JAX that would stop programs that look at sick models.
+def disable_checks() -> Iterator[None]:
+    """Switches off flags of JAX that would stop a check of a sick model.
 
-    Numbers that are not finite are among what is measured. Programs are compiled ahead
-    of time, which cannot go without `jax.jit`, and put equal draws into loops, where
-    JAX cannot see that each has a key of its own.
+    Numbers that are not finite are measured, not refused. Programs are compiled ahead
+    of time, which needs `jax.jit`, and put equal draws into loops, where JAX cannot see
+    that each draw has a key of its own.
     """
     with (
         jax.disable_jit(False),

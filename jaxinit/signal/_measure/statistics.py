@@ -1,4 +1,4 @@
-"""Statistics of what flows through one layer, and of its gradients."""
+"""Statistics of the values at one layer, and of their gradients."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._trace.links import chains
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._trace.links import find_chains
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
-_GRID = np.linspace(-8, 8, 321)  # where the steepest slope of an activation is
-_FLAT = 0.05  # of the steepest slope: an activation is saturated below it
-_ALIKE = 1e-5  # of the units' root mean square: projections this close are equal
-_SAMPLE = 256  # entries of an output that are kept for histograms
+_GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
+_FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
+_ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal
+_SAMPLE = 256  # the number of an output's entries that are kept for histograms
 
 
-Array = Any  # of JAX for one seed, of NumPy for many
+Array = Any  # a JAX array for one seed, a NumPy array for many
 
 
 class Forward(NamedTuple):
-    """What flows through a layer, as `Layer` explains it; None where there is none."""
+    """Statistics of a layer's values, as `Layer` explains them; None if not present."""
 
     activation_zeros: Array | None
     alike: Array
@@ -40,7 +40,7 @@ class Forward(NamedTuple):
     weight_std: Array | None
     zeros: Array
     sample: Array
-    # These are measured apart from the loop over equal layers, by site.
+    # These are measured by site, apart from the loop over equal layers.
     input_rms: Array | None = None
     input_mean: Array | None = None
     input_nonfinite: Array | None = None
@@ -51,7 +51,7 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What comes back to a layer, as `Layer` explains it."""
+    """Statistics of a layer's gradients, as `Layer` explains them."""
 
     nonfinite: Array
     norm: Array
@@ -62,45 +62,48 @@ class Backward(NamedTuple):
 
 
 class Both(NamedTuple):
-    """The statistics of a layer; of a convolution also its weight's rms by tap."""
+    """The statistics of a layer, and the rms by tap of a convolution's weight."""
 
     forward: Forward
     backward: Backward
     taps: Array | None
 
 
-def of_layer(
+def measure_layer(
     site: Site, values: Mapping[str, jax.Array], gradients: Mapping[str, jax.Array]
 ) -> Both:
     """Computes the statistics of one layer from the parts of its site."""
     y, g = values["output"], gradients["output"]
     y = y.astype(wide(y))
-    sample = _sampled(real(y))
-    output, gradient = _moments(y), _moments(g)
+    sample = _sample(real(y))
+    output, gradient = _compute_moments(y), _compute_moments(g)
     weight = dw = taps = None
     if "weight" in values:
-        weight, dw = _moments(values["weight"]), _moments(gradients["weight"])
-    if site.kind == "conv":
+        weight = _compute_moments(values["weight"])
+        dw = _compute_moments(gradients["weight"])
+    if isinstance(site, Product) and site.kind == "conv":
         axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
         taps = rms(values["weight"], axes)
     activated = None
     if site.activation is not None:
-        activated = _of_activation(site, values["output"])
+        activated = _measure_activation(site, values["output"])
     examples = y.shape[0] if y.ndim > 1 else 1
 
     def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
-        return _alike(parts["weight"], site.weight_unit_axes) if weight else None
+        if not isinstance(site, Product):
+            return None
+        return _compute_alike(parts["weight"], site.weight_unit_axes)
 
     forward = Forward(
         **output._asdict(),
         zeros=(y == 0).mean(),
         nonfinite=(~jnp.isfinite(y)).mean(),
-        distance=_distance(y),
-        alike=_alike(y, site.unit_axes),
+        distance=_compute_distance(y),
+        alike=_compute_alike(y, site.unit_axes),
         activation_zeros=activated and activated.zeros,
         dead=activated and activated.dead,
         saturated=activated and activated.saturated,
-        bias_rms=_moments(values["bias"]).rms if "bias" in values else None,
+        bias_rms=_compute_moments(values["bias"]).rms if "bias" in values else None,
         weight_mean=weight and weight.mean,
         weight_std=weight and weight.std,
         weight_alike=alike(values),
@@ -114,50 +117,50 @@ def of_layer(
         weight_std=dw and dw.rms,
         weight_alike=alike(gradients),
     )
-    # In one dtype, whatever that of the layer.
+    # All statistics have one dtype, whatever the layer's.
     forward, backward = jax.tree.map(
         lambda number: number.astype(sample.dtype), (forward, backward)
     )
     return Both(forward, backward, taps)
 
 
-def fields_of(
+def compute_fields(
     sites: Iterable[Placed],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
 ) -> dict[int, Values]:
     """Computes root mean squares by position at the ends of chains of convolutions.
 
-    Of the first one's ``input`` and of the last one's ``gradient``.
+    They are those of the first layer's ``input`` and of the last one's ``gradient``.
     """
-    found: dict[int, Values] = {}
-    for chain in chains(sites):
+    fields: dict[int, Values] = {}
+    for chain in find_chains(sites):
         first, last = chain[0], chain[-1]
         if first.kind == "conv":
             axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
-            found[first.number] = {"input": rms(values[first.number]["input"], axes)}
+            fields[first.number] = {"input": rms(values[first.number]["input"], axes)}
         if last.kind == "conv":
             axes = last.eqn.params["dimension_numbers"].out_spec[:2]
             gradient = gradients[last.number]["output"]
-            found[last.number] = {"gradient": rms(gradient, axes)}
-    return found
+            fields[last.number] = {"gradient": rms(gradient, axes)}
+    return fields
 
 
 def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
-    """Computes the root mean square, over some axes or all."""
-    u, scale, _ = _scaled(x)
+    """Computes the root mean square over some axes, by default over all."""
+    u, scale, _ = _scale(x)
     return scale * jnp.sqrt(_square(u).mean(axes))
 
 
-def of_input(x: jax.Array) -> dict[str, jax.Array]:
-    """Computes the statistics of what a layer that follows no other one is given."""
-    mean = _moments(x).mean
+def measure_input(x: jax.Array) -> dict[str, jax.Array]:
+    """Computes the statistics of the input of a layer that follows no other layer."""
+    mean = _compute_moments(x).mean
     nonfinite = (~jnp.isfinite(x)).mean()
     return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
 
 
 def real(x: jax.Array) -> jax.Array:
-    """Returns real numbers in float32 or wider; of a complex one both parts."""
+    """Returns x as real numbers in float32 or wider; both parts of complex numbers."""
     if jnp.iscomplexobj(x):
         return jnp.stack([x.real, x.imag], axis=-1)
     return x.astype(wide(x))
@@ -170,8 +173,12 @@ def _square(x: jax.Array) -> jax.Array:
     return x**2
 
 
-def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scales entries so that no square leaves the range; also returns the largest."""
+def _scale(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scales entries so that no square leaves the range of floats.
+
+    Returns:
+      The scaled entries, the scale, and the largest entry.
+    """
     x = x.astype(wide(x))
     largest = jnp.abs(x).max(initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
@@ -192,9 +199,9 @@ class _Activated(NamedTuple):
     saturated: jax.Array
 
 
-def _moments(x: jax.Array) -> _Moments:
-    """Computes moments of the entries: of complex ones E|x - Ex|^2, and |Ex|."""
-    u, scale, largest = _scaled(x)
+def _compute_moments(x: jax.Array) -> _Moments:
+    """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
+    u, scale, largest = _scale(x)
     mean = u.mean()
     square = _square(u - mean)
     variance, size = square.mean(), jnp.abs(mean)
@@ -207,8 +214,8 @@ def _moments(x: jax.Array) -> _Moments:
     )
 
 
-def _sampled(y: jax.Array) -> jax.Array:
-    """Takes entries at equal distances, which share no factor with the units."""
+def _sample(y: jax.Array) -> jax.Array:
+    """Takes entries at a stride that shares no factor with the number of units."""
     flat = y.reshape(-1)
     stride = max(1, flat.size // _SAMPLE)
     while stride > 1 and math.gcd(stride, y.shape[-1]) > 1:
@@ -216,11 +223,11 @@ def _sampled(y: jax.Array) -> jax.Array:
     return flat[::stride][:_SAMPLE]
 
 
-def _distance(y: jax.Array) -> jax.Array:
-    """Computes one less the mean cosine of an example's output and the next one's."""
+def _compute_distance(y: jax.Array) -> jax.Array:
+    """Computes one minus the mean cosine between an example's output and the next."""
     if y.ndim < 2 or y.shape[0] < 2:
         return jnp.full((), jnp.nan, real(y).dtype)
-    flat = real(y).reshape(y.shape[0], -1)  # Re<a, b> is the product of these
+    flat = real(y).reshape(y.shape[0], -1)  # the product of two rows is Re<a, b>
     scale = jnp.abs(flat).max(1, keepdims=True)
     flat = flat / jnp.where(scale > 0, scale, 1)
     direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
@@ -229,8 +236,8 @@ def _distance(y: jax.Array) -> jax.Array:
     return (apart + around) / (2 * len(direction))
 
 
-def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
-    """Computes the share of units that equal another one, by one projection of each."""
+def _compute_alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
+    """Computes the share of units that equal another one; compares one projection."""
     if x.ndim == 0:
         return jnp.zeros((), real(x).dtype)
     units = math.prod(x.shape[axis] for axis in unit_axes)
@@ -247,8 +254,8 @@ def _alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
     return near.mean()
 
 
-def _of_activation(site: Site, y: jax.Array) -> _Activated:
-    """Computes shares of zeros, of dead and of saturated units behind a layer."""
+def _measure_activation(site: Site, y: jax.Array) -> _Activated:
+    """Computes the shares of zero, dead and saturated units behind an activation."""
     activation = site.activation
     assert activation is not None
     a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
@@ -269,7 +276,7 @@ def is_float(dtype: Any) -> bool:
 
 
 def wide(x: jax.Array) -> Any:
-    """Returns the dtype to compute in: float32 or wider, complex for complex."""
+    """Returns the dtype to compute in: float32 or wider, complex for complex x."""
     enough = is_float(x.dtype) and x.dtype.itemsize >= 4
     return x.dtype if enough else np.dtype(np.float32)
 
@@ -280,7 +287,7 @@ def average(values: object) -> float:
 
 
 def log_size(values: np.ndarray) -> float:
-    """Averages the logarithm of a size over seeds; infinite if none is finite."""
+    """Averages the logarithm of a size over seeds; infinite if no size is finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.asarray(values, np.float64))
     finite = logs[np.isfinite(logs)]

@@ -1,1 +1,1 @@
-"""Findings, and their faces: text, console, notebook, plot, assertion."""
+"""Shows findings: as text, on a console, in a notebook, as a plot, as an assertion."""

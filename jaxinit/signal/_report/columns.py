@@ -1,4 +1,4 @@
-"""The table of a report: columns of cells for text, rich consoles and HTML."""
+"""Makes the table of a report: columns of cells for text, rich consoles and HTML."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from jaxinit._number import (
 )
 from jaxinit.signal._judge.findings import Finding, Findings, Layer
 from jaxinit.signal._measure.chance import MOST
-from jaxinit.signal._report.tree import Row, rows, runs
+from jaxinit.signal._report.tree import Row, join_runs, make_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Column:
     """A column of a table.
 
     Attributes:
-      head: what stands above.
-      cell: makes a cell.
-      left: whether cells are text rather than numbers.
+      head: the heading.
+      cell: makes the cell of a row.
+      left: whether cells are aligned left, as text is.
       rank: where room is short, columns of a low rank go first; those of rank 0 stay.
     """
 
@@ -35,8 +35,8 @@ class Column:
     rank: int = 0
 
 
-def _size(name: str) -> Callable[[Row], str]:
-    """Makes cells of a mean over seeds with its error, of folded rows the span."""
+def _show_size(name: str) -> Callable[[Row], str]:
+    """Makes cells with a mean over seeds and its error; folded rows show the span."""
 
     def cell(row: Row) -> str:
         if len(row.layers) == 1:
@@ -47,55 +47,55 @@ def _size(name: str) -> Callable[[Row], str]:
     return cell
 
 
-def _theory(name: str) -> Callable[[Row], str]:
+def _show_theory(name: str) -> Callable[[Row], str]:
     return lambda row: span(x.predicted[name] for x in row.layers if x.predicted)
 
 
-def _share(name: str) -> Callable[[Row], str]:
+def _show_share(name: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         return span((x.mean(name) for x in row.layers if name in x.forward), percent)
 
     return cell
 
 
-def _output(row: Row) -> str:
+def _show_output(row: Row) -> str:
     kinds = {f"{x.kind} {'×'.join(map(str, x.shape))}" for x in row.layers}
     times = f"{row.count} × " if row.count > 1 else ""
     return times + (kinds.pop() if len(kinds) == 1 else "module" if kinds else "")
 
 
-def _activation(row: Row) -> str:
+def _show_activation(row: Row) -> str:
     return ", ".join(dict.fromkeys(x.activation for x in row.layers if x.activation))
 
 
-def _similarity(row: Row) -> str:
+def _show_similarity(row: Row) -> str:
     return span((1 - x.mean("distance") for x in row.layers), "{:.3f}".format)
 
 
-def _condition(row: Row) -> str:
-    found = dict.fromkeys(layer.condition for layer in row.layers)
-    return ", ".join([x for x in found if x != "healthy"] or found)
+def _show_condition(row: Row) -> str:
+    conditions = dict.fromkeys(layer.condition for layer in row.layers)
+    return ", ".join([x for x in conditions if x != "healthy"] or conditions)
 
 
 _COLUMNS = (
     Column("layer", lambda row: _columns.GAP * row.depth + row.name, left=True),
-    Column("output", _output, left=True, rank=3),
-    Column("activation", _activation, left=True, rank=4),
-    Column("signal std", _size("std")),
-    Column("theory", _theory("std"), rank=5),
-    Column("gradient std", _size("gradient_std")),
-    Column("theory", _theory("gradient_std"), rank=5),
-    Column("zeros", _share("activation_zeros"), rank=1),
-    Column("dead", _share("dead"), rank=7),
-    Column("saturated", _share("saturated"), rank=6),
-    Column("similarity", _similarity, rank=2),
-    Column("condition", _condition, left=True),
+    Column("output", _show_output, left=True, rank=3),
+    Column("activation", _show_activation, left=True, rank=4),
+    Column("signal std", _show_size("std")),
+    Column("theory", _show_theory("std"), rank=5),
+    Column("gradient std", _show_size("gradient_std")),
+    Column("theory", _show_theory("gradient_std"), rank=5),
+    Column("zeros", _show_share("activation_zeros"), rank=1),
+    Column("dead", _show_share("dead"), rank=7),
+    Column("saturated", _show_share("saturated"), rank=6),
+    Column("similarity", _show_similarity, rank=2),
+    Column("condition", _show_condition, left=True),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A table: columns, the rows' cells, and the heads of columns that found no room.
+    """A table: columns, the cells of its rows, and the heads of columns left out.
 
     The last cell of each row is its condition.
     """
@@ -106,14 +106,14 @@ class Grid:
 
     @property
     def widths(self) -> list[int]:
-        """Widths of the columns."""
+        """The widths of the columns."""
         heads = [column.head for column in self.columns]
         return [
             max(map(len, column)) for column in zip(heads, *self.cells, strict=True)
         ]
 
-    def fitting(self, width: int) -> "Grid":
-        """Leaves out columns until the others fit, or none can go."""
+    def fit(self, width: int) -> "Grid":
+        """Leaves out columns until the others fit, or all that remain must stay."""
         ranks = [column.rank for column in self.columns if column.rank]
         if (
             sum(self.widths) + len(_columns.GAP) * (len(self.columns) - 1) <= width
@@ -127,13 +127,13 @@ class Grid:
             tuple(tuple(row[i] for i in kept) for row in self.cells),
             tuple(dict.fromkeys([*self.left_out, *gone])),
         )
-        return left.fitting(width)
+        return left.fit(width)
 
 
-def grid(report: Findings, all_layers: bool = False) -> Grid:
-    """Makes the table; columns without any cell are left out."""
-    found = rows(report.layers, all_layers)
-    by_column = [(column, [column.cell(row) for row in found]) for column in _COLUMNS]
+def make_grid(report: Findings, all_layers: bool = False) -> Grid:
+    """Makes the table; columns whose cells are all empty are left out."""
+    rows = make_rows(report.layers, all_layers)
+    by_column = [(column, [column.cell(row) for row in rows]) for column in _COLUMNS]
     filled = [
         (column, cells)
         for column, cells in by_column
@@ -143,28 +143,28 @@ def grid(report: Findings, all_layers: bool = False) -> Grid:
     return Grid(tuple(column for column, _ in filled), tuple(cells))
 
 
-def heading(report: Findings) -> str:
-    """Returns what was checked and what came of it, in a line."""
+def write_heading(report: Findings) -> str:
+    """Returns a line with the outcome and the numbers of layers and seeds."""
     layers = plural(sum(layer.kind != "module" for layer in report.layers), "layer")
     return f"{report.condition}, {layers}, {plural(report.seeds, 'seed')}"
 
 
-def explanation(report: Findings, finding: Finding) -> str:
-    """Returns which layers a finding is about, and why."""
+def explain(report: Findings, finding: Finding) -> str:
+    """Says which layers a finding is about, and why."""
     first = finding.layers[0] if finding.layers else ""
     if not first or finding.reason.startswith((f"{first}:", f"{first} – ")):
         return finding.reason
-    return f"{runs(report.layers, finding.layers)}: {finding.reason}"
+    return f"{join_runs(report.layers, finding.layers)}: {finding.reason}"
 
 
-def summary(report: Findings) -> Iterator[str]:
-    """Yields what there is to say of a whole model, findings aside."""
+def summarize(report: Findings) -> Iterator[str]:
+    """Yields lines on the model as a whole, findings aside."""
     layers = [layer for layer in report.layers if layer.kind != "module"]
     if report.healthy and layers:
         signal = span(layer.mean("std") for layer in layers)
         gradient = span(layer.mean("gradient_std") for layer in layers)
         yield f"healthy: signal std {signal}, gradient std {gradient}"
-        yield from _if_logits(layers)
+        yield from _warn_of_logits(layers)
     if report.jacobian:
         square, largest = (report.jacobian[k] for k in ("mean_square", "largest"))
         yield (
@@ -175,8 +175,8 @@ def summary(report: Findings) -> Iterator[str]:
         )
 
 
-def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
-    """Says where a loss would start, if outputs are logits far above chance."""
+def _warn_of_logits(layers: Sequence[Layer]) -> Iterator[str]:
+    """Says where a loss would start if outputs were logits, if far above chance."""
     for layer in layers:
         if "expected_loss" in layer.forward:
             loss, chance = (layer.mean(f"{x}_loss") for x in ("expected", "chance"))
@@ -188,21 +188,23 @@ def _if_logits(layers: Sequence[Layer]) -> Iterator[str]:
                 )
 
 
-def text(report: Findings, all_layers: bool = False, width: int | None = None) -> str:
+def write_text(
+    report: Findings, all_layers: bool = False, width: int | None = None
+) -> str:
     """Returns a report as text."""
-    full = grid(report, all_layers)
-    table = full if width is None else full.fitting(width)
+    full = make_grid(report, all_layers)
+    table = full if width is None else full.fit(width)
     heads = [column.head for column in table.columns]
     left = [place for place, column in enumerate(table.columns) if column.left]
-    lines = [heading(report), *_columns.lines(heads, table.cells, left)]
-    lines += [left_out(table)] if table.left_out else []
+    lines = [write_heading(report), *_columns.lines(heads, table.cells, left)]
+    lines += [name_left_out(table)] if table.left_out else []
     lines.append("")
     for finding in report.findings:
-        lines += [f"{finding.condition}: {explanation(report, finding)}"]
+        lines += [f"{finding.condition}: {explain(report, finding)}"]
         lines += [f"{_columns.GAP}cure: {finding.cure}"]
-    return "\n".join([*lines, *summary(report)])
+    return "\n".join([*lines, *summarize(report)])
 
 
-def left_out(table: Grid) -> str:
-    """Returns which columns found no room."""
+def name_left_out(table: Grid) -> str:
+    """Says which columns are left out."""
     return f"A wider table shows {', '.join(table.left_out)} too."

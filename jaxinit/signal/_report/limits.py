@@ -1,4 +1,4 @@
-"""Limits of a test suite on a report, and what breaks them."""
+"""Holds a report to the limits of a test suite, and says which layers break them."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ from jaxinit._gain import NONLINEARITIES
 from jaxinit._number import number, percent, plural
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import Condition
-from jaxinit.signal._report.columns import explanation
-from jaxinit.signal._report.tree import runs
+from jaxinit.signal._report.columns import explain
+from jaxinit.signal._report.tree import join_runs
 
 Range = tuple[float, float]
-_FEW = 3  # layers whose numbers are all told
+_FEW = 3  # up to this many layers, a message gives all their numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Limits:
         return cls(
             allowed,
             None if limit is None else float(limit),
-            None if std is None else _range(std=std),
-            None if gradient is None else _range(gradient=gradient),
+            None if std is None else _read_range(std=std),
+            None if gradient is None else _read_range(gradient=gradient),
             None if dead is None else check.fraction(dead=dead),
             None if saturated is None else check.fraction(saturated=saturated),
         )
 
 
-def _range(**argument: Any) -> Range:
+def _read_range(**argument: Any) -> Range:
     """Returns an argument as a pair of numbers, the lower one first."""
     ((name, value),) = argument.items()
     rule = f"{name} must be a pair (low, high) with 0 <= low < high."
@@ -77,7 +77,7 @@ def _range(**argument: Any) -> Range:
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """A limit, and the numbers of layers by path that it is about."""
+    """A limit, and the numbers that it is about, by path of the layer."""
 
     text: str
     values: Sequence[tuple[str, float]]
@@ -85,9 +85,9 @@ class _Rule:
     cure: str
     spell: Callable[[float], str] = number
 
-    def broken(self, report: Findings) -> str | None:
-        """Returns which layers are beyond the limit."""
-        low, high = self.ends  # what is no number lies nowhere
+    def explain_broken(self, report: Findings) -> str | None:
+        """Says which layers are beyond the limit; None if there are none."""
+        low, high = self.ends  # NaN is beyond every limit
         beyond = [(path, x) for path, x in self.values if not low <= x <= high]
         if not beyond:
             return None
@@ -95,41 +95,41 @@ class _Rule:
         if len(beyond) <= _FEW:
             said = ", ".join(came)
         else:
-            where = runs(report.layers, [path for path, _ in beyond])
+            where = join_runs(report.layers, [path for path, _ in beyond])
             among = f"{len(beyond)} of {plural(len(self.values), 'layer')}"
             said = f"{came[0]} to {came[-1]}, beyond it in {among}: {where}"
         return f"{self.text}. It is {said}. Cure: {self.cure}"
 
 
-def broken(report: Findings, limits: Limits) -> list[str]:
-    """Returns what is wrong with a model, a line for each."""
+def find_broken(report: Findings, limits: Limits) -> list[str]:
+    """Lists what is wrong with a model, a line for each finding or broken limit."""
     findings = [
-        f"{finding.condition}: {explanation(report, finding)} Cure: {finding.cure}"
+        f"{finding.condition}: {explain(report, finding)} Cure: {finding.cure}"
         for finding in report.findings
         if finding.condition not in limits.allow
     ]
     layers = [layer for layer in report.layers if layer.kind != "module"]
-    rules = _rules(layers, limits) if layers else ()
-    return findings + [line for rule in rules if (line := rule.broken(report))]
+    rules = _make_rules(layers, limits) if layers else ()
+    return findings + [line for rule in rules if (line := rule.explain_broken(report))]
 
 
-def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
-    """Yields the limits that are given."""
+def _make_rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
+    """Yields a rule for each limit that is set."""
     cure = "use weights that suit the activation"
     suited = [x.activation for x in layers if x.activation in NONLINEARITIES]
     if suited:
         cure += f", such as kernel_init=jaxinit.he_normal(gain={suited[0]!r})"
-    deep = cure + ", a normalisation or residual paths"
+    deep = cure + ", a normalization or residual paths"
     first, last = layers[0], layers[-1]
     std = [(x.path, x.mean("std")) for x in layers]
     norms = [(x.path, x.mean("gradient_norm")) for x in layers]
-    gradient = [(path, _ratio(norm, norms[-1][1])) for path, norm in norms]
+    gradient = [(path, _divide(norm, norms[-1][1])) for path, norm in norms]
     over_last = f"the gradient's norm over that at {last.path} must"
     if limits.limit is not None:
         ends = 1 / limits.limit, limits.limit
         within = f"stay within a factor of limit={limits.limit:g}"
         # The scale of the last layer is a choice, and zeros are left to the findings.
-        drift = [(path, _ratio(value, std[0][1])) for path, value in std[:-1] if value]
+        drift = [(path, _divide(value, std[0][1])) for path, value in std[:-1] if value]
         text = f"the signal's std over that at {first.path} must {within}"
         yield _Rule(text, drift, ends, deep)
         open_ones = [(path, ratio) for path, ratio in gradient if ratio]
@@ -142,7 +142,7 @@ def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
         low, high = limits.gradient
         text = f"{over_last} lie in gradient=({low:g}, {high:g})"
         yield _Rule(text, gradient, limits.gradient, deep)
-    smaller = "use smaller weights, or a normalisation"
+    smaller = "use smaller weights, or a normalization"
     for name, what, most, change in (
         ("dead", "units", limits.dead, f"start the biases at zeros(), or {cure}"),
         ("saturated", "entries", limits.saturated, smaller),
@@ -153,5 +153,5 @@ def _rules(layers: Sequence[Layer], limits: Limits) -> Iterator[_Rule]:
             yield _Rule(text, shares, (0, most), change, percent)
 
 
-def _ratio(above: float, below: float) -> float:
+def _divide(above: float, below: float) -> float:
     return above / below if below else math.nan

@@ -1,4 +1,4 @@
-"""`SignalReport`, which `check` returns: findings with their faces."""
+"""`SignalReport`, the result of `check`: findings, and the ways to show them."""
 
 import dataclasses
 import json
@@ -14,25 +14,27 @@ from jaxinit._number import over_seeds, plain
 from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._report import columns, notebook
-from jaxinit.signal._report.limits import Limits, broken
+from jaxinit.signal._report.limits import Limits, find_broken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class SignalReport(Findings):
-    """The health of a model at initialisation, over many seeds.
+    """The health of a model at initialization, over many seeds.
 
-    It prints as a table, in colours on a rich console and in notebooks.
+    It prints as a table, in color on a rich console and in notebooks.
 
     Attributes:
-      layers: in the order of execution.
-      findings: what is wrong, the cause first; empty for a healthy model.
-      seeds: how many.
-      jacobian: of the output by the input, for some seeds: the ``mean_square`` of the
-        singular values and the ``largest``; empty where the input has no derivative.
-      loss: by seed; without a loss, the output times random numbers.
-      limit: the factor over all layers that makes a signal vanish or explode.
+      layers: the layers, in the order of execution.
+      findings: the conditions that are wrong, the cause first; empty for a healthy
+        model.
+      seeds: the number of seeds.
+      jacobian: of the Jacobian of output by input, for some seeds, the ``mean_square``
+        of the singular values and the ``largest``; empty where the input has no
+        derivative.
+      loss: the loss of each seed; without a loss, the output times random numbers.
+      limit: the factor over all layers beyond which a signal vanishes or explodes.
 
     Example:
       >>> from jaxinit.signal import check
@@ -48,18 +50,18 @@ class SignalReport(Findings):
         """Returns the report as text: layers, findings with cures, singular values.
 
         Layers stand in the tree of their modules, with means over seeds and standard
-        errors; a dash is what is not a number. Zeros, dead and saturated are shares
-        behind the activation, and similarity is the cosine of outputs of different
-        inputs. Layers that repeat five times or more, alone or with their neighbours,
-        are folded: the first and the last stay, and a row between them spans the rest.
+        errors; a dash stands for NaN. Zeros, dead and saturated are shares behind the
+        activation, and similarity is the cosine between outputs of different inputs.
+        Layers that repeat five times or more, alone or with their neighbors, are
+        folded: the first and the last stay, and a row between them spans the rest.
 
         Args:
           all_layers: whether every layer has a row of its own.
-          width: of the text, in characters, 1 or above: the least important columns are
-            left out until the others fit; by default all stay.
+          width: the width of the text in characters, 1 or above: the least important
+            columns are left out until the others fit; by default all stay.
 
         Returns:
-          Lines of text. ``print(report)`` prints these, in the width of the terminal.
+          Lines of text. ``print(report)`` prints them in the width of the terminal.
 
         Raises:
           ValueError: if width is below 1.
@@ -71,14 +73,14 @@ class SignalReport(Findings):
                 check.at_least(1, width=width)
         except check.Unfit as error:
             raise error.at("SignalReport.table") from None
-        return columns.text(self, all_layers, width)
+        return columns.write_text(self, all_layers, width)
 
     def __str__(self) -> str:
         # Without a terminal there is no width to keep to.
         return self.table(width=shutil.get_terminal_size((10**6, 0)).columns)
 
     def __repr__(self) -> str:
-        return f"SignalReport({columns.heading(self)})"
+        return f"SignalReport({columns.write_heading(self)})"
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from jaxinit.signal._report import console
@@ -89,15 +91,15 @@ class SignalReport(Findings):
         return notebook.page(self)
 
     def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
-        """Returns the report as JSON types; what is not finite is None.
+        """Returns the report as JSON types; numbers that are not finite become None.
 
         Args:
           seeds: whether to add the values of every seed, and the ``sample``.
 
         Returns:
-          The attributes, of layers and findings too. A statistic is a dictionary of its
-          ``mean`` over seeds and the ``error`` of that, and with ``seeds=True`` of
-          ``values``, a list over seeds.
+          The attributes, of layers and findings too. A statistic is a dictionary with
+          its ``mean`` over seeds and the ``error`` of that mean, and with
+          ``seeds=True`` also ``values``, a list over seeds.
 
         Raises:
           TypeError: if seeds is not True or False.
@@ -108,16 +110,16 @@ class SignalReport(Findings):
             raise error.at("SignalReport.to_dict") from None
 
         def statistic(name: str, array: Any) -> dict[str, Any]:
-            found: dict[str, Any] = {}
+            numbers: dict[str, Any] = {}
             if name != "sample":
-                found["mean"], found["error"] = over_seeds(array)
+                numbers["mean"], numbers["error"] = over_seeds(array)
             if seeds:
-                found["values"] = np.asarray(array, np.float64).tolist()
-            return found
+                numbers["values"] = np.asarray(array, np.float64).tolist()
+            return numbers
 
         def statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-            found = {name: statistic(name, array) for name, array in arrays.items()}
-            return {name: numbers for name, numbers in found.items() if numbers}
+            by_name = {name: statistic(name, array) for name, array in arrays.items()}
+            return {name: numbers for name, numbers in by_name.items() if numbers}
 
         layers = [
             {
@@ -133,7 +135,7 @@ class SignalReport(Findings):
             }
             for layer in self.layers
         ]
-        found: dict[str, Any] = plain(
+        record: dict[str, Any] = plain(
             {
                 "condition": self.condition,
                 "healthy": self.healthy,
@@ -145,13 +147,13 @@ class SignalReport(Findings):
                 "layers": layers,
             }
         )
-        return found
+        return record
 
     def to_json(self, *, indent: int | None = None, seeds: bool = False) -> str:
-        """Returns `to_dict` as JSON text, in which what is not finite is null.
+        """Returns `to_dict` as JSON text; numbers that are not finite become null.
 
         Args:
-          indent: of the text, in blanks; by default it is one line.
+          indent: the number of blanks per level; by default the text is one line.
           seeds: as in `to_dict`.
 
         Returns:
@@ -163,16 +165,16 @@ class SignalReport(Findings):
         return json.dumps(self.to_dict(seeds=seeds), indent=indent, allow_nan=False)
 
     def plot(self) -> "Figure":
-        """Draws the signal's way through the model. Needs matplotlib.
+        """Draws the signal on its way through the model. Needs matplotlib.
 
-        Panels: standard deviation of signal and gradient by depth, with the median over
-        seeds, a band that holds 80 % of them and the theory's line; singular values of
-        the Jacobian, if there are; histograms of the outputs of up to eight layers.
-        Layers that are unhealthy are marked.
+        The panels show the standard deviations of signal and gradient by depth, with
+        the median over seeds, a band that holds 80 % of them and the theory's line; the
+        singular values of the Jacobian, if there are any; and histograms of the outputs
+        of up to eight layers. Unhealthy layers are marked.
 
         Returns:
-          A figure, which notebooks show; ``report.plot().savefig("signal.png")``
-          writes it.
+          A figure that notebooks show; ``report.plot().savefig("signal.png")`` writes
+          it to a file.
 
         Raises:
           ModuleNotFoundError: if matplotlib is not installed.
@@ -193,14 +195,14 @@ class SignalReport(Findings):
     ) -> None:
         """Asserts that a model is healthy, for test suites.
 
-        Findings count unless their condition is allowed. The other arguments are limits
-        beside them, on means over seeds of layers, modules aside.
+        Findings count unless their condition is allowed. The other arguments set limits
+        besides, on each layer's means over seeds; modules are left out.
 
         Args:
           allow: a condition to tolerate, or several: "dead", "collapsed" and so on.
           limit: above 1; the factor within which the signal's standard deviation stays
             from the first layer to the last but one, and the gradient's norm from the
-            last layer to the first. What is exactly zero is left to the findings.
+            last layer to the first. Exact zeros are left to the findings.
           std: the least and the largest standard deviation of a layer's output, 0 or
             above; the largest may be infinite.
           gradient: the least and the largest norm of the gradient at a layer's output
@@ -210,7 +212,8 @@ class SignalReport(Findings):
             [0, 1].
 
         Raises:
-          AssertionError: if it is not; the message names layers, numbers and cures.
+          AssertionError: if the model is not healthy; the message names layers, numbers
+            and cures.
           ValueError: if a condition is unknown, or a limit out of range.
           TypeError: if an argument has the wrong type.
         """
@@ -218,6 +221,6 @@ class SignalReport(Findings):
             limits = Limits.of(allow, limit, std, gradient, dead, saturated)
         except check.Unfit as error:
             raise error.at("assert_healthy") from None
-        if wrong := broken(self, limits):
+        if wrong := find_broken(self, limits):
             rule = "assert_healthy(): the model must be healthy, and it is not:"
             raise AssertionError("\n- ".join([rule, *wrong]))

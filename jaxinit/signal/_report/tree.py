@@ -1,4 +1,4 @@
-"""The rows of a report's table: a tree of modules, with long repetitions folded."""
+"""Makes the rows of a report's table: a tree of modules, long repetitions folded."""
 
 import dataclasses
 import itertools
@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxinit.signal._judge.findings import Layer
 
-_FEWEST = 5  # repetitions that are folded: the first and the last stay
-_LONGEST = 6  # siblings that repeat together, such as a layer and its normalisation
+_FEWEST = 5  # the least number of repetitions that are folded; first and last stay
+_LONGEST = 6  # most siblings that repeat together, such as a layer and its norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-      depth: in the tree.
-      name: the last part of the path; of folded rows the first and last name.
-      layers: one, none for a bare heading, several for folded rows.
-      count: how many siblings are folded.
+      depth: the depth in the tree.
+      name: the last part of the path; for folded rows the first and the last name.
+      layers: one layer; none for a bare heading, several for folded rows.
+      count: the number of siblings that are folded.
     """
 
     depth: int
@@ -37,7 +37,7 @@ class _Node:
 
     @property
     def form(self) -> Any:
-        """What siblings that repeat have in common."""
+        """The properties that repeating siblings have in common."""
         layer = self.layer
         own = layer and (layer.kind, layer.shape, layer.activation, layer.condition)
         stem = re.sub(r"\d+", "0", self.name)
@@ -51,43 +51,43 @@ class _Node:
         return tuple(layer for node in self.inner for layer in node.layers)
 
 
-def rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
+def make_rows(layers: Sequence[Layer], all_layers: bool = False) -> list[Row]:
     """Makes the rows; a module's own row comes before those of its layers.
 
     Args:
-      layers: in the order of execution.
+      layers: the layers, in the order of execution.
       all_layers: whether layers that repeat have rows of their own.
     """
-    return list(_rows(_tree(layers), 0, all_layers))
+    return list(_yield_rows(_build_tree(layers), 0, all_layers))
 
 
-def runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
-    """Returns layers by path, those that follow one another as "first – last"."""
+def join_runs(layers: Sequence[Layer], paths: Sequence[str]) -> str:
+    """Lists layers by path, with runs of more than two as "first – last"."""
     wanted = set(paths)
     kept = [layer for layer in layers if layer.kind != "module" or layer.path in wanted]
-    found: list[list[str]] = [[]]
+    runs: list[list[str]] = [[]]
     for layer in kept:
         if layer.path in wanted:
-            found[-1].append(layer.path)
-        elif found[-1]:
-            found.append([])
+            runs[-1].append(layer.path)
+        elif runs[-1]:
+            runs.append([])
     return ", ".join(
         f"{run[0]} – {run[-1]}" if len(run) > 2 else ", ".join(run)
-        for run in found
+        for run in runs
         if run
     )
 
 
-def _tree(layers: Sequence[Layer]) -> list[_Node]:
+def _build_tree(layers: Sequence[Layer]) -> list[_Node]:
     """Hangs layers into the modules that their paths name."""
     modules = {layer.path: layer for layer in layers if layer.kind == "module"}
-    waiting = dict(modules)  # those without a row as yet
+    waiting = dict(modules)  # modules without a row as yet
     root = _Node("", None)
-    way: list[_Node] = [root]  # nodes that lead to the last row
+    way: list[_Node] = [root]  # the nodes from the root to the last row
     for layer in layers:
         if layer.kind == "module" and layer.path not in waiting:
-            continue  # it heads its layers
-        *outer, name = _parts(layer.path, modules)
+            continue  # its row is the heading of its layers
+        *outer, name = _split_path(layer.path, modules)
         pairs = zip((node.name for node in way[1:]), outer, strict=False)
         same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
         del way[same + 1 :]
@@ -101,10 +101,10 @@ def _tree(layers: Sequence[Layer]) -> list[_Node]:
     return root.inner
 
 
-def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
-    """Splits a path; a module that is a loop's body gets the step.
+def _split_path(path: str, modules: Mapping[str, Layer]) -> list[str]:
+    """Splits a path; the step of a loop goes to the module that is the loop's body.
 
-    "blocks/dense[3]" lies in "blocks[3]", if that has a row.
+    "blocks/dense[3]" becomes "blocks[3]" and "dense[3]", if "blocks[3]" has a row.
     """
     parts = path.split("/")
     _, bracket, step = parts[-1].partition("[")
@@ -115,13 +115,13 @@ def _parts(path: str, modules: Mapping[str, Layer]) -> list[str]:
     return parts
 
 
-def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:
+def _yield_rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]:
     at = 0
-    for length, count in [(1, 1)] * len(nodes) if all_layers else _repeats(nodes):
+    for length, count in [(1, 1)] * len(nodes) if all_layers else _find_repeats(nodes):
         end = at + length * count
         first = nodes[at : at + length] if count > 1 else nodes[at:end]
         for node in first:
-            yield from _subtree(node, depth, all_layers)
+            yield from _yield_subtree(node, depth, all_layers)
         if count > 1:
             for place in range(at + length, at + 2 * length):
                 folded = nodes[place : end - length : length]
@@ -129,19 +129,19 @@ def _rows(nodes: Sequence[_Node], depth: int, all_layers: bool) -> Iterator[Row]
                 inside = tuple(layer for node in folded for layer in node.layers)
                 yield Row(depth, name, inside, len(folded))
             for node in nodes[end - length : end]:
-                yield from _subtree(node, depth, all_layers)
+                yield from _yield_subtree(node, depth, all_layers)
         at = end
 
 
-def _subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
+def _yield_subtree(node: _Node, depth: int, all_layers: bool) -> Iterator[Row]:
     yield Row(depth, node.name, () if node.layer is None else (node.layer,))
-    yield from _rows(node.inner, depth + 1, all_layers)
+    yield from _yield_rows(node.inner, depth + 1, all_layers)
 
 
-def _repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
-    """Yields how many nodes repeat together, and how often, from the first to the last.
+def _find_repeats(nodes: Sequence[_Node]) -> Iterator[tuple[int, int]]:
+    """Yields how many nodes repeat together, and how often, from first to last.
 
-    What repeats fewer than five times stays apart.
+    Nodes that repeat fewer than five times stay apart: (1, 1).
     """
     forms = [node.form for node in nodes]
     at = 0

@@ -1,1 +1,1 @@
-"""Where a model's layers are: sites in its traced program, and how they are linked."""
+"""Finds a model's layers in its traced program (its sites) and how they are linked."""

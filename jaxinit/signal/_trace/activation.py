@@ -1,4 +1,4 @@
-"""Activations in a jaxpr: chains of elementwise operations behind a layer."""
+"""Finds activations in a jaxpr: chains of elementwise operations behind a layer."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import CALLS, CUSTOM, ELEMENTWISE, NAME, SAME
 
 Function = Callable[[jax.Array], jax.Array]
-Var = Any  # core.Var; to the types its aval has no shape
+Var = Any  # core.Var, whose aval has no shape for a type checker
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)  # where activations are compared
 
 
@@ -48,8 +48,8 @@ def find_activation(
         and jnp.issubdtype(var.aval.dtype, np.floating)
         and any(use not in chain for use in uses.get(var, []))
     ]
-    # An output that is also read as it is goes on by another way: into a
-    # normalisation, say, which squares it besides.
+    # An output that equations outside the chain read too has no activation: it enters
+    # a normalization, say, which also squares it.
     same = {output}
     for eqn in chain.values():
         if eqn.primitive.name in SAME and eqn.invars[0] in same:
@@ -92,7 +92,8 @@ def apply(
 ) -> jax.Array:
     """Applies a chain, from one of its variables to another, to any array.
 
-    The chain has the start's shape and dtype written into it, so others are filled up.
+    The start's shape and dtype are written into the chain, so any other array is cast,
+    padded and cut into pieces of that shape.
     """
     shape, dtype = start.aval.shape, start.aval.dtype
     if x.shape != shape or x.dtype != dtype:
@@ -114,21 +115,22 @@ def _compute(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
     return values if eqn.primitive.name == NAME else bind(eqn, values)
 
 
-def form_of(function: Function | None, output: Var) -> str:
-    """Spells an activation behind an output, equal for equal functions."""
+def spell_activation(function: Function | None, output: Var) -> str:
+    """Spells an activation behind an output as text, equal for equal functions."""
     return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
 
 
-def name_of(function: Function | None, output: Var) -> str | None:
+def name_activation(function: Function | None, output: Var) -> str | None:
     """Names an activation behind an output; None if there is none.
 
-    By how it is spelt, and else by its values, which takes programs to compile.
+    The name is that of a known activation with the same text, or else the same values,
+    up to a factor. Values need programs to be compiled.
     """
     if function is None:
         return None
-    form = form_of(function, output)
+    form = spell_activation(function, output)
     for name, known in ACTIVATIONS.items():
-        if form_of(known, output) == form:
+        if spell_activation(known, output) == form:
             return name
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():

@@ -1,15 +1,15 @@
-"""Attention in a jaxpr: a softmax between two products of data by data.
+"""Finds attention in a jaxpr: a softmax between two products of data by data.
 
-A row of attention is saturated where softmax is flat, as an activation is. The entries
-of its Jacobian diag(p) - p p^T have the trace 1 - sum p^2: zero where one key has all
-the weight, and 1 - 1/n, the largest, where n keys share it equally. Below 1/20 of that
-(the share of the steepest slope by which activations count as flat) the first key has
-more than 97 % of the weight, and no gradient tells a query of the others. With logits
-of standard deviation s the first of n keys leads by s / sqrt(2 log n) on average, and
-half of the rows lead so far where s is 12 for 16 keys, 16 for 128. Usual attention
-starts at s = 1, where it is one row in a thousand.
+A row of attention weights p is saturated where softmax is flat, as an activation is.
+The Jacobian diag(p) - p p^T of softmax has the trace 1 - sum p^2: zero where one key
+has all the weight, and at most 1 - 1/n, where n keys share it equally. Below 1/20 of
+that maximum (the share of the steepest slope at which activations count as flat) the
+first key has more than 97 % of the weight, and no gradient tells a query of the others.
+With logits of standard deviation s the first of n keys leads by s / sqrt(2 log n) on
+average, and half of the rows are saturated where s is 12 for 16 keys, 16 for 128. Usual
+attention starts at s = 1, where one row in a thousand is.
 
-A row in which a mask leaves one key is always so, and does not count.
+A row in which a mask leaves a single key is always saturated, and does not count.
 """
 
 import dataclasses
@@ -26,11 +26,12 @@ from jaxinit._jaxpr.equation import find_variables, is_constant
 from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
 from jaxinit.signal._trace.activation import Var
-from jaxinit.signal._trace.softmax import Graph, aval_of
+from jaxinit.signal._trace.site import Product
+from jaxinit.signal._trace.softmax import Graph, read_aval
 
-FLAT = 0.05  # as of activations
+FLAT = 0.05  # the share of the steepest slope, as for activations
 _MASKED = 1e3  # a mask lowers logits by more, usually by 1e4 or to the lowest number
-_LOWEST = -1e8  # no logit is that low, where a mask's shape hides what was there before
+_LOWEST = -1e8  # below any logit; used where logits and scores differ in shape
 _ON_THE_WAY = (
     ELEMENTWISE
     | SAME
@@ -43,15 +44,15 @@ _NONE: frozenset[int] = frozenset()  # no layers
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attention:
-    """A softmax of queries by keys, in a jaxpr.
+    """A softmax over the products of queries and keys, in a jaxpr.
 
     Attributes:
-      number: among sites.
+      number: unique among sites and attentions.
       logits: the product of queries and keys, scaled.
-      scores: what the softmax is of; masked, and with a bias.
-      weights: its result.
-      axis: of the keys.
-      size: of a query.
+      scores: the argument of the softmax: logits, masked and with a bias.
+      weights: the result of the softmax.
+      axis: the axis of the keys.
+      size: the number of entries of a query.
       operands: the two factors of the product.
     """
 
@@ -94,9 +95,9 @@ def find_attentions(
     """Finds attention in a jaxpr.
 
     Args:
-      jaxpr: without inner calls that hold products.
+      jaxpr: a jaxpr without inner calls that hold products.
       data: the variables that depend on the inputs.
-      numbers: yields a number for each.
+      numbers: yields a number for each attention.
     """
     products = {
         eqn.outvars[0]: eqn
@@ -109,29 +110,29 @@ def find_attentions(
     values = [atom for eqn in products.values() for atom in eqn.invars]
     mixing = set(_go_back(graph, values))
     candidates = [var for eqn in jaxpr.eqns for var in eqn.outvars if var in mixing]
-    found = (
+    attentions = (
         _read_attention(jaxpr, graph, products, var, numbers) for var in candidates
     )
-    return tuple(attention for attention in found if attention)
+    return tuple(attention for attention in attentions if attention)
 
 
-def layers_before(
+def find_layers_before(
     plan: Any, nearest: Sequence[frozenset[int]]
 ) -> Iterator[tuple[Attention, frozenset[int]]]:
-    """Yields attention with the layers that its queries and keys come from.
+    """Yields each attention with the layers that its queries and keys come from.
 
     Args:
       plan: a `Plan`.
-      nearest: for each of its arguments, the numbers of the last layers before it.
+      nearest: for each argument of its jaxpr, the numbers of the last layers before it.
     """
     jaxpr = plan.closed.jaxpr
-    layers = {site.eqn: site.number for site in plan.sites if site.eqn is not None}
-    found: list[tuple[Attention, frozenset[int]]] = []
+    layers = {x.eqn: x.number for x in plan.sites if isinstance(x, Product)}
+    pairs: list[tuple[Attention, frozenset[int]]] = []
 
     def join(eqn: core.JaxprEqn, before: list[frozenset[int]]) -> Any:
         result: frozenset[int] = _NONE.union(*before)
         if inner := plan.inner.get(eqn):
-            found.extend(layers_before(inner, before))
+            pairs.extend(find_layers_before(inner, before))
             result |= {site.number for site, _ in inner.all_sites()}
         if eqn in layers:
             result = frozenset({layers[eqn]})
@@ -139,7 +140,7 @@ def layers_before(
 
     before = begin(jaxpr, [_NONE] * len(jaxpr.constvars), nearest)
     walk(jaxpr.eqns, before, join, constant=lambda _: _NONE)
-    yield from found
+    yield from pairs
     for attention in plan.attentions:
         yield attention, _NONE.union(*read(before, attention.operands))
 
@@ -151,28 +152,28 @@ def _read_attention(
     weights: Var,
     numbers: Iterator[int],
 ) -> Attention | None:
-    """Makes the attention whose weights a variable holds, if it does."""
-    softmax = graph.softmax(weights)
-    node = graph.node(weights)
+    """Reads the attention whose weights a variable holds; None if it holds none."""
+    softmax = graph.read_softmax(weights)
+    node = graph.find_node(weights)
     if softmax is None or node is None or node.name in SAME:
         return None
     before = list(_go_back(graph, [softmax.of]))
     product = next((var for var in before if var in products), None)
-    shape = aval_of(weights).shape
+    shape = read_aval(weights).shape
     outer = [var for var in before if not isinstance(var, tuple)]
-    scores = next((var for var in outer if aval_of(var).shape == shape), None)
+    scores = next((var for var in outer if read_aval(var).shape == shape), None)
     if product is None or scores is None:
         return None
     eqn = products[product]
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    size = math.prod(aval_of(eqn.invars[0]).shape[axis] for axis in contracted)
+    size = math.prod(read_aval(eqn.invars[0]).shape[axis] for axis in contracted)
     logits, operands = _follow_scaling(jaxpr, product), (eqn.invars[0], eqn.invars[1])
     number = next(numbers)
     return Attention(number, logits, scores, weights, softmax.axis, size, operands)
 
 
 def _go_back(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
-    """Yields what variables come from, entry by entry, the nearest first."""
+    """Yields the variables that others come from entry by entry, the nearest first."""
     waiting, seen = deque(atoms), set()
     while waiting:
         atom = waiting.popleft()
@@ -180,23 +181,23 @@ def _go_back(graph: Graph, atoms: Iterable[Any]) -> Iterator[Any]:
             continue
         seen.add(atom)
         yield atom
-        node = graph.node(atom)
+        node = graph.find_node(atom)
         if node is not None and node.name in _ON_THE_WAY:
             waiting.extend(node.inputs)
 
 
 def _is_array(key: Any) -> bool:
-    """Returns whether a variable, perhaps of a call, holds several real numbers."""
-    aval = aval_of(key)
+    """Returns whether a variable, perhaps one inside a call, is a real array."""
+    aval = read_aval(key)
     return bool(aval.shape) and bool(jnp.issubdtype(aval.dtype, jnp.floating))
 
 
 def _follow_scaling(jaxpr: core.Jaxpr, product: Var) -> Var:
-    """Follows a product through operations with numbers, such as 1 / sqrt(size)."""
+    """Follows a product through operations with scalars, such as 1 / sqrt(size)."""
     at = product
     for eqn in jaxpr.eqns:
-        arrays = [v for v in find_variables(eqn.invars) if aval_of(v).shape]
+        arrays = [v for v in find_variables(eqn.invars) if read_aval(v).shape]
         same = eqn.primitive.name in ELEMENTWISE | SAME
-        if same and arrays == [at] and aval_of(eqn.outvars[0]).shape == at.aval.shape:
+        if same and arrays == [at] and read_aval(eqn.outvars[0]).shape == at.aval.shape:
             at = eqn.outvars[0]
     return at

@@ -1,11 +1,11 @@
-"""Finds a model's layers in its jaxpr, and measures at them while it runs.
+"""Finds a model's layers in its jaxpr, and keeps their values while it runs.
 
 A layer is a matrix product or convolution of data with a weight. Its output is the
 product, or the sum with a bias that follows; its activation is the chain of elementwise
-operations behind that. Modules are seen by tags (`jax.ad_checkpoint.checkpoint_name`)
-that an adapter puts on their outputs. Bodies of `scan` and of rematerialised functions
-are entered; those of `while`, `cond` and of functions with derivatives of their own are
-taken as they are.
+operations behind that. Modules are found by tags (`jax.ad_checkpoint.checkpoint_name`)
+that an adapter puts on their outputs. Layers in the bodies of `scan` and of
+rematerialized functions are found too; the bodies of `while`, `cond` and functions with
+custom derivatives are not searched.
 """
 
 import dataclasses
@@ -33,9 +33,11 @@ from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
 from jaxinit.signal._trace.activation import Var, find_activation
 from jaxinit.signal._trace.attention import Attention, find_attentions
 from jaxinit.signal._trace.links import link
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
-Origin = frozenset[int] | None  # the leaves of the parameters alone, or None: data
+# Where a variable comes from: the parameters alone, by the numbers of their leaves, or
+# None, for data.
+Origin = frozenset[int] | None
 _NOTHING: Origin = frozenset()  # the origin of constants
 
 TAG = "jaxinit:"
@@ -43,16 +45,16 @@ TAG = "jaxinit:"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A jaxpr without inner calls, its sites, and the plans of its loops."""
+    """A jaxpr with calls of layers inlined, its sites, and the plans of its loops."""
 
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
     inner: Mapping[core.JaxprEqn, "Plan"]
     attentions: tuple[Attention, ...] = ()
-    tables: frozenset[int] = frozenset()  # rows of weights that integers choose from
+    tables: frozenset[int] = frozenset()  # numbers of rows of embedding tables
 
     def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[Placed]:
-        """Yields sites as they are executed, each with the lengths of its loops."""
+        """Yields sites in order of execution, each with the lengths of its loops."""
         places = {site.output: site for site in self.sites if site.kind != "module"}
         tags = [site for site in self.sites if site.kind == "module"]
         for eqn in self.closed.jaxpr.eqns:
@@ -66,7 +68,7 @@ class Plan:
             yield from ((site, steps) for site in tags if site.output in eqn.outvars)
 
     def all_tables(self) -> frozenset[int]:
-        """Returns the sizes of the tables, those of loops too."""
+        """Returns the numbers of rows of all embedding tables, in loops too."""
         inner = (plan.all_tables() for plan in self.inner.values())
         return self.tables.union(*inner)
 
@@ -76,8 +78,8 @@ def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
 
     Args:
       closed: the jaxpr of the model.
-      origins: for each of its arguments, the number of the parameter's leaf as a set of
-        one, or None for data.
+      origins: for each argument, a set with the number of the parameter's leaf, or None
+        for data.
     """
     return _plan(closed, list(origins), itertools.count(1), 0)
 
@@ -107,7 +109,7 @@ def _plan(
     sites = [
         site
         for eqn in jaxpr.eqns
-        if (site := _make_site(jaxpr, eqn, origin, uses, (next(numbers), loop)))
+        if (site := _make_site(jaxpr, eqn, origin, uses, next(numbers), loop))
     ]
     data = {var for var, known in origin.items() if known is None}
     return Plan(
@@ -120,7 +122,7 @@ def _plan(
 
 
 def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
-    """Yields how many rows the tables have that integers of the data choose from."""
+    """Yields the numbers of rows of weights that integer data index: embeddings."""
     for eqn in jaxpr.eqns:
         atoms = find_variables(eqn.invars)
         data = [atom.aval for atom in atoms if origin[atom] is None]
@@ -131,7 +133,7 @@ def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[in
 
 
 def _flatten(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """Inlines calls that hold layers; elementwise functions keep their name."""
+    """Inlines calls that hold layers; elementwise functions stay calls with a name."""
     if not any(_holds_layers(eqn) and _is_call(eqn) for eqn in closed.jaxpr.eqns):
         return closed
 
@@ -152,7 +154,7 @@ def _is_call(eqn: core.JaxprEqn) -> bool:
 
 
 def _holds_layers(eqn: core.JaxprEqn) -> bool:
-    """Returns whether there are products or tags in the calls of an equation."""
+    """Returns whether an equation is or holds a product or a tag."""
     return holds(
         eqn, lambda inside: inside.primitive.name in PRODUCTS or _read_tag(inside)
     )
@@ -166,17 +168,17 @@ def _read_tag(eqn: core.JaxprEqn) -> str | None:
 
 
 def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """Returns the body of a scan or of a rematerialised function that holds layers."""
+    """Returns the body of a scan or rematerialized function that holds layers."""
     is_entered = eqn.primitive.name in REMAT | {SCAN} and _holds_layers(eqn)
     return open_body(eqn) if is_entered else None
 
 
-def _enter(eqn: core.JaxprEqn, found: list[Origin]) -> list[Origin]:
-    """Finds the origins of a body's arguments; what a loop carries is data."""
+def _enter(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
+    """Finds the origins of a body's arguments; the carry of a loop counts as data."""
     if eqn.primitive.name != SCAN:
-        return found
+        return origins
     consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    return [*found[:consts], *[None] * carried, *found[consts + carried :]]
+    return [*origins[:consts], *[None] * carried, *origins[consts + carried :]]
 
 
 def _read_origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
@@ -188,13 +190,15 @@ def _make_site(
     eqn: core.JaxprEqn,
     origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
-    place: tuple[int, int],
+    number: int,
+    loop: int,
 ) -> Site | None:
-    """Makes the site of an equation, if it is a tag of data or a layer."""
+    """Makes the site of an equation that tags data or computes a layer, else None."""
     if tag := _read_tag(eqn):
         if _read_origin(origin, eqn.invars[0]) is not None:
             return None
-        return Site(*place, tag.removeprefix(TAG), eqn.outvars[0])
+        path = tag.removeprefix(TAG)
+        return Site(number=number, loop=loop, path=path, output=eqn.outvars[0])
     name = eqn.primitive.name
     if name not in PRODUCTS:
         return None
@@ -225,21 +229,22 @@ def _make_site(
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses)
-    return Site(
-        *place,
-        "",
-        output,
-        min(leaves),
-        kind,
-        fan_in,
-        unit_axes,
-        weight_units,
-        eqn,
-        weight,
-        bias,
-        data,
-        chain,
-        activated,
+    return Product(
+        number=number,
+        loop=loop,
+        path="",
+        output=output,
+        leaf=min(leaves),
+        kind=kind,
+        fan_in=fan_in,
+        unit_axes=unit_axes,
+        weight_unit_axes=weight_units,
+        eqn=eqn,
+        weight=weight,
+        bias=bias,
+        input=data,
+        chain=chain,
+        activated=activated,
     )
 
 
@@ -249,7 +254,11 @@ def _follow_bias(
     origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
 ) -> tuple[Var, Any]:
-    """Follows a product to the sum with its bias, if it is read by nothing else."""
+    """Follows a product to the sum with its bias, if nothing else reads the product.
+
+    Returns:
+      The output of the layer, and the bias or None.
+    """
     at = output
     while len(readers := uses.get(at, [])) == 1 and readers[0] >= 0:
         eqn = jaxpr.eqns[readers[0]]
@@ -271,25 +280,25 @@ def _follow_bias(
 def evaluate_plan(
     plan: Plan, args: Sequence[Any], shifts: Mapping[int, Values]
 ) -> tuple[list[Any], dict[int, Values]]:
-    """Runs a planned jaxpr and keeps what flows through its sites.
+    """Runs the jaxpr of a plan and keeps the values at its sites.
 
     Args:
       plan: the plan.
       args: the arguments of the jaxpr.
-      shifts: for each site to keep, what is added to its ``output`` and ``weight``:
-        zeros, in whose place a derivative stands. Within loops they have a leading axis
-        for each.
+      shifts: for each site to keep, zeros to be added to its ``output`` and ``weight``:
+        the gradient with respect to them is that at the site. They have a leading axis
+        for each loop around the site.
 
     Returns:
-      The results, and for each site ``output``, ``weight``, ``bias`` and ``input``, as
-      far as it has them; ``input`` only where it is not known to be just another
-      layer's activation. For each attention what `Attention.measure` returns. Within
-      loops they have a leading axis for each.
+      The results, and for each site the values ``output``, ``weight``, ``bias`` and
+      ``input`` that it has; ``input`` only where it is not known to be just another
+      layer's activation. For each attention the result of `Attention.measure`. Values
+      have a leading axis for each loop around the site.
     """
     jaxpr = plan.closed.jaxpr
     sites = [site for site in plan.sites if site.number in shifts]
     outputs = {site.output: site for site in sites}
-    products = {site.eqn: site for site in sites if site.eqn is not None}
+    products = {site.eqn: site for site in sites if isinstance(site, Product)}
     kept: dict[int, Values] = {}
 
     def shift(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
@@ -322,24 +331,24 @@ def _evaluate_inner(
     values: list[Any],
     shifts: Mapping[int, Values],
 ) -> tuple[list[Any], dict[int, Values]]:
-    """Evaluates a loop or a rematerialised function."""
+    """Evaluates a loop or a rematerialized function."""
     inside = {site.number for site, _ in body.all_sites()}
     mine = {number: values for number, values in shifts.items() if number in inside}
     if eqn.primitive.name != SCAN:
         policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
         run = functools.partial(evaluate_plan, body)
         again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
-        results, found = again(values, mine)
-        return results, found
+        results, kept = again(values, mine)
+        return results, kept
     count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
     consts, carry = values[:count], values[count : count + carried]
 
     def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
         each, shifts = xs
-        results, found = evaluate_plan(body, [*consts, *carry, *each], shifts)
-        return results[:carried], (results[carried:], found)
+        results, kept = evaluate_plan(body, [*consts, *carry, *each], shifts)
+        return results[:carried], (results[carried:], kept)
 
-    last, (stacked, found) = jax.lax.scan(
+    last, (stacked, kept) = jax.lax.scan(
         step,
         carry,
         (values[count + carried :], mine),
@@ -347,4 +356,4 @@ def _evaluate_inner(
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],
     )
-    return [*last, *stacked], found
+    return [*last, *stacked], kept

@@ -1,8 +1,9 @@
-"""Which layers follow each other: where an activation is the next one's input.
+"""Links layers that follow each other: the activation of one is the next one's input.
 
-A link is made only where mean-field theory goes on: nothing else reads the activation,
-and it is known where each entry goes. Reshaped activations go on into a dense layer
-that sums over all but the examples; copied and padded ones into a convolution.
+Two layers are linked only where mean-field theory may continue through both: nothing
+else reads the activation, and it is known where each entry goes. A reshaped activation
+may feed a dense layer that sums over all axes but the examples; a copied and padded
+one, a convolution.
 """
 
 import dataclasses
@@ -15,22 +16,22 @@ from jax.extend import core
 
 from jaxinit._jaxpr.equation import find_bodies, is_constant
 from jaxinit._jaxpr.primitives import CALLS, SAME
-from jaxinit.signal._trace.site import Placed, Places, Site
+from jaxinit.signal._trace.site import Placed, Places, Product, Site
 
 _MOVES = SAME | CALLS | {"slice", "rev", "pad", "concatenate"}
 _ZERO = "zero"  # the root of a literal
 
-# The variable whose entries another one has, and their places in it; None for these
-# where the shape is another one.
+# (root, places): the variable that the entries were copied from, and where in it they
+# lie; places is None when the shapes differ.
 _Source = tuple[Any, Places | None]
 
 
 def link(
     jaxpr: core.Jaxpr, sites: Sequence[Site], uses: Mapping[Any, list[int]]
 ) -> Iterator[Site]:
-    """Yields each site with ``behind`` set to the layer that feeds it.
+    """Yields each site, with ``behind`` set to the layer that feeds it.
 
-    That is where mean-field theory may go on through both.
+    It is set where mean-field theory may continue through both.
     """
     sources, eqns = _find_sources(jaxpr), jaxpr.eqns
     readers: dict[Any, set[int]] = {}
@@ -41,32 +42,33 @@ def link(
         )
     ends = {}
     for site in sites:
-        if site.kind != "module":
+        if isinstance(site, Product):
             end = site.output if site.activated is None else site.activated
             ends[sources.get(end, (end, None))[0]] = site
     for site in sites:
-        root, places = _find_source(sources, site.input) if site.input else (None, None)
-        before = ends.get(root)
-        if before and len(readers[root]) == 1 and _follows(site, before, places):
-            site = dataclasses.replace(site, behind=before.number, places=places)
+        if isinstance(site, Product):
+            root, places = _find_source(sources, site.input)
+            before = ends.get(root)
+            if before and len(readers[root]) == 1 and _follows(site, before, places):
+                site = dataclasses.replace(site, behind=before.number, places=places)
         yield site
 
 
-def chains(placed: Iterable[Placed]) -> list[list[Site]]:
+def find_chains(placed: Iterable[Placed]) -> list[list[Product]]:
     """Finds sequences of two or more layers that follow each other, outside loops."""
-    sites = [site for site, steps in placed if site.kind != "module" and not steps]
+    sites = [x for x, steps in placed if isinstance(x, Product) and not steps]
     following = {site.behind: site for site in sites}
-    found = []
+    chains = []
     for site in sites:
         if site.behind is None and site.number in following:
             chain = [site]
             while after := following.get(chain[-1].number):
                 chain.append(after)
-            found.append(chain)
-    return found
+            chains.append(chain)
+    return chains
 
 
-def _follows(site: Site, before: Site, places: Places | None) -> bool:
+def _follows(site: Product, before: Product, places: Places | None) -> bool:
     """Returns whether the variances before a layer determine those behind it."""
     shape: tuple[int, ...] = before.output.aval.shape
     size: int = math.prod(site.input.aval.shape)
@@ -74,23 +76,23 @@ def _follows(site: Site, before: Site, places: Places | None) -> bool:
     if site.kind == "dense" and before.kind == "dense":
         return whole
     if site.kind == "dense":
-        return whole and _usual(before) and site.fan_in * shape[0] == size
+        return whole and _is_usual(before) and site.fan_in * shape[0] == size
     if before.kind == "dense":
-        return whole and _usual(site)
+        return whole and _is_usual(site)
     # Examples and channels are averaged over: they stay as they are.
     outer = before.eqn.params["dimension_numbers"].out_spec
     inner = site.eqn.params["dimension_numbers"].lhs_spec
     return (
         places is not None
         and outer == inner
-        and _usual(site)
-        and _usual(before)
+        and _is_usual(site)
+        and _is_usual(before)
         and all(np.array_equal(places[i], np.arange(shape[i])) for i in outer[:2])
     )
 
 
-def _usual(site: Site) -> bool:
-    """Returns whether a convolution is of data by a weight, and its axes in order."""
+def _is_usual(site: Product) -> bool:
+    """Returns whether a convolution is one of data by a weight, with axes in order."""
     numbers = site.eqn.params["dimension_numbers"]
     return (
         site.eqn.invars[1] is site.weight
@@ -103,14 +105,14 @@ def _usual(site: Site) -> bool:
 def _find_sources(
     jaxpr: core.Jaxpr, known: Mapping[Any, _Source] | None = None
 ) -> dict[Any, _Source]:
-    """Finds the variables that hold nothing but entries of another one, and zeros."""
-    found = dict(known or {})
+    """Finds the sources of variables made of another one's entries, and of zeros."""
+    sources = dict(known or {})
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in _MOVES and len(eqn.outvars) == 1:
-            moved = _move(eqn, [_find_source(found, atom) for atom in eqn.invars])
+            moved = _move(eqn, [_find_source(sources, atom) for atom in eqn.invars])
             if moved:
-                found[eqn.outvars[0]] = moved
-    return found
+                sources[eqn.outvars[0]] = moved
+    return sources
 
 
 def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
@@ -120,16 +122,16 @@ def _find_source(sources: Mapping[Any, _Source], atom: Any) -> _Source:
     return sources.get(atom, itself)
 
 
-def _move(eqn: Any, given: list[_Source]) -> _Source | None:
-    """Finds where the entries of a result come from, if they are copied."""
+def _move(eqn: Any, sources: list[_Source]) -> _Source | None:
+    """Finds the source of a result, if its entries are copied."""
     name, params = eqn.primitive.name, eqn.params
-    roots = [root for root, _ in given]
-    if name in CALLS:  # as jnp.pad makes them
+    roots = [root for root, _ in sources]
+    if name in CALLS:  # jnp.pad is one
         (body,) = find_bodies(eqn)
-        inside = _find_sources(body, dict(zip(body.invars, given, strict=True)))
-        found = _find_source(inside, body.outvars[0])
-        return found if found[0] in roots else None
-    root, places = given[0]
+        inside = _find_sources(body, dict(zip(body.invars, sources, strict=True)))
+        source = _find_source(inside, body.outvars[0])
+        return source if source[0] in roots else None
+    root, places = sources[0]
     if name in SAME:
         before, after = (atom.aval.shape for atom in (eqn.invars[0], eqn.outvars[0]))
         return root, places if before == after else None
@@ -154,10 +156,10 @@ def _move(eqn: Any, given: list[_Source]) -> _Source | None:
             for x, c in zip(places, config, strict=True)
         )
         return root, tuple(padded)
-    if set(roots) != {root} or any(others is None for _, others in given):
+    if set(roots) != {root} or any(others is None for _, others in sources):
         return None
     joined = []
-    for axis, pieces in enumerate(zip(*(others for _, others in given), strict=True)):
+    for axis, pieces in enumerate(zip(*(others for _, others in sources), strict=True)):
         if axis == params["dimension"]:
             joined.append(np.concatenate(pieces))
         elif all(np.array_equal(pieces[0], piece) for piece in pieces):

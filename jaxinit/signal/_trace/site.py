@@ -1,9 +1,8 @@
-"""Sites: the places in a jaxpr where something is measured."""
+"""Sites: the places in a jaxpr where `check` measures."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,39 +10,57 @@ from jax.extend import core
 
 from jaxinit.signal._trace.activation import Var, apply
 
-# By axis, the positions in another array that the entries come from; -1 for zeros.
+# For each axis, the positions in another array that entries come from; -1 for zeros.
 Places = tuple[np.ndarray, ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Site:
-    """A place in a jaxpr where something is measured."""
+    """The output of a module, in a jaxpr; that of a layer is a `Product`."""
 
     number: int
     loop: int  # the number of the loop whose body this is in
     path: str  # of the module, or of the weight
     output: Var
-    leaf: int | None = None  # of the weight; None for a module
     kind: str = "module"  # or dense, conv
     fan_in: int = 0
     unit_axes: tuple[int, ...] = (-1,)  # of the output
-    weight_unit_axes: tuple[int, ...] = (-1,)
-    eqn: Any = None  # the product or convolution
-    weight: Var | None = None
-    bias: Var | None = None
-    input: Var = None
-    chain: tuple[core.JaxprEqn, ...] = ()  # from the output to the activation
-    activated: Var | None = None  # the last of the chain
-    behind: int | None = None  # the site whose activation is this one's input
-    places: Places | None = None  # where in it; None where it has another shape
 
     @property
     def parts(self) -> dict[str, Var]:
-        """The variables that are kept."""
-        parts = {"output": self.output, "weight": self.weight, "bias": self.bias}
+        """The variables whose values are kept."""
+        return {"output": self.output}
+
+    @property
+    def activation(self) -> Callable[[jax.Array], jax.Array] | None:
+        """The elementwise function behind the output, None if there is none."""
+        return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Site):
+    """The output of a layer: a matrix product or convolution of data with a weight."""
+
+    leaf: int  # the number of the weight among the parameters
+    weight_unit_axes: tuple[int, ...]
+    eqn: core.JaxprEqn  # the product or convolution
+    weight: Var
+    bias: Var | None
+    input: Var
+    chain: tuple[core.JaxprEqn, ...]  # from the output to the activation
+    activated: Var | None  # the last of the chain
+    behind: int | None = None  # number of the site whose activation is the input
+    places: Places | None = None  # where in it; None where the shapes differ
+
+    @property
+    def parts(self) -> dict[str, Var]:
+        """The variables whose values are kept."""
+        parts = {"output": self.output, "weight": self.weight}
+        if self.bias is not None:
+            parts["bias"] = self.bias
         if self.behind is None:
             parts["input"] = self.input
-        return {name: var for name, var in parts.items() if var is not None}
+        return parts
 
     @property
     def activation(self) -> Callable[[jax.Array], jax.Array] | None:
@@ -54,4 +71,4 @@ class Site:
 
 
 Values = dict[str, jax.Array]  # by their part in a site
-Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of its loops
+Placed = tuple[Site, tuple[int, ...]]  # a site and the lengths of the loops around it

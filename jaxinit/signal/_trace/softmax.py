@@ -1,8 +1,8 @@
-"""Softmax in a jaxpr, however it is spelt, and the logarithms of its normalizers.
+"""Finds softmax in a jaxpr, in any spelling, and the logarithms of its normalizers.
 
-A softmax is exp(x) over its sum along an axis; what is subtracted from x before, such
-as the largest entry, is the same along that axis and changes nothing. Bodies of calls
-and of functions with derivatives of their own are read as if they stood inline.
+A softmax is exp(x) over its sum along an axis. A shift that is subtracted from x first,
+such as the largest entry, is constant along that axis and changes nothing. Bodies of
+calls and of functions with custom derivatives are read as if they stood inline.
 """
 
 from collections.abc import Iterator, Set
@@ -18,7 +18,7 @@ _SPREADS = COPIES | {"broadcast_in_dim", "abs"}
 
 
 class Node(NamedTuple):
-    """What makes a variable: a primitive of others; an alias for one of a call."""
+    """The primitive that computes a variable; "alias" where a call passes it on."""
 
     name: str
     params: Any
@@ -26,27 +26,27 @@ class Node(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The variable that exp(x) / sum is of, and the axis of the sum."""
+    """The argument x of exp(x) / sum, and the axis of the sum."""
 
     of: Any
     axis: int
 
 
-def aval_of(key: Any) -> Any:
-    """Returns the type of a variable, or of one inside of a call."""
+def read_aval(key: Any) -> Any:
+    """Returns the type of a variable, which may lie inside a call."""
     return (key[1] if isinstance(key, tuple) else key).aval
 
 
 class Graph:
-    """Which primitive makes each variable of a jaxpr, those inside of calls too.
+    """Knows the primitive that computes each variable of a jaxpr, inside calls too.
 
-    A variable of the jaxpr is its own key; one inside of a call is a pair with the way
-    to it, since calls share their bodies.
+    A variable of the jaxpr is its own key. The key of one inside a call is a pair of
+    the way to the call and the variable, since calls share their bodies.
     """
 
     def __init__(self, jaxpr: core.Jaxpr):
         """Reads a jaxpr."""
-        self.made: dict[Any, Node] = {}
+        self.nodes: dict[Any, Node] = {}
         self._read(jaxpr, ())
 
     def _read(self, jaxpr: core.Jaxpr, way: tuple[int, ...]) -> None:
@@ -58,7 +58,7 @@ class Graph:
             bodies = list(find_bodies(eqn))
             if eqn.primitive.name not in WRAPPERS or not bodies:
                 node = Node(eqn.primitive.name, eqn.params, inputs)
-                self.made |= dict.fromkeys(map(key, eqn.outvars), node)
+                self.nodes |= dict.fromkeys(map(key, eqn.outvars), node)
                 continue
             body, inner = bodies[0], (*way, index)
             self._read(body, inner)
@@ -68,88 +68,96 @@ class Graph:
             entering = [(inner, var) for var in body.invars]
             places = [*entering, *map(key, eqn.outvars)]
             for var, atom in zip(places, [*inputs, *results], strict=True):
-                self.made[var] = Node("alias", {}, (atom,))
+                self.nodes[var] = Node("alias", {}, (atom,))
 
-    def root(self, var: Any, through: Set[str] = COPIES) -> Any:
-        """Goes back to the variable whose entries another one has."""
-        while (node := self.node(var)) and node.name in through:
+    def find_root(self, var: Any, through: Set[str] = COPIES) -> Any:
+        """Goes back to the variable that another one is a copy of."""
+        while (node := self.find_node(var)) and node.name in through:
             var = node.inputs[0]
         return var
 
-    def node(self, var: Any) -> Node | None:
-        return None if is_constant(var) else self.made.get(var)
+    def find_node(self, var: Any) -> Node | None:
+        return None if is_constant(var) else self.nodes.get(var)
 
-    def softmax(self, var: Any) -> Softmax | None:
-        """Returns what a variable is the softmax of, if it is one."""
-        node = self.node(self.root(var))
+    def read_softmax(self, var: Any) -> Softmax | None:
+        """Reads the softmax that a variable is the result of; None if it is not one."""
+        node = self.find_node(self.find_root(var))
         if node is None:
             return None
         if node.name == "div":
-            return self._over_sum(*node.inputs)
+            return self._read_quotient(*node.inputs)
         if node.name == "mul":
             for one, other in (node.inputs, node.inputs[::-1]):
-                inverse = self.node(self.root(other, _SPREADS))
+                inverse = self.find_node(self.find_root(other, _SPREADS))
                 if inverse is None or not inverse.inputs:
                     continue
                 if inverse.name == "integer_pow" and inverse.params["y"] == -1:
-                    return self._over_sum(one, inverse.inputs[0])
+                    return self._read_quotient(one, inverse.inputs[0])
                 if inverse.name == "div":
-                    return self._over_sum(one, inverse.inputs[1])
-        if node.name == "exp":  # of a logarithm of softmax
-            inner = self.node(self.root(node.inputs[0]))
+                    return self._read_quotient(one, inverse.inputs[1])
+        if node.name == "exp":  # exp(log_softmax(x))
+            inner = self.find_node(self.find_root(node.inputs[0]))
             if inner is not None and inner.name == "sub":
-                found = self.normalizer(inner.inputs[1])
-                if found and self._same(found.of, self._unshifted(inner.inputs[0])):
-                    return found
+                softmax = self.read_normalizer(inner.inputs[1])
+                logits = self._undo_shift(inner.inputs[0])
+                if softmax and self._is_same(softmax.of, logits):
+                    return softmax
         return None
 
-    def normalizer(self, var: Any) -> Softmax | None:
-        """Returns of what a variable is the logarithm of the sum of exponentials."""
-        node = self.node(self.root(var, _SPREADS))
+    def read_normalizer(self, var: Any) -> Softmax | None:
+        """Reads the softmax that a variable is the log-normalizer of, if it is one."""
+        node = self.find_node(self.find_root(var, _SPREADS))
         if node is None:
             return None
-        if node.name == "add":  # of the largest entry, which was subtracted
-            found = (self.normalizer(each) for each in node.inputs)
-            return next((each for each in found if each), None)
-        return self._sum_of(node.inputs[0]) if node.name == "log" else None
+        if node.name == "add":  # adds the largest entry, which was subtracted
+            normalizers = (self.read_normalizer(each) for each in node.inputs)
+            return next((each for each in normalizers if each), None)
+        return self._read_sum(node.inputs[0]) if node.name == "log" else None
 
-    def normalizers(self) -> Iterator[Softmax]:
-        """Yields what is normalized within a logarithm, as in a cross-entropy."""
-        names = {node.name for node in self.made.values()}
-        for var, node in self.made.items():
-            if node.name == "log" and (found := self.normalizer(var)):
-                yield found
-            elif node.name == "div" and "log" in names and (found := self.softmax(var)):
-                yield found
+    def find_normalizers(self) -> Iterator[Softmax]:
+        """Yields each softmax that a logarithm is taken of, as in a cross-entropy."""
+        names = {node.name for node in self.nodes.values()}
+        for var, node in self.nodes.items():
+            if node.name == "log" and (softmax := self.read_normalizer(var)):
+                yield softmax
+            elif (
+                node.name == "div"
+                and "log" in names
+                and (softmax := self.read_softmax(var))
+            ):
+                yield softmax
 
-    def _over_sum(self, top: Any, bottom: Any) -> Softmax | None:
-        node = self.node(self.root(top))
-        found = self._sum_of(bottom)
-        if node is None or node.name != "exp" or found is None:
+    def _read_quotient(self, top: Any, bottom: Any) -> Softmax | None:
+        node = self.find_node(self.find_root(top))
+        softmax = self._read_sum(bottom)
+        if node is None or node.name != "exp" or softmax is None:
             return None
-        return found if self._same(found.of, self._unshifted(node.inputs[0])) else None
+        same = self._is_same(softmax.of, self._undo_shift(node.inputs[0]))
+        return softmax if same else None
 
-    def _same(self, one: Any, other: Any) -> bool:
-        return bool(self.root(one) == self.root(other))
+    def _is_same(self, one: Any, other: Any) -> bool:
+        return bool(self.find_root(one) == self.find_root(other))
 
-    def _sum_of(self, var: Any) -> Softmax | None:
-        """Returns of what a variable is the sum of exponentials."""
-        node = self.node(self.root(var, _SPREADS))
-        while node is not None and node.name in ("add", "max"):  # a small number, say
-            node = next((self.node(self.root(v, _SPREADS)) for v in node.inputs), None)
+    def _read_sum(self, var: Any) -> Softmax | None:
+        """Reads the softmax whose normalizer, a sum of exponentials, a variable is."""
+        node = self.find_node(self.find_root(var, _SPREADS))
+        while node is not None and node.name in ("add", "max"):  # with an epsilon, say
+            node = next(
+                (self.find_node(self.find_root(v, _SPREADS)) for v in node.inputs), None
+            )
         if node is None or node.name != "reduce_sum" or len(node.params["axes"]) != 1:
             return None
-        inner = self.node(self.root(node.inputs[0]))
+        inner = self.find_node(self.find_root(node.inputs[0]))
         if inner is None or inner.name != "exp":
             return None
-        return Softmax(self._unshifted(inner.inputs[0]), int(node.params["axes"][0]))
+        return Softmax(self._undo_shift(inner.inputs[0]), int(node.params["axes"][0]))
 
-    def _unshifted(self, var: Any) -> Any:
-        """Goes back before the subtraction of what is the same along an axis."""
-        node = self.node(self.root(var))
+    def _undo_shift(self, var: Any) -> Any:
+        """Goes back to before a shift, constant along an axis, was subtracted."""
+        node = self.find_node(self.find_root(var))
         if node is None or node.name != "sub":
             return var
         one, shift = node.inputs
-        spread = self.node(self.root(shift))
+        spread = self.find_node(self.find_root(shift))
         repeats = spread is not None and spread.name in ("broadcast_in_dim", "reshape")
-        return one if repeats or aval_of(shift).shape != aval_of(one).shape else var
+        return one if repeats or read_aval(shift).shape != read_aval(one).shape else var

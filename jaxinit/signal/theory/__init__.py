@@ -1,4 +1,4 @@
-"""Mean-field theory: what a wide network does to signals and gradients, by depth.
+"""Mean-field theory: predicts signals and gradients of a wide network, by depth.
 
 A layer is z' = W f(z) + b, with independent weights of variance weight_variance /
 fan_in and biases of variance bias_variance. Where layers are wide every z is normal,
@@ -8,11 +8,11 @@ numbers to numbers:
   q -> weight_variance E[f(u)^2] + bias_variance              the variance
   c -> (weight_variance E[f(u1) f(u2)] + bias_variance) / q'  the correlation
 
-for u, u1, u2 of variance q and correlation c. The same expectation of the derivative,
-weight_variance E[f'(u)^2], is the factor on the variance of a gradient that goes back
-through the layer, and the slope of the second map at c = 1. Below 1 all inputs grow
-alike and gradients vanish (ordered), above 1 close inputs part and gradients explode
-(chaotic); deep networks train near 1 (critical).
+for u, u1, u2 of variance q and correlation c, and q' the variance after the layer. The
+same expectation of the derivative, weight_variance E[f'(u)^2], is the factor on the
+variance of a gradient that goes back through the layer, and the slope of the second map
+at c = 1. Below 1 all inputs grow alike and gradients vanish (ordered), above 1 close
+inputs part and gradients explode (chaotic); deep networks train near 1 (critical).
 
 weight_variance is a squared gain: he_normal(gain=g) has weight_variance g^2.
 
@@ -48,10 +48,10 @@ def critical_weight_variance(
 ) -> float:
     """Computes the weight variance at which gradients keep their size.
 
-    The critical line: the weight_variance for which ``MeanField(activation,
+    This is the critical line: the weight_variance for which ``MeanField(activation,
     weight_variance, bias_variance).slope`` is 1. A fixed point q on it obeys q = E[f^2]
-    / E[f'^2] + bias_variance, in which only q is unknown; the smallest that is led to
-    from q = 1 counts.
+    / E[f'^2] + bias_variance, in which only q is unknown. Of several, the smallest one
+    that iteration from q = 1 leads to counts.
 
     Args:
       activation: as in `MeanField`.
@@ -62,7 +62,7 @@ def critical_weight_variance(
       The weight variance, Var[W] * fan_in.
 
     Raises:
-      ValueError: if there is none, or as `MeanField` does.
+      ValueError: if there is no such variance, or where `MeanField` raises it.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -80,7 +80,7 @@ def critical_weight_variance(
     try:
         bias = check.not_negative(bias_variance=bias_variance)
         of = Expectation(activation, derivative)
-        for q in _critical_variances(of, bias):
+        for q in _find_critical_variances(of, bias):
             slope_square = of.slope_square(q)
             if 0 < slope_square < math.inf:
                 network = MeanField(activation, 1 / slope_square, bias, derivative)
@@ -92,8 +92,8 @@ def critical_weight_variance(
         raise error.at("critical_weight_variance") from None
 
 
-def _critical_variances(of: Expectation, bias: float) -> Iterator[float]:
-    """Yields the q with q = E[f^2] / E[f'^2] + bias, limits included."""
+def _find_critical_variances(of: Expectation, bias: float) -> Iterator[float]:
+    """Yields the solutions of q = E[f^2] / E[f'^2] + bias, the limits 0 and inf too."""
 
     def excess(log_q: float) -> float:
         q = math.exp(log_q)

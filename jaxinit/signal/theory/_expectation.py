@@ -1,20 +1,21 @@
 """Expectations of an activation f under one and two normal variables, by quadrature.
 
-One variable u of variance q: Gauss-Legendre on panels, with borders where f bends.
+For one variable u of variance q: Gauss-Legendre quadrature on panels, with borders
+where f bends.
 
-Two variables u1, u2 of variance q and correlation c = 1 - r become independent ones:
-u1 = s + t and u2 = s - t, of variances q (2 - r) / 2 and q r / 2. Then
+Two variables u1, u2 of variance q and correlation c = 1 - r are written by independent
+s and t, of variances q (2 - r) / 2 and q r / 2: u1 = s + t and u2 = s - t. Then
 
   E[f(u1) f(u2)] = E[f(u)^2] - D,  D = E[(f(s + t) - f(s - t))^2] / 2,
 
 and D keeps its relative accuracy as r goes to 0. Where f bends at a, the integrand
-bends on the lines s = a + t and s = a - t: borders of the panels in s, for every t.
-What is left to integrate is smooth in t but where two such lines cross: borders of the
-panels in t. For c < 0 the roles change, u2 = t - s, so that t is always the narrower.
+bends on the lines s = a + t and s = a - t: borders of the panels in s, for every t. The
+integral over s is smooth in t except where two such lines cross: borders of the panels
+in t. For c < 0 the roles change, u2 = t - s, so that t is always the narrower one.
 
-Derivatives with respect to a variance v come without derivatives of f, and so are right
+Derivatives with respect to a variance v need no derivatives of f, and so are right
 where f bends: d/dv E[g(sqrt(v) z)] = E[g(sqrt(v) z) (z^2 - 1)] / (2 v) for z standard
-normal, by parts, twice.
+normal, by two integrations by parts.
 """
 
 import math
@@ -30,17 +31,18 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS, Activation, activation, normal_density, on_panels
 
-AnyActivation = Activation | str | tuple[str, float]  # what users may pass
+AnyActivation = Activation | str | tuple[str, float]  # the forms that users may pass
 
-# Borders at 0 and where the usual activations bend, then wider, so that one which
-# saturates is resolved however large q is. Others are looked for: up to 8, within 16.
+# Borders at 0 and where the usual activations bend, then further out, so that a
+# saturating activation is resolved however large q is. Other bends are searched for: up
+# to 8, within 16.
 _BORDERS = np.array([-12, -6, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 6, 12])
 _BENDS, _SOUGHT = 8, 16.0
-_ZOOMS = 4  # every one narrows a bend down 68 times, from 2e-2 to 1e-9
+_ZOOMS = 4  # each narrows the place of a bend down 68 times, from 2e-2 to 1e-9
 
-# One variable: 8 panels per standard deviation, to 12. Two: those of s are 1/2 wide, to
-# 9; those of t are these. Products of a polynomial of moderate degree with the normal
-# density are then right to 1e-11.
+# One variable: 8 panels per standard deviation, to 12. Two variables: the panels of s
+# are 1/2 wide, to 9; those of t are _OUTER. Integrals of the normal density times a
+# polynomial of moderate degree are then right to 1e-11.
 _LINE = np.linspace(-12, 12, 193)
 _INNER = np.linspace(-9, 9, 37)
 _OUTER = np.array([0, 1.5, 3, 4.75, 7])
@@ -48,7 +50,7 @@ _OUTER_BORDERS = np.array([0.5, 2])  # of t itself
 _EIGHT, _SIX = np.polynomial.legendre.leggauss(8), np.polynomial.legendre.leggauss(6)
 _NODES = (_LINE.size + _BORDERS.size - 1) * 8  # of one variable, if no other bends
 
-# Limits at q = 0 and q = inf are taken here, where squares still have all their digits.
+# Stand for the limits q = 0 and q = inf: squares still have all their digits here.
 SMALLEST, LARGEST = 1e-200, 1e200
 
 
@@ -64,50 +66,50 @@ def _differentiate(function: Activation, u: jax.Array) -> jax.Array:
 
 
 class Entrywise:
-    """A function of each entry alone, of JAX or of NumPy, in float64."""
+    """An elementwise function, written in JAX or NumPy, in float64."""
 
     def __init__(self, **function: Any):
-        """Takes the function by the name of the argument that it came as."""
-        ((self._name, self.given),) = function.items()
-        self._function: Activation = self.given
-        if getattr(self.given, "__hash__", None) is None:  # jit wants it
-            self._function = lambda u: self.given(u)
-        self._of_jax = True  # until it refuses a tracer
+        """Takes the function as a keyword, by the name that error messages give it."""
+        ((self._name, self.original),) = function.items()
+        self._function: Activation = self.original
+        if getattr(self.original, "__hash__", None) is None:  # jit needs a hash
+            self._function = lambda u: self.original(u)
+        self._of_jax = True  # until the function refuses a tracer
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """Computes the function; u has one axis."""
         if self._of_jax:
             try:
-                return self._checked(_in_float64(_apply, self._function, u), u)
+                return self._check(_in_float64(_apply, self._function, u), u)
             except TypeError:
                 self._of_jax = False
         with np.errstate(all="ignore"):
-            return self._checked(self._function(u), u)
+            return self._check(self._function(u), u)
 
     def derivative(self, u: np.ndarray) -> np.ndarray:
-        """Computes the derivative: JAX's, or central differences for NumPy."""
+        """Computes the derivative, by JAX or, for NumPy, by central differences."""
         if self._of_jax:
             return _in_float64(_differentiate, self._function, u)
-        step = 2e-7 * float(np.abs(u).max())  # best for rounding against curvature
+        step = 2e-7 * float(np.abs(u).max())  # balances rounding and curvature
         slope: np.ndarray = (self(u + step) - self(u - step)) / (2 * step)
         return slope
 
-    def _checked(self, value: Any, u: np.ndarray) -> np.ndarray:
-        """Returns values in float64, if they can be those of an activation."""
+    def _check(self, value: Any, u: np.ndarray) -> np.ndarray:
+        """Returns values in float64; raises if no activation can have them."""
         array: np.ndarray = np.asarray(value)
         if array.shape != u.shape:
             rule = f"the {self._name} must work on each entry alone and keep the shape."
-            raise check.Unfit(rule, **{self._name: self.given})
+            raise check.Unfit(rule, **{self._name: self.original})
         if np.iscomplexobj(array):
             rule = f"the {self._name} must be real."
-            raise check.Unfit(rule, **{self._name: self.given})
+            raise check.Unfit(rule, **{self._name: self.original})
         return array.astype(np.float64)
 
 
 def _in_float64(
     run: Callable[[Activation, Any], jax.Array], function: Activation, u: np.ndarray
 ) -> np.ndarray:
-    """Runs a function of JAX, also while a model is traced."""
+    """Runs a JAX function, even while a model is traced."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         value: np.ndarray = np.asarray(run(function, u))
     return value
@@ -115,7 +117,7 @@ def _in_float64(
 
 @dataclass(frozen=True)
 class _Named:
-    """The activation of a name; equal ones compile once, where partials would not."""
+    """A named activation; equal ones compile once, which partials would not."""
 
     name: str
     parameter: float | None
@@ -125,7 +127,7 @@ class _Named:
 
 
 def resolve(function: Any) -> Activation:
-    """Returns the activation of a name, a (name, parameter) pair or a function."""
+    """Returns an activation from a name, a (name, parameter) pair or a function."""
     name, parameter = function, None
     if isinstance(function, tuple) and len(function) == 2:
         name, parameter = function
@@ -140,7 +142,7 @@ def resolve(function: Any) -> Activation:
     return chosen
 
 
-def correlation(**argument: Any) -> float:
+def check_correlation(**argument: Any) -> float:
     """Returns the argument, a correlation, as a Python float."""
     ((name, _),) = argument.items()
     number = check.real(**argument)
@@ -150,33 +152,33 @@ def correlation(**argument: Any) -> float:
 
 
 def _find_bends(function: Entrywise) -> tuple[np.ndarray, bool]:  # [bends]
-    """Finds where a function bends in a point, and whether it jumps.
+    """Finds the points at which a function bends, and whether it jumps.
 
-    The largest second differences on a grid, then on ever finer grids about them.
+    They have the largest second differences on a grid, then on finer grids about them.
     """
     grid = np.linspace(-_SOUGHT, _SOUGHT, _NODES)
     value = function(grid)
     if np.isnan(value).any():
         rule = "the activation must give a number for every real number."
-        raise check.Unfit(rule, activation=function.given)
+        raise check.Unfit(rule, activation=function.original)
     scale = np.abs(value[np.abs(grid) < 3]).max()
     bend = np.pad(_second_differences(value), 1)
     peak = np.where((bend >= np.roll(bend, 1)) & (bend >= np.roll(bend, -1)), bend, 0)
-    centre = grid[np.argsort(peak)[-_BENDS:]]
+    center = grid[np.argsort(peak)[-_BENDS:]]
     width = grid[1] - grid[0]
     sharp = np.ones(_BENDS, bool)
     for zoom in range(_ZOOMS):
-        close = centre[:, None] + width * np.linspace(-1.5, 1.5, _NODES // _BENDS)
+        close = center[:, None] + width * np.linspace(-1.5, 1.5, _NODES // _BENDS)
         value = function(close.ravel()).reshape(close.shape)
         bend = _second_differences(value)
-        centre = np.take_along_axis(close, bend.argmax(1)[:, None] + 1, 1)[:, 0]
+        center = np.take_along_axis(close, bend.argmax(1)[:, None] + 1, 1)[:, 0]
         width = 3 * width / (close.shape[1] - 1)
         # A change of slope by k makes a second difference up to k * width, which stands
         # out at once, and more so the smaller the width. A curvature k makes k *
         # width^2, and rounding in float32 makes 1e-7 everywhere.
         sharp &= bend.max(1) > 5e-3 * scale * width
         sharp &= (zoom > 0) | (bend.max(1) > 20 * np.median(bend, axis=1))
-    bends = np.unique(centre[sharp].round(8))
+    bends = np.unique(center[sharp].round(8))
     with np.errstate(invalid="ignore"):
         rise = np.abs(np.diff(value))
     jump = rise.max(1) > np.maximum(1e-4 * scale, 10 * np.median(rise, axis=1))
@@ -184,12 +186,12 @@ def _find_bends(function: Entrywise) -> tuple[np.ndarray, bool]:  # [bends]
 
 
 def _second_differences(value: np.ndarray) -> np.ndarray:
-    """Computes the absolute second differences along the last axis; 0 by infinities."""
+    """Computes absolute second differences along the last axis; 0 beside infinities."""
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(np.abs(np.diff(value, 2)), posinf=0)
 
 
-_INFINITIES = np.errstate(over="ignore", invalid="ignore")  # are values like others
+_INFINITIES = np.errstate(over="ignore", invalid="ignore")  # infinite values are valid
 
 
 class Expectation:
@@ -199,7 +201,7 @@ class Expectation:
     """
 
     def __init__(self, function: AnyActivation, derivative: Any = None):
-        """Takes f, and f' if JAX's derivative is not the one that is meant."""
+        """Takes f, and f' unless JAX's derivative is meant."""
         self._f = Entrywise(activation=resolve(function))
         bends, self._jumps = _find_bends(self._f)
         self._borders = np.union1d(_BORDERS, bends)
@@ -212,7 +214,7 @@ class Expectation:
                 rule = "derivative must be a function."
                 raise check.Unfit(rule, TypeError, derivative=derivative)
             self._slope = Entrywise(derivative=derivative)
-            self._slope(np.zeros(_NODES))  # is checked
+            self._slope(np.zeros(_NODES))  # checks shape and dtype
 
     @_INFINITIES
     def mean(self, q: float) -> float:
@@ -235,7 +237,7 @@ class Expectation:
 
     @_INFINITIES
     def slope_square(self, q: float) -> float:
-        """Computes E[f'(u)^2], with the derivative that was given, if one was."""
+        """Computes E[f'(u)^2], with the derivative that was passed, if any."""
         if self._slope is None:
             return self.slope_product(q, 0)
         _, weight, value = self._line(self._slope, max(q, SMALLEST))
@@ -261,7 +263,7 @@ class Expectation:
     def _line(
         self, function: Callable[[np.ndarray], np.ndarray], q: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # all [nodes]
-        """Computes nodes in standard deviations, weights, and a function's values."""
+        """Computes nodes in standard deviations, weights, and the function's values."""
         stddev = math.sqrt(min(q, LARGEST))
         borders = np.clip(self._borders / max(stddev, 1e-300), _LINE[0], _LINE[-1])
         z, weight = on_panels(np.sort(np.concatenate([_LINE, borders])), _EIGHT)
@@ -269,7 +271,7 @@ class Expectation:
         return z, weight * normal_density(z), value
 
     def _plane(self, q: float, r: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Computes nodes of s and t, in standard deviations, and what they add to D.
+        """Computes nodes of s and t, in standard deviations, and their terms of D.
 
         Shapes: [rows, columns], [rows], [rows, columns].
         """

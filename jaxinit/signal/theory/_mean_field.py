@@ -13,15 +13,15 @@ from jaxinit.signal.theory._expectation import (
     SMALLEST,
     AnyActivation,
     Expectation,
-    correlation,
+    check_correlation,
 )
 
 Phase = Literal["ordered", "critical", "chaotic"]
 
-# A slope this close to 1 is 1: a hundred times the error of quadrature, and a depth of
-# a million layers.
+# A slope this close to 1 counts as 1: a hundred times the error of quadrature, and a
+# depth scale of a million layers.
 TOLERANCE = 1e-6
-ROUNDING = 1e-12  # of a ratio of two expectations, with a margin
+ROUNDING = 1e-12  # the rounding of a ratio of two expectations, with a margin
 ENDLESS = 1e24  # a variance that grows to this grows without end
 
 
@@ -29,25 +29,24 @@ ENDLESS = 1e24  # a variance that grows to this grows without end
 class MeanField:
     """A wide, deep, fully connected network of equal layers, as two maps.
 
-    All expectations are by quadrature in float64, to about 1e-8 of their size for any
-    activation that is smooth between bends and jumps. Up to 8 of these are found within
-    +-16 wherever they are; more, or steps of less than 1/100 in u, cost digits, and so
-    do many oscillations within u = +-9 sqrt(q): "sin" is right to 1e-8 at q = 10, to
-    1e-6 at 30 and to 1e-3 at 100.
+    Expectations are computed by quadrature in float64, to about 1e-8 of their size for
+    any activation that is smooth between bends and jumps. Up to 8 of these are found
+    anywhere within +-16; more, or steps of less than 1/100 in u, cost digits, and so do
+    many oscillations within u = +-9 sqrt(q): "sin" is right to 1e-8 at q = 10, to 1e-6
+    at 30 and to 1e-3 at 100.
 
     Attributes:
       activation: f: a name that `jaxinit.gain` knows, a (name, parameter) pair such as
-        ("leaky_relu", 0.2), or a function of JAX or NumPy that works on each entry of
-        an array alone.
+        ("leaky_relu", 0.2), or an elementwise function in JAX or NumPy.
       weight_variance: Var[W] * fan_in, above 0: the squared gain.
       bias_variance: Var[b], 0 or above.
-      derivative: f', where another than that of f is meant, such as a straight-through
-        estimate. By default JAX's; central differences for a function of NumPy; and
-        of infinite square where f jumps.
+      derivative: f', if it is not the derivative of f, such as a straight-through
+        estimate. By default it is JAX's derivative, or central differences for a NumPy
+        function; where f jumps, its square is infinite.
 
     Raises:
-      ValueError: if a variance is out of range, a name is unknown, or the function does
-        not work on each entry, is not real or gives no number.
+      ValueError: if a variance is out of range, a name is unknown, or the function is
+        not elementwise, is not real or returns NaN.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -70,7 +69,7 @@ class MeanField:
     _of: Expectation = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Checks the arguments, and computes what all expectations need."""
+        """Checks the arguments, and prepares the expectations."""
         try:
             weight = check.not_negative(weight_variance=self.weight_variance)
             if not weight:
@@ -85,21 +84,21 @@ class MeanField:
         object.__setattr__(self, "_of", expectation)
 
     def variance_map(self, q: float) -> float:
-        """Computes the variance after a layer from q, the one before it.
+        """Computes the variance after a layer from q, the variance before it.
 
-        weight_variance E[f(u)^2] + bias_variance, for u of variance q.
+        It is weight_variance E[f(u)^2] + bias_variance, for u of variance q.
         """
         return self._variance(_check_variance("variance_map", q))
 
     def correlation_map(self, c: float, q: float | None = None) -> float:
-        """Computes the correlation after a layer from c, the one before it.
+        """Computes the correlation after a layer from c, the correlation before it.
 
-        (weight_variance E[f(u1) f(u2)] + bias_variance) / variance_map(q), for u1 and
-        u2 of variance q (by default the fixed point) and correlation c. Where q is 0
-        or infinite, the limit.
+        It is (weight_variance E[f(u1) f(u2)] + bias_variance) / variance_map(q), for u1
+        and u2 of variance q (by default the fixed point) and correlation c; the limit
+        where q is 0 or infinite.
         """
         try:
-            c = correlation(c=c)
+            c = check_correlation(c=c)
         except check.Unfit as error:
             raise error.at("MeanField.correlation_map") from None
         q = self.fixed_point if q is None else _check_variance("correlation_map", q)
@@ -109,12 +108,12 @@ class MeanField:
     def fixed_point(self) -> float:
         """The variance q* that many layers lead to, from q = 1.
 
-        The first zero of variance_map(q) - q in the direction in which the map moves q
-        = 1; 1 where it does not move it. 0.0 where the signal dies out, infinite where
-        it grows without end (beyond 1e24).
+        It is the first zero of variance_map(q) - q in the direction in which the map
+        moves q = 1; 1 if the map does not move it; 0.0 if the signal dies out, and
+        infinite if it grows without end (beyond 1e24).
         """
         lowest = math.log(1e-290 if self._variance(0) else 1e-12)
-        near = 0.0  # log q, of the last one that the map moves
+        near = 0.0  # log q of the last variance that the map moves
         growth = self._growth(near)
         if abs(growth) <= ROUNDING:
             return 1.0
@@ -133,10 +132,10 @@ class MeanField:
     def fixed_correlation(self) -> float:
         """The correlation c* that many layers lead to, for any two different inputs.
 
-        1.0 unless the slope of the correlation's map at c = 1 is above 1; then the one
-        other fixed point, between 0 and 1. There is only one, since the map's Taylor
-        coefficients are not negative. Where q is 0 or infinite this is of the limit's
-        map, and not a number where that has none.
+        It is 1.0 unless the slope of the correlation's map at c = 1 is above 1; then it
+        is the one other fixed point, between 0 and 1. There is only one, since the
+        map's Taylor coefficients are not negative. Where q is 0 or infinite, it is the
+        fixed point of the map's limit, and NaN if there is no limit.
         """
         slope = self._correlation_slope(0.0)
         if math.isnan(slope):
@@ -157,13 +156,13 @@ class MeanField:
     def slope(self) -> float:
         """The factor on a gradient's variance, per layer: weight_variance E[f'(u)^2].
 
-        u has the variance `fixed_point`, or goes to its limit. Often written chi_1.
+        u has the variance `fixed_point`, or its limit. It is often written chi_1.
         """
         return self.weight_variance * self._of.slope_square(self.fixed_point)
 
     @property
     def phase(self) -> Phase:
-        """Ordered where the slope is below 1, chaotic above, critical within 1e-6."""
+        """Ordered if the slope is below 1, chaotic if above, critical within 1e-6."""
         if abs(self.slope - 1) <= TOLERANCE:
             return "critical"
         return "ordered" if self.slope < 1 else "chaotic"
@@ -172,22 +171,24 @@ class MeanField:
     def depth_scale_variance(self) -> float:
         """The number of layers in which the distance to the fixed point shrinks by e.
 
-        -1 / log(weight_variance E[f'(u)^2 + f(u) f''(u)]), the logarithm of the slope
-        of `variance_map` at its fixed point. Infinite where that is not below 1.
+        It is -1 / log(weight_variance E[f'(u)^2 + f(u) f''(u)]), where the argument is
+        the slope of `variance_map` at its fixed point; infinite if that is not below 1.
         """
-        return _scale(self.weight_variance * self._of.square_growth(self.fixed_point))
+        return _depth_scale(
+            self.weight_variance * self._of.square_growth(self.fixed_point)
+        )
 
     @cached_property
     def depth_scale_correlation(self) -> float:
         """The number of layers in which the distance to `fixed_correlation` shrinks by e.
 
-        -1 / log(weight_variance E[f'(u1) f'(u2)]), the logarithm of the slope of
-        `correlation_map` at its fixed point. Infinite where that is not below 1, as it
-        is without biases where the variance dies out or grows without end: a linear
-        map and that of relu have slope 1. How deep a network may be and still be
-        trained is a small multiple of the scale.
+        It is -1 / log(weight_variance E[f'(u1) f'(u2)]), where the argument is the
+        slope of `correlation_map` at its fixed point; infinite if that is not below 1,
+        as happens without biases if the variance dies out or grows without end: a
+        linear map and that of relu have slope 1. A network can be trained up to a depth
+        of a small multiple of this scale.
         """  # noqa: E501
-        return _scale(self._correlation_slope(1 - self.fixed_correlation))
+        return _depth_scale(self._correlation_slope(1 - self.fixed_correlation))
 
     def gain_forward(self, q: float = 1.0) -> float:
         """Computes the gain that makes up for the activation: sqrt(q / E[f(u)^2]).
@@ -201,8 +202,8 @@ class MeanField:
     def gain_backward(self, q: float = 1.0) -> float:
         """Computes the gain that keeps gradients: 1 / sqrt(E[f'(u)^2]).
 
-        u has variance q. With weights of Var[W] * fan_out = gain^2 the variance of a
-        gradient is the same on both sides of a layer.
+        u has variance q. Weights with Var[W] * fan_out = gain^2 give a gradient the
+        same variance on both sides of a layer.
         """
         square = self._of.slope_square(_check_variance("gain_backward", q))
         return 1 / math.sqrt(square) if square else math.inf
@@ -211,7 +212,7 @@ class MeanField:
         return self.weight_variance * self._of.square(q) + self.bias_variance
 
     def _growth(self, log_q: float) -> float:
-        """Computes the logarithm of variance_map(q) / q."""
+        """Computes the logarithm of variance_map(q) / q, from log q."""
         q = math.exp(log_q)
         return finite_log(self._variance(q)) - log_q
 
@@ -231,9 +232,9 @@ class MeanField:
 def zero_of(
     function: Callable[[float], float], a: float, b: float, at_a: float, at_b: float
 ) -> float:
-    """Finds a zero between a and b, where the function's signs differ.
+    """Finds a zero between a and b, at which the function's signs differ.
 
-    Regula falsi with the weights of Anderson and Bjoerck (1973).
+    The method is regula falsi with the weights of Anderson and Bjoerck (1973).
     """
     for _ in range(100):
         x = b - at_b * (b - a) / (at_b - at_a)
@@ -250,12 +251,12 @@ def zero_of(
 
 
 def finite_log(number: float) -> float:
-    """Computes a logarithm, finite at 0 and infinity too."""
+    """Computes a logarithm that is finite at 0 and infinity too."""
     return math.log(min(max(number, 1e-300), 1e300))
 
 
-def _scale(factor: float) -> float:
-    """Computes the depth over which a product of equal factors falls by e."""
+def _depth_scale(factor: float) -> float:
+    """Computes the number of equal factors over which their product falls by e."""
     factor = abs(factor)
     if not factor < 1 - TOLERANCE:
         return math.inf

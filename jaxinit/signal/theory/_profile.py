@@ -1,4 +1,4 @@
-"""What mean-field theory predicts for a network of finite depth, layer by layer."""
+"""Predicts a network of finite depth by mean-field theory, layer by layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,29 @@ from jaxinit import _check as check
 from jaxinit._gain import Activation
 from jaxinit._number import number
 from jaxinit._result import Result, Table
-from jaxinit.signal.theory._expectation import AnyActivation, Expectation, correlation
-from jaxinit.signal.theory._propagation import Dense, backwards, forwards
+from jaxinit.signal.theory._expectation import (
+    AnyActivation,
+    Expectation,
+    check_correlation,
+)
+from jaxinit.signal.theory._propagation import (
+    Dense,
+    propagate_gradients,
+    propagate_variances,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile(Result):
     """A prediction by depth; entry l - 1 of each array belongs to layer l.
 
-    It prints as a table, as notebooks show it.
+    It prints as a table, in notebooks too.
 
     Attributes:
-      variance: of z, before the activation. # [depth]
-      second_moment: E[f(z)^2], after it. # [depth]
-      correlation: of the z of two inputs; None if none was asked for. # [depth]
+      variance: the variance of z, before the activation. # [depth]
+      second_moment: E[f(z)^2], after the activation. # [depth]
+      correlation: the correlation between the z of two inputs; None without
+        input_correlation. # [depth]
       gradient: the variance of the gradient with respect to z, over that at the last
         layer. # [depth]
     """
@@ -61,12 +70,12 @@ def profile(
 ) -> Profile:
     """Predicts variances, correlations and gradients of a wide network by depth.
 
-    Layer l computes z_l = W_l f(z_(l-1)) + b_l, the first from the input itself: z_1 =
-    W_1 x + b_1. An argument that is a list, or an array of one axis, has an entry for
-    each layer; lists, widths or depth say how many there are.
+    Layer l computes z_l = W_l f(z_(l-1)) + b_l, the first one from the input itself:
+    z_1 = W_1 x + b_1. An argument that is a list, or an array of one axis, has an entry
+    for each layer; lists, widths or depth give the number of layers.
 
     Args:
-      activation: f, as in `MeanField`; that of the last layer counts for
+      activation: f, as in `MeanField`; that of the last layer matters for
         second_moment only.
       weight_variance: Var[W] * fan_in, 0 or above.
       bias_variance: Var[b], 0 or above.
@@ -76,15 +85,15 @@ def profile(
         equal.
       input_moment: the mean square of an entry of an input x, 0 or above.
       input_correlation: for two inputs x and y of that mean square, the mean of x y
-        over it, between -1 and 1. Not centred, unless the inputs are.
+        over it, between -1 and 1. It is not centered, unless the inputs are.
       derivative: f', as in `MeanField`.
 
     Returns:
       A `Profile`.
 
     Raises:
-      ValueError: if lists differ in length, no argument says how many layers there are,
-        or a value is out of range.
+      ValueError: if lists differ in length, no argument gives the number of layers, or
+        a value is out of range.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -109,23 +118,23 @@ def profile(
         "derivative": derivative,
     }
     try:
-        layers = _count(depth, widths, arguments)
-        each = {name: _each(value, layers) for name, value in arguments.items()}
+        layers = _count_layers(depth, widths, arguments)
+        each = {name: _spread(value, layers) for name, value in arguments.items()}
         weights = [
             check.not_negative(weight_variance=w) for w in each["weight_variance"]
         ]
         biases = [check.not_negative(bias_variance=b) for b in each["bias_variance"]]
-        of = expectations(each["activation"], each["derivative"])
+        of = prepare_expectations(each["activation"], each["derivative"])
         moment = check.not_negative(input_moment=input_moment)
         c = 1.0 if input_correlation is None else input_correlation
-        deficit = moment * (1 - correlation(input_correlation=c))
+        deficit = moment * (1 - check_correlation(input_correlation=c))
     except check.Unfit as error:
         raise error.at("profile") from None
     ratios = [1.0] * layers
     if widths is not None:
         ratios = np.divide(widths[1:], widths[:-1]).tolist()
     maps = list(map(Dense, weights, biases, ratios))
-    variances, moments = forwards(of, maps, moment)
+    variances, moments = propagate_variances(of, maps, moment)
     distances = []
     if input_correlation is not None:
         for layer, weight, q in zip(of, weights, variances, strict=True):
@@ -135,12 +144,12 @@ def profile(
         np.array(variances),
         np.array(moments),
         1 - np.array(distances) if distances else None,
-        np.array(backwards(of, maps, variances, 1.0)),
+        np.array(propagate_gradients(of, maps, variances, 1.0)),
     )
 
 
-def _each(value: Any, layers: int) -> list[Any]:
-    """Returns the entries of a list, or a value once for each layer."""
+def _spread(value: Any, layers: int) -> list[Any]:
+    """Returns the entries of a list, or repeats a single value for each layer."""
     return list(value) if _is_list(value) else [value] * layers
 
 
@@ -148,17 +157,17 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) or np.ndim(value) == 1 and hasattr(value, "dtype")
 
 
-def _count(
+def _count_layers(
     depth: int | None, widths: Sequence[int] | None, arguments: dict[str, Any]
 ) -> int:
     """Returns the number of layers that the arguments agree on."""
-    given = {name: value for name, value in arguments.items() if _is_list(value)}
-    counts = {name: len(value) for name, value in given.items()}
+    lists = {name: value for name, value in arguments.items() if _is_list(value)}
+    counts = {name: len(value) for name, value in lists.items()}
     if widths is not None:
         check.sizes(widths=widths)
-        counts["widths"], given["widths"] = len(widths) - 1, widths
+        counts["widths"], lists["widths"] = len(widths) - 1, widths
     if depth is not None:
-        counts["depth"], given["depth"] = check.at_least(1, depth=depth), depth
+        counts["depth"], lists["depth"] = check.at_least(1, depth=depth), depth
     if not counts:
         rule = "needs depth, widths or a list with an entry for each layer."
         raise check.Unfit(rule, depth=depth)
@@ -166,15 +175,17 @@ def _count(
     for name, count in counts.items():
         if count != layers or count < 1:
             rule = f"{name} is for {count} layers, {first} for {layers}."
-            raise check.Unfit(rule, **{name: given[name]})
+            raise check.Unfit(rule, **{name: lists[name]})
     return layers
 
 
-def expectations(functions: list[Any], derivatives: list[Any]) -> list[Expectation]:
-    """Prepares the activations of all layers, equal ones once."""
+def prepare_expectations(
+    functions: list[Any], derivatives: list[Any]
+) -> list[Expectation]:
+    """Prepares the expectations of all layers, once for equal activations."""
     names = [f if isinstance(f, str) else id(f) for f in functions]
-    made: dict[tuple[str | int, int], Expectation] = {}
+    prepared: dict[tuple[str | int, int], Expectation] = {}
     for name, function, derivative in zip(names, functions, derivatives, strict=True):
-        if (name, id(derivative)) not in made:
-            made[name, id(derivative)] = Expectation(function, derivative)
-    return [made[name, id(d)] for name, d in zip(names, derivatives, strict=True)]
+        if (name, id(derivative)) not in prepared:
+            prepared[name, id(derivative)] = Expectation(function, derivative)
+    return [prepared[name, id(d)] for name, d in zip(names, derivatives, strict=True)]
