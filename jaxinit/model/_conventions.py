@@ -95,7 +95,7 @@ class Sites(Mapping[str, "Site"]):
 
     @functools.cached_property
     def last_norms(self) -> dict[str, int]:
-        """Number of norms by module, if it has convolutions and several numbered norms."""
+        """Number of norms by module, if it convolves and has several numbered norms."""
         lasts = (x for x in self.values() if x.kind == "gain" and x.is_last_norm)
         return {x.parent: len(x.norms) for x in lasts}
 
