@@ -24,7 +24,7 @@ NO_RESULT = "interrupted before there was a result."
 
 
 class Watch:
-    """What Ctrl-C does in this process.
+    """The handling of Ctrl-C in this process.
 
     Attributes:
       on: whether a thread answers.

@@ -1,4 +1,4 @@
-"""Assignments: what each parameter of a tree gets, and how it is drawn."""
+"""Assignments: the law that each parameter of a tree gets, and how it is drawn."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _STAYS = "stays"  # the law of a parameter that no rule changes
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Assignment:
-    """What a parameter gets.
+    """The rule and the law of one parameter.
 
     Attributes:
       path: the parameter's path.
@@ -51,7 +51,7 @@ class Assignment:
 
 
 class Assignments(Result):
-    """What every parameter of a tree gets; prints as a table, as notebooks show it.
+    """The laws of a tree's parameters; prints as a table, and notebooks show one.
 
     Attributes:
       rows: an `Assignment` for each parameter.

@@ -278,7 +278,7 @@ class Site:
         outer = not self.ancestors and self.owner == "out"
         if outer or self._is_named("head") or self._is_last_of_head:
             return "head"
-        if self.owner == "dense":  # of Hugging Face's BERT and its kin
+        if self.owner == "dense":  # in Hugging Face's BERT and its kin
             around = self.ancestors[-1] if self.ancestors else ""
             return {"intermediate": "mlp in", "output": "mlp out"}.get(around, "")
         return self._dense_part

@@ -103,7 +103,7 @@ def check_groups(
     Args:
       call: the public function.
       rules: as they were given.
-      assigned: number of the rule of each parameter by path, None where there is none.
+      assigned: by path, the number of each parameter's rule; None if it has none.
       sites: the parameters.
     """
     groups: dict[Group, list[int]] = {}

@@ -180,7 +180,7 @@ def describe(
 ) -> Description:
     """Measures every parameter of a model: mean, standard deviation, range, zeros.
 
-    A program is compiled for each kind of parameter, which reads it where it lies.
+    One program is compiled for each kind of parameter, and reads it in place.
 
     Args:
       params: any tree of arrays: variables of Flax Linen, a model or state of NNX, a

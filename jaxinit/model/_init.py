@@ -33,11 +33,11 @@ def jit_init(
 
     `jax.jit` compiles every parameter's draw, although most are the same program on
     another key, and the forward pass on top. Here the function is traced, keys are
-    derived, and each parameter is cut out with what it needs; equal cuts share one
-    program, compiled side by side while others already fill. Draws of `jax.random`
-    within take this library's paths. Values are bit for bit those of
-    ``jax.jit(init_fn)``. Parameters that depend on each other share one program, at
-    worst one for all, which is then as fast as `jax.jit`.
+    derived, and each parameter is cut out with the equations that it needs: a slice.
+    Equal slices share one program; programs compile side by side, and the first ones
+    fill meanwhile. Draws of `jax.random` take this library's paths. Values are bit for
+    bit those of ``jax.jit(init_fn)``. Parameters that depend on each other share one
+    program, at worst one for all, which is then as fast as `jax.jit`.
 
     Args:
       init_fn: any function that JAX can trace: ``model.init`` of Flax Linen, ``lambda

@@ -51,7 +51,7 @@ def _on_host(eqn: core.JaxprEqn, values: list[Any]) -> np.ndarray | None:
         return None
     if eqn.primitive.name == "add":  # counts of keys, as Flax NNX has them
         return np.asarray(np.add(*map(np.asarray, values)))
-    return _part(eqn, np.asarray(values[0]))  # of words of legacy keys
+    return _part(eqn, np.asarray(values[0]))  # the words of legacy keys
 
 
 def _words(eqn: core.JaxprEqn, keys: np.ndarray, rest: list[Any]) -> np.ndarray | None:

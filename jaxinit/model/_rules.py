@@ -51,14 +51,14 @@ def reinit(
       rules: pairs (pattern, what); the first that matches wins. A pattern is
 
         - a glob of the path: ``"**/attention/*/kernel"``, where ``*`` stands for a part
-          and ``**`` for any number of parts; without a slash it is the last part's
-          name, at any depth;
+          and ``**`` for any number of parts; without a slash it matches the last part,
+          at any depth;
         - a regular expression, ``re.compile(...)``, searched for in the path;
         - sizes, with None for any: ``(None, None)`` is every matrix, ``(3, 3, ...)``
-          whatever begins with 3×3;
+          every shape that begins with 3×3;
         - a function of (path, leaf) that returns whether it matches.
 
-        What it gives is
+        ``what`` is
 
         - an initializer, of this library or any function of (key, shape, dtype), or
           the spec of one: ``"he_normal(gain='gelu')"``;
@@ -66,7 +66,7 @@ def reinit(
         - None: the parameter stays as it is;
         - a function whose first argument is named ``path``, of (path, leaf, siblings),
           which returns one of these. Siblings are the leaves beside it by name, itself
-          among them, so that a bias can know its kernel.
+          included, so that a bias can know its kernel.
       strict: whether a parameter without a rule, or a rule without a parameter, is an
         error. If not, such a parameter stays as it is. By default, None, it is an error
         only if a recipe does not find a part that defines it, such as the classifier,

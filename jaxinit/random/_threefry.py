@@ -144,7 +144,7 @@ def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarra
 
 def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Enciphers counters by keys, [..., 2], that broadcast; gives words, [..., 2]."""
-    with np.errstate(over="ignore"):  # of scalars; arrays wrap around silently
+    with np.errstate(over="ignore"):  # scalars would warn; arrays wrap silently
         return np.stack(cipher(keys[..., 0], keys[..., 1], high, low), -1)
 
 

@@ -1,4 +1,4 @@
-"""What every assertion does: check arguments, draw, compare, and say what failed."""
+"""The steps of all assertions: check arguments, draw, compare, say what failed."""
 
 import contextlib
 import importlib
@@ -17,7 +17,7 @@ from jaxinit._initializer import Shape
 
 Init = Callable[..., Any]
 
-LEVEL = 1e-4  # of a test of hypotheses: one false alarm in 10 000 keys
+LEVEL = 1e-4  # of a hypothesis test: one false alarm in 10 000 keys
 
 
 class Case(NamedTuple):

@@ -124,7 +124,7 @@ def _hidden(site: Site) -> int | None:
         if cell and re.fullmatch(names, site.owner):
             kernel = site.sites.kernel(join(site.parent, state))
             return None if kernel is None else kernel.shape[0]
-    around = site.parent.rpartition("/")[2]  # of Haiku
+    around = site.parent.rpartition("/")[2]  # the name of Haiku's cell
     if site.kernel is None or not re.fullmatch(r"linear(_\d+)?", site.owner):
         return None
     gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0
