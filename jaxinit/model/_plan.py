@@ -100,7 +100,7 @@ class Plan(Result):
             jobs: dict[int, Future[None]] = {}
             for program in self.slices:
                 if program.needed:
-                    lowered = self._lower(program)  # here: each thread has settings
+                    lowered = self._lower(program)  # here: JAX has settings by thread
                     jobs[id(program)] = pool.submit(_compile, program, lowered)
             env = self._known(leaves)
             for program in self.slices:
