@@ -25,9 +25,8 @@ from jaxinit.signal import recommend as recommend
 
 _ROOMS = ("lab", "testing")  # imported when first used: they cost more than JAX
 
-if (
-    _typing.TYPE_CHECKING
-):  # a checker must not see __getattr__: it would take every name
+# A type checker must not see __getattr__: it would accept every name.
+if _typing.TYPE_CHECKING:
     from jaxinit import lab as lab
     from jaxinit import testing as testing
 else:
@@ -45,7 +44,7 @@ def __dir__() -> list[str]:
 
 
 def _cure(name: str) -> str:
-    """Returns what helps: a name of torch, of a recipe, or the nearest of ours."""
+    """Suggests a name: one of `torch` or `recipes`, or the nearest of our own."""
     if name.startswith("_"):  # Python and notebooks ask for these
         return ""
     for room in ("torch", "recipes"):

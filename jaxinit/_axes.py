@@ -1,8 +1,8 @@
-"""Which axes of a weight feed which: fans from shapes, axes from einsum formulas.
+"""Input and output axes of a weight: fans from shapes, axes from einsum formulas.
 
-Plain integers, no arrays. The convention is that of `jax.nn.initializers`: axes named
-by neither ``in_axis``, ``out_axis`` nor ``batch_axis`` are the receptive field of a
-convolution, and count towards both fans.
+Plain integers, no arrays. The convention is that of `jax.nn.initializers`: axes that
+are not named by ``in_axis``, ``out_axis`` or ``batch_axis`` are the receptive field of
+a convolution, and count toward both fans.
 """
 
 import math
@@ -43,7 +43,7 @@ class Connections(NamedTuple):
     transposed: bool = False
 
     def check(self) -> None:
-        """Raises `Unfit` for what no shape could be fit for."""
+        """Raises `Unfit` if an argument is wrong whatever the shape."""
         for name in ("in_axis", "out_axis", "batch_axis"):
             check.axes(**{name: getattr(self, name)})
         check.at_least(1, groups=self.groups)
@@ -51,7 +51,7 @@ class Connections(NamedTuple):
         check.boolean(transposed=self.transposed)
 
     def fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Computes `fans`, raising `Unfit`."""
+        """Computes `fans`; raises `Unfit` if they do not fit the shape."""
         if len(shape) < 2 and self.in_axis == -2:
             raise check.Unfit(
                 "needs two axes to tell inputs from outputs. For a vector use "
@@ -65,7 +65,7 @@ class Connections(NamedTuple):
         def product(axes: Sequence[int]) -> int:
             return math.prod(shape[axis] for axis in axes)
 
-        # A size of 0 is checked as 1, which any groups may share.
+        # 1 output is accepted: it may stand for 0, which any number of groups share.
         if product(outputs) > 1 and product(outputs) % self.groups:
             rule = f"groups={self.groups} do not divide the {product(outputs)} outputs."
             raise check.Unfit(rule, shape=shape)
@@ -88,7 +88,7 @@ class Connections(NamedTuple):
     def _shared(
         self, shape: tuple[int, ...], fan_in: float, fan_out: float, field_rank: int
     ) -> tuple[float, float]:
-        """Divides the fans by what groups and strides leave out."""
+        """Divides the fans by groups and strides, which leave connections out."""
         if isinstance(self.strides, (tuple, list)):
             strides = tuple(self.strides)
         else:
@@ -122,7 +122,7 @@ def fans(
 
     With the sizes of ``shape`` multiplied over sets of axes,
     fan_in = in_axis x field and fan_out = out_axis x field, where field, the receptive
-    field of a convolution, is all axes named by no argument. Groups divide fan_out.
+    field of a convolution, is all axes that no argument names. Groups divide fan_out.
     Strides divide fan_out, or fan_in of a transposed convolution, on average over
     positions; padding is not counted.
 
@@ -171,7 +171,7 @@ def fans(
       shape: sizes of the weight.
       in_axis: the axis, or axes, that inputs run along.
       out_axis: the axis, or axes, that outputs run along.
-      batch_axis: axes that stack independent weights; they count towards no fan.
+      batch_axis: axes that stack independent weights; they count in neither fan.
       groups: how many blocks the outputs fall into, each with inputs, or a meaning, of
         its own: the groups of a convolution, or q, k and v side by side.
       strides: of a convolution; one for all axes of the receptive field, or one each.
@@ -183,7 +183,7 @@ def fans(
     Raises:
       ValueError: if an axis does not exist, the default axes meet a vector, groups do
         not divide the outputs, or strides do not fit the receptive field.
-      TypeError: if an argument is no integer where it should be.
+      TypeError: if an argument that must be an integer is not one.
 
     Example:
       >>> fans((3, 3, 64, 128))  # a 3 x 3 convolution, 64 to 128 channels
@@ -207,9 +207,9 @@ def fans(
 def axes(formula: str) -> dict[str, tuple[int, ...]]:
     """Reads the axis arguments of an einsum's kernel off the formula.
 
-    Of the kernel's labels, those that the output lacks are summed over: ``in_axis``.
-    Those that the output has and the input lacks are ``out_axis``; those in all three
-    stack independent kernels: ``batch_axis``.
+    Labels of the kernel that the output lacks are summed over: ``in_axis``. Labels that
+    the output has and the input lacks are ``out_axis``; labels in all three stack
+    independent kernels: ``batch_axis``.
 
     Args:
       formula: an einsum formula of two operands, the input first and the kernel second;
@@ -220,7 +220,7 @@ def axes(formula: str) -> dict[str, tuple[int, ...]]:
       on: ``he_normal(**axes("bld,dhk->blhk"))``.
 
     Raises:
-      ValueError: if the formula is not of this form.
+      ValueError: if the formula does not have this form.
 
     Example:
       >>> axes("bld,dhk->blhk")  # a projection to h heads of size k

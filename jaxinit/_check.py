@@ -35,7 +35,7 @@ class Unfit(Exception):
           call: what was called, such as ``he_normal``.
           before: the positional arguments; those that precede the argument are shown,
             so that it appears in its place: ``he_normal()(key, shape=(5,))``.
-          cure: what goes behind the rule.
+          cure: text to put behind the rule, such as what to write instead.
         """
         index = before.index(self.name) if self.name in before else 0
         shown = ", ".join([*before[:index], f"{self.name}={self.value}"])
@@ -55,7 +55,7 @@ def show(value: Any) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """Returns an exception in one line: its kind, and the first line that it says."""
+    """Returns an exception in one line: its type, and the first line of its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else ""
     if len(message) > _LONGEST:
@@ -156,7 +156,7 @@ def axis(**argument: Any) -> int:
 
 
 def shape(value: Any) -> tuple[int, ...]:
-    """Returns a shape as a tuple of Python integers; an integer is that of a vector."""
+    """Returns a shape as a tuple of Python integers; an integer is a vector's shape."""
     try:
         many = isinstance(value, (str, bytes, Sequence)) or np.ndim(value)
         sizes = tuple(map(operator.index, value if many else (value,)))
@@ -182,7 +182,7 @@ def is_shape(value: Any) -> bool:
 
 
 def is_key(value: Any) -> bool:
-    """Returns whether a value is a PRNG key, or an array of such."""
+    """Returns whether a value is a PRNG key, or an array of keys."""
     if not isinstance(value, (jax.Array, np.ndarray)):
         return False
     typed = jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -207,7 +207,7 @@ def key(value: Any) -> jax.Array:
 
 
 def begins_with_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Returns whether arguments are a key, or None, and a shape."""
+    """Returns whether arguments begin with a key, or None, and a shape."""
     if "key" in kwargs and "shape" in kwargs:
         return True
     if not args:
@@ -247,7 +247,7 @@ def at_least(least: int, **argument: Any) -> int:
 
 
 def sizes(**argument: Any) -> None:
-    """Checks an integer of 1 or above, or a sequence of such."""
+    """Checks that the argument is an integer of 1 or above, or a sequence of them."""
     ((name, value),) = argument.items()
     for size in value if isinstance(value, (tuple, list)) else (value,):
         try:
@@ -264,6 +264,6 @@ def boolean(**argument: Any) -> None:
 
 
 def kernel(sizes: tuple[int, ...]) -> None:
-    """Checks that a shape is that of a convolution in 1 to 3 dimensions."""
+    """Checks that a shape fits the kernel of a convolution in 1 to 3 dimensions."""
     if len(sizes) not in (3, 4, 5):
         raise Unfit("needs a kernel of 3, 4 or 5 axes.", shape=sizes)

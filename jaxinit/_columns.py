@@ -13,9 +13,9 @@ def lines(
     """Yields a table line by line.
 
     Args:
-      heads: what stands above the columns.
-      rows: cells.
-      left: numbers of the columns that begin at the left, as text does.
+      heads: headings of the columns.
+      rows: the cells of each row.
+      left: numbers of the columns that are aligned left, as text is.
     """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for cells in (heads, ["─" * width for width in widths], *rows):

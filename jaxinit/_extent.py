@@ -1,8 +1,8 @@
-"""What a dtype must hold of a law: its ends, and weights that do not vanish.
+"""The range of a law, the distribution of a weight's entries, which a dtype must hold.
 
-Weights are drawn in 32 bits or more and then rounded. A law that leaves the range of
-the dtype would end as infinities or NaN, one far below its digits as zeros: both are
-refused, by numbers alone, before anything is drawn.
+Weights are drawn in 32 bits or more and then rounded. If a law leaves the range of the
+dtype, weights would become infinities or NaN; if it is too small for the dtype, zeros.
+Both are refused, from a few numbers alone, before anything is drawn.
 """
 
 import math
@@ -19,12 +19,12 @@ _REACH = 5.5
 
 
 class Extent(NamedTuple):
-    """What a dtype must hold of a law.
+    """The range of a law, which a dtype must hold.
 
     Attributes:
-      ends: the least and the largest weight, and what is not finite among them.
+      ends: the least and the largest weight, and any weights that are not finite.
       size: the size of weights that are not 0, such as their standard deviation.
-      bounds: what rounding may not pass, where that was promised.
+      bounds: limits that no weight passes after rounding; None if none were promised.
     """
 
     ends: tuple[float, ...]
@@ -63,9 +63,9 @@ def of_values(values: Any) -> Extent:
 
 
 def fit(extent: Extent, dtype: np.dtype, drawn: bool) -> None:
-    """Raises `Unfit` where a dtype of floats cannot hold a law.
+    """Raises `Unfit` if a float dtype cannot hold a law.
 
-    Drawn weights are results of arithmetic, in which XLA takes subnormals for zero.
+    Drawn weights are results of arithmetic, in which XLA flushes subnormals to zero.
     """
     if not jnp.issubdtype(dtype, np.inexact):
         return
@@ -89,12 +89,12 @@ def fit(extent: Extent, dtype: np.dtype, drawn: bool) -> None:
 
 
 def _is_held(value: float, dtype: np.dtype) -> bool:
-    """Returns whether a number is, up to rounding, one of a dtype."""
+    """Returns whether a dtype holds a number, up to rounding."""
     rounded = _rounded(value, dtype)
     if not math.isfinite(value):
         return rounded == value or math.isnan(rounded) and math.isnan(value)
-    # Types without infinity round to their largest number whatever lies above: half a
-    # unit in its last place is rounding, the rest is not.
+    # Types without infinity round everything above their largest number down to it:
+    # up to half a unit in the last place that is rounding, beyond that it is overflow.
     largest, step = float(jnp.finfo(dtype).max), float(jnp.finfo(dtype).eps)
     spare = step * 2.0 ** (math.frexp(largest)[1] - 2)
     return math.isfinite(rounded) and abs(value) - largest < spare
@@ -107,7 +107,7 @@ def _rounded(value: float, dtype: np.dtype) -> float:
 
 
 def within(bounds: tuple[float, float], dtype: np.dtype) -> tuple[float, float]:
-    """Rounds bounds, of which one may be infinite, to numbers between them."""
+    """Rounds bounds to numbers between them; one of the bounds may be infinite."""
     limits = jnp.finfo(dtype)
     low, high = bounds
     if math.isfinite(low):
@@ -118,7 +118,7 @@ def within(bounds: tuple[float, float], dtype: np.dtype) -> tuple[float, float]:
 
 
 def _inside(value: float, dtype: np.dtype, towards: Any) -> float:
-    """Rounds a number of a dtype that is not past the value, seen from the inside."""
+    """Rounds a bound to a dtype, on the side where `towards` lies."""
     limits = jnp.finfo(dtype)
     value = min(max(value, float(limits.min)), float(limits.max))
     rounded = np.float64(value).astype(dtype)
@@ -128,17 +128,17 @@ def _inside(value: float, dtype: np.dtype, towards: Any) -> float:
 
 
 def exactly(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """Returns an argument's values in a dtype; integers must hold them exactly."""
+    """Returns values in a dtype; an integer dtype must hold them exactly."""
     if np.iscomplexobj(values) and not jnp.issubdtype(dtype, np.complexfloating):
         raise check.Unfit(f"{name} is complex.", dtype=dtype.name)
     if values.size and not jnp.issubdtype(dtype, np.inexact):
         limits = jnp.iinfo(dtype) if dtype != np.bool_ else None
         least, most = (limits.min, limits.max) if limits else (0, 1)
-        with np.errstate(invalid="ignore"):  # of what is not finite
+        with np.errstate(invalid="ignore"):  # some may not be finite
             whole = bool(np.all(values % 1 == 0)) if values.dtype != np.bool_ else True
         # Python compares an integer with a float exactly.
         if not (whole and least <= values.min().item() and values.max().item() <= most):
             rule = f"{name} is not an integer that this type holds."
             raise check.Unfit(rule, dtype=dtype.name)
-    with np.errstate(all="ignore"):  # what the dtype does not hold is refused later
+    with np.errstate(all="ignore"):  # values that overflow are refused later
         return values.astype(dtype)

@@ -1,4 +1,4 @@
-"""What every draw needs: low precision, zero sizes, placement, one compilation."""
+"""Fills a weight by a draw: low precision, zero sizes, placement, one compilation."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ _MOST = 2**56
 
 
 class Drawer(Protocol):
-    """What is filled from: an initializer, hashed and compared by value."""
+    """An initializer as `fill` needs it: hashed and compared by value."""
 
     _random: bool
     _draw: Any
@@ -46,7 +46,7 @@ def fill(
     # Without randomness nothing is worth compiling, and a loaded array would become a
     # constant of the program.
     run = _compiled if init._random else _filled
-    # One by one, XLA's operations round otherwise than as one program.
+    # Run one by one, XLA's operations round differently than as one program.
     one_by_one = init._random and jax.config.jax_disable_jit  # type: ignore[attr-defined]
     with (
         jax.disable_jit(False) if one_by_one else contextlib.nullcontext(),
@@ -89,8 +89,8 @@ def _filled(
     return _placement.place(draw, key, out_sharding)
 
 
-# Not inlined: what stages a draw without compiling it, as jax.checkpoint does outside
-# of jit, would run its operations one by one.
+# Not inlined: a transformation that stages a draw without compiling it, as
+# jax.checkpoint does outside of jit, would run its operations one by one.
 _compiled = jax.jit(_filled, static_argnums=(0, 2, 3, 4))
 
 
@@ -101,11 +101,11 @@ def _check_shape(
     dtype: np.dtype,
     wide: np.dtype,
 ) -> None:
-    """Lets a draw check a shape of size 0, by sizes that its formulas can divide by."""
+    """Lets a draw check a shape with zeros: as ones, by which formulas can divide."""
     nonzero = tuple(max(size, 1) for size in shape)
     try:
-        with np.errstate(over="ignore"):  # of a scale that no weight will have
+        with np.errstate(over="ignore"):  # in a scale that no weight will have
             jax.eval_shape(lambda key: init._draw(key, nonzero, wide), key)
-    except check.Unfit as error:  # says the shape that was asked for
+    except check.Unfit as error:  # names the shape that was asked for
         named = {"shape": shape} if error.name == "shape" else {"dtype": dtype}
         raise check.Unfit(str(error), error.kind, **named) from None

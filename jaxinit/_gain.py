@@ -79,9 +79,10 @@ _RULE = np.polynomial.legendre.leggauss(8)
 def on_panels(
     borders: np.ndarray, rule: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Puts a rule of [-1, 1], nodes and weights, on every panel between borders.
+    """Puts a quadrature rule for [-1, 1] on every panel between borders.
 
-    Borders rise along the last axis; nodes of an empty panel have weight 0.
+    A rule is a pair (nodes, weights). Borders rise along the last axis; nodes of an
+    empty panel have weight 0.
     """
     node, weight = rule
     half = np.diff(borders)[..., None] / 2
@@ -103,7 +104,7 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:  # both [nodes]
 
 
 def _second_moment(function: Activation, **argument: Any) -> float:
-    """Computes E[f(z)^2] for z standard normal, of what an argument stands for."""
+    """Computes E[f(z)^2] for z standard normal; errors name the argument."""
     z, weight = _quadrature()
     try:
         # A builder may run while a model is traced, and numbers may overflow.
@@ -115,7 +116,7 @@ def _second_moment(function: Activation, **argument: Any) -> float:
     if value.shape != z.shape:
         rule = "the activation must work on each entry alone and keep the shape."
         raise check.Unfit(rule, **argument)
-    with np.errstate(all="ignore"):  # of what is not finite
+    with np.errstate(all="ignore"):  # some values may not be finite
         return float(weight @ value**2)
 
 
@@ -138,12 +139,12 @@ def _parameter_name(name: str) -> str:
 def squared_gain(gain: Any) -> float:
     """Computes the squared gain of a number, name, (name, parameter) or function.
 
-    Squares, because that is what variance scaling multiplies: relu gives 2.0, exactly.
+    Squared, because variance scaling multiplies variances: relu gives 2.0, exactly.
     """
     if isinstance(gain, (tuple, list)) and len(gain) == 2:
         try:
             return squared_gain_of(check.choice(NONLINEARITIES, gain=gain[0]), gain[1])
-        except check.Unfit as error:  # says the pair
+        except check.Unfit as error:  # names the whole pair
             raise check.Unfit(str(error), error.kind, gain=gain) from None
     if isinstance(gain, str) or callable(gain):
         return squared_gain_of(gain, gain=gain)
@@ -153,7 +154,7 @@ def squared_gain(gain: Any) -> float:
 def squared_gain_of(
     nonlinearity: str | Activation, param: float | None = None, **argument: Any
 ) -> float:
-    """Computes the squared gain of an activation, by the argument that names it."""
+    """Computes the squared gain of an activation; errors name the argument."""
     argument = argument or {"nonlinearity": nonlinearity}
     if isinstance(nonlinearity, str):
         check.choice(NONLINEARITIES, **argument)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 
-# Text has the notebook's own colour; the others are readable on white and on black.
+# Text has the notebook's own color; the others are readable on white and on black.
 _STYLE = """
 .jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
 .jaxinit-report table { border-collapse: collapse; color: inherit; font: inherit; }
@@ -20,7 +20,7 @@ _STYLE = """
 """
 _MOST = 1000  # rows; a notebook keeps them all in its file
 
-Mark = Callable[[int, str], str]  # of a cell's column and text the class, or ""
+Mark = Callable[[int, str], str]  # from a cell's column and text to its class, or ""
 
 
 def page(*parts: str) -> str:
@@ -42,10 +42,10 @@ def table(
     """Returns a table.
 
     Args:
-      heads: what stands above the columns.
-      rows: cells, as text.
-      left: numbers of the columns that begin at the left, as text does.
-      mark: gives the class of a cell.
+      heads: headings of the columns.
+      rows: the cells of each row, as text.
+      left: numbers of the columns that are aligned left, as text is.
+      mark: returns the class of a cell.
     """
 
     def cells(tag: str, texts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Imports of what may not be there: packages of an extra, and objects of users."""
+"""Imports that may fail: packages of an extra, and objects of users."""
 
 import contextlib
 import importlib

@@ -111,7 +111,7 @@ class Initializer:
         extent: Spread | None,
         random: bool,
     ):
-        """Is called by the decorator."""
+        """Called by the decorator `initializer` only."""
         token = (
             build,
             tuple((name, _value.token(value)) for name, value in arguments.items()),
@@ -157,7 +157,7 @@ class Initializer:
         Raises:
           ValueError: if the initializer cannot take the shape, or the dtype cannot hold
             the weights.
-          TypeError: if the key, shape or dtype is none.
+          TypeError: if key is not a PRNG key, shape not a shape, or dtype not a dtype.
         """
         try:
             check.key_first(key)
@@ -268,16 +268,16 @@ def initializer(
     The function checks its arguments and returns ``draw(key, shape, dtype)``, where
     dtype has at least 32 bits. It may return ``(draw, moments)``, with
     ``moments(shape)`` the mean and variance of an entry, or ``(draw, moments, extent)``
-    with ``extent(shape)`` a pair of the least and the largest weight and the size of
-    usual ones, which a dtype then must hold. An argument named ``dtype`` is the default
-    dtype of the weights. The builder is registered by its name, for `parse`.
+    with ``extent(shape)`` a pair: the least and the largest weight, and the size of
+    usual weights. A dtype must then hold these. An argument named ``dtype`` is the
+    default dtype of the weights. The builder is registered by its name, for `parse`.
 
     Args:
       builder: the function. Its arguments must be numbers, strings, None, arrays,
         functions, initializers, or tuples of these.
-      random: whether a key is used. Without, every dtype is allowed, the key is ignored
-        and passed as None, and the builder itself may be called as
-        ``builder(key, shape)`` where it needs no arguments.
+      random: whether a key is used. If not, every dtype is allowed, the key is ignored
+        and passed as None, and a builder that needs no arguments may itself be called
+        as ``builder(key, shape)``.
       namespace: a word that goes before the name in specs, as in ``torch.normal()``.
 
     Returns:
@@ -322,7 +322,7 @@ def _decorate(
         """Returns whether the builder is called as if it were an initializer."""
         if check.begins_with_key(args, kwargs):
             return True
-        try:  # whatever stands for the key, where that is ignored
+        try:  # anything may stand for a key that is ignored
             signature.bind(*args, **kwargs)
         except TypeError:
             return not random and len(args) > 1 and check.is_shape(args[1])
@@ -350,12 +350,12 @@ def _decorate(
         except check.Unfit as error:
             cure = _cure(name, random, args, signature) if error.name == "dtype" else ""
             raise error.at(name, cure=cure) from None
-        except (ValueError, TypeError) as error:  # of a builder that this one calls
+        except (ValueError, TypeError) as error:  # from a builder that this one calls
             unfit = getattr(error, "unfit", None)
             if unfit is None or check.show(arguments.get(unfit.name)) != unfit.value:
                 raise
             raise unfit.at(name) from None
-        if isinstance(drawn, Initializer):  # composed of another builder
+        if isinstance(drawn, Initializer):  # made by another builder
             law = drawn._draw, drawn._moments, drawn._extent, drawn._random
             return Initializer(build, arguments, *law)
         parts = drawn if isinstance(drawn, tuple) else (drawn,)
@@ -377,7 +377,7 @@ def _decorate(
 def _cure(
     name: str, random: bool, args: tuple[Any, ...], signature: inspect.Signature
 ) -> str:
-    """Returns what helps where something else stands in the place of dtype."""
+    """Returns a cure for a call that has another value in the place of dtype."""
     if args and not random and isinstance(args[0], (tuple, list)):
         return f" To draw, write {name}(key, shape)."
     if len(args) > 1:  # other libraries have other arguments in this place

@@ -8,8 +8,8 @@ moments about the common mean are (Chan, Golub, LeVeque 1979; Pebay 2008, for an
     sum (x - mean)^4 = S_4 + 4 d S_3 + 6 d^2 S_2 + 4 d^3 S_1 + c d^4
 
 added over the parts. XLA reads the array twice: for the pivot, which is its mean, and
-for all sums at once, of parts so short that float32 loses nothing by adding in order.
-The kernel reads each tile once, whose own mean is the pivot.
+for all sums at once, over parts so short that float32 loses nothing by adding in order.
+The kernel reads each tile once, and takes the tile's own mean as pivot.
 """
 
 import functools
@@ -26,7 +26,7 @@ from jaxinit import _check as check
 
 Impl = Literal["jax", "pallas"]
 _PART = 1024  # entries that XLA may add one after another
-# How two sums are joined, what makes one of an array, and that of no entries.
+# How two sums are joined, how an array is summed, and the sum of no entries.
 _ADD = (lax.add, jnp.sum, 0.0)
 _SUMS: Sequence[tuple[Any, Any, float]] = (
     *(_ADD, _ADD, _ADD, _ADD),
@@ -35,10 +35,10 @@ _SUMS: Sequence[tuple[Any, Any, float]] = (
 
 
 class Moments(NamedTuple):
-    """What `moments` finds, each of the shape of the axes that are kept.
+    """The result of `moments`: arrays with the axes that were kept.
 
     Attributes:
-      mean: of all entries.
+      mean: mean of all entries.
       variance: mean of (x - mean)^2.
       fourth: mean of (x - mean)^4; over the variance squared it is 3 for a normal law.
       minimum: the least entry.
@@ -62,24 +62,25 @@ def moments(
 ) -> Moments:
     """Computes mean, variance, fourth central moment, extremes and the share of zeros.
 
-    In float64 of a float64 array, else in float32: right to 1e-5 of each for 2^24
-    entries, also where the mean is thousands of standard deviations. A standard
-    deviation below 1e-9 or above 1e9 leaves float32 at its fourth power.
+    Computed in float64 for a float64 array, else in float32: relative errors stay below
+    1e-5 for 2^24 entries, even where the mean is thousands of standard deviations. The
+    fourth power of a standard deviation below 1e-9 or above 1e9 leaves float32.
 
     Args:
       x: an array of floats.
-      axes: those over which moments are taken, by default all.
+      axes: the axes over which moments are taken, by default all.
       impl: None is the program known to be fastest, which is "jax"; "pallas" is a
-        kernel that reads the array once, of float32 at most. Without a GPU or TPU it
-        is interpreted, which is for tests: it is slow.
+        kernel that reads the array once, and takes float32 at most. Without a GPU or
+        TPU it is interpreted, which is slow and meant for tests.
 
     Returns:
-      The moments. A nan makes all of them nan, an infinity the first three; of no
+      The moments. A nan makes all of them nan, an infinity the first three; without
       entries all are nan.
 
     Raises:
-      ValueError: if x is not of floats, has not the axes, or is none for the impl.
-      TypeError: if x is no array, or axes are no integers.
+      ValueError: if x is not a float array, an axis is out of range, or `impl` is
+        unknown or does not support its dtype.
+      TypeError: if x is not an array, or axes are not integers.
 
     Example:
       >>> from jaxinit._moments import moments
@@ -155,7 +156,7 @@ def _by_xla(x: jax.Array) -> Moments:
 
 
 def _by_kernel(x: jax.Array) -> Moments:
-    """Computes the moments of a flat array, each tile of which is read once."""
+    """Computes the moments of a flat array by a kernel that reads each tile once."""
     from jaxinit import _tiles  # Pallas costs time to import
 
     tiles = _tiles.Tiles(line=4096, lines=32, warps=8)
@@ -174,7 +175,7 @@ def _by_kernel(x: jax.Array) -> Moments:
 def _of_tile(
     x: jax.Array, entries: jax.Array, inside: jax.Array | None
 ) -> list[jax.Array]:
-    """Computes pivot and sums of the entries that are inside, None if all are."""
+    """Computes pivot and sums of a tile's entries; `inside` is None if all count."""
 
     def total(
         of: Callable[..., jax.Array], value: jax.Array, start: float
@@ -193,7 +194,7 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 
 def _terms(x: jax.Array, pivot: jax.Array) -> list[jax.Array]:
-    """Computes of each entry what the sums add, and the extremes compare."""
+    """Computes for each entry the terms of the sums and of the extremes."""
     d = x - pivot
     # The last is 1 at a zero, and nan at a nan. XLA adds up comparisons slowly.
     zero = 1 - jnp.square(jnp.sign(x))
@@ -201,7 +202,7 @@ def _terms(x: jax.Array, pivot: jax.Array) -> list[jax.Array]:
 
 
 def _joined(sums: Sequence[jax.Array], entries: jax.Array, size: int) -> Moments:
-    """Joins pivots and sums, each [parts], of parts with as many entries."""
+    """Joins the pivots and sums of parts, [parts], with their numbers of entries."""
     pivot, one, two, three, four, least, most, zeros = sums
 
     def mean(value: jax.Array) -> jax.Array:
@@ -212,7 +213,7 @@ def _joined(sums: Sequence[jax.Array], entries: jax.Array, size: int) -> Moments
     variance = mean(two + d * (2 * one + d * entries))
     fourth = mean(four + d * (4 * three + d * (6 * two + d * (4 * one + d * entries))))
     share = mean(zeros)
-    # Triton's extremes pass over nan; the zeros do not.
+    # Triton's extremes skip nan; the share of zeros does not.
     return Moments(
         pivot[0] + shift,
         jnp.maximum(variance, 0),

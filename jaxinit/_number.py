@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-_ROUNDING = 1e-5  # of a number: an error below it says nothing of seeds
+_ROUNDING = 1e-5  # relative: an error below it says nothing about seeds
 
 
 def over_seeds(values: Any) -> tuple[float, float]:
-    """Computes a mean and its standard error, which one seed does not have."""
+    """Computes a mean and its standard error, which is nan for one seed."""
     array = np.asarray(values, np.float64)
-    with np.errstate(all="ignore"):  # what is not finite
+    with np.errstate(all="ignore"):  # some values may not be finite
         mean = float(np.mean(array))
         if len(array) < 2:
             return mean, math.nan
@@ -20,7 +20,7 @@ def over_seeds(values: Any) -> tuple[float, float]:
 
 
 def number(value: float) -> str:
-    """Returns a number in three digits, a dash for one that does not exist."""
+    """Returns a number in three digits, or a dash for nan."""
     if math.isnan(value):
         return "–"
     if math.isinf(value) or value == 0:
@@ -29,7 +29,7 @@ def number(value: float) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """Returns a number and its standard error, unless that is none or rounding."""
+    """Returns a number and its standard error, if it has one beyond rounding."""
     if not math.isfinite(value) or not error > _ROUNDING * abs(value):
         return number(value)
     digits = f"{error:.0f}" if 1 <= error < 1e3 else f"{error:.1g}"
@@ -42,7 +42,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def span(values: Iterable[float], text: Callable[[float], str] = number) -> str:
-    """Returns the smallest and the largest of some numbers, or the one they all are."""
+    """Returns the smallest and the largest of some numbers, once if they are equal."""
     found = list(values)
     known = [value for value in found if not math.isnan(value)]
     if not known:

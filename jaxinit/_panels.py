@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-# Paul Tol's "muted" and "bright" colours, told apart by people with any colour vision.
+# Paul Tol's "muted" and "bright" colors, told apart by people with any color vision.
 COLOURS = (
     *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
     *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
@@ -27,9 +27,9 @@ def png(figure: Figure) -> bytes:
 def band(
     axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, share: float = 1.0
 ) -> None:
-    """Draws the median over seeds and the range of this share of them.
+    """Draws the median over seeds, and the range that holds this share of them.
 
-    What a logarithm cannot show is left out. # x: [points], y: [seeds, points]
+    Values without a logarithm are left out. # x: [points], y: [seeds, points]
     """
     y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
     seen = ~np.isnan(y).all(axis=0)
@@ -95,10 +95,7 @@ def heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
 
 
 def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
-    """Draws the entries of one weight, as a PNG file.
-
-    Their histogram and their places.
-    """
+    """Draws the histogram and the heat map of one weight, as a PNG file."""
     figure = Figure((9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)

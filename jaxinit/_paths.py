@@ -1,4 +1,4 @@
-"""Paths: what a parameter is called, as one text, and which parameters are one."""
+"""Paths: the name of a parameter as one text, and which variables are one."""
 
 import hashlib
 import re
@@ -11,22 +11,22 @@ import jax
 from jaxinit import _check as check
 
 _BOX = jax.tree_util.GetAttrKey("value")
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # another one in every process
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # differs in every process
 
 
 def named(tree: Any) -> list[tuple[str, Any]]:
     """Returns every leaf of a tree with its path, such as "params/Dense_0/kernel".
 
     Boxes that Flax puts around an array (variables of NNX, partitioned parameters of
-    Linen) are no part of the path. A model of NNX has the paths of its `nnx.state`: a
-    variable that it holds in several places stands once, under the first of them.
+    Linen) are not part of the path. A model of NNX has the paths of its `nnx.state`: a
+    variable that it holds in several places occurs once, under the first of them.
     """
     state, _ = split(tree)
     return [(text(keys), leaf) for keys, leaf in leaves(state)]
 
 
 def leaves(tree: Any) -> list[tuple[tuple[Any, ...], Any]]:
-    """Returns every leaf of a tree with its keys, those of boxes left out."""
+    """Returns every leaf of a tree with its keys, without the keys of boxes."""
     return [
         (keys or (_BOX,), jax.tree.leaves(leaf)[0]) if _is_box(leaf) else (keys, leaf)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box)
@@ -56,10 +56,10 @@ def shown(path: str) -> str:
 
 
 def by_path(call: str, tree: Any, is_kept: Callable[[Any], bool]) -> dict[str, Any]:
-    """Returns by path the leaves that are kept.
+    """Returns the leaves for which `is_kept` is true, by path.
 
     Raises:
-      ValueError: if two have one path, or a path is another in every process.
+      ValueError: if two have one path, or a path differs in every process.
     """
     keys_of: dict[str, Any] = {}
     kept: dict[str, Any] = {}
@@ -83,13 +83,13 @@ def by_path(call: str, tree: Any, is_kept: Callable[[Any], bool]) -> dict[str, A
 
 
 def split(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Returns a tree in which each variable of Flax NNX stands once, and the way back.
+    """Returns a tree in which each variable of Flax NNX occurs once, and the way back.
 
-    Trees of JAX know no ties: the same array at two places is two leaves. Models of NNX
+    JAX's trees have no ties: the same array in two places is two leaves. Models of NNX
     are graphs, and `nnx.split` takes each variable once, by its first path. The way
-    back is a function of such a tree with other leaves.
+    back is a function that takes such a tree with other leaves.
     """
-    nnx: Any = sys.modules.get("flax.nnx")  # who has a model of NNX has imported it
+    nnx: Any = sys.modules.get("flax.nnx")  # imported, if there is a model of NNX
 
     def is_graph(node: Any) -> bool:
         return nnx is not None and isinstance(node, (nnx.Pytree, nnx.Variable))
@@ -103,7 +103,7 @@ def split(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     graph, state = nnx.split([nodes[place] for place in places])
     kept = list(state)
     for number, place in enumerate(places):
-        nodes[place] = state.get(number, {})  # nothing, if all of it stands before
+        nodes[place] = state.get(number, {})  # empty, if all of it came before
 
     def merge(other: Any) -> Any:
         new = structure.flatten_up_to(other)
@@ -122,7 +122,7 @@ def key_of(key: jax.Array, path: str) -> jax.Array:
 
     Args:
       key: the PRNG key of all paths.
-      path: of a parameter, as `named` writes it.
+      path: the path of a parameter, as `named` writes it.
 
     Returns:
       A PRNG key.

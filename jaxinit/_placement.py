@@ -1,4 +1,4 @@
-"""Where a weight goes: shardings and the meshes that they speak of."""
+"""Where a weight goes: shardings, and the meshes that they name."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ Placement = Sharding | PartitionSpec | None
 def place(
     draw: Callable[[Any], jax.Array], key: Any, out_sharding: Placement
 ) -> jax.Array:
-    """Draws, where each device is to have its part of the result."""
+    """Draws so that each device gets its part of the result."""
     if explicit := _mesh(out_sharding).explicit_axes:
         # Where types have shardings, XLA rounds products of constants in another order.
         whole = PartitionSpec() if out_sharding is None else out_sharding
@@ -32,14 +32,14 @@ def place(
 
 
 def _mesh(out_sharding: Placement) -> Mesh | AbstractMesh:
-    """Returns the mesh that a placement speaks of; empty where it speaks of none."""
+    """Returns the mesh that a placement names, else the current one, perhaps empty."""
     if isinstance(out_sharding, NamedSharding):
         return out_sharding.mesh
     return jax.sharding.get_abstract_mesh()
 
 
 def entered(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
-    """Enters the mesh of a sharding, where there is one and none is entered yet."""
+    """Enters the mesh of a sharding, if it has one and none is entered yet."""
     if out_sharding is None:
         return contextlib.nullcontext()
     if not isinstance(out_sharding, (Sharding, PartitionSpec)):
@@ -61,7 +61,7 @@ def entered(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
 
 
 def is_traced() -> bool:
-    """Returns whether a trace is under way, in which no mesh can be seen or entered."""
+    """Returns whether a trace is under way: no mesh can be seen or entered in one."""
     return _kind_of_trace() is not _eager()
 
 
@@ -72,24 +72,24 @@ def _kind_of_trace() -> Any:
 
 @functools.cache
 def _eager() -> Any:
-    """Returns the kind of trace that carries operations out: that of a new thread."""
+    """Returns the kind of trace that runs operations at once, as a new thread has."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(_kind_of_trace).result()
 
 
 def current_mesh() -> Mesh:
-    """Returns the mesh that is entered: an empty one where none is, or none is seen."""
+    """Returns the mesh that is entered; an empty one if none is, or in a trace."""
     return Mesh(np.empty((), object), ()) if is_traced() else jax.sharding.get_mesh()
 
 
 def explicit_mesh() -> Mesh | None:
-    """Returns the mesh that is entered, if types have shardings within it."""
+    """Returns the mesh that is entered, if it has explicit axes."""
     mesh = current_mesh()
     return mesh if mesh.explicit_axes else None
 
 
 def automatic() -> contextlib.AbstractContextManager[Any]:
-    """Lets types know nothing of the mesh that is entered."""
+    """Makes the axes of the current mesh automatic: types then have no shardings."""
     mesh = explicit_mesh()
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(_automatic(mesh))
 
@@ -99,7 +99,7 @@ def _automatic(mesh: Mesh) -> Mesh:
 
 
 def named(sharding: Any) -> Any:
-    """Returns a sharding with the mesh that is entered, if it is a spec for one."""
+    """Returns a PartitionSpec as a sharding on the current mesh; others as they are."""
     if not isinstance(sharding, PartitionSpec):
         return sharding
     mesh = current_mesh()
@@ -107,7 +107,7 @@ def named(sharding: Any) -> Any:
 
 
 def untyped(x: Any) -> Any:
-    """Returns an array, or a sharding, of whose mesh types know nothing."""
+    """Returns an array, or a sharding, on its mesh with all axes automatic."""
     if isinstance(x, NamedSharding):
         mesh = x.mesh
         if isinstance(mesh, Mesh):
@@ -118,7 +118,7 @@ def untyped(x: Any) -> Any:
 
 
 def replicated(sharding: Any) -> Any:
-    """Returns the sharding of a value that every device of another one has."""
+    """Returns the sharding of a value that every device of this one has whole."""
     if isinstance(sharding, NamedSharding):
         return NamedSharding(sharding.mesh, PartitionSpec())
     return PartitionSpec() if isinstance(sharding, PartitionSpec) else sharding

@@ -12,11 +12,11 @@ class Table(NamedTuple):
     """A table, and the lines below it.
 
     Attributes:
-      heads: what stands above the columns.
-      rows: cells, as text.
-      left: numbers of the columns that begin at the left, as text does.
+      heads: headings of the columns.
+      rows: the cells of each row, as text.
+      left: numbers of the columns that are aligned left, as text is.
       notes: lines below, each with its class in HTML, or "".
-      mark: gives the class in HTML of a cell, from its column's number and its text.
+      mark: returns a cell's class in HTML, from its column's number and its text.
     """
 
     heads: Sequence[str]
@@ -40,10 +40,10 @@ class Result:
         raise NotImplementedError
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Returns `to_dict` as JSON text, in which what is not finite is null.
+        """Returns `to_dict` as JSON text; numbers that are not finite become null.
 
         Args:
-          indent: of the text, in blanks; by default it is one line.
+          indent: blanks for each level; by default the text is one line.
         """
         return json.dumps(plain(self.to_dict()), indent=indent, allow_nan=False)
 

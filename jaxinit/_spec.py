@@ -40,7 +40,7 @@ def parse(spec: str) -> Initializer:
         raise ValueError(f"{where}: a spec has at most {_LONGEST} characters.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's parser, about odd literals
+            warnings.simplefilter("ignore")  # from Python's parser, about odd literals
             tree = ast.parse(spec.strip(), mode="eval").body
         if isinstance(tree, (ast.Name, ast.Attribute)):
             tree = ast.Call(tree, [], [])

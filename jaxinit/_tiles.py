@@ -1,9 +1,9 @@
 """Tiles: how a Pallas kernel cuts a flat array, and what compiles it, by device.
 
 A kernel sees a flat array as lines of equal length and takes a tile at a time: one line
-on a GPU (Triton), some on a TPU (Mosaic). Where the last line is not full, the array
-stays one long line on a GPU, and its end is masked; on a TPU it is filled up, and who
-calls the kernel cuts the end off. Other devices interpret the kernel, cut as for a GPU.
+on a GPU (Triton), several on a TPU (Mosaic). If the last line is not full, the array
+stays one long line on a GPU, and its end is masked; on a TPU it is padded, and the
+caller cuts the end off. Other devices interpret the kernel, cut as for a GPU.
 """
 
 import functools
@@ -22,18 +22,18 @@ from jax.experimental.pallas import tpu, triton
 Device = Literal["gpu", "tpu", "other"]
 
 _WIDE = 2**31  # entries from which Triton's 32 bits miscount the places of a long line
-_NUMBERS = 8  # that a tile is reduced to at most: the height of a TPU's register
-_LANES = 128  # of a TPU's register
+_NUMBERS = 8  # the most that a tile is reduced to: the height of a TPU's register
+_LANES = 128  # the width of a TPU's register
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """What can be tuned.
+    """The sizes that can be tuned.
 
     Attributes:
-      line: entries of a line, a power of 2, of at least 128.
-      lines: of a tile on a TPU, a multiple of 8.
-      warps: of 32 threads that share a line on a GPU.
+      line: entries of a line, a power of 2, at least 128.
+      lines: lines of a tile on a TPU, a multiple of 8.
+      warps: how many warps, of 32 threads each, share a line on a GPU.
     """
 
     line: int
@@ -74,7 +74,7 @@ class Cut:
 
     @property
     def last(self) -> int:
-        """Returns how many entries of the last tile the array has."""
+        """Returns how many entries of the last tile lie in the array."""
         return self.size - (self.count - 1) * math.prod(self.tile)
 
     def spec(self) -> pl.BlockSpec:
@@ -83,19 +83,19 @@ class Cut:
         return pl.BlockSpec(self.tile, along)
 
     def entries(self, tile: jax.Array) -> jax.Array:
-        """Returns how many entries the array has of a tile."""
+        """Returns how many entries of a tile lie in the array."""
         full = np.int32(math.prod(self.tile))
         return jnp.where(tile < self.count - 1, full, np.int32(self.last))
 
     def inside(
         self, tile: jax.Array, first: int = 0, columns: int | None = None
     ) -> jax.Array | None:
-        """Returns which entries of a tile the array has, None if all of every tile.
+        """Returns which entries of a tile lie in the array; None if all of every tile.
 
         Args:
           tile: the number of the tile.
-          first: the first of the tile's columns that are asked about.
-          columns: how many these are, by default all.
+          first: the first of the tile's columns to look at.
+          columns: how many columns to look at, by default all.
         """
         if self.last == math.prod(self.tile):
             return None
@@ -107,7 +107,7 @@ class Cut:
     def call(
         self, body: Callable[..., None], out: jax.ShapeDtypeStruct, **specs: Any
     ) -> Callable[..., jax.Array]:
-        """Makes a function of a kernel, which runs once for each tile."""
+        """Turns a kernel into a function that runs it once for each tile."""
         options: dict[str, Any] = {"interpret": True}
         if self.device == "gpu":
             parameters = triton.CompilerParams(num_warps=self.tiles.warps)
@@ -121,7 +121,7 @@ class Cut:
 
 
 def numbers(count: int, device: Device) -> pl.BlockSpec:
-    """Returns where every tile finds the same numbers. # [1, count]."""
+    """Returns the block of numbers that every tile reads. # [1, count]."""
     space = tpu.SMEM if device == "tpu" else None
     return pl.BlockSpec((1, count), lambda i: (0, 0), memory_space=space)
 
@@ -131,13 +131,13 @@ def on_each(
     *operands: jax.Array,
     other: Callable[..., Any] | None = None,
 ) -> Any:
-    """Runs the program of the device for which all is lowered.
+    """Runs the program for the device that the computation is lowered for.
 
     Args:
       program: makes the program for a device.
       *operands: arrays that it takes.
-      other: what runs on devices that are neither GPU nor TPU; by default the program,
-        interpreted.
+      other: the program for devices that are neither GPU nor TPU; by default that of
+        the kernel, interpreted.
     """
     gpu, other = program("gpu"), other or program("other")
     return lax.platform_dependent(
@@ -153,9 +153,9 @@ def reduced(
     Args:
       x: the array. # [size]
       tiles: how to cut it.
-      device: for which the kernel is.
-      to: makes at most 8 numbers of a tile, how many entries the array has of it, and
-        which these are, None if all.
+      device: the device that the kernel is for.
+      to: a function that returns at most 8 numbers, given a tile, how many of its
+        entries lie in the array, and which do, None if all.
 
     Returns:
       The numbers # [tiles, 8], and the entries # [tiles], as float32.

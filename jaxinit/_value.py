@@ -1,4 +1,4 @@
-"""Arguments as values: what one may be, when two are equal, how one is written."""
+"""Arguments as values: what they may be, when two are equal, how they are written."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 
-_LARGE = 64  # entries from which an array stays an array, rather than becoming a tuple
+_LARGE = 64  # entries; an array with more stays an array, others become tuples
 
 
 def freeze(name: str, value: Any) -> Any:
@@ -50,7 +50,7 @@ def freeze(name: str, value: Any) -> Any:
 
 
 def token(value: Any) -> Any:
-    """Returns what stands for a frozen argument in comparisons.
+    """Returns the value by which a frozen argument is compared.
 
     Numbers compare by value whatever their type (1, 1.0, True), except that 0.0 and
     -0.0 differ and nan equals itself.
@@ -64,7 +64,7 @@ def token(value: Any) -> Any:
             if math.isnan(value) or float(value) == value:
                 return "number", float(value).hex()
         return "number", value
-    if isinstance(value, functools.partial):  # equal ones do not compare equal
+    if isinstance(value, functools.partial):  # compares by identity
         parts = value.func, value.args, tuple(sorted(value.keywords.items()))
         with contextlib.suppress(TypeError):
             hash(parts)
@@ -98,7 +98,7 @@ def pickled(arguments: dict[str, Any]) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles functions that JAX has compiled as others are: by module and name."""
+    """Pickles functions that JAX has compiled like any others: by module and name."""
 
     def reducer_override(self, value: Any) -> Any:
         name = getattr(value, "__qualname__", "")
@@ -111,14 +111,14 @@ class _Pickler(pickle.Pickler):
 
 
 def _named(module: str, name: str) -> Any:
-    """Returns what a module has by a name."""
+    """Returns the object that a dotted name means in a module."""
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 
 def as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
     """Returns a dtype.
 
-    Canonical: as JAX would give it under the present x64 setting.
+    If canonical, it is the one that JAX would use under the current x64 setting.
     """
     if isinstance(value, type) and value in (bool, int, float, complex):
         return jnp.result_type(value)
@@ -135,8 +135,7 @@ def as_dtype(value: DTypeLike, canonical: bool = True) -> np.dtype:
         raise check.Unfit(rule, TypeError, dtype=value)
     if found.kind == "V" and not _is_known(found):
         raise check.Unfit("dtype is not a type that XLA has.", TypeError, dtype=value)
-    # Only 64-bit types can be anything but what they say; JAX warns when it narrows
-    # one.
+    # Only 64-bit types change: JAX narrows them without x64, with a warning.
     return jnp.zeros((), found).dtype if canonical and found.itemsize >= 8 else found
 
 

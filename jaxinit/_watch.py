@@ -24,7 +24,7 @@ NO_RESULT = "interrupted before there was a result."
 
 
 class Watch:
-    """What Ctrl-C does in this process.
+    """The handling of Ctrl-C in this process.
 
     Attributes:
       on: whether a thread answers.
@@ -41,7 +41,7 @@ class Watch:
         self._changing = threading.Lock()
 
     def start(self) -> None:
-        """Answers Ctrl-C from now on, unless it is ignored or another's to handle."""
+        """Answers Ctrl-C from now on, unless it is ignored or has another handler."""
         main = threading.current_thread() is threading.main_thread()
         default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if not (main and default and hasattr(os, "set_blocking")):
@@ -56,11 +56,11 @@ class Watch:
         threading.Thread(target=self._answer, args=[read], daemon=True).start()
 
     def leaves_with(self, line: str) -> None:
-        """Changes the line that a Ctrl-C which ends the process prints."""
+        """Sets the line that is printed when Ctrl-C ends the process."""
         self._last_line = line
 
     def hold(self, promise: str) -> None:
-        """Lets the next Ctrl-C print a promise and set `pressed`; one more ends."""
+        """Lets the next Ctrl-C print a promise and set `pressed`; a second one ends."""
         with self._changing:
             self._promise = promise
 
@@ -71,7 +71,7 @@ class Watch:
 
     @contextlib.contextmanager
     def closing(self, close: Callable[[], None]) -> Iterator[None]:
-        """Calls a function before a line is printed: it clears the terminal for it."""
+        """Calls a function before a line is printed, to clear the terminal for it."""
         self._close = close
         try:
             yield
@@ -102,7 +102,7 @@ class Watch:
 
 
 def _leave_to_the_thread(*_: Any) -> None:
-    """Handles a signal that the pipe has told of already."""
+    """Ignores a signal, which the pipe has already reported."""
 
 
 def _give_back() -> None:
@@ -114,7 +114,7 @@ def _give_back() -> None:
 def _is_the_command() -> bool:
     """Returns whether this process was started as the command line."""
     words: list[str] = getattr(sys, "argv", None) or [""]
-    if words[0] == "-m":  # where Python looks for the module that it is to run
+    if words[0] == "-m":  # while Python looks for the module that it is to run
         return sys.orig_argv[-len(words)] in ("jaxinit", "-mjaxinit")
     return os.path.splitext(os.path.basename(words[0]))[0] == "jaxinit"
 

@@ -15,21 +15,21 @@ from jaxinit._jaxpr.primitives import DIVISIBLE, RANDOM
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """A constant in place of a variable, such as a `core.Literal`, with an identity."""
+    """A constant in place of a variable, as `core.Literal` is, hashed by identity."""
 
     val: Any
     aval: Any
 
 
 def fix(atom: Any) -> Fixed:
-    """Returns a constant as it is now: an array of NumPy may change."""
+    """Returns a constant as it is now: a NumPy array may change later."""
     if isinstance(atom, Fixed):
         return atom
     return Fixed(keep(atom.val), atom.aval)
 
 
 def keep(value: Any) -> Any:
-    """Returns a value as it is now."""
+    """Returns a value as it is now: NumPy arrays are copied."""
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -39,7 +39,7 @@ def is_constant(atom: Any) -> TypeGuard[core.Literal | Fixed]:
 
 
 def find_variables(atoms: Iterable[Any]) -> list[Any]:
-    """Returns those of some operands that are variables."""
+    """Returns the operands that are variables."""
     return [atom for atom in atoms if not is_constant(atom)]
 
 
@@ -55,7 +55,7 @@ def list_uses(jaxpr: core.Jaxpr) -> dict[Any, list[int]]:
 
 
 def bind(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-    """Computes what an equation makes of its operands."""
+    """Computes the results of an equation from its operands."""
     params = eqn.primitive.get_bind_params(eqn.params)
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*values, **params)
@@ -63,7 +63,7 @@ def bind(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def find_bodies(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    """Yields the programs that an equation runs, of loops and branches too."""
+    """Yields the programs that an equation runs, loops and branches included."""
     yield from core.jaxprs_in_params(eqn.params)
 
 
@@ -76,7 +76,7 @@ def open_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
 
 
 def holds(eqn: core.JaxprEqn, wanted: Callable[[core.JaxprEqn], Any]) -> bool:
-    """Returns whether an equation is wanted, or one in its programs is."""
+    """Returns whether an equation, or one in its programs, is wanted."""
     return bool(wanted(eqn)) or any(
         holds(inside, wanted) for body in find_bodies(eqn) for inside in body.eqns
     )
@@ -105,13 +105,13 @@ def is_divided(jaxpr: core.Jaxpr) -> bool:
 
 
 def is_key(aval: Any) -> bool:
-    """Returns whether a value is a typed key, or an array of such."""
+    """Returns whether a value is a typed key, or an array of keys."""
     return bool(jnp.issubdtype(aval.dtype, jax.dtypes.prng_key))
 
 
 @functools.cache
 def name_generator(dtype: Any) -> str:
-    """Returns the name of the generator that typed keys are for."""
+    """Returns the name of the generator that typed keys of a dtype belong to."""
     names: list[str] = []
     key = jax.ShapeDtypeStruct((), dtype)
     jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), key)

@@ -1,9 +1,9 @@
-"""The one loop over equations, with a rule of what each makes of its operands.
+"""The one loop over the equations of a program; a rule evaluates each of them.
 
-Values may be arrays, tracers of a new program, or what is known of a value: its number
-in a graph, say, or the layers that it comes from. Whoever reads a program from its
-first equation to its last brings a rule for one equation. Anything with ``invars`` and
-``outvars`` may stand for an equation, such as a node of a graph.
+The caller brings the rule, a function from an equation and its operands to its results.
+Values may be arrays, tracers of a new program, or facts about a value: its number in a
+graph, say, or the layers that it comes from. Anything with ``invars`` and ``outvars``
+may stand for an equation, such as a node of a graph.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from jaxinit._jaxpr.equation import is_constant
 
 Values = dict[Any, Any]  # by variable
 Rule = Callable[[Any, list[Any]], Sequence[Any]]  # an equation, its operands: results
-Constant = Callable[[Any], Any]  # what stands in place of a variable: its value
+Constant = Callable[[Any], Any]  # a constant in place of a variable: its value
 _VALUE: Constant = attrgetter("val")
 
 
@@ -33,7 +33,7 @@ def evaluate(
       jaxpr: the program.
       consts: values of its constants.
       args: values of its arguments.
-      rule: returns what an equation makes of its operands: `equation.bind` computes it.
+      rule: returns the results of an equation: `equation.bind` computes them.
       constant: returns the value of a constant that stands in place of a variable; by
         default the number or array itself.
     """
@@ -43,7 +43,7 @@ def evaluate(
 
 
 def begin(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> Values:
-    """Returns the values that are there before the first equation."""
+    """Returns the values known before the first equation: constants and arguments."""
     values: Values = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))
     return values
@@ -52,10 +52,10 @@ def begin(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> Valu
 def walk(
     equations: Iterable[Any], values: Values, rule: Rule, constant: Constant = _VALUE
 ) -> None:
-    """Goes through equations and adds what they make to the values."""
+    """Evaluates equations in order, and adds their results to the values."""
     for eqn in equations:
-        made = rule(eqn, read(values, eqn.invars, constant))
-        values.update(zip(eqn.outvars, made, strict=True))
+        results = rule(eqn, read(values, eqn.invars, constant))
+        values.update(zip(eqn.outvars, results, strict=True))
 
 
 def read(

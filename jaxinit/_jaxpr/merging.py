@@ -1,9 +1,9 @@
-"""Equal draws of a program, put into one loop.
+"""Puts equal draws of a program into one loop.
 
-XLA compiles a draw as often as it stands in a program, and a deep model draws the same
-shape many times. Here equations that are equal but for their operands, and do not
-depend on each other, become the body of one loop: what is compiled grows with the kinds
-of parameters and not with their number. Values do not change.
+XLA compiles a draw every time that it occurs in a program, and a deep model draws the
+same shape many times. Here equations that are equal but for their operands, and do not
+depend on each other, become the body of one loop: compilation grows with the kinds of
+parameters, not with their number. Values do not change.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,38 +20,38 @@ from jaxinit._jaxpr.spelling import Speller
 
 _FEWEST = 3  # equal equations that are worth a loop
 
-Chain = tuple[core.JaxprEqn, ...]  # each reads the one before, and nothing else does
+Chain = tuple[core.JaxprEqn, ...]  # each is the only reader of the one before
 
 
 class _Group(NamedTuple):
-    """Chains that are equal but for their operands: an equation, to the evaluator."""
+    """Chains that are equal but for their operands; evaluated as one equation."""
 
     chains: list[Chain]
 
     @property
     def invars(self) -> list[Any]:
-        """What the chains read, one after another."""
+        """The operands of the chains, one after another."""
         return [atom for chain in self.chains for atom in _list_operands(chain)]
 
     @property
     def outvars(self) -> list[Any]:
-        """What the chains make, one after another."""
+        """The results of the chains, one after another."""
         return [variable for chain in self.chains for variable in chain[-1].outvars]
 
 
 class _Entry(NamedTuple):
-    """An entry of what a loop made, not yet taken out."""
+    """An entry of a loop's stacked results, not yet taken out."""
 
     column: jax.Array
     row: int
 
 
 def merge_draws(closed: core.ClosedJaxpr, result: Any) -> Callable[..., Any]:
-    """Makes a function of a program, with its equal draws in loops.
+    """Turns a program into a function, with equal draws in loops.
 
     Args:
       closed: the program.
-      result: a tree as the program's function returns it, of shapes, say.
+      result: a tree like the one that the program's function returns, of shapes, say.
 
     Returns:
       A function of the same arguments, with the same values.
@@ -68,9 +68,9 @@ def merge_draws(closed: core.ClosedJaxpr, result: Any) -> Callable[..., Any]:
 
 
 def _group(jaxpr: core.Jaxpr) -> list[_Group]:
-    """Groups chains that are equal and wait for as many draws, in order of execution.
+    """Groups equal chains that wait for the same number of draws, in execution order.
 
-    All that waits for as many draws and draws nothing comes before the draws.
+    Of the chains that wait for the same number, those that draw nothing come first.
     """
     waits_of: dict[Any, int] = {}  # by variable, the number of draws that it waits for
     speller = Speller()
@@ -95,15 +95,15 @@ def _group(jaxpr: core.Jaxpr) -> list[_Group]:
 
 
 def _list_chains(jaxpr: core.Jaxpr) -> list[Chain]:
-    """Returns each draw with what alone reads it, such as its scaling; others alone."""
+    """Returns each draw with its only readers, such as its scaling; others alone."""
     uses = list_uses(jaxpr)
     chains, taken = [], set()
     for index, eqn in enumerate(jaxpr.eqns):
         if index in taken:
             continue
         chain = [eqn]
-        while draws(eqn) and len(made := chain[-1].outvars) == 1:
-            (use, *more) = uses.get(made[0], [-1])
+        while draws(eqn) and len(results := chain[-1].outvars) == 1:
+            (use, *more) = uses.get(results[0], [-1])
             user = jaxpr.eqns[use]
             if use < 0 or more or len(find_variables(user.invars)) > 1 or draws(user):
                 break
@@ -125,7 +125,7 @@ def _spell(eqn: core.JaxprEqn, speller: Speller) -> Any:
 
 
 def _list_operands(chain: Chain) -> list[Any]:
-    """Returns what a chain reads, but for what it made itself."""
+    """Returns the operands of a chain, without values that it makes itself."""
     first, *rest = chain
     return [*first.invars, *(a for eqn in rest for a in eqn.invars if is_constant(a))]
 
@@ -139,22 +139,22 @@ def _make_group(group: _Group, values: list[Any]) -> list[Any]:
         each = zip(group.chains, operands, strict=True)
         return [v for chain, mine in each for v in _make(chain, map(_take, mine))]
     columns = [_stack(column) for column in zip(*operands, strict=True)]
-    made = jax.lax.map(lambda each: _make(group.chains[0], each), columns)
-    return [_Entry(column, row) for row in range(count) for column in made]
+    results = jax.lax.map(lambda each: _make(group.chains[0], each), columns)
+    return [_Entry(column, row) for row in range(count) for column in results]
 
 
 def _make(chain: Chain, operands: Any) -> list[Any]:
     """Evaluates a chain on its operands."""
     first, *rest = chain
-    given = iter(operands)
-    made = bind(first, [next(given) for _ in first.invars])
-    values = dict(zip(first.outvars, made, strict=True))
-    walk(rest, values, bind, constant=lambda _: next(given))
+    remaining = iter(operands)
+    results = bind(first, [next(remaining) for _ in first.invars])
+    values = dict(zip(first.outvars, results, strict=True))
+    walk(rest, values, bind, constant=lambda _: next(remaining))
     return read(values, chain[-1].outvars)
 
 
 def _stack(operands: Sequence[Any]) -> jax.Array:
-    """Stacks operands; those that one loop made are not taken apart for it."""
+    """Stacks operands; entries of one loop's results are selected together."""
     first = operands[0]
     if all(isinstance(x, _Entry) and x.column is first.column for x in operands):
         column: jax.Array = first.column

@@ -1,19 +1,19 @@
-"""The list of JAX's primitives, by what is known of them.
+"""The list of JAX's primitives, by what is known about them.
 
-A name that is in no set is a primitive of which nothing is known.
+Nothing is known about a primitive whose name is in no set.
 """
 
-# These run one program, once, on all their operands; plain calls alone,
+# Primitives that run one program, once, on all their operands: plain calls,
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
-# those of functions with derivatives of their own,
+# calls of functions that define their own derivatives,
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
-# and those of functions that a gradient computes anew.
+# and calls of functions that the backward pass computes again.
 REMAT = frozenset({"checkpoint", "remat", "remat2"})
 WRAPPERS = CALLS | CUSTOM | REMAT
 # The loop whose body is read: it runs a known number of times.
 SCAN = "scan"
 
-# Draw random numbers, or derive keys.
+# These draw random numbers, or derive keys.
 BITS = "random_bits"
 RANDOM = frozenset(
     {BITS, "random_fold_in", "random_seed", "random_split", "threefry2x32"}
@@ -46,19 +46,19 @@ _MOVES = frozenset(
 # The result has the entries of the operand, in the same order, perhaps rounded.
 SAME = frozenset({"convert_element_type", "copy", "reshape", "squeeze", NAME})
 
-# The result has the values of the operand, and only the shape is another one.
+# The result has the values of the operand; only the shape may differ.
 RESHAPES = frozenset(
     {"broadcast_in_dim", "copy", "copy_p", "reshape", "squeeze", "stop_gradient"}
 )
 
-# Elementwise, and the same instructions in programs of every shape and by every emitter
-# of XLA; not so "tan" and "exp", for two.
+# Elementwise, and compiled to the same instructions in programs of every shape and by
+# every emitter of XLA; "tan" and "exp", for two, are not.
 STABLE = frozenset(
     """abs add and bitcast_convert_type clamp convert_element_type div eq erf_inv ge gt
     le log1p lt max min mul ne neg not or select_n shift_left shift_right_arithmetic
     shift_right_logical sqrt sub xor""".split()
 )
-# These too, where the operands are numbers: XLA computes them when it compiles.
+# These too, if the operands are constants: XLA computes them when it compiles.
 STABLE_OF_NUMBERS = STABLE | {"erf", "integer_pow", "nextafter", "pow", "square"}
 
 # An entry of the result is the same however devices share the work: no sums.

@@ -1,4 +1,4 @@
-"""Spells what equations do, so that equal ones are found."""
+"""Spells equations as values that can be compared, so that equal ones are found."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from jax.extend import core
 
 
 class Speller:
-    """Spells what equations do, equal for equal ones.
+    """Spells what equations do: equations that do the same have equal spellings.
 
-    Programs within equations are spelt once: JAX shares them between equal calls.
+    Programs within equations are spelled once: JAX shares them between equal calls.
     """
 
     def __init__(self) -> None:
-        """Begins with nothing spelt."""
+        """Begins with nothing spelled."""
         self._texts: dict[int, tuple[Any, Any]] = {}
 
     def spell(self, eqn: core.JaxprEqn) -> Any:

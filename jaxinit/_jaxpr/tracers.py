@@ -1,9 +1,10 @@
 """Traces functions that read ``tracer.sharding``, as init functions of Flax NNX do.
 
-A tracer of `jax.jit` has no ``sharding``, and writes an error message about all that
-was traced before it says so. Flax NNX asks at every ``rngs()``, and most of the time
-that a large model took to trace went into such messages. Here a function sees tracers
-that say no at once; what they do is recorded by `jax.jit` as ever.
+A tracer of `jax.jit` has no ``sharding``, and before it says so it writes an error
+message about everything traced so far (https://github.com/jax-ml/jax/pull/40041). Flax
+NNX asks at every ``rngs()``, and most of the time that a large model took to trace went
+into such messages. Here a function sees tracers that refuse at once; their operations
+are recorded by `jax.jit` as ever.
 """
 
 import functools
@@ -27,9 +28,9 @@ def trace_quietly(
 def _call_within(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with core.take_current_trace() as parent:
         trace = _Trace(parent)
-    given, named = _change_leaves(trace.wrap, (args, kwargs))
+    args, kwargs = _change_leaves(trace.wrap, (args, kwargs))
     with core.set_current_trace(trace):
-        result = function(*given, **named)
+        result = function(*args, **kwargs)
     return _change_leaves(_unwrap, result)
 
 
@@ -43,7 +44,7 @@ def _change_leaves(change: Callable[[Any], Any], tree: Any) -> Any:
 
 
 class _Tracer(jax.core.Tracer[Any]):
-    """Stands for a tracer of the parent."""
+    """Wraps a tracer of the parent trace."""
 
     __slots__ = ("value",)
 
@@ -61,7 +62,7 @@ def _unwrap(value: Any) -> Any:
 
 
 class _Trace(jax.core.Trace):
-    """Hands everything to its parent."""
+    """Hands every operation to its parent trace."""
 
     def __init__(self, parent: Any):
         super().__init__()  # type: ignore[no-untyped-call]
@@ -78,26 +79,26 @@ class _Trace(jax.core.Trace):
         return self.wrap(self.parent.stage_value(_unwrap(value)))
 
     def process_primitive(self, primitive: Any, values: Any, params: Any, /) -> Any:
-        given = [v.value if type(v) is _Tracer else v for v in values]
-        made = self.parent.process_primitive(primitive, given, params)
+        operands = [v.value if type(v) is _Tracer else v for v in values]
+        results = self.parent.process_primitive(primitive, operands, params)
         several = primitive.multiple_results
-        return list(map(self.wrap, made)) if several else self.wrap(made)
+        return list(map(self.wrap, results)) if several else self.wrap(results)
 
     def process_custom_jvp_call(
         self, primitive: Any, fun: Any, jvp: Any, values: Any, /, **how: Any
     ) -> Any:
-        given = list(map(_unwrap, values))
+        operands = list(map(_unwrap, values))
         process = self.parent.process_custom_jvp_call
-        made = process(primitive, _let_read(fun), jvp, given, **how)
-        return list(map(self.wrap, made))
+        results = process(primitive, _let_read(fun), jvp, operands, **how)
+        return list(map(self.wrap, results))
 
     def process_custom_vjp_call(
         self, primitive: Any, fun: Any, fwd: Any, bwd: Any, values: Any, /, **how: Any
     ) -> Any:
-        given = list(map(_unwrap, values))
+        operands = list(map(_unwrap, values))
         process = self.parent.process_custom_vjp_call
-        made = process(primitive, _let_read(fun), fwd, bwd, given, **how)
-        return list(map(self.wrap, made))
+        results = process(primitive, _let_read(fun), fwd, bwd, operands, **how)
+        return list(map(self.wrap, results))
 
 
 def _let_read(fun: Any) -> Any:

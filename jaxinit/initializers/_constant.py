@@ -13,14 +13,14 @@ from jaxinit._initializer import Drawn, Moments, initializer
 
 
 def filled(value: Any, name: str = "value", exact: bool = False) -> Drawn:
-    """Returns a draw that broadcasts a number or array, an argument, to the shape.
+    """Returns a draw that broadcasts an argument, a number or array, to the shape.
 
-    Exact: the array has that shape already.
+    If exact, the array must have that shape already.
     """
     try:
         array = np.asarray(value)
         numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-        if jnp.issubdtype(array.dtype, np.floating):  # of which some know no arithmetic
+        if jnp.issubdtype(array.dtype, np.floating):  # some of these lack arithmetic
             array = array.astype(np.float64)
     except ValueError:  # rows of different lengths
         numeric = False
@@ -50,7 +50,7 @@ def filled(value: Any, name: str = "value", exact: bool = False) -> Drawn:
     def moments(shape: tuple[int, ...]) -> Moments:
         fits(shape)
         wide = array.astype(complex if np.iscomplexobj(array) else float)
-        with np.errstate(all="ignore"):  # of what is not finite
+        with np.errstate(all="ignore"):  # some values may not be finite
             return Moments(wide.mean().item(), wide.var().item())
 
     spread = of_values(array)
@@ -64,8 +64,8 @@ def zeros(dtype: DTypeLike | None = None) -> Drawn:
     Law: w = 0; Var[w] = 0.
 
     For biases. A layer whose kernel is zero passes no signal and its units stay equal:
-    the symmetry that training cannot break. Both ``zeros(key, shape)`` and
-    ``zeros()(key, shape)`` work; the key is ignored. Any number type.
+    training cannot break this symmetry. Both ``zeros(key, shape)`` and
+    ``zeros()(key, shape)`` work; the key is ignored. Any number type will do.
 
     Args:
       dtype: default dtype of the weights.
@@ -90,7 +90,7 @@ def ones(dtype: DTypeLike | None = None) -> Drawn:
 
     Law: w = 1; Var[w] = 0.
 
-    For the scales of normalisation layers. Called like `zeros`.
+    For the scales of normalization layers. Called like `zeros`.
 
     Args:
       dtype: default dtype of the weights.

@@ -25,11 +25,11 @@ def _projection(key: jax.Array, size: int, dtype: np.dtype) -> jax.Array:
 def _kernel(
     key: jax.Array, window: int, rank: int, inputs: int, outputs: int, dtype: np.dtype
 ) -> jax.Array:
-    """Draws an orthogonal convolution as a product of ones with windows of two taps.
+    """Draws an orthogonal convolution as a product of convolutions of two taps each.
 
-    With a projection P along each axis, the taps P and I - P are such a convolution of
-    one axis; taps of several axes are products. Composing window - 1 of them, and
-    orthonormal rows in front, gives the kernel. # [window] * rank + [inputs, outputs]
+    Along one axis, the taps P and I - P for a projection P are such a convolution; for
+    several axes the taps are products. Composing window - 1 of them, with orthonormal
+    rows in front, gives the kernel. # [window] * rank + [inputs, outputs]
     """
     rows, *steps = jax.random.split(key, 1 + (window - 1) * rank)
     taps = {(0,) * rank: random.orthonormal(rows, inputs, outputs, dtype)}
@@ -76,8 +76,8 @@ def conv_orthogonal(
       An `Initializer`.
 
     Raises:
-      ValueError: at the call, if the shape has not 3 to 5 axes, its window differs
-        between axes, or it has more inputs than outputs.
+      ValueError: at the call, if the shape does not have 3 to 5 axes, its window
+        differs between axes, or it has more inputs than outputs.
 
     Example:
       >>> w = conv_orthogonal()(jax.random.key(0), (3, 3, 4, 8))

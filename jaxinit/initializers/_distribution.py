@@ -1,4 +1,4 @@
-"""Weights of a stated law, whatever the shape: uniform, normal, truncated normal."""
+"""Weights of one law whatever the shape: uniform, normal, truncated normal."""
 
 import math
 
@@ -15,7 +15,7 @@ from jaxinit._initializer import Drawn, Moments, initializer
 
 
 def _shifted(array: jax.Array, mean: float) -> jax.Array:
-    """Adds a mean, unless there is none to add."""
+    """Adds a mean, unless it is 0."""
     return array + jnp.asarray(mean, array.dtype) if mean else array
 
 
@@ -136,8 +136,8 @@ def normal(
 # distribution function is inverted, is 6e-8.
 LEAST_MASS = 1e-5
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
-_NONE = 40.0  # where the density is 0 as a number
-_MOST = 3e38  # that float32 holds
+_NONE = 40.0  # standard deviations at which the density rounds to 0
+_MOST = 3e38  # about the largest number of float32
 
 
 @initializer

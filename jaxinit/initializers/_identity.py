@@ -30,9 +30,9 @@ def identity(
     Law: w = gain where input and output index agree, in the middle of the receptive
     field, else 0; Var[w] = gain^2 (p - p^2), p the share of entries that are not 0.
 
-    Of a dense kernel that is the identity matrix, of a convolution with odd window and
-    "same" padding the identity map. Where inputs and outputs differ in number, the
-    first min(inputs, outputs) are passed on.
+    A dense kernel is then the identity matrix, and a convolution with an odd window and
+    "same" padding the identity map. If inputs and outputs differ in number, the first
+    min(inputs, outputs) are passed on.
 
     Args:
       gain: the factor on the signal.
@@ -48,8 +48,8 @@ def identity(
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: at the call, if the shape lacks an axis, or has not one for each
-        shift.
+      ValueError: at the call, if the shape lacks an axis, or shifts are not one for
+        each axis.
 
     Example:
       >>> identity(2.0)(None, (2, 3)).tolist()
@@ -146,8 +146,8 @@ def dirac(
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: if groups is below 1; at the call, if the shape has not 3 to 5 axes,
-        or groups do not divide its outputs.
+      ValueError: if groups is below 1; at the call, if the shape does not have 3 to 5
+        axes, or groups do not divide its outputs.
 
     Example:
       >>> dirac(groups=2)(None, (3, 1, 2))[1].tolist()

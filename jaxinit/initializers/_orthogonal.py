@@ -23,7 +23,10 @@ def factor_of(scale: float, gain: Gain) -> float:
 
 
 def spread(factor: float, moments: Moments, zeros: tuple[int, ...] = ()) -> Extent:
-    """Returns the extent of rows or columns of a length, where one tap is not zero."""
+    """Returns the extent of rows or columns of length `factor`.
+
+    `zeros` are the sizes of a window of which only one tap is not zero.
+    """
     return symmetric(abs(factor), math.sqrt(moments.variance * math.prod(zeros)))
 
 
@@ -92,7 +95,7 @@ def orthogonal(
       dtype: default dtype of the weights, float or complex.
       gain: a further factor: a number, the name of an activation, (name, parameter) or
         a function, as in `jaxinit.gain`.
-      method: "householder" accumulates random reflectors; "qr" factorises a normal
+      method: "householder" accumulates random reflectors; "qr" factorizes a normal
         matrix and gives the values of `jax.nn.initializers.orthogonal`. The law is
         the same.
       batch_axis: axes that stack independent weights, each orthogonal.
@@ -102,7 +105,7 @@ def orthogonal(
 
     Raises:
       ValueError: at the call, if the shape has fewer than two axes beside the batch,
-        or lacks one that is named.
+        or lacks an axis that is named.
 
     Example:
       >>> w = orthogonal()(jax.random.key(0), (64, 32))
@@ -167,8 +170,8 @@ def delta_orthogonal(
       An `Initializer`.
 
     Raises:
-      ValueError: at the call, if the shape has not 3 to 5 axes, or more inputs than
-        outputs.
+      ValueError: at the call, if the shape does not have 3 to 5 axes, or has more
+        inputs than outputs.
 
     Example:
       >>> w = delta_orthogonal()(jax.random.key(0), (3, 3, 16, 32))
@@ -230,7 +233,7 @@ def scaled_uniform_orthogonal(
 
     Raises:
       ValueError: at the call, if the shape has fewer than two axes, or a delta kernel
-        has no middle or its outputs not in the last axis.
+        has no middle tap or does not have its outputs in the last axis.
 
     Example:
       >>> w = scaled_uniform_orthogonal()(jax.random.key(0), (16, 64))

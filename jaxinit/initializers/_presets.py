@@ -173,7 +173,7 @@ def lecun_normal(
     Law: truncated normal, mean 0; Var[w] = gain^2 / fan_in.
 
     As `variance_scaling` with ``scale=gain^2``, ``mode="fan_in"`` and a truncated
-    normal law. With selu it makes the signal normalise itself.
+    normal law. With selu it makes the signal normalize itself.
 
     Args:
       in_axis: see `variance_scaling`, like every axis.

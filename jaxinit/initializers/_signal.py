@@ -16,7 +16,7 @@ from jaxinit._initializer import Drawn, Moments, initializer
 
 def _moments(array: np.ndarray, share: float = 1.0) -> Moments:
     """Returns the moments where a share of the entries is the array's, the rest 0."""
-    with np.errstate(all="ignore"):  # of what is not finite
+    with np.errstate(all="ignore"):  # some values may not be finite
         mean = share * array.mean()
         return Moments(float(mean), float(share * (array**2).mean() - mean**2))
 
@@ -48,7 +48,7 @@ def bilinear(dtype: DTypeLike | None = None) -> Drawn:
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: at the call, if the shape has not 3 to 5 axes.
+      ValueError: at the call, if the shape does not have 3 to 5 axes.
 
     Example:
       >>> bilinear()(None, (4, 1, 1)).ravel().tolist()
@@ -108,10 +108,10 @@ def stft(
     Args:
       side: "real" or "imag": which part of the transform is computed.
       window: "hann", "hamming", "blackman", "bartlett" or "boxcar", or its values as an
-        array of the frame's length, or None for none.
-      scaling: "density" or "spectrum": by which norm of the window is divided; None for
-        none. Without a window nothing is scaled.
-      periodic: whether a named window is that of a frame one longer, without its last
+        array of the frame's length, or None for no window.
+      scaling: "density" or "spectrum": the norm of the window to divide by; None does
+        not divide. Without a window nothing is scaled.
+      periodic: whether a named window is made one value longer and loses its last
         value, as spectra need; else it is symmetric.
       dtype: default dtype of the weights.
 
@@ -121,7 +121,7 @@ def stft(
     Raises:
       ValueError: if a name is unknown; at the call, if the shape is not (frame, 1,
         frequencies) with two frequencies or more, or the window has another length.
-      TypeError: if the window is no array of numbers.
+      TypeError: if the window is not an array of numbers.
 
     Example:
       >>> x = np.arange(8.0)

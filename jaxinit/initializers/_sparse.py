@@ -1,4 +1,4 @@
-"""Weights of which most are zero."""
+"""Sparse weights, most of which are zero."""
 
 import math
 
@@ -49,7 +49,7 @@ def sparse(
     stddev = check.not_negative(stddev=stddev)
 
     def zeros(shape: tuple[int, ...]) -> tuple[int, int]:
-        """Returns how many weights of an output are zero, and of how many."""
+        """Returns how many weights of an output are zero, and how many it has."""
         if len(shape) < 2:
             raise check.Unfit(
                 "needs an axis of inputs and one of outputs.", shape=shape

@@ -23,12 +23,12 @@ def layer_of(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
 
 
 def _draws(init: Any) -> bool:
-    """Returns whether a function takes key, shape and dtype, as far as it says."""
+    """Returns whether a function takes key, shape and dtype, as far as can be told."""
     try:
         inspect.signature(init).bind(None, (), None)
-    except TypeError:  # is raised for what is no function, too
+    except TypeError:  # init may also be no function at all
         return False
-    except ValueError:  # a function or class that does not say
+    except ValueError:  # a function or class without a signature
         return not isinstance(init, type)
     return True
 
@@ -37,7 +37,7 @@ def _draws(init: Any) -> bool:
 def stacked(
     init: Callable[..., Any], axis: Axes = 0, dtype: DTypeLike | None = None
 ) -> Drawn:
-    """Builds an initializer of layers that one weight stacks, such as `nn.scan` makes.
+    """Builds an initializer of layers stacked in one weight, as `nn.scan` stacks them.
 
     Law: that of init for the shape of one layer; Var[w] is one layer's.
 
@@ -47,7 +47,7 @@ def stacked(
 
     Args:
       init: draws one layer: an initializer, or any function of (key, shape, dtype).
-        Its own default dtype counts for nothing.
+        Its own default dtype is ignored.
       axis: the axis, or axes, that count the layers; several count in row-major order.
       dtype: default dtype of the weights, float or complex.
 
@@ -55,7 +55,7 @@ def stacked(
       An `Initializer`.
 
     Raises:
-      TypeError: if init is no function, or an axis no integer.
+      TypeError: if init is not a function, or an axis not an integer.
       ValueError: at the call, if the shape lacks the axis or a layer does not fit init.
 
     Example:

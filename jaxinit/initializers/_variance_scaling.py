@@ -85,7 +85,7 @@ def scaled(
 
 
 def _number(variance: float, real: Callable[[float], Any]) -> Any:
-    """Returns a variance in the dtype of the parts."""
+    """Returns a variance in the real dtype of the weights."""
     with np.errstate(all="ignore"):
         found = real(variance)
     if not np.isfinite(found) or variance and not found:
@@ -129,7 +129,7 @@ def variance_scaling(
       in_axis: the axis, or axes, that inputs run along.
       out_axis: the axis, or axes, that outputs run along.
       batch_axis: axes that stack independent weights. All axes not named are the
-        receptive field of a convolution, which counts towards both fans.
+        receptive field of a convolution, which counts toward both fans.
       dtype: default dtype of the weights, float or complex.
       groups: how many blocks the outputs fall into, as in `jaxinit.fans`.
       strides: of a convolution, as in `jaxinit.fans`.

@@ -1,4 +1,4 @@
-"""`describe`: what the parameters of a model are, beside what they should be."""
+"""`describe`: measures a model's parameters, beside what rules ask of them."""
 
 import dataclasses
 import functools
@@ -37,17 +37,17 @@ class Parameter:
     """One parameter.
 
     Attributes:
-      path: in the tree.
+      path: its path in the tree.
       shape: its sizes.
       dtype: its type.
-      mean: of its entries; of a complex parameter the real part's.
+      mean: mean of its entries; of a complex parameter, of the real parts.
       std: their standard deviation.
-      expected: the standard deviation that its rule gives; None without rules, or where
+      expected: the standard deviation that its rule gives; None without rules, or if
         the rule's law states none.
       minimum: the least entry; of a complex parameter, the least modulus.
-      maximum: the largest.
+      maximum: the largest, likewise.
       zeros: the share of entries that are 0.
-      finite: whether all entries are.
+      finite: whether all entries are finite.
       sample: some entries, spread evenly, [entries].
     """
 
@@ -149,7 +149,7 @@ class Description(Result):
           A figure of matplotlib; ``figure.savefig("weights.png")`` keeps it.
 
         Raises:
-          ValueError: if what is none of these, or there is no such parameter.
+          ValueError: if what is not one of these, or there is no such parameter.
           TypeError: if match is not a string.
           ModuleNotFoundError: if matplotlib is not installed.
         """
@@ -180,12 +180,13 @@ def describe(
 ) -> Description:
     """Measures every parameter of a model: mean, standard deviation, range, zeros.
 
-    A program is compiled for each kind of parameter, which reads it where it lies.
+    One program is compiled for each kind of parameter, and reads it in place.
 
     Args:
       params: any tree of arrays: variables of Flax Linen, a model or state of NNX, a
-        module of Equinox. What is no array of numbers is left out. A variable that a
-        model of NNX shares between layers counts once, under its first path.
+        module of Equinox. Leaves that are not arrays of numbers are left out. A
+        variable that a model of NNX shares between layers counts once, under its first
+        path.
       rules: rules or a recipe; their standard deviation then stands beside the
         measured one.
       stacked: patterns of parameters that stack layers, as for `reinit`.
@@ -196,7 +197,8 @@ def describe(
     Raises:
       ValueError: if there is no array in params, two have one path, or a rule does not
         fit.
-      TypeError: if a rule is none, or params are traced by `jax.jit` or its kin.
+      TypeError: if a rule is not a pair (pattern, what), or params are traced, as by
+        `jax.jit`.
 
     Example:
       >>> params = {"kernel": jnp.arange(8.0).reshape(2, 4), "bias": jnp.zeros(4)}
@@ -219,7 +221,7 @@ def describe(
         rows = _preview("describe", params, rules, False, stacked).rows
         expected = {row.path: row.std for row in rows}
     else:
-        stacks.axes("describe", stacked, arrays)  # refuses what is no pattern
+        stacks.axes("describe", stacked, arrays)  # refuses a wrong pattern
     with _placement.automatic():
         measured = jax.device_get(
             {path: _measured(_placement.untyped(x)) for path, x in arrays.items()}
@@ -243,7 +245,7 @@ def _nothing_to_measure(params: Any) -> Exception:
 
 
 def _check_values(path: str, x: Any) -> None:
-    """Checks that an array has values: it is neither traced nor given away."""
+    """Checks that an array has values: it is neither traced nor deleted."""
     where = f"describe(params=...): {_paths.shown(path)} must have values, and it"
     if isinstance(x, jax.core.Tracer):
         raise TypeError(

@@ -1,6 +1,7 @@
-"""Draws: a key and a shape become unit-scale random numbers.
+"""Draws: a key and a shape become random numbers of unit scale.
 
-This room knows the laws and nothing of fans or layers. Arguments follow `jax.random`.
+This room knows laws, the distributions of the numbers, and nothing about fans or
+layers. Arguments follow `jax.random`.
 """
 
 from jaxinit.random._haar import Method as Method

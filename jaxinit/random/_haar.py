@@ -1,6 +1,6 @@
-"""Orthonormal matrices, uniform by the Haar measure, without a QR factorisation.
+"""Orthonormal matrices, uniform by the Haar measure, without a QR factorization.
 
-In the QR factorisation of a normal matrix by Householder reflectors, the column met at
+In the QR factorization of a normal matrix by Householder reflectors, the column met at
 step k is itself a fresh normal vector, since the earlier reflectors are independent of
 it and the normal law does not change under rotation (Stewart 1980). So the reflectors
 H_k = I - tau_k v_k v_k^H are drawn directly, and their product is accumulated:
@@ -14,10 +14,10 @@ that nearly all work is matrix products. With T_1, T_2 of two adjacent halves,
 
 which builds T by doubling from T = [tau] (Joffrain, Low, Quintana-Orti,
 van de Geijn 2006). All blocks double at once, and the first doublings share one loop
-body: what is compiled should not grow with the matrix.
+body, so that compilation does not grow with the matrix.
 
 This is also safe where LAPACK's QR is not: on a machine of two cores, two batched
-factorisations in one program block each other for ever (jaxlib 0.10.2: each waits in
+factorizations in one program block each other forever (jaxlib 0.10.2: each waits in
 the thread pool for threads that the other holds).
 """
 
@@ -35,7 +35,7 @@ from jaxinit.random._laws import normal
 
 Method = Literal["householder", "qr"]
 
-_SMALL, _BLOCK = 128, 256  # reflectors at once, of up to 256 columns and of more
+_SMALL, _BLOCK = 128, 256  # reflectors in a block, for up to 256 columns and for more
 _TILE = 64  # size of T from which doubling leaves the loop; both are powers of two
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -114,7 +114,7 @@ def _by_reflectors(
         q = lax.pad(q, zero, ((width, 0, 0), (width, 0, 0)))
         row, column = (lax.broadcasted_iota("int32", q.shape, i) for i in (0, 1))
         q = jnp.where((row == column) & (row < width), one, q)
-        last = q.shape[1] == width  # and q the identity
+        last = q.shape[1] == width  # q is still the identity
         met = block[:width].T.conj() if last else matmul(block.T.conj(), q)
         q = q - matmul(block, matmul(triangle, met))
     found: jax.Array = q * phase[None]

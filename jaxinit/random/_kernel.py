@@ -2,7 +2,7 @@
 
 Entry i of an array, counted in row-major order, is Threefry of the counter i, as in
 `jaxinit.random._threefry`; when paired, the two words of a block are two entries, in
-the two halves of a line. The kernel is given the law as a function of bits.
+the two halves of a line. The kernel takes the law as a function of bits.
 """
 
 import functools
@@ -37,11 +37,11 @@ def draw(
     Args:
       key: a Threefry key.
       shape: sizes of the array.
-      dtype: what the law gives.
-      law: makes values of 32 random bits each, and the numbers.
+      dtype: the dtype of the law's values.
+      law: turns 32 random bits for each entry, and the numbers, into values.
       *numbers: scalars of the dtype.
-      paired: draws the same where there is neither GPU nor TPU, if each block of 64
-        bits is to make two entries rather than one.
+      paired: None if each block of 64 bits makes one entry; if it makes two, a function
+        that draws the same entries without a GPU or TPU.
     """
     if not math.prod(shape):
         return jnp.zeros(shape, dtype)
@@ -64,7 +64,7 @@ def on_device(
     paired: bool,
     device: _tiles.Device,
 ) -> jax.Array:
-    """Draws entries by the kernel as a device has it."""
+    """Draws entries by the kernel as it is cut for a device."""
     size = math.prod(shape)
     cut = _tiles.Cut(size, TILES, device)
     operands = [_threefry.data(key)[None]]
@@ -81,8 +81,8 @@ def on_device(
 
 def _body(key: Any, *refs: Any, law: Law, paired: bool, cut: _tiles.Cut) -> None:
     """Draws one tile."""
-    *given, out = refs
-    numbers = [ref[0, i] for ref in given for i in range(ref.shape[1])]
+    *inputs, out = refs
+    numbers = [ref[0, i] for ref in inputs for i in range(ref.shape[1])]
     rows, columns = cut.tile
     width = columns // 2 if paired else columns
     tile = pl.program_id(0)
@@ -96,7 +96,7 @@ def _body(key: Any, *refs: Any, law: Law, paired: bool, cut: _tiles.Cut) -> None
 def words(
     first: jax.Array, second: jax.Array, tile: jax.Array, shape: tuple[int, int]
 ) -> _threefry.Words:
-    """Enciphers the counters of a tile; each tile has as many as the shape."""
+    """Enciphers the counters of a tile; the shape has as many entries as each tile."""
     tile = tile.astype(np.uint32)
     start = _threefry.product((jnp.zeros_like(tile), tile), math.prod(shape))
     row, column = (lax.broadcasted_iota(np.uint32, shape, i) for i in (0, 1))

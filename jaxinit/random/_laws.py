@@ -2,9 +2,9 @@
 
 A complex law is circular: its density depends on the modulus alone.
 
-Values are those of `jax.random`. On CPU, a Threefry key takes a path of its own to them
-(`jaxinit.random._path`); every other key, platform and setting takes JAX's, unless
-``impl`` says otherwise.
+Values are those of `jax.random`. On CPU, draws from a Threefry key take a faster path
+to them (`jaxinit.random._path`); every other key, platform and setting takes JAX's,
+unless ``impl`` says otherwise.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from jaxinit.random import _path, _threefry
 from jaxinit.random._path import Impl
 
 Shape = Sequence[int]
-_Number = jax.Array | np.ndarray  # of no axes
+_Number = jax.Array | np.ndarray  # a scalar
 # XLA counts the bytes of a program in 63 bits and aborts past them; all buffers of a
 # draw together take less than 2^7 bytes an entry.
 _MOST = 2**56
@@ -52,7 +52,7 @@ def _checked(
     kind: type[Any],
     impl: Impl | None,
 ) -> tuple[jax.Array, tuple[int, ...], np.dtype]:
-    """Checks what every law takes."""
+    """Checks the arguments that every law takes."""
     try:
         sizes, found = check.shape(shape), _value.as_dtype(dtype)
         if math.prod(sizes) > _MOST:
@@ -60,7 +60,7 @@ def _checked(
         if not jnp.issubdtype(found, kind):
             raise check.Unfit(f"dtype must be {_KINDS[kind]} type.", dtype=found.name)
         one = check.key(key)
-        _path.checked(impl, one, found)
+        _path.check_impl(impl, one, found)
     except check.Unfit as error:
         raise error.at(f"random.{law}", "key", "shape", "dtype", "impl") from None
     return one, sizes, found
@@ -99,9 +99,9 @@ def bits(
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is not unsigned, the shape too large, or the impl not
-        one for the key and dtype.
-      TypeError: if the key, shape or dtype is none.
+      ValueError: if the dtype is not unsigned, the shape is too large, or the impl does
+        not support the key or dtype.
+      TypeError: if key is not a PRNG key, shape not a shape, or dtype not a dtype.
 
     Example:
       >>> key = jax.random.key(0)
@@ -122,7 +122,7 @@ def _bits(
     def own(key: jax.Array) -> jax.Array:
         return jax.random.bits(key, shape, dtype)
 
-    return _path.drawn(key, shape, dtype, impl, own, lambda drawn: drawn)
+    return _path.draw(key, shape, dtype, impl, own, lambda drawn: drawn)
 
 
 def uniform(
@@ -142,23 +142,24 @@ def uniform(
       dtype: a real float type.
       minval: the lower end, a number or scalar array.
       maxval: the upper end, likewise.
-      impl: which program draws. None is the fastest known to give the values of
-        `jax.random`. Others give them too: "jax" is its own; "fused" makes bits and
-        law one pass of XLA; "pallas" makes them one kernel on a GPU or TPU, which
-        writes each entry once and which no mesh divides, and elsewhere interprets
-        that kernel, which is slow and for tests. "paired" is such a kernel, or a
-        program of XLA elsewhere, that gives **other values** of the same law: each
-        block of Threefry makes two entries, so that half as many are enciphered. All
-        but None and "jax" need a threefry2x32 key; "pallas" and "paired" draw 32 bits
-        an entry.
+      impl: which program draws. None is the fastest one known to give the values of
+        `jax.random`. Three others give the same values: "jax" is JAX's own; "fused"
+        computes bits and law in one pass of XLA; "pallas" does so in one kernel on a
+        GPU or TPU, which writes each entry once and is not divided over a mesh.
+        Elsewhere that kernel is interpreted, which is slow and meant for tests.
+        "paired" gives **other values** of the same law, by such a kernel or, elsewhere,
+        a program of XLA: each block of Threefry makes two entries, so that half as many
+        are enciphered. All but None and "jax" need a threefry2x32 key; "pallas" and
+        "paired" draw 32 bits an entry.
 
     Returns:
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is not a float type, the shape too large, or the impl
-        not one for the key and dtype.
-      TypeError: if the key, shape, dtype or a bound is none.
+      ValueError: if the dtype is not a float type, the shape is too large, or the impl
+        does not support the key or dtype.
+      TypeError: if key is not a PRNG key, shape not a shape, dtype not a dtype, or a
+        bound not a real scalar.
 
     Example:
       >>> key = jax.random.key(0)
@@ -185,11 +186,11 @@ def _uniform(
         return jax.random.uniform(key, shape, dtype, minval, maxval)
 
     ends = (lax.convert_element_type(x, dtype) for x in (minval, maxval))
-    return _path.drawn(key, shape, dtype, impl, own, _between, *ends)
+    return _path.draw(key, shape, dtype, impl, own, _between, *ends)
 
 
 def _between(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
-    """Makes bits uniform on [low, high), rounded as JAX rounds them."""
+    """Turns bits into numbers uniform on [low, high), rounded as JAX rounds them."""
     share = _threefry.unit(drawn)
     return lax.max(low, lax.add(lax.mul(share, high - low), low))
 
@@ -215,9 +216,9 @@ def normal(
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is neither float nor complex, the shape too large, or
-        the impl not one for the key and dtype.
-      TypeError: if the key, shape or dtype is none.
+      ValueError: if the dtype is neither float nor complex, the shape is too large, or
+        the impl does not support the key or dtype.
+      TypeError: if key is not a PRNG key, shape not a shape, or dtype not a dtype.
 
     Example:
       >>> key = jax.random.key(0)
@@ -228,7 +229,7 @@ def normal(
     key, sizes, found = _checked("normal", key, shape, dtype, np.inexact, impl)
     if jnp.issubdtype(found, np.complexfloating):
         real, imaginary = jax.random.split(key)
-        # Rounded as JAX does.
+        # Rounded as JAX rounds them.
         parts = (
             normal(part, sizes, _real(found), impl=impl).astype(found)
             for part in (real, imaginary)
@@ -252,11 +253,14 @@ def _normal(
 
     one = np.ones((), dtype)
     ends = np.nextafter(-one, 0 * one), one
-    return _path.drawn(key, shape, dtype, impl, own, lambda drawn: _bell(drawn, *ends))
+    return _path.draw(key, shape, dtype, impl, own, lambda drawn: _bell(drawn, *ends))
 
 
 def _bell(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
-    """Makes bits standard normal between the quantiles of (1 + low) / 2 and high's."""
+    """Turns bits into standard normal numbers.
+
+    They lie between the quantiles of (1 + low) / 2 and (1 + high) / 2.
+    """
     inside = _between(drawn, low, high)
     return lax.mul(np.sqrt(2).astype(inside.dtype), lax.erf_inv(inside))
 
@@ -288,9 +292,10 @@ def truncated_normal(
       An array of the shape and dtype.
 
     Raises:
-      ValueError: if the dtype is neither float nor complex, the shape too large, or
-        the impl not one for the key and dtype.
-      TypeError: if the key, shape, dtype or a bound is none.
+      ValueError: if the dtype is neither float nor complex, the shape is too large, or
+        the impl does not support the key or dtype.
+      TypeError: if key is not a PRNG key, shape not a shape, dtype not a dtype, or a
+        bound not a real scalar.
 
     Example:
       >>> w = jaxinit.random.truncated_normal(jax.random.key(0), -1, 2, (256,))
@@ -334,13 +339,13 @@ def _truncated(
     low, high = (lax.convert_element_type(x, dtype) for x in (lower, upper))
     mass = lax.erf(low / root), lax.erf(high / root)
     edges = lax.nextafter(low, infinity), lax.nextafter(high, -infinity)
-    return _path.drawn(key, shape, dtype, impl, own, _cut, *mass, *edges)
+    return _path.draw(key, shape, dtype, impl, own, _cut, *mass, *edges)
 
 
 def _cut(
     drawn: jax.Array, low: jax.Array, high: jax.Array, least: jax.Array, most: jax.Array
 ) -> jax.Array:
-    """Makes bits truncated normal; rounding must not reach the bounds."""
+    """Turns bits into truncated normal numbers; rounding must not reach the bounds."""
     return jnp.clip(_bell(drawn, low, high), least, most)
 
 

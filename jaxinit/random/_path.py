@@ -2,7 +2,7 @@
 
 A law is a function from random bits to values. A path makes the bits and applies it:
 
-- "jax": that of `jax.random`, which lowers Threefry on its own for each platform;
+- "jax": the one of `jax.random`, which lowers Threefry separately for each platform;
 - "fused": Threefry written out, so that XLA makes one pass of bits and law;
 - "pallas": the same as a kernel for GPU and TPU, interpreted elsewhere;
 - "paired": the kernel with two entries from each block of Threefry, which halves the
@@ -25,17 +25,17 @@ from jaxinit.random import _threefry
 
 Impl = Literal["jax", "fused", "pallas", "paired"]
 IMPLS = get_args(Impl)
-# Set while a trace is made whose reader writes Threefry out by itself, as `jit_init`
-# does: the law is traced once, of bits that JAX draws, where there would be two paths.
+# True while `jit_init` traces: it expands Threefry itself, so that each law is traced
+# once, over bits that JAX draws, and not once for each of two platforms.
 of_bits = jax.make_user_context(default_value=False)
-_BITS = {"fused": (32, 64), "pallas": (32,), "paired": (32,)}  # that an entry may have
+_BITS = {"fused": (32, 64), "pallas": (32,), "paired": (32,)}  # bits an entry may have
 
-# Sizes at which XLA spreads the fused loop over threads, which costs 20 us, and not yet
+# Sizes at which XLA spreads the fused loop over threads, which costs 20 us, but not yet
 # the smaller loops of JAX (two cores, JAX 0.10).
 _SPREAD_TOO_SOON = range(7, 21)
 
 
-def drawn(
+def draw(
     key: jax.Array,
     shape: tuple[int, ...],
     dtype: np.dtype,
@@ -46,9 +46,9 @@ def drawn(
 ) -> jax.Array:
     """Draws values by a path.
 
-    The law takes bits, 32 for an entry of 4 bytes and else 64, and the numbers. The
-    path of JAX is own. None is the fused path on CPU where it has the type and JAX's
-    values and is no slower, and else JAX's.
+    The law takes bits, 32 for an entry of 4 bytes and else 64, and the numbers. JAX's
+    path is `own`. None takes the fused path on CPU, if it supports the dtype, gives
+    JAX's values and is no slower; else JAX's.
     """
     unsigned = np.dtype(f"uint{8 * dtype.itemsize}")
 
@@ -77,8 +77,8 @@ def drawn(
     return made
 
 
-def checked(impl: Impl | None, key: jax.Array, dtype: np.dtype) -> None:
-    """Checks that a path can draw from the key, and the type."""
+def check_impl(impl: Impl | None, key: jax.Array, dtype: np.dtype) -> None:
+    """Checks that a path can draw the dtype from the key."""
     if impl is None:
         return
     check.choice(IMPLS, impl=impl)

@@ -1,8 +1,8 @@
 """Random subsets of an exact size, without sorting.
 
 Selection sampling (Fan, Muller, Rezucha 1962; Knuth, volume 2, algorithm 3.4.2S): row
-after row, a column takes the row with probability need / left, where need rows are
-still to be taken of the left that remain. Every set of rows is equally likely.
+after row, a column takes the row with probability need / left, where ``need`` rows are
+still to be taken and ``left`` rows remain. Every set of rows is equally likely.
 """
 
 import jax

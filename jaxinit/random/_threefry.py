@@ -21,7 +21,7 @@ _U32, _U64 = np.uint32, np.uint64
 _PARITY = 0x1BD11BDA  # of the key schedule (Salmon and others 2011, section 3.2)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _NUMPY = (np.add, np.bitwise_xor, np.bitwise_or, np.left_shift, np.right_shift)
-_LAX = (  # those of jax.numpy are the same, and take three times as long to trace
+_LAX = (  # jax.numpy has the same functions, which take three times as long to trace
     *(lax.add, lax.bitwise_xor, lax.bitwise_or),
     *(lax.shift_left, lax.shift_right_logical),
 )
@@ -30,7 +30,7 @@ Words = tuple[jax.Array, jax.Array]  # high and low 32 bits
 
 
 def fits(key: jax.Array) -> bool:
-    """Returns whether the bits are those of `jax.random` for the key."""
+    """Returns whether the bits computed here for a key are those of `jax.random`."""
     threefry = str(jax.random.key_impl(key)) == "threefry2x32"
     return threefry and jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
 
@@ -42,9 +42,9 @@ def bits(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"))
 def deferred(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    """Asks for random bits; who reads the program writes them out.
+    """Asks for random bits, which the reader of the program is to compute.
 
-    The equation of this call is known by its name, `DEFERRED`.
+    The reader finds the equation of this call by its name, `DEFERRED`.
     """
     return jax.random.bits(key, shape, dtype)
 
@@ -63,7 +63,7 @@ def bits_from(key: jax.Array, start: Words, size: int, dtype: np.dtype) -> jax.A
 
 
 def _joined(words: Words, dtype: np.dtype) -> jax.Array:
-    """Makes two words one number of an unsigned type."""
+    """Joins two words into one number of an unsigned type."""
     high, low = words
     if dtype == np.uint64:
         return lax.shift_left(high.astype(dtype), _U64(32)) | low.astype(dtype)
@@ -73,8 +73,8 @@ def _joined(words: Words, dtype: np.dtype) -> jax.Array:
 def paired(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Computes 32 random bits an entry, two entries from each block of 64.
 
-    In row-major order each line of 1024 entries takes 512 blocks: of each the high word
-    in the first half, the low word in the second.
+    In row-major order each line of 1024 entries takes 512 blocks: their high words are
+    its first half, their low words the second.
     """
     size = math.prod(shape)
     lines = jnp.concatenate(_words(key, (-(-size // LINE), LINE // 2)), 1)
@@ -82,9 +82,9 @@ def paired(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def unit(drawn: jax.Array) -> jax.Array:
-    """Makes 32 or 64 bits a float on [0, 1), uniform, of all mantissa bits.
+    """Turns 32 or 64 bits into a float, uniform on [0, 1).
 
-    The mantissa is random and the exponent that of 1, less 1.
+    All bits of the mantissa are random and the exponent is that of 1; 1 is subtracted.
     """
     unsigned = drawn.dtype
     one = np.float32(1) if unsigned == _U32 else np.float64(1)
@@ -125,7 +125,7 @@ def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarra
 
     Args:
       keys: words of keys, [..., 2].
-      shape: of what each key is split into; below 2^32 keys.
+      shape: the shape of the keys that each key is split into; fewer than 2^32.
       by_index: whether ``jax_threefry_partitionable`` is set.
 
     Returns:
@@ -144,12 +144,12 @@ def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarra
 
 def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Enciphers counters by keys, [..., 2], that broadcast; gives words, [..., 2]."""
-    with np.errstate(over="ignore"):  # of scalars; arrays wrap around silently
+    with np.errstate(over="ignore"):  # scalars would warn; arrays wrap silently
         return np.stack(cipher(keys[..., 0], keys[..., 1], high, low), -1)
 
 
 def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
-    """Enciphers two words by a key of two words, in 20 rounds; also NumPy's arrays."""
+    """Enciphers two words by a key of two words, in 20 rounds; NumPy arrays too."""
     on_host = isinstance(low, (np.ndarray, np.generic))
     add, xor, either, left, right = _NUMPY if on_host else _LAX
     schedule = (first, second, xor(xor(first, second), _U32(_PARITY)))

@@ -3,7 +3,8 @@
 An assertion takes any function ``init(key, shape, dtype=None)``: one of jaxinit, of
 `jax.nn.initializers`, or your own. It raises an AssertionError that says the rule, what
 came instead, and the key. Keys are fixed unless you pass one, so that a test that has
-passed goes on passing; tolerances follow from the law and the dtype.
+passed keeps passing; tolerances follow from the dtype and from the law, the
+distribution of the entries.
 
 Needs SciPy and hypothesis where they are used: ``pip install 'jaxinit[testing]'``.
 """

@@ -16,11 +16,11 @@ from jaxinit.testing._case import (
     LEVEL,
     Init,
     difference,
-    named,
-    needed,
-    opened,
+    import_needed,
+    name_call,
+    open_case,
     precision,
-    widened,
+    widen,
 )
 
 _ERRORS = 5  # standard errors: one false alarm in 50 000 for 32 draws (Student's t)
@@ -42,8 +42,9 @@ def assert_moments(
 
     Law: over K keys, mean and \|w - mean\|^2 are averaged within each weight; s is the
     standard deviation of such an average from key to key, and the average of all must
-    lie within 5 s / sqrt(K) of what is stated, and rounding. So a variance that is up
-    to about 5 sqrt(2 / (K N)) off passes, for N normal entries: say ``within``.
+    lie within 5 s / sqrt(K), and rounding, of the stated value. So for N normal entries
+    a variance passes that is off by up to about 5 sqrt(2 / (K N)): ``within`` asks for
+    more.
 
     Only keys are taken to be independent, not the entries of a weight, so that the
     tolerance holds for orthogonal and sparse weights too. For independent entries, N of
@@ -56,9 +57,9 @@ def assert_moments(
       mean: mean of an entry; by default that of ``init.moments(shape)``.
       variance: E\|w - mean\|^2, 0 or above; by default that of ``init.moments(shape)``.
       draws: K, the number of weights, 16 or above.
-      within: the relative error of the variance that must be seen, above 0: as many
-        more weights are drawn as bring 5 s / sqrt(K) below half of it. A fan that is
-        one off shows with ``within=1 / fan``.
+      within: the relative error of the variance that must be detected, above 0: enough
+        more weights are drawn to bring 5 s / sqrt(K) below half of it. A fan that is
+        off by one is detected with ``within=1 / fan``.
       dtype: dtype of the weights; by default the initializer's own. float64 needs x64.
       key: the key that is split for them; by default ``jax.random.key(0)``.
 
@@ -72,7 +73,7 @@ def assert_moments(
       >>> init = jax.nn.initializers.he_normal()
       >>> jaxinit.testing.assert_moments(init, (64, 48), mean=0.0, variance=2 / 64)
     """
-    with opened("assert_moments", init, shape, key) as case:
+    with open_case("assert_moments", init, shape, key) as case:
         check.at_least(16, draws=draws)
         kind = None if dtype is None else _value.as_dtype(dtype)
         if mean is None or variance is None:
@@ -82,7 +83,7 @@ def assert_moments(
                 raise check.Unfit(rule, init=init)
             mean = stated.mean if mean is None else mean
             variance = stated.variance if variance is None else variance
-        centre = mean if isinstance(mean, complex) else check.real(mean=mean)
+        center = mean if isinstance(mean, complex) else check.real(mean=mean)
         width = check.not_negative(variance=variance)
         drawn = [case.draw(key, kind) for key in jax.random.split(case.key, draws)]
         eps, narrow, least = precision(drawn[0].dtype)
@@ -90,18 +91,18 @@ def assert_moments(
         if within is not None:
             if not 0 < check.real(within=within):
                 raise check.Unfit("within must be above 0.", within=within)
-            spread = np.std([square(weight, centre) for weight in weights], ddof=1)
+            spread = np.std([square(weight, center) for weight in weights], ddof=1)
             enough = (2 * _ERRORS * spread / (within * width)) ** 2 if width else 0
             more = max(0, math.ceil(enough) - draws)
             keys = jax.random.split(jax.random.fold_in(case.key, 1), more)
             weights += [case.entries(case.draw(key, kind)) for key in keys]
             draws = len(weights)
         # Bounds the root mean square of an entry's rounding error.
-        step = (_ROUNDINGS * eps + narrow / 2) * math.hypot(abs(centre), width**0.5)
+        step = (_ROUNDINGS * eps + narrow / 2) * math.hypot(abs(center), width**0.5)
         step += least / 2
-        squares = [square(weight, centre) for weight in weights]
+        squares = [square(weight, center) for weight in weights]
         for name, belongs, averages, rounding in (
-            ("mean", centre, [weight.mean() for weight in weights], step),
+            ("mean", center, [weight.mean() for weight in weights], step),
             ("variance", width, squares, 2 * step * width**0.5 + step**2),
         ):
             found = np.mean(averages)
@@ -112,9 +113,9 @@ def assert_moments(
                 raise case.failure(rule, f"It is {found:.8g}.")
 
 
-def square(weight: np.ndarray, centre: complex) -> float:
+def square(weight: np.ndarray, center: complex) -> float:
     """Returns the mean square of the distances of a weight's entries from a number."""
-    return float(np.mean(np.abs(weight - centre) ** 2))
+    return float(np.mean(np.abs(weight - center) ** 2))
 
 
 def assert_law(
@@ -133,8 +134,8 @@ def assert_law(
 
     Args:
       init: an initializer of real, independent entries.
-      shape: sizes of the weight. More entries see smaller faults: a million see a
-        standard deviation that is one percent off.
+      shape: sizes of the weight. More entries show smaller faults: a million show a
+        standard deviation that is off by one percent.
       law: a frozen law of `scipy.stats`, or its distribution function.
       level: the probability of a false alarm, above 0 and below 1.
       dtype: dtype of the weight; by default the initializer's own. float64 needs x64.
@@ -150,14 +151,14 @@ def assert_law(
       >>> init = jaxinit.normal(stddev=0.5)
       >>> jaxinit.testing.assert_law(init, (64, 48), stats.norm(0, 0.5))
     """
-    with opened("assert_law", init, shape, key) as case:
+    with open_case("assert_law", init, shape, key) as case:
         if not 0 < check.real(level=level) < 1:
             raise check.Unfit("level must lie above 0 and below 1.", level=level)
         function = getattr(law, "cdf", law)
         if not callable(function):
             rule = "law must be a frozen law of scipy.stats, or a function."
             raise check.Unfit(rule, TypeError, law=law)
-        kstest = needed("assert_law", "scipy.stats").kstest
+        kstest = import_needed("assert_law", "scipy.stats").kstest
         kind = None if dtype is None else _value.as_dtype(dtype)
         entries = case.entries(case.draw(case.key, kind))
         if np.iscomplexobj(entries):
@@ -201,7 +202,7 @@ def assert_orthonormal(
       >>> jaxinit.testing.assert_orthonormal(w, scale=2.0)
       >>> jaxinit.testing.assert_orthonormal(w.astype("bfloat16"), scale=2.0)
     """
-    with named("assert_orthonormal"):
+    with name_call("assert_orthonormal"):
         array = np.asarray(weight)
         if array.ndim < 2 or not array.size:
             raise check.Unfit("needs two axes or more, and entries.", weight=array)
@@ -214,7 +215,7 @@ def assert_orthonormal(
             check.not_negative(tolerance=tolerance)
         eps, narrow, least = precision(array.dtype)
     matrix = np.moveaxis(array, column, -1).reshape(-1, array.shape[column])
-    matrix = widened(matrix) / scale
+    matrix = widen(matrix) / scale
     if len(matrix) < matrix.shape[1]:
         matrix = matrix.T
     rows, columns = matrix.shape
@@ -247,8 +248,8 @@ def assert_pure(
     The same key gives the same weight and another key another, called eagerly, under
     `jax.jit`, `jax.vmap`, both, and `jax.lax.scan`.
 
-    Eager JAX compiles every operation by itself, and so rounds between them where a
-    program that holds them all does not. A law of several operations that is not
+    Eager JAX compiles every operation by itself, and so rounds between them where one
+    program of them all does not. A law of several operations that is not
     compiled as a whole, such as ``jax.nn.initializers.normal()(key, shape) * c``, fails
     here for its eager call alone, and the message says so: wrap it in `jax.jit`.
 
@@ -269,7 +270,7 @@ def assert_pure(
     Example:
       >>> jaxinit.testing.assert_pure(jaxinit.he_normal(), (4, 5))
     """
-    with opened("assert_pure", init, shape, key) as case:
+    with open_case("assert_pure", init, shape, key) as case:
         kind = None if dtype is None else _value.as_dtype(dtype)
         if random is None:
             random = init._random if isinstance(init, Initializer) else True

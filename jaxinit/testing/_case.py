@@ -1,4 +1,4 @@
-"""What every assertion does: check arguments, draw, compare, and say what failed."""
+"""The steps of all assertions: check arguments, draw, compare, say what failed."""
 
 import contextlib
 import importlib
@@ -17,11 +17,11 @@ from jaxinit._initializer import Shape
 
 Init = Callable[..., Any]
 
-LEVEL = 1e-4  # of a test of hypotheses: one false alarm in 10 000 keys
+LEVEL = 1e-4  # of a hypothesis test: one false alarm in 10 000 keys
 
 
 class Case(NamedTuple):
-    """An initializer under test, how it draws and how a failure of it reads."""
+    """An initializer under test: draws its weights, and words its failures."""
 
     call: str
     init: Init
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     def entries(self, weight: jax.Array) -> np.ndarray:
         """Returns the entries of a weight, which must be finite."""
-        found = widened(weight).ravel()
+        found = widen(weight).ravel()
         if count := int((~np.isfinite(found)).sum()):
             came = f"{count} of {found.size} entries are not."
             raise self.failure("the weight must be finite.", came)
@@ -60,8 +60,8 @@ class Case(NamedTuple):
 
 
 @contextlib.contextmanager
-def named(call: str) -> Iterator[None]:
-    """Names the call in what the checks raise."""
+def name_call(call: str) -> Iterator[None]:
+    """Names the call in the errors that checks raise."""
     try:
         yield
     except check.Unfit as error:
@@ -69,9 +69,11 @@ def named(call: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(call: str, init: Any, shape: Shape, key: jax.Array | None) -> Iterator[Case]:
+def open_case(
+    call: str, init: Any, shape: Shape, key: jax.Array | None
+) -> Iterator[Case]:
     """Checks the arguments that every assertion takes."""
-    with named(call):
+    with name_call(call):
         if not callable(init):
             rule = "init must be a function of key, shape and dtype."
             raise check.Unfit(rule, TypeError, init=init)
@@ -82,13 +84,13 @@ def opened(call: str, init: Any, shape: Shape, key: jax.Array | None) -> Iterato
         yield Case(call, init, sizes, used)
 
 
-def needed(call: str, module: str) -> Any:
-    """Imports what only tests need."""
+def import_needed(call: str, module: str) -> Any:
+    """Imports a module that only tests need."""
     with explain_missing(call, "testing"):
         return importlib.import_module(module)
 
 
-def widened(weight: ArrayLike) -> np.ndarray:
+def widen(weight: ArrayLike) -> np.ndarray:
     """Converts a weight to float64 or complex128."""
     array = np.asarray(weight)
     many = jnp.issubdtype(array.dtype, np.complexfloating)

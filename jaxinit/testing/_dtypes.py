@@ -1,4 +1,4 @@
-"""Assertions about dtypes: one weight in all, each with the values it can hold."""
+"""Assertions about dtypes: all give one weight, with all values that they can hold."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import _value
 from jaxinit._initializer import Shape
-from jaxinit.testing._case import LEVEL, Init, difference, needed, opened
+from jaxinit.testing._case import LEVEL, Init, difference, import_needed, open_case
 
 NARROW = (jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2)
 _DRAWS = 8
 _ERRORS = 5  # standard errors
-# Values that a law takes equally often at least: JAX draws a uniform of 23 bits for
-# float32 and of 52 for float64, and the law may join two neighbors by its rounding.
+# How many values a law takes, equally often, at least: JAX draws a uniform of 23 bits
+# for float32 and of 52 for float64, and the law's rounding may join two neighbors.
 _VALUES = {4: 2**22, 8: 2**51}  # by bytes
 
 
@@ -35,19 +35,19 @@ def assert_distinct(
 
     Law: N entries that fall on M values with equal probability hold one of them m times
     with probability at most M (N / M)^m / m!. With M = 2^22 in float32 and 2^51 in
-    float64, no value may come as often as makes that smaller than 1e-4. In a narrower
-    dtype the number of distinct values must be that of the float32 weights of other
-    keys, rounded: within 5 standard errors of eight weights.
+    float64, no value may come so often that this is below 1e-4. In a narrower dtype the
+    number of distinct values must be that of the float32 weights of other keys,
+    rounded: within 5 standard errors of eight weights.
 
     Args:
-      init: an initializer of a continuous law: none with an exact share of zeros.
-      shape: sizes of the weight. A few hundred entries are the least that show much.
+      init: an initializer of a continuous law, without an exact share of zeros.
+      shape: sizes of the weight. Fewer than a few hundred entries show little.
       dtype: dtype of the weight; by default the initializer's own. float64 needs x64.
       key: the key that is split; by default ``jax.random.key(0)``.
 
     Raises:
       AssertionError: if a value comes too often, or there are too few.
-      ValueError: if an argument is out of range, or the dtype is one of integers.
+      ValueError: if an argument is out of range, or the dtype is an integer type.
       TypeError: if an argument is of the wrong type.
 
     Example:
@@ -59,7 +59,7 @@ def assert_distinct(
       Traceback (most recent call last):
       AssertionError: assert_distinct(...): ...
     """
-    with opened("assert_distinct", init, shape, key) as case:
+    with open_case("assert_distinct", init, shape, key) as case:
         kind = None if dtype is None else _value.as_dtype(dtype)
         keys = jax.random.split(case.key, 2 * _DRAWS)
         drawn = [case.draw(key, kind) for key in keys[:_DRAWS]]
@@ -90,7 +90,7 @@ def assert_distinct(
 
 
 def _most_often(entries: int, values: int) -> int:
-    """Returns how often a value comes at most, but with a probability of LEVEL."""
+    """Returns how often a value comes at most, except with probability LEVEL."""
     rate = entries / values
     count = 1
     chance = values * rate * rate / 2  # that some value comes twice
@@ -108,13 +108,13 @@ def assert_float64(init: Init, shape: Shape, *, key: jax.Array | None = None) ->
     """Asserts that float64 weights follow the law of the float32 ones, in more bits.
 
     Law: the largest distance between the distribution functions of eight float64 and
-    eight float32 weights exceeds its bound with probability 1e-4 if they are of one law
-    (Kolmogorov and Smirnov, two samples); and where the float32 weights are of more
-    than one value, most float64 entries are no float32 numbers. x64 is enabled inside.
+    eight float32 weights exceeds its bound with probability 1e-4 if they follow one law
+    (Kolmogorov and Smirnov, two samples); and if the float32 weights have more than one
+    value, most float64 entries are not float32 numbers. x64 is enabled inside.
 
     Args:
       init: an initializer of real entries.
-      shape: sizes of the weight. More entries see smaller faults.
+      shape: sizes of the weight. More entries show smaller faults.
       key: the key that is split; by default ``jax.random.key(0)``.
 
     Raises:
@@ -125,8 +125,8 @@ def assert_float64(init: Init, shape: Shape, *, key: jax.Array | None = None) ->
     Example:
       >>> jaxinit.testing.assert_float64(jaxinit.he_normal(), (24, 40))
     """
-    with opened("assert_float64", init, shape, key) as case, jax.enable_x64(True):
-        compare = needed("assert_float64", "scipy.stats").ks_2samp
+    with open_case("assert_float64", init, shape, key) as case, jax.enable_x64(True):
+        compare = import_needed("assert_float64", "scipy.stats").ks_2samp
         keys = jax.random.split(case.key, 2 * _DRAWS)
         kinds: list[np.dtype] = [np.dtype(np.float64), np.dtype(np.float32)]
         wide, single = (
@@ -174,14 +174,14 @@ def assert_same_in_every_dtype(
       key: the key; by default ``jax.random.key(0)``.
 
     Raises:
-      AssertionError: if a weight is another one in another dtype.
+      AssertionError: if a weight differs from the rounded float32 one.
       ValueError: if a dtype is not a float of fewer than 32 bits.
       TypeError: if an argument is of the wrong type.
 
     Example:
       >>> jaxinit.testing.assert_same_in_every_dtype(jaxinit.normal(), (4, 5))
     """
-    with opened("assert_same_in_every_dtype", init, shape, key) as case:
+    with open_case("assert_same_in_every_dtype", init, shape, key) as case:
         kinds = [_value.as_dtype(dtype) for dtype in dtypes]
         for kind in kinds:
             if not jnp.issubdtype(kind, np.floating) or jnp.finfo(kind).bits >= 32:

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxinit import _value
 from jaxinit._import import explain_missing
 from jaxinit._initializer import Initializer, Shape
-from jaxinit.testing._case import Init, difference, opened
+from jaxinit.testing._case import Init, difference, open_case
 
 
 def assert_plugs_into_flax(
@@ -22,21 +22,22 @@ def assert_plugs_into_flax(
 ) -> None:
     """Asserts that an initializer works where Flax takes one.
 
-    As a Linen param, plain, boxed by `nn.with_partitioning` and lifted by `nn.vmap` and
-    `nn.scan`; as an `nnx.Param` of `nnx.Rngs`; and, if ``rebuild`` is given, in a
-    static argument of `jax.jit`, where equal modules must compile once.
+    It is tried as a Linen param, plain, boxed by `nn.with_partitioning` and lifted by
+    `nn.vmap` and `nn.scan`; as an `nnx.Param` drawn from `nnx.Rngs`; and, if
+    ``rebuild`` is given, in a static argument of `jax.jit`, where equal modules must
+    compile once.
 
     Args:
       init: the initializer.
       shape: sizes of the weight.
       dtype: dtype of the weight; by default the initializer's own.
-      rebuild: builds an equal initializer; by default the builder is called again for
-        those of jaxinit, and the compilations of others are not counted.
+      rebuild: builds an equal initializer; by default an initializer of jaxinit is
+        built again, and the compilations of others are not counted.
       key: the key; by default ``jax.random.key(0)``.
 
     Raises:
-      AssertionError: if a parameter has another shape, dtype or value than it must, or
-        equal modules compile twice.
+      AssertionError: if a parameter has a wrong shape, dtype or value, or equal modules
+        compile twice.
       ValueError: if an argument is out of range.
       TypeError: if an argument is of the wrong type.
 
@@ -60,7 +61,7 @@ def assert_plugs_into_flax(
             self.weight_init = weight_init
             self.w = nnx.Param(weight_init(rngs.params(), *arguments))
 
-    with opened("assert_plugs_into_flax", init, shape, key) as case:
+    with open_case("assert_plugs_into_flax", init, shape, key) as case:
         kind = None if dtype is None else _value.as_dtype(dtype)
         arguments = (case.shape,) if kind is None else (case.shape, kind)
         expected = jax.eval_shape(lambda key: case.draw(key, kind), case.key)

@@ -1,11 +1,11 @@
 r"""Assertions of independence: entries, rows, columns, keys, and layers of a model.
 
-Correlations are those of ranks. Entries become scores u = sqrt(12) (rank - 1/2) / n -
-sqrt(3), which have mean 0 and variance 1 whatever the law; a mean of n products of
-scores of independent entries is nearly N(0, 1 / n), since products are bounded. The
-scores of \|w - median\| go the same way: they see entries that share a magnitude and
-not a sign. Of all the correlations that are looked at, the largest must lie within what
-N(0, 1 / n) exceeds with probability 1e-4 in as many.
+Correlations are taken between ranks. Entries become scores
+u = sqrt(12) (rank - 1/2) / n - sqrt(3), which have mean 0 and variance 1 whatever the
+law; a mean of n products of scores of independent entries is nearly N(0, 1 / n), since
+products are bounded. The scores of \|w - median\| go the same way: they show entries
+that share a magnitude and not a sign. The largest of all correlations must lie within
+the bound that one of as many draws of N(0, 1 / n) exceeds with probability 1e-4.
 """
 
 import itertools
@@ -20,14 +20,14 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._initializer import Shape
-from jaxinit.testing._case import LEVEL, Case, Init, named, opened
+from jaxinit.testing._case import LEVEL, Case, Init, name_call, open_case
 
 _MOST = 256  # slices along an axis whose pairs are compared
 _LEAST = 16  # entries of a layer's weight that a correlation needs
 
 
 class Correlation(NamedTuple):
-    """The largest of some correlations, each of `pairs` pairs of entries."""
+    """The largest of `among` correlations, each over `pairs` pairs of entries."""
 
     value: float
     pairs: int
@@ -36,7 +36,7 @@ class Correlation(NamedTuple):
 
     @property
     def bound(self) -> float:
-        """What independent entries exceed with a probability of LEVEL."""
+        """The value that independent entries exceed with probability LEVEL."""
         tail = LEVEL / (2 * max(self.among, 1))
         return -NormalDist().inv_cdf(tail) / math.sqrt(self.pairs)
 
@@ -44,16 +44,17 @@ class Correlation(NamedTuple):
 def assert_independent(
     init: Init, shape: Shape, *, draws: int = 32, key: jax.Array | None = None
 ) -> None:
-    r"""Asserts that entries, rows, columns and keys have nothing to do with each other.
+    r"""Asserts that entries, rows, columns and keys are independent of each other.
 
     Law: over K keys, the rank correlation of every two slices of the weight along each
     axis, of every entry with the one that is shifted by any step along any axes, and of
-    every two of the weights is 0, within what independent entries exceed with
+    every two of the weights is 0, within the bound that independent entries exceed with
     probability 1e-4; the same for \|w - median\|. No two of K split keys, and of the
-    keys that differ from the first in one bit, any bit, give one weight.
+    keys that differ from the first in any one bit, give the same weight.
 
     Args:
-      init: an initializer whose entries are meant to be independent and of one law.
+      init: an initializer whose entries are meant to be independent and to follow one
+        law.
       shape: sizes of the weight.
       draws: K, the number of weights, 16 or above.
       key: the key that is split and changed bit by bit; by default
@@ -75,7 +76,7 @@ def assert_independent(
       Traceback (most recent call last):
       AssertionError: assert_independent(...): ...
     """
-    with opened("assert_independent", init, shape, key) as case:
+    with open_case("assert_independent", init, shape, key) as case:
         check.at_least(16, draws=draws)
         weights = np.stack([_real(case, k) for k in jax.random.split(case.key, draws)])
         flipped = np.stack([_real(case, k) for k in _flipped(case.key)])
@@ -111,7 +112,7 @@ def _flipped(key: jax.Array) -> Iterator[jax.Array]:
 
 
 def _assert_keys_differ(case: Case, weights: np.ndarray, draws: int) -> None:
-    """Raises if two keys give one weight, whose entries are of more than one value."""
+    """Raises if two keys give the same weight."""
     first: dict[bytes, int] = {}
     for index, weight in enumerate(weights):
         other = first.setdefault(weight.tobytes(), index)
@@ -197,14 +198,14 @@ def assert_layers_independent(
     """Asserts that no two weights of a model come from one key.
 
     Law: entries of two weights, flattened and cut to the shorter, have rank correlation
-    0 within what independent ones exceed with probability 1e-4, and so have the slices
-    of each weight along its first axis, where layers are stacked. Weights of one value,
-    of integers and of fewer than 16 entries are left out.
+    0 within the bound that independent ones exceed with probability 1e-4, and so have
+    the slices of each weight along its first axis, where layers are stacked. Weights of
+    one value, of integers and of fewer than 16 entries are left out.
 
     Args:
       init: the function of a key, and of ``args``, that returns the parameters, in any
         pytree: ``model.init``.
-      *args: what else it takes.
+      *args: the other arguments of init.
       key: the key; by default ``jax.random.key(0)``.
 
     Raises:
@@ -218,7 +219,7 @@ def assert_layers_independent(
       >>> x = jax.numpy.ones((1, 8))
       >>> jaxinit.testing.assert_layers_independent(model.init, x)
     """
-    with named("assert_layers_independent"):
+    with name_call("assert_layers_independent"):
         if not callable(init):
             rule = "init must be a function of a key that returns parameters."
             raise check.Unfit(rule, TypeError, init=init)

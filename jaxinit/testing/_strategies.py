@@ -11,7 +11,7 @@ from jaxinit import _value
 from jaxinit._initializer import REGISTRY
 from jaxinit._spec import parse
 from jaxinit.initializers import normal
-from jaxinit.testing._case import named, needed
+from jaxinit.testing._case import import_needed, name_call
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -24,7 +24,7 @@ _GAINS = ("relu", "gelu", "tanh", ("leaky_relu", 0.2))
 def keys(impl: str | None = None) -> "SearchStrategy[jax.Array]":
     """Returns a strategy of PRNG keys, typed and legacy.
 
-    Legacy keys do not name their implementation, and so are of JAX's default one.
+    Legacy keys do not name their implementation, and so have JAX's default one.
 
     Args:
       impl: "threefry2x32", "rbg" or "unsafe_rbg"; by default all of them.
@@ -44,8 +44,8 @@ def keys(impl: str | None = None) -> "SearchStrategy[jax.Array]":
       ...     assert jaxinit.normal()(key, (3,)).shape == (3,)
       >>> test_normal_takes_any_key()
     """
-    st = needed("keys", "hypothesis.strategies")
-    with named("keys"):
+    st = import_needed("keys", "hypothesis.strategies")
+    with name_call("keys"):
         if impl is not None:
             check.choice(IMPLEMENTATIONS, impl=impl)
     impls = IMPLEMENTATIONS if impl is None else (impl,)
@@ -88,8 +88,8 @@ def shapes(
       ...     assert jaxinit.zeros(None, shape).shape == shape
       >>> test_zeros_take_any_shape()
     """
-    st = needed("shapes", "hypothesis.strategies")
-    with named("shapes"):
+    st = import_needed("shapes", "hypothesis.strategies")
+    with name_call("shapes"):
         check.at_least(0, min_rank=min_rank)
         check.at_least(min_rank, max_rank=max_rank)
         check.at_least(0, min_size=min_size)
@@ -104,8 +104,8 @@ def specs() -> "SearchStrategy[str]":
 
     Every builder that is registered takes part, yours included, if its required
     arguments can be guessed. Arguments are drawn from their default and annotation:
-    choices, flags, dtypes, numbers and gains; axes and counts, whose meaning hangs on a
-    shape, stay at their defaults. What a builder refuses is left out.
+    choices, flags, dtypes, numbers and gains; axes and counts, whose meaning depends on
+    a shape, stay at their defaults. Arguments that a builder refuses are left out.
 
     Returns:
       A strategy of texts such as ``"he_normal(gain='gelu')"``.
@@ -121,7 +121,7 @@ def specs() -> "SearchStrategy[str]":
       ...     assert isinstance(jaxinit.parse(spec), jaxinit.Initializer)
       >>> test_specs_are_read()
     """
-    st = needed("specs", "hypothesis.strategies")
+    st = import_needed("specs", "hypothesis.strategies")
     guessed = {name: _required(name) for name in sorted(REGISTRY)}
     known = {name: given for name, given in guessed.items() if given is not None}
     numbers = st.floats(-2, 2, allow_subnormal=False)
@@ -144,7 +144,7 @@ def specs() -> "SearchStrategy[str]":
 
 
 def _choices(parameter: inspect.Parameter) -> tuple[Any, ...]:
-    """Returns the values of an argument that has few, else nothing."""
+    """Returns the values of an argument, if it has few; else none."""
     hint = parameter.annotation
     for part in (hint, *get_args(hint)):  # a choice, or a union with one
         if get_origin(part) is Literal:

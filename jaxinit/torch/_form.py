@@ -1,4 +1,4 @@
-"""What all builders of torch's initializers share: their names and layouts."""
+"""Names and layouts, which all builders of torch's initializers share."""
 
 import functools
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ fixed = functools.partial(initializer, namespace="torch", random=False)
 
 
 class Kernel(Connections):
-    """Connections by layout, so that no message names an axis argument."""
+    """Connections chosen by layout, so that no message names an axis argument."""
 
     def fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
         """Computes the fans of a shape of two axes or more."""
@@ -28,6 +28,6 @@ class Kernel(Connections):
 
 
 def connections(layout: Layout) -> Kernel:
-    """Returns which axes feed which."""
+    """Returns the input and output axes of a layout."""
     check.choice(get_args(Layout), layout=layout)
     return Kernel(1, 0) if layout == "torch" else Kernel()

@@ -1,4 +1,4 @@
-"""torch's laws that know nothing of fans: uniform, normal, constants."""
+"""torch's initializers that do not depend on fans: uniform, normal, constants."""
 
 import math
 

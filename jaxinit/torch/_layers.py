@@ -25,7 +25,7 @@ def linear(dtype: DTypeLike | None = None, *, layout: Layout = "jax") -> Drawn:
     Law: uniform on (-a, a), a = 1 / sqrt(fan_in); Var[w] = 1 / (3 fan_in).
 
     `conv` is the same. Grouped kernels have inputs / groups in their shape, so that
-    fan_in is right. The bias is `bias` with this ``fan_in``.
+    fan_in is right. Draw the bias by `bias` with this ``fan_in``.
 
     Args:
       dtype: default dtype of the weights.
@@ -60,7 +60,7 @@ def conv_transpose(dtype: DTypeLike | None = None, *, layout: Layout = "jax") ->
     outputs).
 
     torch takes the outputs (per group) for fan_in here, since its kernels are laid out
-    (inputs, outputs / groups, *window). The bias is `bias` with ``fan_in=window *
+    (inputs, outputs / groups, *window). Draw the bias by `bias` with ``fan_in=window *
     outputs``.
 
     Args:
@@ -94,8 +94,8 @@ def bias(fan_in: int, dtype: DTypeLike | None = None) -> Drawn:
     Law: uniform on (-a, a), a = 1 / sqrt(fan_in); Var[w] = 1 / (3 fan_in).
 
     A bias has its kernel's fan_in, which its own shape does not tell:
-    ``bias(fans(kernel_shape)[0])``. Also the weight and bias of torch's Bilinear, with
-    the size of the first input.
+    ``bias(fans(kernel_shape)[0])``. torch draws the weight and bias of Bilinear so too,
+    with the size of the first input for fan_in.
 
     Args:
       fan_in: the fan_in of the kernel, 1 or above.
@@ -131,8 +131,8 @@ def rnn(hidden_size: int, dtype: DTypeLike | None = None) -> Drawn:
 
     Law: uniform on (-a, a), a = 1 / sqrt(hidden_size); Var[w] = 1 / (3 hidden_size).
 
-    `lstm` and `gru` are the same; so are the cells. torch has two biases for each gate,
-    Flax one: their sum has twice the variance and is not uniform.
+    `lstm` and `gru` are the same; torch's cells have this law too. torch has two biases
+    for each gate, Flax one: their sum has twice the variance and is not uniform.
 
     Args:
       hidden_size: the number of hidden units, 1 or above.
@@ -177,7 +177,7 @@ def embedding(padding_idx: int | None = None, dtype: DTypeLike | None = None) ->
       An `Initializer`.
 
     Raises:
-      ValueError: at the call, if the shape has not two axes, or lacks the row.
+      ValueError: at the call, if the shape does not have two axes, or lacks the row.
 
     Example:
       >>> w = jaxinit.torch.embedding(padding_idx=0)(jax.random.key(0), (50, 8))
@@ -218,14 +218,14 @@ def attention(
     Law: uniform on (-a, a), a = sqrt(6 / (fan_in + fan_out)); Var[w] = 2 / (fan_in +
     fan_out), where fan_out counts the outputs of all three.
 
-    torch keeps the three in one weight when their inputs have one size, and so draws
-    each narrower than `xavier_uniform` would: a = sqrt(6 / (4 d)) for d to d. Where the
-    inputs differ in size it has three weights: then use `xavier_uniform`. The output's
-    kernel is `linear`; all biases are zero.
+    torch keeps the three in one weight if their inputs have one size, and so draws each
+    from a narrower law than `xavier_uniform`: a = sqrt(6 / (4 d)) for d to d. If the
+    inputs differ in size it has three weights: then use `xavier_uniform`. Draw the
+    output's kernel by `linear`; all biases are zero.
 
     Args:
-      packed: whether the kernel has query, key and value side by side, as (d, 3 d), or
-        is one of the three, as (d, d), as in Flax.
+      packed: whether the kernel has query, key and value side by side, as (d, 3 d); if
+        not, it is one of the three, as (d, d), as in Flax.
       dtype: default dtype of the weights.
       layout: "jax", (inputs, outputs), or "torch", (outputs, inputs).
 

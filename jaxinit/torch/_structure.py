@@ -32,7 +32,7 @@ def eye(dtype: DTypeLike | None = None) -> Drawn:
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: at the call, if the shape has not two axes.
+      ValueError: at the call, if the shape does not have two axes.
 
     Example:
       >>> jaxinit.torch.eye()(None, (2, 3)).tolist()
@@ -76,8 +76,8 @@ def dirac(
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: if groups is below 1; at the call, if the shape has not 3 to 5 axes,
-        or groups do not divide the outputs.
+      ValueError: if groups is below 1; at the call, if the shape does not have 3 to 5
+        axes, or groups do not divide the outputs.
 
     Example:
       >>> w = jaxinit.torch.dirac(layout="torch")(None, (2, 2, 3))
@@ -155,8 +155,8 @@ def sparse(
     Law: N(0, std^2), and 0 in ceil(sparsity outputs) of the weights of each input;
     Var[w] = std^2 (1 - zeros / outputs).
 
-    torch counts the zeros in each column of (outputs, inputs): what one input feeds.
-    `jaxinit.sparse` counts them in what feeds one output.
+    torch counts the zeros in each column of (outputs, inputs), the weights of one
+    input. `jaxinit.sparse` counts them among the weights of one output.
 
     Args:
       sparsity: the share of zeros, from 0 to 1.
@@ -169,7 +169,7 @@ def sparse(
 
     Raises:
       ValueError: if sparsity is not in [0, 1] or std is negative; at the call, if the
-        shape has not two axes.
+        shape does not have two axes.
 
     Example:
       >>> w = jaxinit.torch.sparse(0.9)(jax.random.key(0), (4, 100))

@@ -1,13 +1,13 @@
-"""`erf_inv` and `log1p` of float32, to the last bit those of XLA, sooner.
+"""`erf_inv` and `log1p` of float32: XLA's values to the last bit, computed faster.
 
 XLA calls a function for `log1p` that works on at most eight numbers at a time, however
 many the processor could take. Here both are written out, by the same operations, so
-that whole loops are vectorised as wide as may be. What `lax` names is traced sooner
+that whole loops are vectorized as wide as possible. Functions of `lax` trace faster
 than operators.
 
 `erf_inv` has two polynomials, one of them for the tails. A normal number that is
-truncated at two standard deviations never reaches the tails: with the other polynomial
-alone it is the same number sooner still.
+truncated at two standard deviations never reaches the tails: the other polynomial alone
+gives the same number, faster still.
 """
 
 import collections
@@ -24,8 +24,9 @@ from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
 
 MIDDLE = 0.99  # up to here -log(1 - x^2) < 4; the tails begin at 5
-# Of the powers of -log(1 - x^2) - 2.5 and, in the tails, sqrt(-log(1 - x^2)) - 3, the
-# highest first. Giles. Approximating the erfinv function. 2010.
+# Coefficients of the powers of -log(1 - x^2) - 2.5 and, in the tails,
+# sqrt(-log(1 - x^2)) - 3, the highest first. Giles. Approximating the erfinv function.
+# 2010.
 _MIDDLE = (
     *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
     *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
@@ -56,7 +57,7 @@ def log1p(x: jax.Array, zero: jax.Array) -> jax.Array:
 
     Args:
       x: numbers.
-      zero: 0 as uint32, of which a compiler cannot know that it is 0. Taken to bits
+      zero: 0 as uint32, in a form that hides its value from the compiler. Taken to bits
         and back, a product is rounded; else it may be fused with the sum that follows.
     """
     square = lax.mul(x, x)
@@ -97,9 +98,9 @@ def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
 def written_out(
     steps: Sequence[Any],
 ) -> dict[int, Callable[[jax.Array, jax.Array], jax.Array]]:
-    """Returns what computes those of a law's steps that are written out here.
+    """Returns functions for the steps of a law that are written out here.
 
-    By the number of the step's output; each takes what `log1p` takes.
+    They go by the number of the step's output; each takes the arguments of `log1p`.
 
     Args:
       steps: as in `jaxinit.model._fill.laws.Law`.
@@ -120,9 +121,9 @@ def written_out(
 
 
 def _find_bounds(steps: Sequence[Any]) -> dict[Any, Bounds | None]:
-    """Finds between which numbers the values of steps lie, but for rounding.
+    """Finds bounds on the values of steps, up to rounding.
 
-    By the number of the step's output; None where it is not known.
+    They go by the number of the step's output; None if they are not known.
     """
 
     def bound(step: Any, given: list[Bounds | None]) -> list[Bounds | None]:

@@ -1,10 +1,10 @@
 """Programs that draw laws, and how they fill arrays, on CPU.
 
-One program draws any number of blocks of entries of a law from any index on. Every core
-draws chunks of its own, into an array that stays in its cache, and copies them to where
-the parameter lies, in large pages that NumPy asks the system for: faster than one
-program for each shape, and far less to compile. Values are those of the whole: XLA
-evaluates each entry by the same operations.
+One program draws any number of blocks of a law's entries, from any index on. Every core
+draws chunks of its own, into an array that stays in its cache, and copies them to the
+parameter's memory, in large pages that NumPy asks the system for. This is faster than
+one program for each shape, and there is far less to compile. Values are those of the
+whole: XLA evaluates each entry by the same operations.
 """
 
 import collections
@@ -29,17 +29,17 @@ from jaxinit.model._fill.laws import WIDTHS, Law
 from jaxinit.model._fill.slices import Node
 from jaxinit.random import _threefry
 
-# Entries, powers of two. A call draws a chunk: short beside it is what a call costs. It
-# draws block after block, which runs on the thread that calls, not on all cores.
+# Entries, powers of two. A call draws one chunk, large enough to make the cost of the
+# call negligible, block after block: such a loop runs on the calling thread alone.
 _CHUNK, _BLOCK = 2**19, 2**13
-# XLA's options for programs of laws, the first that it knows: emitters that compile a
-# third sooner, which JAX 0.11 no longer has, and vectors as wide as the processor has
-# them, where 256 bits are the default.
+# XLA's options for programs of laws, of which the first that it knows are taken:
+# emitters that compile a third faster, which JAX 0.11 no longer has, and vectors as
+# wide as the processor has them, where 256 bits are the default.
 _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
-# Of other types the two emitters may make other instructions.
+# For other types the two emitters may make different instructions.
 _PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
-_ALIGNED = 64  # bytes: what JAX takes over from NumPy without a copy
+_ALIGNED = 64  # bytes: so aligned, JAX takes an array of NumPy over without a copy
 
 
 def chunk_of(sizes: Sequence[int]) -> int:
@@ -58,7 +58,7 @@ def filled(
     Args:
       draw: draws blocks of a chunk, as `lower` says.
       chunk: its number of entries.
-      dtype: of the entries.
+      dtype: dtype of the entries.
       jobs: words of the key, scale and shape of each array.
     """
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
@@ -94,7 +94,7 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
 
 
 def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
-    """Lowers the program that draws blocks of a law, where the key was put on purpose.
+    """Lowers the program that draws blocks of a law; `place` is the key's sharding.
 
     It takes the words of a key, the index of the first entry as two words, the number
     of blocks, an array of a chunk to write them into, and a scale if there is one.

@@ -1,9 +1,9 @@
-"""Equations evaluated with random bits fused with their law.
+"""Evaluates equations with random bits fused with the law that they feed.
 
 On CPU `jax.random` makes its Threefry bits by a loop that XLA cannot fuse; the draws of
-this library write them out. A trace for `jit_init` has them as calls that are deferred,
-and here they are written out. The draws of `jax.random` stay as they are, but for laws,
-to which fused bits give the same values: XLA fuses other operations in another way.
+this library write them out. A trace for `jit_init` has them as deferred calls, which
+are written out here. The draws of `jax.random` stay as they are, except in laws, to
+which fused bits give the same values: XLA fuses other operations in another way.
 """
 
 import functools
@@ -55,7 +55,7 @@ def fuse(eqn: core.JaxprEqn, values: list[Any], every: bool) -> list[Any]:
 
 
 def _fuses(eqn: core.JaxprEqn, every: bool) -> bool:
-    """Returns whether there are bits in an equation that are to be fused."""
+    """Returns whether an equation makes bits that are to be fused."""
     if every:
         return holds(eqn, lambda inside: inside.primitive.name == BITS)
     return holds(eqn, lambda inside: _is_deferred(inside) and _fuses(inside, True))

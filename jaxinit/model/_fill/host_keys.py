@@ -1,8 +1,8 @@
-"""Keys derived on the host, where that is simple: each spares a compilation.
+"""Derives keys on the host, where that is simple: each saves a compilation.
 
 An init function folds numbers into keys, splits them, and takes arrays of keys apart.
-JAX compiles each of these for every shape; of Threefry they are a few operations on
-integers, which NumPy does to the same words.
+JAX compiles each of these for every shape; for Threefry they are a few operations on
+integers, which NumPy computes from the same words.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ _THREEFRY = "threefry2x32"
 
 
 def derived(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-    """Evaluates an equation before a key, of values on the default device.
+    """Evaluates an equation that leads to a key, from values on the default device.
 
-    Threefry keys come and go as their words, arrays of NumPy, [..., 2].
+    Threefry keys are passed and returned as their words, NumPy arrays, [..., 2].
     """
     made = _on_host(eqn, values)
     if made is not None:
@@ -30,7 +30,7 @@ def derived(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def whole(value: Any, aval: Any) -> Any:
-    """Returns a value of a type as JAX has it: words as a key."""
+    """Returns a value of a type as JAX has it: words become a key."""
     if not isinstance(value, (np.ndarray, np.generic)):
         return value
     if is_key(aval):
@@ -51,11 +51,11 @@ def _on_host(eqn: core.JaxprEqn, values: list[Any]) -> np.ndarray | None:
         return None
     if eqn.primitive.name == "add":  # counts of keys, as Flax NNX has them
         return np.asarray(np.add(*map(np.asarray, values)))
-    return _part(eqn, np.asarray(values[0]))  # of words of legacy keys
+    return _part(eqn, np.asarray(values[0]))  # the words of legacy keys
 
 
 def _words(eqn: core.JaxprEqn, keys: np.ndarray, rest: list[Any]) -> np.ndarray | None:
-    """Returns the words of the keys that an equation makes of others, [..., 2]."""
+    """Returns the words of the keys that an equation derives from others, [..., 2]."""
     match eqn.primitive.name:
         case "random_fold_in":
             return _threefry.fold_in(keys, np.asarray(rest[0]))

@@ -32,17 +32,17 @@ def jit_init(
 
     `jax.jit` compiles every parameter's draw, although most are the same program on
     another key, and the forward pass on top. Here the function is traced, keys are
-    derived, and each parameter is cut out with what it needs; equal cuts share one
-    program, compiled side by side while others already fill. Draws of `jax.random`
-    within take this library's paths. Values are bit for bit those of
-    ``jax.jit(init_fn)``. Parameters that depend on each other share one program, at
-    worst one for all, which is then as fast as `jax.jit`.
+    derived, and each parameter is cut out with the equations that it needs: a slice.
+    Equal slices share one program; programs compile side by side, and the first ones
+    fill meanwhile. Draws of `jax.random` take this library's paths. Values are bit for
+    bit those of ``jax.jit(init_fn)``. Parameters that depend on each other share one
+    program, at worst one for all, which is then as fast as `jax.jit`.
 
     Args:
       init_fn: any function that JAX can trace: ``model.init`` of Flax Linen, ``lambda
         key: Model(rngs=nnx.Rngs(key))`` of Flax NNX (also within ``nnx.split``), a
-        constructor of Equinox, or a plain function. Of a result that `jax.jit` cannot
-        return, because it holds functions or strings, the arrays are filled and
+        constructor of Equinox, or a plain function. If `jax.jit` cannot return the
+        result, because it holds functions or strings, its arrays are filled and
         everything else comes back as it is. A variable that a model of NNX shares
         between layers stays shared, unless out_shardings are given.
       out_shardings: shardings of the result, a prefix of its tree, as for `jax.jit`;
@@ -51,14 +51,14 @@ def jit_init(
       static_argnames: names of such arguments.
 
     Returns:
-      A function of the same arguments. Its ``plan(*args)`` tells, without drawing,
-      which slices there are, and ``report(*args)`` what they take.
+      A function of the same arguments. Its ``plan(*args)`` tells, without drawing, into
+      which slices the program is cut, and ``report(*args)`` how long each takes.
 
     Raises:
       TypeError: if init_fn is not callable, or an argument has the wrong type; at the
         call, if JAX cannot trace it.
-      ValueError: if a static argument is none of init_fn's; at the call, if
-        out_shardings do not fit the result.
+      ValueError: if init_fn lacks a static argument; at the call, if out_shardings do
+        not fit the result.
 
     Example:
       >>> import flax.linen as nn
@@ -73,7 +73,7 @@ def jit_init(
     """
     _check_function(init_fn)
     try:
-        jax.jit(init_fn, out_shardings=out_shardings)  # refuses what is no sharding
+        jax.jit(init_fn, out_shardings=out_shardings)  # refuses wrong shardings
         return InitFunction(init_fn, out_shardings, static_argnums, static_argnames)
     except (TypeError, ValueError) as error:
         given = {
@@ -99,7 +99,7 @@ def _check_function(init_fn: Any) -> None:
 
 
 class InitFunction:
-    """What `jit_init` returns: a function that fills what an init function describes.
+    """The result of `jit_init`: a function that fills what an init function returns.
 
     Attributes:
       init_fn: the function.
@@ -112,7 +112,7 @@ class InitFunction:
         static_argnums: int | Sequence[int] | None,
         static_argnames: str | Sequence[str] | None,
     ):
-        """Takes what `jit_init` takes."""
+        """Takes the arguments of `jit_init`."""
         functools.update_wrapper(self, init_fn)
         self.init_fn = init_fn
         self._shardings = out_shardings
@@ -149,7 +149,7 @@ class InitFunction:
         return _unpacked(self._laid(self._jitted(*args, **kwargs)))
 
     def _laid(self, made: Any) -> Any:
-        """Lays results as asked: one that is an argument lies where that did."""
+        """Places results as asked; those that are arguments would stay in place."""
         if self._shardings is None:
             return made
         leaves, tree = jax.tree.flatten(made)
@@ -161,7 +161,7 @@ class InitFunction:
 
         Args:
           *args: the arguments, or `jax.ShapeDtypeStruct` in their place.
-          **kwargs: such by name.
+          **kwargs: arguments by name, likewise.
         """
         with _placement.automatic():
             args, kwargs = self._untyped(args, kwargs)
@@ -191,14 +191,14 @@ class InitFunction:
         return jax.tree.leaves((positional, named))
 
     def _static_of(self, args: tuple[Any, ...]) -> tuple[set[int], set[str]]:
-        """Returns positions and names of the static among some arguments."""
+        """Returns positions and names of the static arguments."""
         numbers, names = self._static
         return {n % len(args) if n < 0 else n for n in numbers}, names
 
     def _untyped(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Returns the arguments, with data of whose mesh types know nothing."""
+        """Returns the arguments, with data on meshes whose axes are automatic."""
         if _placement.current_mesh().empty:
             return args, kwargs
         numbers, names = self._static_of(args)
@@ -275,7 +275,7 @@ class InitFunction:
 
 
 def _is_debugged() -> bool:
-    """Returns whether JAX is asked to look at what programs do, or not to compile."""
+    """Returns whether JAX is set to check what programs do, or not to compile."""
     flags = ("debug_nans", "debug_infs", "debug_key_reuse", "check_tracer_leaks")
     config = jax.config
     return any(getattr(config, f"jax_{flag}") for flag in (*flags, "disable_jit"))
@@ -291,7 +291,7 @@ def _constrained(leaf: Any, place: Any) -> Any:
 
 
 def _typed(mesh: Mesh, made: Any, info: Any) -> Any:
-    """Returns an array where types have shardings, as a program there returns it."""
+    """Returns an array on an explicit mesh, as a program in that mesh returns it."""
     place = made.sharding
     if isinstance(place, NamedSharding):
         if place.mesh == mesh:
@@ -305,7 +305,7 @@ def _typed(mesh: Mesh, made: Any, info: Any) -> Any:
 class _Packed:
     """A result that `jax.jit` cannot return: its arrays by name, the rest as it is.
 
-    It holds what is no data, or a variable of NNX that is shared.
+    It holds leaves that are not data, or a variable of NNX that is shared.
     """
 
     def __init__(self, arrays: Sequence[Any], fixed: tuple[Any, ...]):
@@ -366,7 +366,7 @@ def _unpacked(result: Any) -> Any:
 
 
 def placed_of(leaf: Any) -> Sharding | None:
-    """Returns where an array, or what stands for one, was put on purpose."""
+    """Returns the sharding that an array, or its stand-in, was given on purpose."""
     traced = isinstance(leaf, jax.core.Tracer)
     if traced or not getattr(leaf, "committed", True):
         return None
@@ -379,14 +379,14 @@ def _static(
     numbers: int | Sequence[int] | None,
     names: str | Sequence[str] | None,
 ) -> tuple[set[int], set[str]]:
-    """Returns positions and names of static arguments, each also by the other."""
+    """Returns positions and names of static arguments, each completed by the other."""
     found = {numbers} if isinstance(numbers, int) else set(numbers or ())
     named = {names} if isinstance(names, str) else set(names or ())
     if not all(isinstance(number, int) for number in found):
         raise TypeError("static_argnums must be integers.")
     try:
         parameters = inspect.signature(init_fn).parameters.values()
-    except (TypeError, ValueError):  # functions of C have none
+    except (TypeError, ValueError):  # functions written in C have no signature
         return found, named
     order = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
     by_name = {order.index(name) for name in named if name in order}

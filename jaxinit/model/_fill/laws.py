@@ -1,11 +1,12 @@
 """Laws: slices whose entries are independent.
 
 Entry i of a draw is a function of the key and of i alone. A law serves all shapes, and
-all scales where the last thing that it does is to multiply.
+all scales if its last operation is a multiplication.
 
-A program of a law is not the one that `jax.jit` would compile for the whole, and must
-give its bits. So a law is made of operations that round alike in every program, in an
-order that no shape interrupts; all else is a slice, which XLA compiles as in the whole.
+The program of a law is not the one that `jax.jit` would compile for the whole, but must
+give the same bits. So a law is made of operations that round alike in every program, in
+an order that no reshape interrupts; all else stays a slice, which XLA compiles as in
+the whole.
 """
 
 import math
@@ -30,13 +31,14 @@ from jaxinit.model._fill.slices import Graph, Node, Operand, Slice
 
 _FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
-# Between these a product of an entry and a scale is normal: others XLA flushes to 0.
+# Between these the product of an entry and a scale is a normal number: XLA flushes
+# subnormal ones to 0.
 _LEAST, _MOST = 2.0**-64, 2.0**64
-# Before a program ends, XLA may leave out that these are rounded.
-_NARROW = 4  # bytes: floats of fewer are the last thing that a law makes
-# What may stand before the last product, so that XLA leaves the product alone.
+# XLA may skip the rounding of narrower floats before the end of a program.
+_NARROW = 4  # bytes: a law makes floats of fewer bytes only as its last step
+# Operations that may precede the last product, so that XLA leaves the product alone.
 _APART = {"clamp", "erf_inv", "max", "min", "select_n"}
-_EXACT = {  # of IEEE, to the last bit wherever they are computed
+_EXACT = {  # by IEEE: the same to the last bit wherever they are computed
     "add": np.add,
     "div": np.divide,
     "mul": np.multiply,
@@ -50,12 +52,12 @@ class Law(NamedTuple):
     """A law of independent entries.
 
     Attributes:
-      steps: from a key to the entries, but for the last product.
+      steps: equations from a key to the entries, without the last product.
       key: number of the key.
-      result: number of what is multiplied.
+      result: number of the value that the steps end with.
       full: numbers of the values that differ by entry.
-      dtype: of the entries.
-      scale: what they are multiplied by; None for nothing.
+      dtype: dtype of the entries.
+      scale: the factor of the last product; None if there is none.
     """
 
     steps: tuple[Node, ...]
@@ -101,19 +103,19 @@ def find_law(graph: Graph, part: Slice) -> Law | None:
 
 
 def _is_weak(graph: Graph, target: Operand) -> bool:
-    """Returns whether a type gives way to others, which an array of NumPy cannot."""
+    """Returns whether a type is weak, which a NumPy array cannot be."""
     aval = target.aval if isinstance(target, Fixed) else graph.avals[target]
     return bool(aval.weak_type)
 
 
 class _OtherKind(Exception):
-    """Is raised where entries depend on each other, or may be rounded otherwise."""
+    """Entries depend on each other, or may be rounded differently."""
 
 
 class _Reader:
-    """Reads equations as steps, as long as they are of independent entries.
+    """Reads equations as steps, as long as their entries are independent.
 
-    What has as many entries as the whole has them in the same order, whatever its
+    A value with as many entries as the whole has them in the same order, whatever its
     shape.
     """
 
@@ -121,12 +123,12 @@ class _Reader:
         self.size = math.prod(shape)
         self.steps: list[Node] = []
         self.full: set[int] = set()
-        self.ended: set[int] = set()  # values that nothing but a shape may follow
+        self.ended: set[int] = set()  # values that only a reshape may follow
         self.draws = 0
         self._next = key + 1
 
     def read_slice(self, part: Slice, target: int) -> Operand | None:
-        """Reads a slice; returns what makes its target, None if it is another kind."""
+        """Reads a slice; returns the value of its target, None if it is not a law."""
 
         def read(node: Node, given: list[Operand]) -> list[Operand]:
             return self.read(node.eqn, given)
@@ -139,7 +141,7 @@ class _Reader:
         return values[target]
 
     def read(self, eqn: core.JaxprEqn, given: list[Operand]) -> list[Operand]:
-        """Reads one equation and returns what it makes."""
+        """Reads one equation and returns its results."""
         body = _open(eqn)
         if body is not None:
             if body.consts:
@@ -186,7 +188,7 @@ class _Reader:
 
 
 def _is_written_out(eqn: core.JaxprEqn) -> bool:
-    """Returns whether the bits of a draw are Threefry's of the index."""
+    """Returns whether the bits of a draw are Threefry of the entries' indices."""
     with eqn.ctx.manager:
         by_index = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
     threefry = name_generator(_dtype(eqn.invars[0])) == "threefry2x32"
@@ -194,7 +196,7 @@ def _is_written_out(eqn: core.JaxprEqn) -> bool:
 
 
 def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """Returns the program that a call runs, of several platforms JAX's own."""
+    """Returns the program that a call runs; JAX's own, if there is one by platform."""
     if eqn.params.get("branches_platforms") is not None:
         branches = eqn.params["branches"]
         platforms = eqn.params["branches_platforms"]
@@ -206,7 +208,7 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
 
 
 def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
-    """Takes the last products with constants off a law, as one."""
+    """Splits the last products with constants off a law, joined into one scale."""
     makers = {step.output: step for step in reader.steps}
     factors, current, taken = [], result, set()
     while makers[current].eqn.primitive.name == "mul":
@@ -232,11 +234,11 @@ def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
 
 
 def _joined(factors: list[Any]) -> Any:
-    """Multiplies what follows each other in a law, in the order of XLA.
+    """Multiplies successive factors of a law, in the order of XLA.
 
-    Of ((x a) b) c and more, a pass over the program makes x (a b) and leaves c for the
-    next: neighbors are joined in pairs, then pairs of those. None where there is no
-    factor, or a product that could round to what is not normal.
+    From ((x a) b) c and more, one pass of XLA makes x (a b) and leaves c for the next:
+    neighbors are joined in pairs, then pairs of those. None if there is no factor, or a
+    product could round to a number that is not normal.
     """
     if not all(map(_is_ordinary, factors)):
         return None
@@ -290,7 +292,7 @@ def _dtype(atom: Any) -> Any:
 
 
 def find_constant(graph: Graph, part: Slice) -> Any:
-    """Returns the number that a slice repeats; None if it is not of one number."""
+    """Returns the number that a slice repeats; None if there is no such number."""
     if part.inputs or len(part.targets) != 1:
         return None
     (target,) = part.targets

@@ -85,7 +85,7 @@ class Plan(Result):
         return tuple(sorted(groups.values(), key=lambda p: p.bytes, reverse=True))
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
-        """Returns of which kind a slice is, what it makes, and how it is spelt."""
+        """Returns the kind of a slice, its law or constant, and its spelling."""
         law = laws.find_law(self._graph, part) if self._cpu else None
         if self._by_law:
             if (value := laws.find_constant(self._graph, part)) is not None:
@@ -100,7 +100,7 @@ class Plan(Result):
             jobs: dict[int, Future[None]] = {}
             for program in self.slices:
                 if program.needed:
-                    lowered = self._lower(program)  # here, where settings hold
+                    lowered = self._lower(program)  # here: JAX has settings by thread
                     jobs[id(program)] = pool.submit(_compile, program, lowered)
             env = self._known(leaves)
             for program in self.slices:
@@ -172,7 +172,7 @@ class Plan(Result):
         home = None if types else self._home
         shardings = [untyped(o.sharding) or home for o in program.members[0]]
         if program.is_summed:
-            # On one device where there may be one, else on each.
+            # On one device if one is enough, else on each.
             one = self._home is None and not self._spread
             shardings = [None if one else replicated(s) for s in shardings]
         jitted = jax.jit(run, out_shardings=shardings, keep_unused=True)
@@ -224,7 +224,7 @@ class Plan(Result):
         return made
 
     def _result(self, env: dict[Any, Any]) -> Any:
-        """Puts the result together; no two of its arrays are one, nor ours."""
+        """Puts the result together; its arrays are distinct, and none is ours."""
         leaves: list[Any] = []
         seen: set[Any] = {*self._graph.constants, *self._graph.arguments}
         for value in self._graph.outputs:
@@ -248,7 +248,7 @@ def _literal(value: Fixed) -> jax.Array:
 
 
 def _placed(made: jax.Array, sharding: Any) -> jax.Array:
-    """Returns an array where it is to go; elsewhere there are only whole ones."""
+    """Moves an array to its sharding, unless it lies there already."""
     if sharding is None or made.sharding == sharding:
         return made
     moved: jax.Array = jax.device_put(made, sharding)
@@ -273,7 +273,7 @@ def _compile(program: Program, lowered: Any) -> None:
 
 
 def _everywhere(value: Any) -> np.ndarray:
-    """Returns a value as NumPy's, which JAX takes to be the same in every process."""
+    """Returns a value as a NumPy array, which JAX takes as equal in all processes."""
     return np.asarray(_raw(value))
 
 

@@ -48,10 +48,10 @@ class Program:
       kind: "law" of independent entries, which one program draws for all shapes;
         "constant", which needs none; "slice" for any other.
       parts: the slices.
-      made: by slice the law or constant; None for neither.
-      members: by slice its outputs.
+      made: the law or constant of each slice; None if it is neither.
+      members: the outputs of each slice.
       compiled: seconds that compiling took; None before.
-      filled: seconds that all members took, when `measure` ran; None before.
+      filled: seconds that filling all members took in `measure`; None before.
     """
 
     def __init__(self, kind: Kind) -> None:
@@ -84,12 +84,12 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Size of all that it fills."""
+        """Size of all its outputs."""
         return sum(output.bytes for output in self.outputs)
 
     @property
     def outputs(self) -> list[Output]:
-        """All that it fills."""
+        """All arrays that it fills."""
         return [output for member in self.members for output in member]
 
     def cells(self) -> list[str]:

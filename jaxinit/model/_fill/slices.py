@@ -1,10 +1,10 @@
 """Slices: what each parameter of a traced init function needs, and no more.
 
 The trace of an init function is laid out flat, as a graph of equations. Those that
-derive keys are small and exact, and run one by one; what is left between the keys and a
-parameter is that parameter's slice. Parameters that share an equation which depends on
-a key or an argument share a slice, unless it is a loop over layers. Slices that spell
-alike run the same program.
+derive keys are small and exact, and run one by one; the equations between the keys and
+a parameter are that parameter's slice. Parameters that share an equation which depends
+on a key or an argument share a slice, unless it is a loop over layers. Slices of equal
+spelling run the same program.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Node(NamedTuple):
 
     @property
     def output(self) -> int:
-        """The first value that it makes: of many equations the only one."""
+        """The first value that it makes, which is often the only one."""
         return self.outvars[0]
 
 
@@ -41,7 +41,7 @@ class Graph(NamedTuple):
       avals: types of the values, by number.
       nodes: in the order of execution.
       arguments: values that the caller gives.
-      constants: values that the program came with.
+      constants: values that are part of the program.
       outputs: what it returns.
     """
 
@@ -71,10 +71,10 @@ class Slice(NamedTuple):
 
 
 def flatten(closed: core.ClosedJaxpr) -> Graph:
-    """Lays a program out without the calls in it whose parts may be needed apart.
+    """Lays a program out flat; calls whose results may be needed apart are opened.
 
-    Equal draws of one key are one, as XLA has them: what is made of a value that has
-    several users may be rounded otherwise.
+    Equal draws from one key become one, as in XLA: results computed from a value with
+    several users may be rounded differently.
     """
     avals: list[Any] = []
     nodes: list[Node] = []
@@ -117,9 +117,9 @@ def _spell_draw(eqn: core.JaxprEqn, given: list[Operand], speller: Speller) -> A
 
 
 def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """Returns the program of a call that is laid out: one that makes several values.
+    """Returns the program of a call that is opened: one that makes several values.
 
-    A call for one value, such as the draw of a law, stays a unit.
+    A call for one value, such as the draw of a law, stays whole.
     """
     if eqn.primitive.name not in WRAPPERS or not draws(eqn):
         return None
@@ -131,10 +131,10 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
 
 
 def find_key_nodes(graph: Graph) -> list[Node]:
-    """Returns the equations that derive keys which the outputs need.
+    """Returns the equations that derive the keys which the outputs need.
 
-    They are those before a key that work on keys and integers alone, which give the
-    same values one by one as in a compiled program.
+    They lead to a key and work on keys and integers alone, so that they give the same
+    values one by one as in a compiled program.
     """
     needed = _find_needed(graph)
     wanted: set[int] = set()
@@ -155,12 +155,12 @@ def find_key_nodes(graph: Graph) -> list[Node]:
 
 
 def _is_exact(aval: Any) -> bool:
-    """Returns whether a value is of keys, integers or booleans."""
+    """Returns whether a value has keys, integers or booleans for entries."""
     return is_key(aval) or not jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
 def _find_needed(graph: Graph) -> list[Node]:
-    """Returns the equations that the outputs wait for."""
+    """Returns the equations that the outputs depend on."""
     wanted = {value for value in graph.outputs if isinstance(value, int)}
     found = []
     for node in reversed(graph.nodes):
@@ -171,12 +171,12 @@ def _find_needed(graph: Graph) -> list[Node]:
 
 
 def cut(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
-    """Cuts what is not known out of a graph.
+    """Cuts a graph into slices, from known values to outputs.
 
     Args:
-      graph: the whole.
-      known: values that are there before.
-      every: whether outputs that are known are made too, by slices that do nothing.
+      graph: the whole graph.
+      known: values that are computed before.
+      every: whether known outputs get slices too, which do nothing.
 
     Returns:
       Slices whose targets are all outputs, each once.
@@ -210,8 +210,8 @@ def cut(graph: Graph, known: set[int], every: bool = False) -> list[Slice]:
 def _find_free(graph: Graph) -> set[int]:
     """Returns the equations that slices may have in common.
 
-    They depend on literals alone, or are loops over layers, of which each slice keeps
-    what its output needs.
+    They depend on literals alone, or are loops over layers, from which each slice keeps
+    the part that its output needs.
     """
     values: set[int] = set()
     found = set()
@@ -251,7 +251,7 @@ def _cut_one(graph: Graph, targets: list[Operand], part: set[int]) -> Slice:
 def spell(graph: Graph, part: Slice, speller: Speller) -> Any:
     """Spells a slice: equal for slices that run the same program.
 
-    A constant that the whole came with is part of a program, as of `jax.jit`'s.
+    Constants of the whole are part of a slice's program, as in one of `jax.jit`.
     """
     names: dict[int, Any] = {v: ("constant", v) for v in graph.constants}
 

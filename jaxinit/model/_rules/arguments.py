@@ -1,4 +1,4 @@
-"""Arguments of `reinit`, `preview` and `describe`: what they refuse at once."""
+"""Checks the arguments of `reinit`, `preview` and `describe`, before any work."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Set
@@ -17,7 +17,7 @@ _HOW = 'Pass what model.init(key, x) returns, or nnx.state(model), or {"w": arra
 
 
 def checked_key(call: str, key: Any, params: Any) -> jax.Array:
-    """Returns one PRNG key, which stands before the parameters."""
+    """Returns one PRNG key, which must stand before the parameters."""
     if is_key(params) and not is_key(key):
         raise TypeError(
             f"{call}(key=..., params=...): the key stands before the parameters, and "
@@ -37,7 +37,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def listed(call: str, rules: Any) -> list[Any]:
-    """Returns rules as a list, not yet one by one checked."""
+    """Returns rules as a list; the single rules are checked later."""
     pair = isinstance(rules, tuple) and len(rules) == 2 and is_pattern(rules[0])
     ordered = isinstance(rules, Iterable) and not isinstance(rules, (str, Mapping, Set))
     if not ordered or pair or isinstance(rules, (np.ndarray, jax.Array)):
@@ -51,7 +51,7 @@ def listed(call: str, rules: Any) -> list[Any]:
 
 
 def _cure(rules: Any, pair: bool) -> str:
-    """Returns what to write instead of rules that are no list of pairs."""
+    """Returns what to write instead of rules that are not a list of pairs."""
     if pair:
         return "Put the pair into a list."
     if isinstance(rules, (str, Initializer)):
@@ -78,7 +78,7 @@ def check_strict(call: str, strict: Any) -> None:
 
 
 def no_array(call: str, params: Any, cure: str = _HOW) -> Exception:
-    """Returns the error for a tree in which there is nothing to draw or measure."""
+    """Returns the error for a tree without an array to draw or measure."""
     leaves = jax.tree.leaves(params)
     kinds = ", ".join(sorted({_kind(leaf) for leaf in leaves})[:3])
     if not leaves:

@@ -1,4 +1,4 @@
-"""Assignments: what each parameter of a tree gets, and how it is drawn."""
+"""Assignments: the law that each parameter of a tree gets, and how it is drawn."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ _STAYS = "stays"  # the law of a parameter that no rule changes
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Assignment:
-    """What a parameter gets.
+    """The rule and the law of one parameter.
 
     Attributes:
-      path: of the parameter.
+      path: the parameter's path.
       shape: its sizes.
       dtype: its type.
       rule: number of the rule, None where none matches.
@@ -51,11 +51,11 @@ class Assignment:
 
 
 class Assignments(Result):
-    """What every parameter of a tree gets; prints as a table, as notebooks show it.
+    """The laws of a tree's parameters; prints as a table, and notebooks show one.
 
     Attributes:
       rows: an `Assignment` for each parameter.
-      unused: patterns of the rules that are first for no parameter.
+      unused: patterns of the rules that no parameter follows.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Assignments(Result):
         rows: Sequence[Assignment],
         unused: tuple[str, ...],
     ):
-        """Is called by `preview`."""
+        """Called by `preview` only."""
         self._call = call
         self.rows = tuple(rows)
         self.unused = unused
@@ -137,7 +137,7 @@ def _cells(row: Assignment) -> list[str]:
 
 
 def _check_laws(call: str, rows: Sequence[Assignment]) -> None:
-    """Raises where a law does not fit: of equal parameters the first is traced."""
+    """Raises if a law does not fit; of equal parameters only the first is traced."""
     checked = set()
     for row in rows:
         law = row.law if isinstance(row.law, (Initializer, float)) else id(row.law)
@@ -164,7 +164,7 @@ def _drawn(call: str, key: jax.Array, row: Assignment) -> jax.Array:
             )
         _check_real(made, row.dtype)
         return jnp.asarray(made.astype(row.dtype))
-    except Exception as error:  # of any kind, where an initializer of others is run
+    except Exception as error:  # of any type: the initializer may be the user's
         place = f"{_paths.shown(row.path)} {row.shape}"
         raise unfit(call, place, row.pattern, error) from error
 

@@ -1,7 +1,7 @@
 """Conventions: what a parameter is, told by names, sizes and neighbors.
 
-All that recipes guess about a model stands here and in `readings`. Where names and
-sizes allow two answers there are two readings, or none, and the recipe asks.
+All guesses of recipes about a model are made here and in `readings`. If names and
+sizes allow two answers there are two readings, or none, and the recipe asks the user.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Context = Literal["attention", "mlp", ""]
 
 
 def join(module: str, name: str) -> str:
-    """Returns the path of what a module has by this name."""
+    """Returns the path of a module's child of this name."""
     return f"{module}/{name}" if module else name
 
 
@@ -34,7 +34,7 @@ class Sites(Mapping[str, "Site"]):
     """
 
     def __init__(self, tree: Mapping[str, Any]):
-        """Takes parameters by path; of a stack, what stands for one layer."""
+        """Takes parameters by path; a stack is represented by one of its layers."""
         self._sites = {path: Site(self, path, leaf) for path, leaf in tree.items()}
         self._named = {x.full: x for x in self._sites.values()}
         self._contexts: dict[str, Context] = {}
@@ -58,9 +58,9 @@ class Sites(Mapping[str, "Site"]):
         return len(self._sites)
 
     def contains(self, module: str) -> Context:
-        """Returns whether modules in a module are those of attention, or of an MLP.
+        """Returns whether a module contains the modules of attention, or of an MLP.
 
-        Of attention there are two of query, key and value, or all in one.
+        Attention has at least two of query, key and value, or all three in one.
         """
         if module not in self._contexts:
             inside = " ".join(self.children.get(module, ()))
@@ -72,14 +72,14 @@ class Sites(Mapping[str, "Site"]):
         return self._contexts[module]
 
     def attends(self, module: str) -> bool:
-        """Returns whether a module in a module is called attention."""
+        """Returns whether a module contains one that is called attention."""
         if module not in self._attends:
             near = self.children.get(module, ())
             self._attends[module] = any(map(table.ATTENTION.search, near))
         return self._attends[module]
 
     def numbered(self, module: str) -> dict[str, list[str]]:
-        """Returns the modules in a module that differ in number alone, by each of them.
+        """Returns, by name, the modules in a module whose names differ only in number.
 
         Haiku's first linear is numbered too, though it has no number.
         """
@@ -95,7 +95,7 @@ class Sites(Mapping[str, "Site"]):
 
     @functools.cached_property
     def last_norms(self) -> dict[str, int]:
-        """How many norms are numbered in each module that has several and convolves."""
+        """Number of norms by module, if it convolves and has several numbered norms."""
         lasts = (x for x in self.values() if x.kind == "gain" and x.is_last_norm)
         return {x.parent: len(x.norms) for x in lasts}
 
@@ -104,14 +104,14 @@ class Sites(Mapping[str, "Site"]):
         return self.first(module, "kernel")
 
     def first(self, module: str, kind: Kind) -> "Site | None":
-        """Returns the first of its parameters that is of a kind, if one is."""
+        """Returns the first of a module's parameters of a kind, if it has one."""
         names = self.modules.get(module, ())
         sites = (self._named[join(module, name)] for name in names)
         return next((site for site in sites if site.kind == kind), None)
 
 
 class Place(NamedTuple):
-    """Where a module stands among those whose names differ in their number alone."""
+    """Where a module stands among those whose names differ only in their number."""
 
     order: int
     total: int
@@ -119,12 +119,12 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Site:
-    """What a parameter is.
+    """A parameter, and what it is in its model.
 
     Attributes:
       sites: all parameters of the tree.
-      path: in the tree.
-      leaf: the parameter; of a stack, what stands for one layer.
+      path: its path in the tree.
+      leaf: the parameter; a stack is represented by one of its layers.
     """
 
     sites: Sites = dataclasses.field(repr=False)
@@ -138,7 +138,7 @@ class Site:
 
     @functools.cached_property
     def full(self) -> str:
-        """The path; a dot, as in the keys of a ``state_dict``, parts modules too."""
+        """The path with slashes for dots, as keys of a ``state_dict`` have them."""
         return self.path.replace(".", "/")
 
     @functools.cached_property
@@ -202,7 +202,7 @@ class Site:
 
     @property
     def _is_layer_scale(self) -> bool:
-        """Whether it is a small factor of a branch, which is no norm's scale."""
+        """Whether it is a small factor of a branch, and not the scale of a norm."""
         if self.name == "gamma" and self.module in self.sites.children:
             return True
         return table.LAYER_SCALE.fullmatch(self.owner) is not None
@@ -216,7 +216,7 @@ class Site:
 
     @property
     def _bias(self) -> tuple[int, ...] | None:
-        """Sizes of the bias beside it, without those of 1 that stand for a window."""
+        """Sizes of the bias beside it, without sizes of 1 in place of a window."""
         bias = next((self.beside[x] for x in ("bias", "b") if x in self.beside), None)
         if bias is None:
             return None
@@ -232,7 +232,7 @@ class Site:
 
     @functools.cached_property
     def readings(self) -> tuple[Reading, ...]:
-        """The ways in which a kernel's axes can be read; one where that is clear."""
+        """The ways in which a kernel's axes can be read; one if there is no doubt."""
         near = (self.sites.kernel(join(self.parent, name)) for name in self.cousins)
         return Kernel(
             shape=self.shape,
@@ -260,9 +260,9 @@ class Site:
 
     @functools.cached_property
     def part(self) -> str:
-        """Which part of a model its module is, as in `_vocabulary`; "" if none tells.
+        """Which part of a model its module is, by `_vocabulary`; "" if nothing tells.
 
-        Of parameters that are a module's own, such as torch's ``in_proj_weight``.
+        The parameter's own name may tell, such as torch's ``in_proj_weight``.
         """
         if self.name.startswith("in_proj_") or self._is_named("joint"):
             return "joint"
@@ -278,7 +278,7 @@ class Site:
         outer = not self.ancestors and self.owner == "out"
         if outer or self._is_named("head") or self._is_last_of_head:
             return "head"
-        if self.owner == "dense":  # of Hugging Face's BERT and its kin
+        if self.owner == "dense":  # in Hugging Face's BERT and its kin
             around = self.ancestors[-1] if self.ancestors else ""
             return {"intermediate": "mlp in", "output": "mlp out"}.get(around, "")
         return self._dense_part
@@ -295,7 +295,7 @@ class Site:
 
     @property
     def _dense_part(self) -> str:
-        """Tells apart layers that have but a number, Dense_0 and Dense_1, by sizes."""
+        """Tells layers named only by a number, Dense_0 and Dense_1, apart by sizes."""
         kernel, place = self.kernel, self.place
         if kernel is None or len(kernel.shape) != 2 or self.context == "attention":
             return ""
@@ -320,7 +320,7 @@ class Site:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs of a matrix, by the usual of its readings."""
+        """Inputs and outputs of a matrix, by its usual reading."""
         torch = self._is_torch
         outputs = self._bias[0] if self._bias else self.shape[0 if torch else 1]
         return math.prod(self.shape) // max(outputs, 1), outputs
@@ -332,15 +332,15 @@ class Site:
 
     @functools.cached_property
     def place(self) -> Place | None:
-        """Where its module stands among those of equal names but for the number."""
+        """Where its module stands among those whose names differ only in number."""
         peers = self.peers
         return Place(peers.index(self.owner), len(peers)) if peers else None
 
     @functools.cached_property
     def peers(self) -> list[str]:
-        """Modules beside it, itself among them, that differ in number alone, in order.
+        """Modules beside its own, itself included, whose names differ only in number.
 
-        None, if it has no number; but Haiku's first linear has none.
+        In order; none if it has no number, except for Haiku's first linear.
         """
         return self.sites.numbered(self.parent).get(self.owner, [])
 
@@ -369,7 +369,7 @@ class Site:
 
     @functools.cached_property
     def is_last_norm(self) -> bool:
-        """Whether it is of the last of several numbered norms beside convolutions."""
+        """Whether it is in the last of several numbered norms beside convolutions."""
         if not self.ancestors or len(self.norms) < 2 or self.owner != self.norms[-1]:
             return False
         near = (self.sites.kernel(join(self.parent, name)) for name in self.cousins)
@@ -393,7 +393,7 @@ class Site:
 
     @functools.cached_property
     def is_packed(self) -> bool:
-        """Whether it is of torch's MultiheadAttention, with its own names."""
+        """Whether it belongs to MultiheadAttention, under torch's own names."""
         around = self.sites.modules.get(self.parent, {})
         return "in_proj_weight" in self.beside or (
             self.owner == "out_proj" and "in_proj_weight" in around

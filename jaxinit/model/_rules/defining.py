@@ -1,4 +1,4 @@
-"""Rules of recipes: which know the part of a model that they are for.
+"""Rules of recipes, which know the part of a model that they are for.
 
 A recipe is a plain list, which can be cut and joined; each of its rules carries the
 group that it belongs to, so that the list still knows what it has to find.
@@ -13,22 +13,22 @@ from jaxinit.model._rules.patterns import Pattern, matches
 
 
 class Part:
-    """A pattern of parameters by what they are, as `conventions` tells it."""
+    """A pattern that matches parameters by what they are, as `conventions` tells."""
 
     def __init__(
         self, name: str, kind: Kind, fits: Callable[[Site], bool] | None = None
     ):
-        """Takes what it is called, the kind, and a further condition."""
+        """Takes a name, the kind, and a further condition."""
         self.__name__ = name
         self.kind = kind
         self._fits = fits
 
     def __call__(self, path: str, leaf: Any) -> bool:
-        """Returns whether a parameter that stands alone is one."""
+        """Returns whether a parameter matches, judged without its neighbors."""
         return self.meets(Sites({path: leaf})[path])
 
     def meets(self, site: Site) -> bool:
-        """Returns whether a parameter is one."""
+        """Returns whether a parameter matches."""
         return site.kind == self.kind and (self._fits is None or self._fits(site))
 
     def __repr__(self) -> str:
@@ -37,25 +37,25 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """What a rule of a recipe gives: a law that depends on what the parameter is."""
+    """The law of a recipe's rule, if it depends on what the parameter is."""
 
     of: Callable[[Site], Any]
 
 
 def always(sites: Sites) -> bool:
-    """Returns that a model must have it."""
+    """Returns True: every model must have it."""
     return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Rules of a recipe that must meet a parameter.
+    """Rules of a recipe, of which one must match a parameter.
 
     Attributes:
-      recipe: its name.
-      what: what they are for, in words.
-      argument: the recipe's argument that names it; "" if there is none.
-      when: tells whether the model must have it.
+      recipe: the recipe's name.
+      what: the parameters that they are for, in words.
+      argument: the recipe's argument that names these; "" if there is none.
+      when: tells whether a model must have such parameters.
       covers: whether every matrix must have a rule.
     """
 
@@ -70,7 +70,7 @@ class RecipeRule(tuple[Any, Any]):
     """A rule of a recipe: a pair (pattern, what) with its group.
 
     Attributes:
-      group: what it belongs to; None for what a model need not have.
+      group: the rules that it belongs to; None if a model need not match it.
     """
 
     group: Group | None
@@ -84,7 +84,7 @@ class RecipeRule(tuple[Any, Any]):
         return rule
 
     def __getnewargs__(self) -> tuple[Any, Any, Group | None]:
-        """Returns what copies are made of."""
+        """Returns the arguments that copies are made from."""
         return (*self, self.group)
 
 
@@ -98,12 +98,12 @@ def meets(pattern: Pattern, site: Site) -> bool:
 def check_groups(
     call: str, rules: Sequence[Any], assigned: Mapping[str, Any], sites: Sites
 ) -> None:
-    """Raises if what defines a recipe met no parameter.
+    """Raises if rules that define a recipe match no parameter.
 
     Args:
       call: the public function.
       rules: as they were given.
-      assigned: number of the rule of each parameter by path, None where there is none.
+      assigned: by path, the number of each parameter's rule; None if it has none.
       sites: the parameters.
     """
     groups: dict[Group, list[int]] = {}
@@ -112,7 +112,7 @@ def check_groups(
             groups.setdefault(rule.group, []).append(place)
     used = {*assigned.values()}
     for group, places in groups.items():
-        # A rule of the user's that stands first may have taken what is found.
+        # An earlier rule of the user's may have taken the parameters that match.
         patterns = [rules[place][0] for place in places]
         if used.isdisjoint(places) and not any(
             meets(pattern, site) for site in sites.values() for pattern in patterns
@@ -141,7 +141,7 @@ def _check_matrices(
 
 
 def _missing(call: str, group: Group, sites: Sites) -> ValueError:
-    """Returns the error that names what was not found, and the cure."""
+    """Returns the error that names the parameters not found, and the cure."""
     kernels = [path for path, site in sites.items() if len(site.shape) > 1]
     paths = ", ".join((kernels or list(sites))[:4])
     cure = f" Name it: {group.recipe}({group.argument}=(pattern, ...))."

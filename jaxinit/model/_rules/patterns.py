@@ -17,7 +17,7 @@ _SIZE = (int, np.integer, type(None), type(...))
 
 
 def is_pattern(pattern: Any) -> bool:
-    """Returns whether this is a glob, an expression, sizes or a function."""
+    """Returns whether this is a glob, a regular expression, sizes or a function."""
     if isinstance(pattern, tuple):
         return pattern.count(...) < 2 and all(isinstance(x, _SIZE) for x in pattern)
     return (
@@ -39,7 +39,7 @@ def matches(pattern: Pattern, path: str, leaf: Any) -> bool:
             return _sizes(tuple(leaf.shape), pattern)
     try:
         return bool(pattern(path, leaf))
-    except Exception as error:  # of any kind, as the function is not ours
+    except Exception as error:  # of any type: the function is the user's
         raise ValueError(
             "a function as a pattern takes (path, leaf) and returns whether it "
             f"matches, and here it raised {check.brief(error)}"
@@ -47,14 +47,14 @@ def matches(pattern: Pattern, path: str, leaf: Any) -> bool:
 
 
 def literal(path: str) -> str:
-    """Returns the glob that matches this path alone, or its like further down."""
+    """Returns the glob that matches this path alone; a name, at any depth."""
     return glob.escape(path) or "*"
 
 
 def _glob(parts: Sequence[str], globs: Sequence[str]) -> bool:
     """Returns whether globs match parts, in time that grows with the product of both.
 
-    Kept is after how many parts the globs so far can end.
+    `ends` holds the numbers of parts that the globs so far can match.
     """
     ends = {0}
     for each in globs:

@@ -1,8 +1,8 @@
 """Readings: which axes of a kernel are inputs, which outputs.
 
 Flax and Haiku store (inputs, outputs), Equinox and torch (outputs, inputs); attention
-has an axis for heads, experts have one for themselves. The bias, which is as large as
-the outputs, the kernel's name and the kernels beside it tell which.
+has an axis for heads, a mixture of experts one for experts. The bias, which is as large
+as the outputs, the kernel's name and the kernels beside it tell which is which.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Reading(NamedTuple):
     """One way to read the axes of a kernel.
 
     Attributes:
-      text: for people: ``"(inputs, outputs)"``.
+      text: the axes, for people: ``"(inputs, outputs)"``.
       axes: the arguments of `fans` that say so.
     """
 
@@ -48,17 +48,17 @@ _LAYERS = Reading("(layers, inputs, outputs)", {"batch_axis": 0})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """What tells how the axes of a kernel are to be read.
+    """A kernel, and the evidence for how to read its axes.
 
     Attributes:
       shape: its sizes.
       bias: the sizes of the bias beside it, if there is one.
-      torch: whether its name is one of torch and Equinox.
+      torch: whether its name is one that torch and Equinox use.
       owner: the name of its module.
-      part: of a transformer that its module is, as `Site.part`.
-      in_attention: whether its module stands in one of attention.
-      in_experts: whether its module is one of experts.
-      beside: returns the sizes of the kernels of the modules beside.
+      part: which part of a transformer its module is, as `Site.part`.
+      in_attention: whether its module lies in an attention module.
+      in_experts: whether its module lies among experts.
+      beside: returns the sizes of the kernels of neighboring modules.
     """
 
     shape: tuple[int, ...]
@@ -120,7 +120,7 @@ class Kernel:
         inputs = tuple(range(first)) if first > 1 else 0
         outputs = tuple(range(first, len(shape)))
         folded = Reading(text, {"in_axis": inputs, "out_axis": outputs})
-        # Eight layers of 8 → 4 look as one of 8 → 8×4.
+        # Eight layers of 8 → 4 look like one of 8 → 8×4.
         layers = len(shape) == 3 and shape[0] == shape[1] and self.part not in _HEADED
         return (folded, _LAYERS) if layers else (folded,)
 

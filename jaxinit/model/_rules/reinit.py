@@ -44,21 +44,21 @@ def reinit(
       key: the PRNG key.
       params: any tree of arrays or of `jax.ShapeDtypeStruct`: variables or parameters
         of Flax Linen, a model or state of NNX, a module of Equinox, parameters of
-        Haiku. Its keys, and what is no array, stay as they are. A variable that a
-        model of NNX shares between layers is drawn once, by its first path, and stays
-        shared. In any other tree an array that stands twice is two parameters, as to
-        JAX.
+        Haiku. Its keys, and leaves that are not arrays, stay as they are. A variable
+        that a model of NNX shares between layers is drawn once, by its first path, and
+        stays shared. In any other tree an array that occurs twice is two parameters, as
+        it is to JAX.
       rules: pairs (pattern, what); the first that matches wins. A pattern is
 
         - a glob of the path: ``"**/attention/*/kernel"``, where ``*`` stands for a part
-          and ``**`` for any number of parts; without a slash it is the last part's
-          name, at any depth;
+          and ``**`` for any number of parts; without a slash it matches the last part,
+          at any depth;
         - a regular expression, ``re.compile(...)``, searched for in the path;
         - sizes, with None for any: ``(None, None)`` is every matrix, ``(3, 3, ...)``
-          whatever begins with 3×3;
+          every shape that begins with 3×3;
         - a function of (path, leaf) that returns whether it matches.
 
-        What it gives is
+        ``what`` is
 
         - an initializer, of this library or any function of (key, shape, dtype), or
           the spec of one: ``"he_normal(gain='gelu')"``;
@@ -66,26 +66,26 @@ def reinit(
         - None: the parameter stays as it is;
         - a function whose first argument is named ``path``, of (path, leaf, siblings),
           which returns one of these. Siblings are the leaves beside it by name, itself
-          among them, so that a bias can know its kernel.
-      strict: whether a parameter without rule and a rule without parameter are errors.
-        Else the parameter stays as it is; but by default, None, it is an error if a
-        recipe finds nothing of what defines it, such as the classifier, or has no rule
-        for a matrix. False asks only that some rule matches.
+          included, so that a bias can know its kernel.
+      strict: whether a parameter without a rule, or a rule without a parameter, is an
+        error. If not, such a parameter stays as it is. By default, None, it is an error
+        only if a recipe does not find a part that defines it, such as the classifier,
+        or has no rule for a matrix. False asks only that some rule matches.
       stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
         and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
-        axis, or axes, that do: ``{"**/layers/**": 1}``. To a rule such a parameter and
-        its siblings are those of one layer; each layer gets a key of its own.
+        axis, or axes, that do: ``{"**/layers/**": 1}``. A rule sees such a parameter
+        and its siblings as those of one layer; each layer gets a key of its own.
 
     Returns:
       The tree with new values: same shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if no rule matches anything, a recipe finds nothing of what defines
-        it, under strict if a rule is left over, if two parameters have one path, a
-        value does not fit, a law of one layer meets a kernel whose bias shows that it
-        is a stack, or a recipe a kernel whose axes can be read in two ways; the message
-        names the path.
-      TypeError: if a rule is none.
+      ValueError: if no rule matches anything, a recipe does not find a part that
+        defines it, a parameter or rule is left over under strict, two parameters have
+        one path, a value does not fit, a law of one layer meets a kernel whose bias
+        shows that it is a stack, or a recipe meets a kernel whose axes can be read in
+        two ways; the message names the path.
+      TypeError: if a rule is not a pair (pattern, what).
 
     Example:
       >>> params = {"dense": {"kernel": jnp.ones((64, 64)), "bias": jnp.ones(64)}}
@@ -155,7 +155,7 @@ def _preview(
     if strict is not False:
         check_groups(call, given, {row.path: row.rule for row in rows}, sites)
     unused = tuple(spelt(p) for i, (p, _) in enumerate(checked) if i not in used)
-    idle = [  # a recipe has rules for what a model need not have
+    idle = [  # a recipe's own may be idle: a model need not have all parts
         spelt(p)
         for i, (p, _) in enumerate(checked)
         if i not in used and not isinstance(given[i], RecipeRule)
@@ -180,7 +180,7 @@ def _preview(
 
 
 def _checked(call: str, rule: Any) -> Rule:
-    """Checks that a rule is one, and reads its spec."""
+    """Checks that a rule is a pair (pattern, what), and reads its spec."""
     if not isinstance(rule, (tuple, list)) or len(rule) != 2:
         raise TypeError(
             f"{call}(rules=...): a rule is a pair (pattern, initializer), not "
@@ -208,9 +208,9 @@ def _checked(call: str, rule: Any) -> Rule:
 def _assigned(
     call: str, site: Site, leaf: Any, rules: Sequence[Rule], axis: tuple[int, ...]
 ) -> Assignment:
-    """Finds what one parameter gets."""
+    """Finds the rule and the law of one parameter."""
     path, layer, siblings = site.path, site.leaf, site.beside
-    # NumPy's doubles become what JAX makes of them.
+    # NumPy's doubles get the dtype that JAX gives them.
     shape, dtype = tuple(leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype)
     rule, pattern, law = None, "", None
     try:
@@ -226,14 +226,14 @@ def _assigned(
         stacks.check_layer(path, layer, siblings, law)
         law = stacks.stack(law, shape, axis)
         std, fans = _std(law, shape), stacks.fans(law, shape)
-    except Exception as error:  # of any kind, where the functions of rules are run
+    except Exception as error:  # of any type: rules may have functions of the user's
         raise unfit(call, _paths.shown(path), pattern, error) from error
     pattern = pattern if rule is not None else ""
     return Assignment(path, shape, dtype, rule, pattern, law, std, fans)
 
 
 def _sees_siblings(what: Any) -> bool:
-    """Returns whether what a rule gives depends on the parameter."""
+    """Returns whether a rule gives a function of (path, leaf, siblings)."""
     if isinstance(what, Initializer) or not callable(what):
         return False
     try:
@@ -255,5 +255,5 @@ def _std(law: Any, shape: tuple[int, ...]) -> float | None:
         raise TypeError(
             f"{check.show(law)} is no initializer, and no number or array of the shape."
         )
-    with np.errstate(invalid="ignore"):  # of values that are not finite
+    with np.errstate(invalid="ignore"):  # some values may not be finite
         return float(np.std(value.astype(complex))) if value.size else 0.0

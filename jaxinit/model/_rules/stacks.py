@@ -1,7 +1,7 @@
 """Stacks: parameters in which an axis counts layers, and the fans that a law reads.
 
-`nn.scan`, `nn.vmap` and their kin of NNX stack the parameters of equal layers. To a
-rule such a parameter is that of one layer: its sizes, its siblings and its fans.
+`nn.scan`, `nn.vmap` and their kin in NNX stack the parameters of equal layers. A rule
+sees such a parameter as that of one layer: its sizes, its siblings and its fans.
 """
 
 import re
@@ -19,13 +19,13 @@ from jaxinit.initializers._stacked import layer_of
 from jaxinit.model._rules.patterns import Pattern, is_pattern, matches, spelt
 
 Stacked = Pattern | Mapping[Any, Axes] | None
-_ROLES = ("in_axis", "column_axis", "layout")  # of laws that tell inputs from outputs
+_ROLES = ("in_axis", "column_axis", "layout")  # laws with one tell inputs from outputs
 
 
 def axes(
     call: str, given: Stacked, parameters: Mapping[str, Any]
 ) -> dict[str, tuple[int, ...]]:
-    """Returns by path the axes that count layers, of the parameters that are stacks."""
+    """Returns the axes that count layers, by path, for the stacked parameters."""
     pairs: list[tuple[Any, Any]] = [] if given is None else [(given, 0)]
     pairs = list(given.items()) if isinstance(given, Mapping) else pairs
     found: dict[str, tuple[int, ...]] = {}
@@ -53,7 +53,7 @@ def axes(
 
 
 def layer(leaf: Any, axis: tuple[int, ...]) -> Any:
-    """Returns what stands for one layer of a parameter."""
+    """Returns a stand-in for one layer of a parameter."""
     if not axis:
         return leaf
     return jax.ShapeDtypeStruct(layer_of(tuple(leaf.shape), axis), leaf.dtype)
@@ -86,14 +86,14 @@ def fans(law: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
         return None
     try:
         return connections.fans(shape)
-    except check.Unfit:  # of a law that has axes and needs no fans
+    except check.Unfit:  # the law has axes and needs no fans
         return None
 
 
 def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> None:
     """Raises if a kernel's bias shows that a law of fans would misread its axes.
 
-    It may be a stack, which nobody has said, or stored (outputs, inputs).
+    It may be a stack that the user has not named, or stored as (outputs, inputs).
     """
     shape, bias = tuple(leaf.shape), siblings.get("bias", siblings.get("b"))
     if not isinstance(law, Initializer) or bias is None:

@@ -40,8 +40,8 @@ def deepnorm(
 
     The residual stream is multiplied by `deepnorm_alpha` before it is added and normed.
 
-    Law: Xavier normal, Var[w] = 2 gain^2 / (fan_in + fan_out), with gain 1, for
-    feed-forward, values and output projections gain beta: (8 L)^(-1/4) where there is
+    Law: Xavier normal, Var[w] = 2 gain^2 / (fan_in + fan_out), with gain 1; for
+    feed-forward, values and output projections with gain beta: (8 L)^(-1/4) if there is
     an encoder or a decoder alone; with N encoder and M decoder layers
     0.87 (N^4 M)^(-1/16) in the encoder and (12 M)^(-1/4) in the decoder. Biases 0,
     norms 1 and 0, embeddings N(0, 1 / width).
@@ -50,9 +50,9 @@ def deepnorm(
     for queries, keys and values before beta; here the paper's numbers stand.
 
     Args:
-      layers: of the encoder N, or of the model L if it has one part.
-      decoder_layers: M, of a decoder beside the encoder; 0 for none.
-      part: which of two the rules are for.
+      layers: the number N of the encoder's layers, or L of a model with one part.
+      decoder_layers: the number M for a decoder beside the encoder; 0 for none.
+      part: which of two parts the rules are for.
       scaled: patterns of the kernels that get beta; by default values, attention's
         outputs and MLPs, by their usual names.
 
@@ -78,7 +78,7 @@ def deepnorm(
 def _transformer(
     recipe: str, law: str, factor: float, tables: float, scaled: Patterns | None
 ) -> list[Rule]:
-    """Makes the rules of Xavier's law, times a factor where values pass."""
+    """Makes the rules of Xavier's law, times a factor in kernels that values pass."""
     small = by_fans(factor**2, "fan_avg", law)
     usual = [
         (_VALUE, "kernel of values"),
@@ -105,9 +105,9 @@ def deepnorm_alpha(
     decoder_layers: int = 0,
     part: Literal["encoder", "decoder"] = "encoder",
 ) -> float:
-    """Computes what DeepNorm multiplies the residual stream by: norm(alpha x + f(x)).
+    """Computes DeepNorm's factor on the residual stream: norm(alpha x + f(x)).
 
-    Law: (2 L)^(1/4) for one part; of two, 0.81 (N^4 M)^(1/16) in the encoder and
+    Law: (2 L)^(1/4) for one part; for two, 0.81 (N^4 M)^(1/16) in the encoder and
     (3 M)^(1/4) in the decoder.
 
     Args:
@@ -169,7 +169,7 @@ def t_fixup(
 
     Args:
       layers: the number of blocks N.
-      part: which of two the rules are for.
+      part: which of two parts the rules are for.
       scaled: patterns of the kernels that are multiplied; by default values,
         attention's outputs and MLPs, by their usual names.
 
@@ -211,24 +211,24 @@ def fixup(
     branch N(0, 2 / n) times L^(-1 / (2 m - 2)); all other kernels N(0, 2 / n), with n
     the fan_in or fan_out by mode; scalar biases 0 and scales 1.
 
-    The paper has He's law and does not say of which fan; the authors' code has
+    The paper has He's law and does not say for which fan; the authors' code has
     fan_out, and leaves the first convolution at torch's default.
 
     Args:
       layers: the number of residual branches L.
-      convolutions: in a branch, m.
-      mode: which fan is n.
+      convolutions: the number m of convolutions in a branch.
+      mode: which fan n is.
       last: patterns of the last kernel of each branch; by default the last of m that
         are numbered, ``conv1`` to ``conv2`` or ``Conv_0`` to ``Conv_1``.
       head: patterns of the classifier's parameters; by default by its usual names, or
         the last dense layer outside of all blocks.
       branch: patterns of the kernels within branches; by default those that are
         numbered, and all others in modules named block.
-      skip: patterns of kernels in blocks that are beside the branch; by default of
-        modules that are named proj, skip, shortcut or downsample.
+      skip: patterns of kernels in blocks that are beside the branch; by default those
+        of modules named proj, skip, shortcut or downsample.
 
     Raises:
-      ValueError: if layers is below 1, convolutions below 2 or the mode is none; in
+      ValueError: if layers is below 1, convolutions below 2 or the mode is unknown; in
         `reinit`, if a block has another number of convolutions.
 
     Example:
@@ -306,7 +306,8 @@ _IN_BLOCK = Part(
 def _is_skip(site: Site) -> bool:
     """Returns whether a module stands beside a branch, by its name.
 
-    Or by that around it, where it has but a number: torch's ``downsample/0``.
+    Or by that of the module around it, if it is only a number: torch's
+    ``downsample/0``.
     """
     near = [site.owner, *(site.ancestors[-1:] if site.owner.isdigit() else ())]
     names = re.compile("proj|skip|shortcut|downsample|identity")

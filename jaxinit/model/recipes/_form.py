@@ -1,4 +1,4 @@
-"""What recipes are made of."""
+"""Parts that recipes are made of: patterns, groups of rules, laws by fans."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from jaxinit.model._rules.readings import Reading
 from jaxinit.model._rules.reinit import Rule
 
 Patterns = Pattern | Sequence[Pattern]
-_MOST = 10**12  # layers, or sizes: more are no model, and no float far above
+_MOST = 10**12  # layers, or sizes: no model has more, and far more overflow floats
 
 KERNEL = Part("kernel", "kernel")
 EMBEDDING = Part("embedding", "embedding")
@@ -39,7 +39,7 @@ HEAD = parts("head", "head")
 
 
 def count(recipe: str, least: int = 1, **argument: Any) -> int:
-    """Returns the argument of a recipe as an integer, of this size or above."""
+    """Returns the argument of a recipe as an integer, `least` or above."""
     try:
         found = check.at_least(least, **argument)
         if found > _MOST:
@@ -59,7 +59,7 @@ def deviation(recipe: str, std: Any) -> float:
 
 
 def every_matrix(recipe: str) -> Group:
-    """Returns the group of a recipe's rule of kernels: no matrix may be without one."""
+    """Returns the group of a recipe's rule for kernels: every matrix needs a rule."""
     return Group(f"recipes.{recipe}", "kernel", covers=True)
 
 
@@ -72,14 +72,14 @@ def named(
     *,
     name: str,
 ) -> list[Rule]:
-    """Makes the rules of what a recipe's argument names.
+    """Makes the rules for the parameters that an argument of a recipe names.
 
     Args:
-      recipe: its name.
-      law: what they give.
-      given: the argument: patterns, each of which has to match; none for `usual`.
-      usual: patterns, with words for what they find, where nothing is given.
-      when: tells whether a model must have what is usual.
+      recipe: the recipe's name.
+      law: the law of these parameters.
+      given: the argument: patterns, each of which must match; None for `usual`.
+      usual: patterns to use if none are given, with words for what they find.
+      when: tells whether a model must match the usual patterns.
       name: the argument's name.
     """
     full = f"recipes.{recipe}"
@@ -94,7 +94,7 @@ def named(
 
 
 def listed(given: Patterns) -> Sequence[Pattern]:
-    """Returns patterns as a list, of which one alone is one."""
+    """Returns patterns as a list; a single pattern becomes a list of one."""
     several = isinstance(given, (list, tuple)) and all(
         not isinstance(x, (int, type(None), type(...))) for x in given
     )
@@ -102,7 +102,7 @@ def listed(given: Patterns) -> Sequence[Pattern]:
 
 
 def has_unknown(sites: Sites) -> bool:
-    """Returns whether a model has a kernel of which no name tells what it is."""
+    """Returns whether a model has a kernel whose names do not tell what it is."""
     return any(site.kind == "kernel" and not site.part for site in sites.values())
 
 
@@ -117,14 +117,14 @@ def may_have_head(sites: Sites) -> bool:
 
 
 def has_attention(sites: Sites) -> bool:
-    """Returns whether a model has attention, or what may be attention."""
+    """Returns whether a model has attention, or kernels that may be attention's."""
     kernels = [site for site in sites.values() if site.kind == "kernel"]
     ours = ("query", "key", "value", "joint", "attention out")
     return any(x.part in ours or (not x.part and x.ancestors) for x in kernels)
 
 
 def by_fans(scale: float, mode: Any, law: Any) -> Law:
-    """Makes the law of variance scaling, of the axes that a kernel shows."""
+    """Makes the law of variance scaling, for the axes that a kernel shows."""
 
     def build(reading: Reading) -> Initializer:
         return init.variance_scaling(scale, mode, law, **reading.axes)
@@ -166,7 +166,7 @@ def _spread(law: Any, shape: tuple[int, ...]) -> float:
 
 
 def learned(law: Any) -> Law:
-    """Makes the law of positions that are learned; a table of sines stays as it is."""
+    """Makes the law of learned positions; a fixed table of sines stays as it is."""
     return Law(lambda site: None if is_sine_table(site.leaf) else law)
 
 
@@ -174,8 +174,8 @@ def is_sine_table(leaf: Any) -> bool:
     """Returns whether an array is a fixed table of sines and cosines.
 
     sin^2 + cos^2 = 1: in any order of the pairs, the squares of a row of D entries add
-    up to D / 2. A row of zeros may stand for a class token. What has no values yet, as
-    within jit, is not one.
+    up to D / 2. A row of zeros may stand for a class token. An array without values
+    yet, as within jit, is not one.
     """
     concrete = isinstance(leaf, (np.ndarray, jax.Array))
     if not concrete or isinstance(leaf, jax.core.Tracer) or leaf.ndim < 2:

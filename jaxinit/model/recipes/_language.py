@@ -46,7 +46,7 @@ def gpt2(
     0, norms 1 and 0. A fixed table of sines stays as it is.
 
     The paper divides by the square root of the number N of residual layers and says no
-    more; N = 2 L, two branches a block, is how it is read since. The code that came
+    more; it has since been read as N = 2 L, two branches a block. The code that came
     with it has no such factor, and draws positions from N(0, 0.01^2).
 
     Args:
@@ -75,7 +75,7 @@ def gpt2(
 def llama(
     layers: int, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
-    """LLaMA as trained by Megatron: as `gpt2`, which Megatron-LM made the custom.
+    """LLaMA as trained by Megatron: as `gpt2`, a custom that Megatron-LM set.
 
     LLaMA's own initial weights are not published. Hugging Face's classes draw all
     kernels from N(0, 0.02^2): ``residual=()`` does so.
@@ -142,12 +142,12 @@ def gpt_neox(
     standard deviation is 2 / (L sqrt(width)); biases 0, norms 1 and 0. A fixed table
     of sines stays as it is.
 
-    Paper and code agree. Nguyen and Salazar, from whom the first law is, use it
-    for every matrix.
+    Paper and code agree. The first law comes from Nguyen and Salazar, who use it for
+    every matrix.
 
     Args:
       layers: the number of blocks L.
-      width: of the residual stream.
+      width: the width of the residual stream.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
 
@@ -178,21 +178,21 @@ def t5(
     query: Patterns | None = None,
     relative: Patterns | None = None,
 ) -> list[Rule]:
-    """T5: the variance of each kernel is 1 / fan_in, of the queries less.
+    """T5: the variance of each kernel is 1 / fan_in, and less for queries.
 
     Attention is not divided by sqrt(head_dim): the queries' weights are.
 
     Law: kernels N(0, 1 / fan_in); queries N(0, 1 / (fan_in head_dim)); embeddings
-    N(0, 1); the relative positions' bias N(0, 1 / width), where width is that of the
-    model, here as many as its outputs (heads) times head_dim; norms 1, biases 0.
+    N(0, 1); the relative positions' bias N(0, 1 / width), where the model's width is
+    taken to be the bias's outputs (heads) times head_dim; norms 1, biases 0.
 
-    In the largest models of the paper the width is not heads times head_dim: name the
-    table's law in a rule of its own. An output layer that is not the embedding is a
-    kernel like others here; Hugging Face draws it from N(0, 1).
+    In the largest models of the paper the width is not heads times head_dim: give the
+    table a rule of its own. An output layer that is not the embedding is a kernel like
+    others here; Hugging Face draws it from N(0, 1).
 
     Args:
       head_dim: outputs of one head.
-      query: patterns of the queries' kernels; by default by their usual names.
+      query: patterns of the queries' kernels; by default their usual names.
       relative: patterns of the relative positions' tables; by default
         ``("**/rel*/embedding", "**/rel*bias*/*")``, which a model need not have.
 
@@ -244,7 +244,7 @@ def bert(*, std: float = 0.02) -> list[Rule]:
       std: standard deviation before the cut.
 
     Raises:
-      ValueError: if std is not positive.
+      ValueError: if std is negative.
 
     Example:
       >>> params = {"dense": {"kernel": np.zeros((64, 64), np.float32)}}

@@ -32,16 +32,16 @@ def torch_default() -> list[Rule]:
     """As torch initializes its layers.
 
     Law: kernels and biases uniform on ±1 / sqrt(fan_in), a bias by the fan_in of its
-    own kernel; embeddings N(0, 1); norms 1 and 0; the slope of PReLU 0.25. Of
+    own kernel; embeddings N(0, 1); norms 1 and 0; the slope of PReLU 0.25. For
     transposed convolutions torch counts the outputs as fan_in.
 
     Recurrent cells: all kernels and biases uniform on ±1 / sqrt(hidden).
 
-    Attention, which is what has ``query``, ``key``, ``value`` and ``out`` side by side
-    (or the names of Haiku and Equinox), as `torch.nn.MultiheadAttention`: the first
-    three uniform on ±sqrt(6 / (inputs + 3 outputs)), or each by Xavier's law of its own
-    where keys or values are of another width; their biases and that of out 0. With
-    other names attention is dense layers.
+    Attention, recognized by ``query``, ``key``, ``value`` and ``out`` side by side (or
+    the names of Haiku and Equinox), as `torch.nn.MultiheadAttention`: the first three
+    uniform on ±sqrt(6 / (inputs + 3 outputs)), or each by Xavier's law of its own if
+    keys or values have another width; their biases and that of out 0. Under other names
+    the layers of attention count as dense ones.
 
     Raises:
       ValueError: in `reinit`, if the axes of a kernel can be read in two ways.
@@ -118,7 +118,7 @@ def _xavier(inputs: float, outputs: float) -> Any:
 
 
 def _hidden(site: Site) -> int | None:
-    """Returns the size of the state of the recurrent cell that a parameter is in."""
+    """Returns the size of a recurrent cell's state, if a parameter belongs to one."""
     for name, leaf in site.beside.items():
         if name.startswith("weight_hh"):
             return int(leaf.shape[-1])
@@ -129,7 +129,7 @@ def _hidden(site: Site) -> int | None:
         if cell and re.fullmatch(names, site.owner):
             kernel = site.sites.kernel(join(site.parent, state))
             return None if kernel is None else kernel.shape[0]
-    around = site.parent.rpartition("/")[2]  # of Haiku
+    around = site.parent.rpartition("/")[2]  # the name of Haiku's cell
     if site.kernel is None or not re.fullmatch(r"linear(_\d+)?", site.owner):
         return None
     gates = 4 if "lstm" in around else 1 if "vanilla_rnn" in around else 0

@@ -61,27 +61,27 @@ def vit(
     Law: "" N(0, 0.02^2) dense kernels, zero biases, and the patches' kernel and bias as
     torch's default, uniform on ±1 / sqrt(fan_in). "jax" as the paper's code: Xavier
     uniform kernels, lecun normal patches, MLP biases N(0, 1e-12), a zero head.
-    "jax_nlhb" also gives the head's bias -log(classes). "moco" Xavier uniform kernels,
-    of a joint query-key-value kernel as of three, and patches uniform on ±sqrt(6 /
+    "jax_nlhb" also makes the head's bias -log(classes). "moco" Xavier uniform kernels,
+    a joint query-key-value kernel counting as three, and patches uniform on ±sqrt(6 /
     (fan_in + width)). Positions and the class token are N(0, 0.02^2), in "jax" the
     token is 0; a fixed table of sines stays as it is.
 
     timm's bounds of truncated laws are -2 and 2, a hundred standard deviations: nothing
     is cut. Its later versions draw the class token from N(0, 1e-12) in every scheme,
-    as MoCo's code does, whose positions are fixed sines. In "jax" a joint kernel has
-    Xavier's law of all its outputs, as in timm; the paper's code has three kernels.
+    as does MoCo's code, which has fixed sines for positions. In "jax" a joint kernel
+    has Xavier's law for all its outputs, as in timm; the paper's code has three.
 
     Args:
       scheme: one of the four.
-      head: patterns of the classifier's module, ``"**/head"``; by default by its usual
-        names. Of "jax" and "jax_nlhb".
-      patches: patterns of the kernel that embeds patches; of all but "" and by default
-        by its usual names.
-      mlp: patterns of the biases in MLPs. Of "jax" and "jax_nlhb".
-      qkv: patterns of joint kernels of queries, keys and values. Of "moco".
+      head: patterns of the classifier's module, ``"**/head"``; by default its usual
+        names. For "jax" and "jax_nlhb".
+      patches: patterns of the kernel that embeds patches; by default its usual names.
+        For every scheme.
+      mlp: patterns of the biases in MLPs. For "jax" and "jax_nlhb".
+      qkv: patterns of joint kernels of queries, keys and values. For "moco".
 
     Raises:
-      ValueError: if the scheme is none, or does not use an argument that is given.
+      ValueError: if the scheme is unknown, or does not use an argument that is given.
 
     Example:
       >>> patches = {"kernel": np.zeros((4, 4, 3, 64), np.float32)}
@@ -135,7 +135,7 @@ def vit(
 
 
 def _head(scheme: str, head: Patterns | None) -> list[Rule]:
-    """Makes the rules of the classifier: 0, but for its bias by scheme."""
+    """Makes the rules of the classifier: 0, except that the scheme sets its bias."""
 
     def law(site: Site) -> float:
         if site.kind != "bias":
@@ -171,7 +171,7 @@ def _joint(qkv: Patterns | None) -> list[Rule]:
 
 
 def _of_three(site: Site) -> Any:
-    """Returns Xavier's law of a joint kernel of three, for the outputs of one."""
+    """Returns Xavier's law for a kernel that joins three, with the outputs of one."""
 
     def build(reading: Reading) -> Any:
         inputs, outputs = reading.fans(site.shape)
@@ -182,7 +182,7 @@ def _of_three(site: Site) -> Any:
 
 
 def _moco_patches(site: Site) -> Any:
-    """Returns MoCo's law of the patches' kernel, by the window's inputs and the width.
+    """Returns MoCo's law for the patches' kernel, by the window's inputs and width.
 
     Unlike Xavier's, it does not count the window among the outputs.
     """
@@ -209,15 +209,16 @@ def resnet(
     Law: convolutions N(0, 2 / fan_out); the classifier N(0, 0.01^2); norms 1 and 0, but
     the scale of the last norm of each block 0.
 
-    As Goyal and others. torchvision's networks have the convolutions' law; there the
-    zero scales are an option, and the classifier is torch's default.
+    This follows Goyal and others. torchvision's networks have the same law for
+    convolutions; there the zero scales are an option, and the classifier has torch's
+    default.
 
     Args:
-      last_norm: patterns of the last scale in a block; by default of the last norm of
-        several that are numbered, ``bn1``, ``bn2`` or ``BatchNorm_0``, ``BatchNorm_1``,
-        where a block has as many as others.
-      head: patterns of the classifier's kernel; by default by its usual names, or the
-        last dense layer outside of all blocks.
+      last_norm: patterns of the last scale in a block; by default that of the last of
+        several numbered norms, ``bn1``, ``bn2`` or ``BatchNorm_0``, ``BatchNorm_1``, if
+        all blocks have the same number of them.
+      head: patterns of the classifier's kernel; by default its usual names, or the last
+        dense layer outside of all blocks.
 
     Raises:
       ValueError: in `reinit`, if one of them is not found.
@@ -253,9 +254,10 @@ def _has_norms(sites: Sites) -> bool:
 
 
 def _is_last_norm(site: Site) -> bool:
-    """Returns whether a scale is of the last norm in a block, of as many as in all.
+    """Returns whether a scale belongs to the last norm of a block.
 
-    One sequence of layers, not named as a block, is a whole model.
+    All blocks must have the same number of norms. A single sequence of layers, not
+    named as a block, is a whole model.
     """
     lasts = site.sites.last_norms
     blocks = site.in_block or len(lasts) > 1
@@ -297,9 +299,9 @@ def detection_head(
     its pyramid drawn by other laws in the authors' code.
 
     Args:
-      prior: probability of an object at initialization, between 0 and 1, both out.
-      classes: patterns of the biases of class scores; by default of modules named
-        ``cls*`` or ``class*`` but for the towers before them.
+      prior: probability of an object at initialization, above 0 and below 1.
+      classes: patterns of the biases of class scores; by default those of modules named
+        ``cls*`` or ``class*``, except for the towers before them.
 
     Raises:
       ValueError: if prior is out of range.
@@ -331,6 +333,6 @@ def detection_head(
 
 
 def _is_of_scores(site: Site) -> bool:
-    """Returns whether a bias is of class scores, not of a layer before them."""
+    """Returns whether a bias belongs to class scores, not to a layer before them."""
     tower = re.search(r"tower|conv|subnet|stem|feat|norm|\d$", site.owner)
     return re.match(r"cls|class", site.owner) is not None and tower is None
