@@ -145,7 +145,7 @@ def test_jax_alone_is_enough():
         "Description.plot(): needs matplotlib. Run pip install 'jaxinit[lab]'.",
     ]
     cure = "Run: pip install 'jaxinit[lab]'\n"
-    assert done.stderr == f"jaxinit: optax is missing. {cure}"
+    assert done.stderr == f"jaxinit: flax is missing. {cure}"
 
 
 def test_the_test_of_the_cost_can_fail():
