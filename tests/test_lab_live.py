@@ -74,10 +74,13 @@ def test_networks_compute_in_the_dtype(model):
     init = jaxinit.he_normal()
     asked = lab.Settings((init,), "relu", 2, 8, norm, model=model)
     network = assemble(task, asked).network
-    x, in_half = jnp.asarray(task.x_train[:2]), precision.mixed(network, "bfloat16")
+    x, in_half = (
+        jnp.asarray(task.x_train[:2]),
+        precision.mix_precision(network, "bfloat16"),
+    )
     variables = dict(jax.eval_shape(network.init, jax.random.key(0), x))
     variables.pop("perturbations", None)  # of measuring signals, not of training
-    with precision.computing(None, "bfloat16"):
+    with precision.compute_in(None, "bfloat16"):
         text = str(jax.make_jaxpr(in_half.apply)(variables, x))
     found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", text)
     assert len(found) >= 2 and set(found) == {"bf16"}
@@ -212,7 +215,7 @@ def test_a_full_disk_ends_a_run_with_one_line(words, tmp_path, capsys, monkeypat
     path = tmp_path / "checkpoint" / "3"
     said = f"jaxinit: cannot write {path}: No space left on device. When there is room"
     assert line == f"{said}, --resume goes on."
-    assert checkpoint.saves_in(tmp_path / "checkpoint") == [1, 2]
+    assert checkpoint.list_saves(tmp_path / "checkpoint") == [1, 2]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: raised(OSError(errno.ENOSPC, "Full")))
         assert main([*words, "--resume"]) == 2

@@ -178,7 +178,7 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     tried = asked.pop("initializers", lab.DEFAULT_INITIALIZERS)
     experiment = checked(lab.design, tried, given.data, given.task, **asked)
     saves, logs = _open_files(given, experiment, stack)
-    quiet = given.quiet or not lab.first()
+    quiet = given.quiet or not lab.is_first()
     try:
         result, files = lab.run(
             experiment,
@@ -191,7 +191,7 @@ def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         )
     except lab.Unreadable as error:
         raise BadInput(str(error)) from error
-    if lab.first():
+    if lab.is_first():
         _print_end(given, result, files)
     return 130 if result.interrupted else 0
 
