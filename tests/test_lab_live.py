@@ -19,7 +19,7 @@ from rich.console import Console
 import jaxinit
 from jaxinit import _check, lab
 from jaxinit.cli import main
-from jaxinit.cli._live import Screen, shown
+from jaxinit.cli._live import Screen, show_progress
 from jaxinit.lab._show.table import header, markdown
 from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train.grid import Grid
@@ -247,7 +247,7 @@ def test_output_that_is_full_is_said(monkeypatch, capsys):
 @pytest.mark.parametrize("command", ["list", "compare"])
 def test_other_errors_of_the_system_are_tracebacks(command, words, monkeypatch):
     broken = OSError(errno.EIO, "broken disk")
-    name = {"list": "describe", "compare": "checked"}[command]
+    name = {"list": "describe", "compare": "try_call"}[command]
     monkeypatch.setattr(
         f"jaxinit.cli._{command}.{name}", lambda *_, **__: raised(broken)
     )
@@ -347,7 +347,7 @@ def test_quiet(capsys, monkeypatch, name, value):
     settings = lab.Settings((jaxinit.zeros(),))
     if value is not None:
         monkeypatch.setenv(name, value)
-    with shown(None, settings, quiet=value is None) as observers:
+    with show_progress(None, settings, quiet=value is None) as observers:
         assert observers == []
     assert capsys.readouterr().err == ""
 

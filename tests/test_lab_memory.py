@@ -158,7 +158,7 @@ def test_chunks_wait_in_the_memory_of_the_host(task, monkeypatch):
 
 
 def test_a_chunk_is_as_large_as_fits(task, monkeypatch):
-    monkeypatch.setattr(Grid, "_wanted", lambda self, mesh: None)
+    monkeypatch.setattr(Grid, "_choose_chunk", lambda self, mesh: None)
     sizes = {}
     for room in (1e9, 1.5e4):
         small(room, monkeypatch)

@@ -304,7 +304,7 @@ def test_other_versions_are_refused(saved_run, task, monkeypatch):
         "jax": "0.0.1",
         "jaxinit": jaxinit.lab._train._environment.read_versions()["jaxinit"],
     }
-    monkeypatch.setattr(checkpoint, "versions", lambda: found)
+    monkeypatch.setattr(checkpoint, "read_versions", lambda: found)
     said = f"the saved run has jax {jax.__version__}, where this one has 0.0.1; overwr"
     with pytest.raises(ValueError, match=said):
         run(task, saved_run, resume=True)

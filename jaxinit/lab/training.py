@@ -55,8 +55,15 @@ def open_files(
         logs = log_to(log, task, settings, resume, overwrite)
         if out is None and log is not None:
             overwrite = False  # it concerns the log alone
-        options = resume, overwrite, save_every
-        return directory.prepare(out, task, settings, *options), logs
+        saves = directory.prepare(
+            out,
+            task,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            save_every=save_every,
+        )
+        return saves, logs
     except check.Unfit as error:
         raise error.at("compare") from None
 

@@ -111,8 +111,8 @@ def interval(values: Any) -> Interval:
 
     Example:
       >>> from jaxinit.lab._result.statistics import interval
-      >>> found = interval([0.8, 0.9, 1.0])
-      >>> found.low < 0.8 < 0.9 == found.mean < 1.0 < found.high
+      >>> result = interval([0.8, 0.9, 1.0])
+      >>> result.low < 0.8 < 0.9 == result.mean < 1.0 < result.high
       True
 
     References:

@@ -117,11 +117,8 @@ class Grid:
         """
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
         signals = make_signals(model, self._loss, x, y)
-
-        def one(variables: Any) -> tuple[jax.Array, jax.Array]:
-            return signals(variables)
-
-        by_init: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
+        measure = jax.jit(jax.vmap(jax.vmap(signals)))
+        by_init: tuple[jax.Array, jax.Array] = measure(initial)
         return by_init
 
     def _fit_layout(self) -> tuple[Layout, Any]:
@@ -129,7 +126,7 @@ class Grid:
         s, cells = self.settings, int(np.prod(self.shape))
         mesh = Mesh(np.array(jax.devices(s.device)[: s.devices]), ("cells",))
         share = -(-cells // mesh.size)
-        wanted = self._wanted(mesh) if s.chunk is None else min(s.chunk, share)
+        wanted = self._choose_chunk(mesh) if s.chunk is None else min(s.chunk, share)
         room = memory.measure_room(mesh.local_devices)
         if room is None:
             layout = Layout(cells, wanted or share, mesh)
@@ -158,7 +155,7 @@ class Grid:
         away = held + bytes_.working > room
         return dataclasses.replace(layout, away=away), program
 
-    def _wanted(self, mesh: Mesh) -> int | None:
+    def _choose_chunk(self, mesh: Mesh) -> int | None:
         """Returns how many cells a device trains at once by default.
 
         None stands for as many as fit.
@@ -178,7 +175,7 @@ class Grid:
             rates, seeds = (a[rows] for a in own)
             return self._begin(rates, variables), (rates, seeds)
 
-        shapes = jax.eval_shape(begin, self._drawn, self._varied)
+        shapes = jax.eval_shape(begin, self._cells, self._varied)
         return jax.tree.map(lambda a: a.update(sharding=layout.sharding), shapes)
 
     def _begin(self, rates: jax.Array, variables: Any) -> Any:
@@ -193,24 +190,24 @@ class Grid:
         layout, chunks = self._layout, []
         begin = jax.jit(self._begin, out_shardings=layout.sharding)
         for (rates, _), rows in zip(self._own, layout.chunks(), strict=True):
-            variables = layout.take(self._drawn, rows // self.shape[-1])
+            variables = layout.take(self._cells, rows // self.shape[-1])
             chunks.append(layout.store(begin(rates, variables)))
         return chunks
 
     @property
-    def _drawn(self) -> Any:
+    def _cells(self) -> Any:
         """The initial variables. # [initializers * seeds, ...] per leaf."""
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), self.initial)
 
     @property
     def variables(self) -> Any:
         """The variables of all cells, in the memory of the host."""
-        return self._joined(chunk[0] for chunk in self._chunks)
+        return self._join(chunk[0] for chunk in self._chunks)
 
     @property
     def state(self) -> Any:
         """What training changes besides the losses, in the memory of the host."""
-        return self._joined(self._chunks)
+        return self._join(self._chunks)
 
     @state.setter
     def state(self, new: Any) -> None:
@@ -222,7 +219,7 @@ class Grid:
     @property
     def final_variables(self) -> Any:
         """The final variables of each cell, with early stopping its best ones."""
-        return self._joined(map(_select_final, self._chunks))
+        return self._join(map(_select_final, self._chunks))
 
     @property
     def stopped(self) -> np.ndarray | None:
@@ -232,7 +229,7 @@ class Grid:
         """
         if not self._patience:
             return None
-        return self.by_cell(self._joined(chunk[2].stopped for chunk in self._chunks))
+        return self.by_cell(self._join(chunk[2].stopped for chunk in self._chunks))
 
     @property
     def done(self) -> bool:
@@ -240,7 +237,7 @@ class Grid:
         return self._has_ended(self._chunks, len(self.losses))
 
     def _has_ended(self, chunks: list[Any], blocks: int) -> bool:
-        if self._patience and self._joined(c[2].stopped for c in chunks).all():
+        if self._patience and self._join(c[2].stopped for c in chunks).all():
             return True
         return blocks * block_length(self.steps) >= self.steps
 
@@ -265,7 +262,7 @@ class Grid:
             train = functools.partial(self._train, self._program, rows)
             trained = self._layout.map_chunks(train, self._chunks, self._own)
             chunks = [chunk for chunk, _ in trained]
-            losses = self._joined(loss for _, loss in trained)
+            losses = self._join(loss for _, loss in trained)
             probes = self.probes
             blocks = len(self.losses) + 1
             due = blocks in moments(self.steps // length)
@@ -306,11 +303,11 @@ class Grid:
 
     def _build_program(self, layout: Layout) -> Any:
         """Returns the program that trains a chunk of this layout for a block."""
-        block = functools.partial(self._block, layout)
+        block = functools.partial(self._train_block, layout)
         # Cells stay where they are: if they moved, the second block would compile anew.
         return jax.jit(block, out_shardings=layout.sharding)
 
-    def _block(self, layout: Layout, chunk: Any, own: Any, rows: Any) -> Any:
+    def _train_block(self, layout: Layout, chunk: Any, own: Any, rows: Any) -> Any:
         """Trains a chunk for the steps of a block; also returns each cell's loss."""
         numbers, steps, end = rows
         order = numbers, jax.vmap(jax.random.key)(steps)
@@ -345,7 +342,7 @@ class Grid:
         probes = self._layout.map_chunks(
             lambda c, own: probe((*c[:2], own[0])), chunks, self._own
         )
-        return Probe(*self._joined(probes))
+        return Probe(*self._join(probes))
 
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
@@ -361,9 +358,9 @@ class Grid:
         scores = self._layout.map_chunks(
             lambda c, _: evaluate(_select_final(c)), self._chunks, self._own
         )
-        return Scores(*map(self.by_cell, self._joined(scores)))
+        return Scores(*map(self.by_cell, self._join(scores)))
 
-    def _joined(self, chunks: Iterable[Any]) -> Any:
+    def _join(self, chunks: Iterable[Any]) -> Any:
         """Joins trees of chunks, leaf by leaf. # [cells, ...] per leaf."""
         cells = self._layout.cells
         return jax.tree.map(lambda *leaves: join_chunks(leaves)[:cells], *chunks)

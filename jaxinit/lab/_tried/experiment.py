@@ -84,9 +84,9 @@ def design(
     return experiment
 
 
-def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Settings:
+def _read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Settings:
     """Reads the initializers, and fits the depth to the model."""
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in OPTIONS:
             rule = f"there is no such setting.{check.suggestion(name, OPTIONS)}"
             raise check.Unfit(rule, TypeError, **{name: value})
@@ -100,10 +100,10 @@ def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Setti
     if not isinstance(data, (Task, str, Path, type(None))):
         raise check.Unfit("data must be a task or a path.", TypeError, data=data)
     parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-    depth = DEPTHS.get(str(given.get("model", Settings.model)), 1)
+    depth = DEPTHS.get(str(settings.get("model", Settings.model)), 1)
     named = {
         name: value
-        for name, value in given.items()
+        for name, value in settings.items()
         if value is not None or not OPTIONS[name].fitted
     }
     return Settings(parsed, **{"depth": depth} | named)
