@@ -156,10 +156,7 @@ class Grid:
         return dataclasses.replace(layout, away=away), program
 
     def _choose_chunk(self, mesh: Mesh) -> int | None:
-        """Returns how many cells a device trains at once by default.
-
-        None stands for as many as fit.
-        """
+        """Returns how many cells a device trains at once; None for all that fit."""
         if mesh.devices.flat[0].platform != "cpu":
             return None
         # CPUs have no fast program for convolutions with a kernel for each cell.
