@@ -239,12 +239,14 @@ def _effect(
     if math.isinf(first) and (differences == first).all():
         seen = Interval(first, math.nan, first, first)
     difference, error, low, high = seen
-    n = len(differences)
-    if n < LEAST_SEEDS or not (low > 0 or high < 0):
-        needed = _seeds_needed(n, difference, error * math.sqrt(n), one)
-        return Effect(difference, low, high, "cannot tell", needed)
+    n, needed = len(differences), math.nan
     verdict: Verdict = "better" if (low > 0) == higher_is_better else "worse"
-    return Effect(difference, low, high, verdict, math.nan)
+    if n < LEAST_SEEDS or not (low > 0 or high < 0):
+        verdict = "cannot tell"
+        needed = _seeds_needed(n, difference, error * math.sqrt(n), one)
+    return Effect(
+        difference=difference, low=low, high=high, verdict=verdict, seeds_needed=needed
+    )
 
 
 def _seeds_needed(n: int, difference: float, stddev: float, one: bool) -> float:

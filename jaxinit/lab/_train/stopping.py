@@ -37,7 +37,9 @@ def start(variables: Any) -> Stopping:
     cells = len(jax.tree.leaves(variables)[0])
     infinite = jnp.full(cells, jnp.inf, jnp.float32)
     zero = jnp.zeros(cells, jnp.int32)
-    return Stopping(variables, infinite, zero, infinite, zero)
+    return Stopping(
+        best=variables, loss=infinite, step=zero, curve=infinite, stopped=zero
+    )
 
 
 def after_block(
@@ -68,7 +70,8 @@ def after_block(
     loss = jnp.where(better, validation, known.loss)
     since = jnp.where(better, step, known.step)
     stops = diverged | (step - since >= patience)
-    return Stopping(best, loss, since, curve, jnp.where(stops, step, 0))
+    stopped = jnp.where(stops, step, 0)
+    return Stopping(best=best, loss=loss, step=since, curve=curve, stopped=stopped)
 
 
 def keep(condition: jax.Array, one: Any, other: Any) -> Any:
