@@ -2,11 +2,11 @@
 
 Run from the checkout: ``python -m bench [suite ...] [--json FILE] [--quick]``.
 
-A suite asks one question of its cases; most cases are one draw: an initializer, a
-shape, a dtype. Its contenders are ours, the same law from each peer that is installed,
-and the limit: the least work that the draw could be. A case is verified, then all
-contenders race under one clock, and a row says what came of it. Rows go to tables,
-JSON and plots. The rooms, in the order in which a case passes them:
+A suite asks one question about its cases; most cases are one draw: an initializer, a
+shape, a dtype. Its contenders are our draw, the same law (distribution) from each peer
+that is installed, and the limit: the least work that the draw could take. A case is
+verified, then all contenders race under one clock, and a row records the results. Rows
+go to tables, JSON and plots. The rooms, in the order in which a case passes them:
 
 - ``__main__``: the command;
 - ``suites/``: a file for each, with its question, its cases, their measurement;

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs suites and prints their tables.
 
     Args:
-      arguments: the words behind ``python -m bench``; by default the process's.
+      arguments: the words after ``python -m bench``; by default the process's.
 
     Returns:
       The exit code: 0, 1 if a case was not verified, 2 for bad input, 130 after an
@@ -74,7 +74,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # A process that measures memory needs some of the device's.
+    # A child process that measures memory needs some of the device's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 

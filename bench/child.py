@@ -1,6 +1,6 @@
 """A case in a process of its own: ``python -m bench.child SUITE CASE [CHANGES]``.
 
-The last line that it prints is the memory that the case takes, as JSON: what
+The last line that it prints is the memory that the case takes, as JSON, which
 `bench.meters.memory.measure_in_child` reads.
 """
 
@@ -16,8 +16,8 @@ def main(suite: str, name: str, changes: str = "{}") -> None:
     """Measures the memory of a case of full size in this process, and prints it.
 
     Args:
-      suite: one whose module has a function ``measure_memory``.
-      name: the case's.
+      suite: a suite whose module has a function ``measure_memory``.
+      name: the case's name.
       changes: fields of the case with other values, as a JSON object.
     """
     chosen: Any = SUITES[suite]

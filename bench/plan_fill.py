@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the plan.
 
     Args:
-      arguments: the words behind the command; by default the process's.
+      arguments: the words after the command; by default the process's.
 
     Returns:
       The exit code, 0.
@@ -41,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--rate", type=float, help="entries a second of a device (default: measured)")
     options = parser.parse_args(arguments)
     model = models.GPT(
-        options.layers,
-        options.width,
-        max(options.width // 128, 1),
-        options.vocabulary,
-        options.context,
+        layers=options.layers,
+        width=options.width,
+        heads=max(options.width // 128, 1),
+        vocabulary=options.vocabulary,
+        context=options.context,
     )
     begun = time.perf_counter()
     key = jax.eval_shape(lambda: jax.random.key(0))

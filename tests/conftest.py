@@ -87,7 +87,7 @@ def short_runs():
         patch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 5)
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
         patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
-        patch.setattr("jaxinit.lab.training.health", lambda *given: None)
+        patch.setattr("jaxinit.lab.training.diagnose", lambda *given: None)
         yield
 
 

@@ -278,7 +278,7 @@ def test_at_any_moment(start, place, count, words):
 @pytest.mark.usefixtures("pythons_handler")
 def test_the_first_interrupt_waits_until_it_is_asked_for():
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts.held() as ask:
+    with pytest.raises(KeyboardInterrupt), interrupts.defer() as ask:
         ask()
         signal.raise_signal(signal.SIGINT)
         done.append("block")
@@ -289,7 +289,7 @@ def test_the_first_interrupt_waits_until_it_is_asked_for():
 
 @pytest.mark.usefixtures("pythons_handler")
 def test_the_second_interrupt_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), interrupts.held():
+    with pytest.raises(KeyboardInterrupt), interrupts.defer():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -301,7 +301,7 @@ def test_an_interrupt_in_a_callback_is_not_lost():
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), interrupts.held() as ask:
+    with pytest.raises(KeyboardInterrupt), interrupts.defer() as ask:
         Dropped()
         ask()
 
@@ -309,7 +309,7 @@ def test_an_interrupt_in_a_callback_is_not_lost():
 @pytest.mark.usefixtures("pythons_handler")
 def test_other_handlers_of_interrupts_stay():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with interrupts.held() as ask:
+    with interrupts.defer() as ask:
         signal.raise_signal(signal.SIGINT)
         ask()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

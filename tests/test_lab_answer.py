@@ -17,7 +17,7 @@ from test_lab_statistics import HE, HUGE, LOSS, TEST, ZEROS, made_up, result
 import jaxinit
 from jaxinit import lab
 from jaxinit.lab._result.answer import Standing, answer, sentence
-from jaxinit.lab._show.table import cells, markdown, ranked, table
+from jaxinit.lab._show.table import cells, markdown, rank_rows, table
 
 result = result  # the fixture
 INF = math.inf
@@ -167,8 +167,8 @@ def test_rows_are_ranked_and_failures_are_last(result):
     rows = found.rows()  # as they were given
     assert [row.trained for row in rows] == [0, 0, 3]
     names = [row.initializer for row in rows]
-    assert [row.initializer for _, row in ranked(found)] == names[::-1]
-    assert list(dict(ranked(found))) == [2, 1, 0]
+    assert [row.initializer for _, row in rank_rows(found)] == names[::-1]
+    assert list(dict(rank_rows(found))) == [2, 1, 0]
     *_, first, second, third, _, _ = markdown(found).splitlines()
     assert "| best |" in first and first.startswith(f"| `{names[2]}`")
     assert "| does not train |" in second and "| does not train |" in third

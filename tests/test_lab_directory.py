@@ -25,7 +25,7 @@ from test_lab_resume import (
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.cli._terminal import one_line_warnings
+from jaxinit.cli._terminal import shorten_warnings
 from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.grid import Grid
@@ -210,7 +210,7 @@ def test_the_command_refuses_a_damaged_record(arrays, capsys, tmp_path, monkeypa
 
 
 def test_the_command_prints_warnings_in_one_line():
-    with one_line_warnings():
+    with shorten_warnings():
         said = warnings.formatwarning("cannot read", UserWarning, "file.py", 3, "code")
     assert said == "jaxinit: cannot read\n"
     said = warnings.formatwarning("cannot read", UserWarning, "file.py", 3, "code")

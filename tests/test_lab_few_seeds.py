@@ -15,7 +15,7 @@ from jaxinit import lab
 from jaxinit.lab._result import statistics
 from jaxinit.lab._result.statistics import interval, paired
 from jaxinit.lab._show.page import page
-from jaxinit.lab._show.plots import available
+from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._show.table import caption, cells, markdown
 from jaxinit.lab._tried.data import make_task
 
@@ -203,15 +203,15 @@ def test_equal_scores_of_different_runs_keep_their_interval(result):
 
 
 def test_bands_of_plots_are_not_of_copies(result):
-    from jaxinit.lab._show.plots import _means_and_intervals
+    from jaxinit.lab._show.plots import _compute_intervals
 
     found = one_against(result, [0.958] * 3, weights="identity()")
     curves = np.random.default_rng(0).normal(size=(2, 3, 5))
-    he, identity = _means_and_intervals(found, curves)
+    he, identity = _compute_intervals(found, curves)
     np.testing.assert_allclose(he[0], curves[0].mean(axis=0), rtol=1e-12)
     np.testing.assert_array_equal(identity[0], curves[1, 0])
     assert np.isfinite(he).all() and np.isnan(identity[1:]).all()
-    assert "loss" in available(found)
+    assert "loss" in select_plots(found)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from rich.console import Console
 import jaxinit
 from jaxinit import _check, lab
 from jaxinit.cli import main
-from jaxinit.cli._live import Screen, shown
+from jaxinit.cli._live import Screen, show_progress
 from jaxinit.lab._show.table import header, markdown
 from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train.grid import Grid
@@ -74,10 +74,13 @@ def test_networks_compute_in_the_dtype(model):
     init = jaxinit.he_normal()
     asked = lab.Settings((init,), "relu", 2, 8, norm, model=model)
     network = assemble(task, asked).network
-    x, in_half = jnp.asarray(task.x_train[:2]), precision.mixed(network, "bfloat16")
+    x, in_half = (
+        jnp.asarray(task.x_train[:2]),
+        precision.mix_precision(network, "bfloat16"),
+    )
     variables = dict(jax.eval_shape(network.init, jax.random.key(0), x))
     variables.pop("perturbations", None)  # of measuring signals, not of training
-    with precision.computing(None, "bfloat16"):
+    with precision.compute_in(None, "bfloat16"):
         text = str(jax.make_jaxpr(in_half.apply)(variables, x))
     found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", text)
     assert len(found) >= 2 and set(found) == {"bf16"}
@@ -212,7 +215,7 @@ def test_a_full_disk_ends_a_run_with_one_line(words, tmp_path, capsys, monkeypat
     path = tmp_path / "checkpoint" / "3"
     said = f"jaxinit: cannot write {path}: No space left on device. When there is room"
     assert line == f"{said}, --resume goes on."
-    assert checkpoint.saves_in(tmp_path / "checkpoint") == [1, 2]
+    assert checkpoint.list_saves(tmp_path / "checkpoint") == [1, 2]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: raised(OSError(errno.ENOSPC, "Full")))
         assert main([*words, "--resume"]) == 2
@@ -244,7 +247,7 @@ def test_output_that_is_full_is_said(monkeypatch, capsys):
 @pytest.mark.parametrize("command", ["list", "compare"])
 def test_other_errors_of_the_system_are_tracebacks(command, words, monkeypatch):
     broken = OSError(errno.EIO, "broken disk")
-    name = {"list": "describe", "compare": "checked"}[command]
+    name = {"list": "describe", "compare": "try_call"}[command]
     monkeypatch.setattr(
         f"jaxinit.cli._{command}.{name}", lambda *_, **__: raised(broken)
     )
@@ -344,7 +347,7 @@ def test_quiet(capsys, monkeypatch, name, value):
     settings = lab.Settings((jaxinit.zeros(),))
     if value is not None:
         monkeypatch.setenv(name, value)
-    with shown(None, settings, quiet=value is None) as observers:
+    with show_progress(None, settings, quiet=value is None) as observers:
         assert observers == []
     assert capsys.readouterr().err == ""
 

@@ -22,9 +22,7 @@ pytestmark = pytest.mark.usefixtures("short_runs")
 def looked(need, cells, room, each=1.0):
     """Returns what fits, and the numbers that were looked at."""
     seen = []
-    found = memory.cells_that_fit(
-        lambda n: seen.append(n) or need(n), cells, room, each
-    )
+    found = memory.fit_cells(lambda n: seen.append(n) or need(n), cells, room, each)
     assert seen[-1] == found
     return found, seen
 
@@ -70,10 +68,10 @@ def device(stats):
 
 def test_cells_get_a_share_of_the_smallest_memory():
     large, small = (device({"bytes_limit": n}) for n in (4000, 1000))
-    assert memory.room([large, small]) == 750
+    assert memory.measure_room([large, small]) == 750
     for unknown in (None, {}):
-        assert memory.room([large, device(unknown)]) is None
-    assert memory.room(jax.devices("cpu")) is None
+        assert memory.measure_room([large, device(unknown)]) is None
+    assert memory.measure_room(jax.devices("cpu")) is None
 
 
 def compiled(memory_analysis):
@@ -84,8 +82,8 @@ def compiled(memory_analysis):
 def test_needs_are_those_that_the_program_tells():
     sizes = {"argument_size_in_bytes": 5, "output_size_in_bytes": 4}
     told = SimpleNamespace(**sizes, temp_size_in_bytes=7)
-    assert memory.needed(compiled(lambda: told)) == (9, 7)
-    assert memory.needed(compiled(lambda: None)) == (0, 0)
+    assert memory.measure_need(compiled(lambda: told)) == (9, 7)
+    assert memory.measure_need(compiled(lambda: None)) == (0, 0)
 
 
 def test_a_program_that_cannot_be_compiled_does_not_fit():
@@ -93,9 +91,9 @@ def test_a_program_that_cannot_be_compiled_does_not_fit():
         raise jax.errors.JaxRuntimeError(text)
 
     exhausted = compiled(lambda: fail("RESOURCE_EXHAUSTED: Out of memory"))
-    assert sum(memory.needed(exhausted)) == math.inf
+    assert sum(memory.measure_need(exhausted)) == math.inf
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        memory.needed(compiled(lambda: fail("INTERNAL: a bug")))
+        memory.measure_need(compiled(lambda: fail("INTERNAL: a bug")))
 
 
 # Its use: twelve cells, two blocks.
@@ -126,7 +124,7 @@ def test_results_do_not_depend_on_the_chunks(chunk, whole, task):
 
 def small(room, monkeypatch):
     """Gives devices little memory, as accelerators may have."""
-    monkeypatch.setattr(memory, "room", lambda devices: room)
+    monkeypatch.setattr(memory, "measure_room", lambda devices: room)
 
 
 def grid_of(task, **given):
@@ -160,7 +158,7 @@ def test_chunks_wait_in_the_memory_of_the_host(task, monkeypatch):
 
 
 def test_a_chunk_is_as_large_as_fits(task, monkeypatch):
-    monkeypatch.setattr(Grid, "_wanted", lambda self, mesh: None)
+    monkeypatch.setattr(Grid, "_choose_chunk", lambda self, mesh: None)
     sizes = {}
     for room in (1e9, 1.5e4):
         small(room, monkeypatch)

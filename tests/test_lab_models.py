@@ -14,10 +14,10 @@ import jaxinit
 from jaxinit import lab
 from jaxinit._paths import named
 from jaxinit.cli import main
-from jaxinit.lab._tried.losses import loss_of, read_loss, score_of
-from jaxinit.lab._tried.networks import NAMES, network
+from jaxinit.lab._tried.losses import make_loss, make_score, read_loss
+from jaxinit.lab._tried.networks import NAMES, build_network
 from jaxinit.lab._tried.rules import is_kernel
-from jaxinit.lab._tried.tasks import TASKS, memory, photograph, task_of, text
+from jaxinit.lab._tried.tasks import TASKS, load_task, memory, photograph, text
 
 TINY = {
     "initializers": ["he_normal()"],
@@ -103,10 +103,10 @@ def test_models_of_users(name, monkeypatch):
 
 def test_kernels_are_drawn_and_all_else_is_left():
     task = memory()
-    made = network("transformer", task, 1, 8, jax.nn.relu, "layer")
+    made = build_network("transformer", task, 1, 8, jax.nn.relu, "layer")
     x = jnp.asarray(task.x_train[:1])
     stock = jax.jit(made.init)(jax.random.key(0), x)
-    drawn = jax.jit(made.drawn(jaxinit.constant(2.0)))(jax.random.key(0), x)
+    drawn = jax.jit(made.redraw_by(jaxinit.constant(2.0)))(jax.random.key(0), x)
     for (path, a), (_, b) in zip(named(stock), named(drawn), strict=True):
         if path.endswith("/kernel"):
             assert (b == 2).all(), path
@@ -121,7 +121,7 @@ def test_causal_networks_see_the_past_only():
     x = jnp.asarray(task.x_train[:1])
     changed = x.at[0, 20].set((x[0, 20] + 1) % task.tokens)
     for name in ("transformer", "lstm", "gru", "rnn"):
-        made = network(name, task, 1, 8, jax.nn.relu, "none")
+        made = build_network(name, task, 1, 8, jax.nn.relu, "none")
         variables = made.init(jax.random.key(0), x)
         one, two = (made.apply(variables, z) for z in (x, changed))
         np.testing.assert_allclose(one[:, :20], two[:, :20], atol=1e-6)
@@ -138,12 +138,12 @@ def test_memory_is_recalled_from_the_beginning():
     assert (task.y_train[:, :-5] == -1).all() and task.chance == np.log(8)
     z = jnp.zeros((4, 30, 8))
     y = jnp.asarray(task.y_train[:4])
-    assert float(loss_of(task, read_loss("cross_entropy"))(z, y)) == pytest.approx(
+    assert float(make_loss(task, read_loss("cross_entropy"))(z, y)) == pytest.approx(
         np.log(8)
     )
     perfect = 20.0 * jax.nn.one_hot(y, 8)
-    assert float(score_of(task)(perfect, y)) == 1
-    assert float(score_of(task)(perfect.at[0, -1].set(0), y)) < 1
+    assert float(make_score(task)(perfect, y)) == 1
+    assert float(make_score(task)(perfect.at[0, -1].set(0), y)) < 1
 
 
 def test_text_is_the_next_character(tmp_path):
@@ -152,7 +152,7 @@ def test_text_is_the_next_character(tmp_path):
     task = text(file)
     assert task.tokens == task.outputs == 8 and task.chance == pytest.approx(np.log(8))
     np.testing.assert_array_equal((task.x_train + 1) % 8, task.y_train)
-    assert len(task.x_test) >= 1 and task_of(None, file).name == "words.txt"
+    assert len(task.x_test) >= 1 and load_task(None, file).name == "words.txt"
     assert len(text().x_train) > 50
 
 

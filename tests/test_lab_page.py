@@ -17,12 +17,12 @@ from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab._result.health import Health, _apart, _perceptron, health
+from jaxinit.lab._result.health import Health, _run_perceptron, _split_layers, diagnose
 from jaxinit.lab._show.figure import plots
 from jaxinit.lab._show.page import page
-from jaxinit.lab._show.plots import available
+from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._train.grid import batches
-from jaxinit.lab._train.probe import apart, kernel_names, moments, stacked
+from jaxinit.lab._train.probe import kernel_names, moments, stack, unstack
 from jaxinit.lab._tried._model import MLP
 from jaxinit.lab._tried.data import make_task
 from jaxinit.lab._tried.networks import Network
@@ -115,9 +115,9 @@ def test_the_page_is_well_formed_and_needs_no_other_file(text):
 
 def test_the_page_has_every_section(result, text):
     found, comparison = Structure(text), result[0]
-    assert set(available(comparison)) - {"loss_by_rate"} <= set(found.ids)
+    assert set(select_plots(comparison)) - {"loss_by_rate"} <= set(found.ids)
     assert {"run", "results", "verdicts", "repeat"} <= set(found.ids)
-    assert found.count("svg", role="img") == 3 * len(available(comparison)) == 30
+    assert found.count("svg", role="img") == 3 * len(select_plots(comparison)) == 30
     assert all(a.get("aria-label") for tag, a in found.tags if tag == "svg")
     assert found.count("tr") == 2 * (1 + 3)
     words = " ".join(found.words)
@@ -153,7 +153,7 @@ def test_columns_sort_by_numbers_and_missing_ones_are_empty(result, text):
 
 def test_plots_are_files_too(result):
     files = plots(result[0])
-    assert list(files) == list(available(result[0]))
+    assert list(files) == list(select_plots(result[0]))
     assert all(file.startswith(b"\x89PNG\r\n") for file in files.values())
 
 
@@ -206,7 +206,7 @@ def test_networks_have_no_columns_of_signals(result):
 def test_one_initializer_seed_and_rate_have_a_page(clusters):
     given = {**SMALL, "seeds": 1, "learning_rates": (0.01,), "depth": 2, "steps": 1}
     found = lab.compare(["zeros()"], data=clusters, **given)
-    assert set(available(found)) & {"loss_by_rate", "sensitivity"} == set()
+    assert set(select_plots(found)) & {"loss_by_rate", "sensitivity"} == set()
     assert found.health is None and "Verdicts" not in page(found, "")
 
 
@@ -249,7 +249,7 @@ def test_probes_are_those_of_a_step_by_hand(clusters):
 
 def test_probes_can_be_stacked_and_taken_apart(result):
     probe = jax.tree.map(lambda a: np.moveaxis(a, 3, 0), result[0].probes)
-    again = stacked(apart(probe))
+    again = stack(unstack(probe))
     jax.tree.map(np.testing.assert_array_equal, probe, again)
 
 
@@ -289,7 +289,7 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
     ]
     initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
     initial.pop("perturbations", None)
-    found = health(clusters, model, {"params": initial["params"]})
+    found = diagnose(clusters, model, {"params": initial["params"]})
     rows = jnp.asarray(clusters.x_train)
     for init, one in zip(inits, found, strict=True):
         module = model.clone(kernel_init=init)
@@ -301,8 +301,8 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
 def test_verdicts_are_of_the_dtype_that_trains(clusters):
     model = MLP(3, 8, 3, jnp.tanh, "none", dtype="bfloat16")
     x = jnp.asarray(clusters.x_train[:2])
-    params = _apart(model.init(jax.random.key(0), x)["params"])
-    made = jax.make_jaxpr(lambda params: _perceptron(model, params, {}, x))(params)
+    params = _split_layers(model.init(jax.random.key(0), x)["params"])
+    made = jax.make_jaxpr(lambda params: _run_perceptron(model, params, {}, x))(params)
     found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", str(made))
     assert found == ["bf16"] * 3 and made.out_avals[0].dtype == jnp.float32
 
@@ -312,7 +312,7 @@ def test_models_that_check_cannot_take_say_why(clusters):
         return jnp.zeros((len(x), 3)) + variables["params"]["kernel"][0, 0]
 
     model = Network(None, apply, lambda variables, x, key: (apply(variables, x), {}))
-    found = health(clusters, model, {"params": {"kernel": jnp.ones((1, 1, 2, 2))}})
+    found = diagnose(clusters, model, {"params": {"kernel": jnp.ones((1, 1, 2, 2))}})
     assert isinstance(found, str) and "has no layer" in found
 
 

@@ -190,7 +190,7 @@ def test_arrays_of_initializers_are_part_of_the_settings(task):
         for value in (1.0, 2.0)
     )
     assert repr(one) == repr(two)
-    assert checkpoint.record(task, one) != checkpoint.record(task, two)
+    assert checkpoint.describe_run(task, one) != checkpoint.describe_run(task, two)
 
 
 # Saves that are none.
@@ -219,7 +219,7 @@ def test_a_save_begun_is_not_taken_for_one(task, tmp_path, whole, monkeypatch):
             patch.setattr(getattr(atomicity, name), "finalize", die)
         killed(task, tmp_path, 1000, resume=True)
     assert begun and os.path.basename(begun[0]).startswith("4.")
-    assert checkpoint.saves_in(tmp_path / "checkpoint") == [2]
+    assert checkpoint.list_saves(tmp_path / "checkpoint") == [2]
     assert_same(run(task, tmp_path, resume=True), whole)
 
 
@@ -302,9 +302,9 @@ def test_other_data_is_refused(saved_run, task):
 def test_other_versions_are_refused(saved_run, task, monkeypatch):
     found = {
         "jax": "0.0.1",
-        "jaxinit": jaxinit.lab._train._environment.versions()["jaxinit"],
+        "jaxinit": jaxinit.lab._train._environment.read_versions()["jaxinit"],
     }
-    monkeypatch.setattr(checkpoint, "versions", lambda: found)
+    monkeypatch.setattr(checkpoint, "read_versions", lambda: found)
     said = f"the saved run has jax {jax.__version__}, where this one has 0.0.1; overwr"
     with pytest.raises(ValueError, match=said):
         run(task, saved_run, resume=True)
@@ -554,7 +554,7 @@ def kill_when(words, ready, delay, by):
 def survives(words, out, kills, seed, by=signal.SIGKILL):
     """Kills a run at random moments, each later than the last save, and ends it."""
     generator, ended = random.Random(seed), 0
-    done = checkpoint.saves_in
+    done = checkpoint.list_saves
     for _ in range(kills):
         last = max(done(out / "checkpoint"), default=0)
 

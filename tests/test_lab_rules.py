@@ -9,7 +9,7 @@ import jaxinit
 from jaxinit import lab
 from jaxinit._paths import named
 from jaxinit.cli import main
-from jaxinit.lab._tried.networks import network
+from jaxinit.lab._tried.networks import build_network
 from jaxinit.lab._tried.rules import Rules, read
 from jaxinit.lab._tried.tasks import memory
 
@@ -31,12 +31,12 @@ def test_rules_are_values_that_print_as_they_are_read():
 
 def test_the_first_part_that_fits_wins_and_the_rest_stays():
     task = memory()
-    made = network("lstm", task, 1, 8, jax.nn.relu, "none")
+    made = build_network("lstm", task, 1, 8, jax.nn.relu, "none")
     x = jnp.asarray(task.x_train[:1])
     key = jax.random.key(0)
     stock = dict(named(made.init(key, x)["params"]))
-    drawn = dict(named(made.drawn(read(LSTM))(key, x)["params"]))
-    usual = made.drawn(jaxinit.he_normal())(key, x)["params"]
+    drawn = dict(named(made.redraw_by(read(LSTM))(key, x)["params"]))
+    usual = made.redraw_by(jaxinit.he_normal())(key, x)["params"]
     usual = dict(named(usual))
     for path, found in drawn.items():
         *_, parent, name = path.split("/")

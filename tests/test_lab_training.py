@@ -13,15 +13,21 @@ from scipy.optimize import minimize
 import jaxinit
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab._show.page import _facts
+from jaxinit.lab._show.page import _list_facts
 from jaxinit.lab._show.table import caption
 from jaxinit.lab._train.grid import Grid
 from jaxinit.lab._train.stopping import after_block, keep, map_running, start
 from jaxinit.lab._tried._model import MLP
-from jaxinit.lab._tried.data import make_task, with_validation
+from jaxinit.lab._tried.data import hold_out, make_task
 from jaxinit.lab._tried.experiment import assemble
-from jaxinit.lab._tried.losses import DEFAULTS, LOSSES, chance_of, loss_of, read_loss
-from jaxinit.lab._tried.networks import network
+from jaxinit.lab._tried.losses import (
+    DEFAULTS,
+    LOSSES,
+    compute_chance,
+    make_loss,
+    read_loss,
+)
+from jaxinit.lab._tried.networks import build_network
 from jaxinit.lab._tried.tasks import diabetes, memory, photograph
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
@@ -91,7 +97,7 @@ def test_every_loss_has_a_formula():
 def test_values(spec, task):
     task = targets() if spec in OF_TARGETS else task
     z = np.random.default_rng(0).normal(size=(len(task.y_train), task.outputs))
-    found = loss_of(task, read_loss(spec))(
+    found = make_loss(task, read_loss(spec))(
         jnp.asarray(z, jnp.float32), jnp.asarray(task.y_train)
     )
     expected = BY_HAND[spec](z, task.y_train).mean()
@@ -103,11 +109,13 @@ def test_places_without_a_target_count_for_nothing(spec):
     task = memory()
     y = task.y_train[:3]
     z = np.random.default_rng(0).normal(size=(*y.shape, task.outputs))
-    found = loss_of(task, read_loss(spec))(jnp.asarray(z, jnp.float32), jnp.asarray(y))
+    found = make_loss(task, read_loss(spec))(
+        jnp.asarray(z, jnp.float32), jnp.asarray(y)
+    )
     expected = BY_HAND[spec](z[y >= 0], y[y >= 0]).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert chance_of(task, read_loss(spec)) == pytest.approx(
-        chance_of(task._replace(y_train=task.y_train[:, -5:]), read_loss(spec))
+    assert compute_chance(task, read_loss(spec)) == pytest.approx(
+        compute_chance(task._replace(y_train=task.y_train[:, -5:]), read_loss(spec))
     )
 
 
@@ -123,14 +131,16 @@ def test_chance_is_the_best_constant_prediction(spec, task):
     given = {"maxiter": 4000, "xatol": 1e-9, "fatol": 1e-12}
     start_at = np.full(task.outputs, -0.1)
     best = minimize(mean, start_at, method="Nelder-Mead", options=given)
-    assert chance_of(task, read_loss(spec)) == pytest.approx(best.fun, rel=1e-6)
-    assert chance_of(task, read_loss(DEFAULTS[task.kind])) == pytest.approx(task.chance)
+    assert compute_chance(task, read_loss(spec)) == pytest.approx(best.fun, rel=1e-6)
+    assert compute_chance(task, read_loss(DEFAULTS[task.kind])) == pytest.approx(
+        task.chance
+    )
 
 
 def test_a_class_that_is_not_there_costs_nothing(task):
     y = np.zeros_like(task.y_train)
     one = task._replace(y_train=y)
-    assert chance_of(one, read_loss("focal")) == pytest.approx(0, abs=1e-9)
+    assert compute_chance(one, read_loss("focal")) == pytest.approx(0, abs=1e-9)
 
 
 # The run that most tests look at: labels that the inputs say nothing of, so that the
@@ -149,7 +159,7 @@ def tuned(task):
 
 
 def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
-    chance = chance_of(with_validation(task), read_loss(SPEC))
+    chance = compute_chance(hold_out(task), read_loss(SPEC))
     assert tuned.task.chance == chance < 0.5 < task.chance
     assert tuned.settings.target_loss == pytest.approx(chance / 2, rel=0.05)
     text = caption(tuned)
@@ -159,7 +169,7 @@ def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
         "stopped after 10 steps without a better validation",
     ):
         assert words in text
-    assert f"{chance:#.3g} weighted nats a class" in " ".join(_facts(tuned))
+    assert f"{chance:#.3g} weighted nats a class" in " ".join(_list_facts(tuned))
     found = tuned.to_dict()
     assert found["task"]["chance_loss"] == chance
     assert found["settings"]["loss"] == SPEC and found["settings"]["dropout"] == 0.25
@@ -253,7 +263,7 @@ def test_every_network_drops_units_in_training_only(name, places):
         2 if places != 2 or name == "resnet" else 3,
     )
     given = (name, task, depth, 8, jax.nn.relu, "none")
-    without, dropping = network(*given), network(*given, 0.5)
+    without, dropping = build_network(*given), build_network(*given, 0.5)
     x, key = jnp.asarray(task.x_train[:1]), jax.random.key(0)
     variables = jax.eval_shape(without.init, key, x)
 
@@ -269,18 +279,18 @@ def test_every_network_drops_units_in_training_only(name, places):
 
 
 def test_a_fifth_of_the_rows_is_held_out(task):
-    split = with_validation(task)
+    split = hold_out(task)
     assert len(split.x_valid) == len(split.y_valid) == 11
     np.testing.assert_array_equal(np.bincount(split.y_valid), [2, 3, 6])
     both = np.concatenate([split.x_train, split.x_valid])
     rows = {row.tobytes() for row in both}
     assert rows == {row.tobytes() for row in task.x_train} and len(rows) == 54
-    np.testing.assert_array_equal(split.x_valid, with_validation(task).x_valid)
+    np.testing.assert_array_equal(split.x_valid, hold_out(task).x_valid)
     many = task._replace(x_train=np.zeros((9000, 1)), y_train=np.arange(9000) % 3)
-    assert len(with_validation(many).x_valid) == pytest.approx(1000, abs=2)
+    assert len(hold_out(many).x_valid) == pytest.approx(1000, abs=2)
     alone = task._replace(x_train=np.zeros((4, 1)), y_train=np.array([0, 0, 0, 1]))
-    assert 1 in with_validation(alone).y_train
-    assert len(with_validation(memory()).y_valid) == 205
+    assert 1 in hold_out(alone).y_train
+    assert len(hold_out(memory()).y_valid) == 205
 
 
 def tree(value):
@@ -418,7 +428,7 @@ def test_the_end_is_probed_wherever_it_is(tuned):
     grid = Grid(assemble(tuned.task, s))
     assert [grid.probe_steps.tolist() for _ in grid.run()][3] == [0, 5]
     assert grid.probe_steps.tolist() == [0, 5, 25, tuned.stopped[1].max()]
-    last = grid._probed(grid._chunks)
+    last = grid._run_probe(grid._chunks)
     jax.tree.map(np.testing.assert_array_equal, grid.probes[-1], last)
     assert len(grid.probes) == 4
 
@@ -480,7 +490,7 @@ def test_a_network_trains_with_everything_at_once(capsys):
     assert main([*words.split(), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["settings"]["target_loss"] == 0.25
-    y = with_validation(diabetes()).y_train.astype(float)
+    y = hold_out(diabetes()).y_train.astype(float)
     chance = np.abs(y - np.median(y, 0)).mean()
     assert found["task"]["chance_loss"] == pytest.approx(chance)
     (cell,) = found["initializers"][0]["cells"]

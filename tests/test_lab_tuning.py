@@ -9,7 +9,7 @@ from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.cli import main
-from jaxinit.lab._tried.optimizers import OPTIMIZERS, SCHEDULES, optimizer_of
+from jaxinit.lab._tried.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer
 
 PARAMS = {"w": jnp.ones((4, 3)), "b": jnp.zeros(3)}
 
@@ -34,9 +34,9 @@ def plain(optimizer):
 def test_specs_are_calls_of_optax():
     spec = "adamw(weight_decay=0.5, b1=0.8)"
     expected = steps(plain(lambda rate: optax.adamw(rate, weight_decay=0.5, b1=0.8)))
-    np.testing.assert_allclose(steps(optimizer_of(spec)), expected, rtol=1e-6)
+    np.testing.assert_allclose(steps(build_optimizer(spec)), expected, rtol=1e-6)
     expected = steps(plain(lambda rate: optax.sgd(rate, momentum=0.5, nesterov=True)))
-    found = steps(optimizer_of("sgd(momentum=0.5, nesterov=True)"))
+    found = steps(build_optimizer("sgd(momentum=0.5, nesterov=True)"))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_specs_are_calls_of_optax():
     ],
 )
 def test_schedules(schedule, curve):
-    found = steps(optimizer_of("sgd", schedule, steps=20), count=20)
+    found = steps(build_optimizer("sgd", schedule, steps=20), count=20)
     params = np.ones((4, 3))
     for i, after in enumerate(found):
         params = params - 0.1 * curve(i) * (params + i)
@@ -60,9 +60,9 @@ def test_schedules(schedule, curve):
 
 
 def test_a_plateau_halves_the_rate():
-    found = steps(optimizer_of("sgd", "plateau"), count=60, scale=0.0)
+    found = steps(build_optimizer("sgd", "plateau"), count=60, scale=0.0)
     assert len(found) == 60
-    build = optimizer_of("sgd", "plateau")(0.1)
+    build = build_optimizer("sgd", "plateau")(0.1)
     state, ones = build.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS)
     sizes, update = [], jax.jit(build.update)
     for _ in range(60):  # the loss never falls
@@ -73,18 +73,18 @@ def test_a_plateau_halves_the_rate():
 
 
 def test_clipping():
-    found = steps(optimizer_of("sgd", clip=1.0), count=1)[0]
+    found = steps(build_optimizer("sgd", clip=1.0), count=1)[0]
     gradient = jax.tree.map(np.asarray, PARAMS)
     norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
     np.testing.assert_allclose(found, 1 - 0.1 / norm, rtol=1e-6)
 
 
 def test_adam_then_sgd_switches():
-    both = steps(optimizer_of("adam_then_sgd(switch=5, factor=2.0)"))
+    both = steps(build_optimizer("adam_then_sgd(switch=5, factor=2.0)"))
     adam = steps(plain(optax.adam))
     np.testing.assert_allclose(both[:5], adam[:5], rtol=1e-6)
     assert np.abs(both[5] - adam[5]).max() > 1e-3
-    at_once = steps(optimizer_of("adam_then_sgd(switch=0, factor=2.0)"))
+    at_once = steps(build_optimizer("adam_then_sgd(switch=0, factor=2.0)"))
     sgd = steps(plain(lambda rate: optax.sgd(2 * rate, momentum=0.9)))
     np.testing.assert_allclose(at_once, sgd, rtol=1e-5)
 

@@ -1,8 +1,8 @@
 """Peak memory of a piece of work, measured in a fresh process.
 
-On CPU it is the peak of the resident set during the work, over the resident set before
-it; Linux can reset the peak, elsewhere the largest ever counts. On an accelerator it is
-what the device's allocator says.
+On a CPU it is the peak of the resident set during the work, minus the resident set
+before it. Linux can reset the peak; elsewhere the largest peak ever counts. On an
+accelerator the device's allocator reports it.
 """
 
 import json
@@ -29,8 +29,8 @@ def measure_in_child(suite: str, case: str, **changes: Any) -> dict[str, int] | 
       **changes: fields of the case that have other values there, as JSON can write.
 
     Returns:
-      ``peak_bytes``, the output included, and ``extra_bytes`` beyond it; None where the
-      system does not tell, or the process fails.
+      ``peak_bytes``, the output included, and ``extra_bytes`` beyond it; None if the
+      system does not report them, or the process fails.
     """
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     child = subprocess.run(
@@ -50,7 +50,7 @@ def measure(work: Callable[[], Any], output: int) -> dict[str, int] | None:
     """Measures the memory of work in this process, whose output has that many bytes.
 
     Returns:
-      As `measure_in_child`; None where the system does not tell.
+      As `measure_in_child`; None if the system does not report it.
     """
     before = _reset()
     jax.block_until_ready(work())

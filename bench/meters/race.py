@@ -19,9 +19,9 @@ Clock = Callable[[], float]
 
 _LEAST = 5e-3  # seconds of one repeat: shorter calls are repeated, keys and all
 _MOST_CALLS = 200
-# Seconds that the processors must rest before a turn, and how long that is waited for:
-# the threads of the contender before it may spin, OpenBLAS's for 2^26 ticks of a clock
-# that differs by machine (100 ms have been seen).
+# Seconds that the processors must rest before a turn, and the longest wait for that:
+# threads of the contender before may spin, OpenBLAS's for 2^26 ticks of a clock that
+# differs by machine (100 ms have been seen).
 PAUSE, _LONGEST_PAUSE = 5e-3, 2.0
 
 
@@ -43,7 +43,7 @@ class Contender:
       run: makes the array from the argument.
       prepare: makes the argument from the number of the call, by default a key.
       wait: returns when the array is there.
-      jitted: whether run is of `jax.jit`, so that it can be compiled apart.
+      jitted: whether run comes from `jax.jit`, so that it can be compiled apart.
     """
 
     run: Callable[[Any], Any]
@@ -105,10 +105,10 @@ def race(
     pause: float = PAUSE,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Times contenders by turns: each once, then each again, as often as is said.
+    """Times contenders by turns: each once, then each again, ``repeats`` times.
 
-    Before the first turn every contender runs once to warm up, which also tells how
-    many calls a repeat needs to last as long as the clock can be trusted with.
+    Before the first turn every contender runs once to warm up. That also tells how many
+    calls a repeat needs to be long enough for the clock.
 
     Args:
       contenders: by name, in the order of their turns.

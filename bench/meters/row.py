@@ -1,9 +1,9 @@
-"""Rows: what came of a case, a dictionary as JSON has it.
+"""Rows: the results of a case, as a dictionary of JSON types.
 
 The keys of a row:
 
 - ``case``, ``shape``, ``dtype``, ``bytes``: what was made;
-- ``verified``, ``found``: whether it was verified, and what verification says;
+- ``verified``, ``found``: whether it was verified, and what the verification found;
 - ``times`` by contender: ``median_s``, ``spread_s``, ``seconds``, ``calls``;
 - ``compile_s`` by contender, of those that `jax.jit` compiles;
 - ``ratios`` by peer;
@@ -31,7 +31,7 @@ _OURS = ("ours", "ours eager")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the row of any case says of it; the cases of a suite add what is theirs.
+    """What the row of any case says about it; a suite's own cases add fields.
 
     Attributes:
       name: what the table calls it.
@@ -54,7 +54,7 @@ class Unverified(Exception):
 
 
 def start_row(case: Case) -> Row:
-    """Returns the row of a case, empty as yet."""
+    """Returns the row of a case, without results as yet."""
     return {
         "case": case.name,
         "shape": list(case.shape),

@@ -1,4 +1,4 @@
-"""The suites: each a file that asks one question of its cases."""
+"""The suites: each is a file that asks one question about its cases."""
 
 from typing import Any, Protocol
 
@@ -18,9 +18,9 @@ from bench.suites import (
 
 
 class Suite(Protocol):
-    """What the file of a suite has.
+    """The functions in the file of a suite.
 
-    Where the memory of its cases is measured, it also has ``measure_memory(case)``,
+    A suite whose cases have their memory measured also has ``measure_memory(case)``,
     which `bench.child` calls in a process of its own.
     """
 

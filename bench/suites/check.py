@@ -4,9 +4,9 @@ Every contender starts cold, as a user does: JAX has forgotten what it compiled,
 tracing and compiling count. All measure a multilayer perceptron from many seeds:
 
 - ours: `jaxinit.check`, one program;
-- loop: the same statistics of one seed compiled, and called for each seed;
-- eager: what one writes by hand: ``init``, ``apply`` with captured intermediates and a
-  gradient for each seed, and the standard deviation of each.
+- loop: one compiled program for the same statistics of one seed, called for each seed;
+- eager: code as one writes it by hand: ``init``, ``apply`` with captured intermediates
+  and a gradient for each seed, and the standard deviation of each.
 """
 
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ def _compare_memory(case: Health) -> dict[str, int] | None:
 
 
 def measure_memory(case: Health) -> dict[str, int] | None:
-    """Measures the peak of a check in this process; its statistics are no size."""
+    """Measures the peak of a check in this process; its statistics hardly count."""
     seeds, *sizes = case.shape
     x, key = jnp.ones(sizes), jax.random.key(0)
     return memory.measure(lambda: _check(case.model, x, key, seeds), 0)

@@ -1,6 +1,6 @@
-"""The suite `compile`: how long a draw is traced and compiled, ours and JAX's.
+"""The suite `compile`: how long tracing and compiling a draw takes, ours and JAX's.
 
-Each time a new function is compiled, and JAX has forgotten all that it knew.
+Each time a new function is compiled, after JAX has forgotten all that it compiled.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The suite `dtypes`: independent entries that are not of float32."""
+"""The suite `dtypes`: independent entries in other dtypes than float32."""
 
 from bench.meters.row import Row
 from bench.meters.settings import Settings

@@ -1,6 +1,6 @@
 """The suite `kernels`: our programs for the same draw, or for the same moments.
 
-Each program is held against the first, which is the one that users get unasked.
+Each program is held against the first, which is the one that users get by default.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,12 @@ QUESTION = "our programs for one draw, or for moments, by impl"
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel(Case):
-    """What several of our programs compute.
+    """A computation that several of our programs do.
 
     Attributes:
       run: takes an argument, shape and dtype, and ``impl``, the name of a program.
-      impls: those names, but for the one that users get unasked.
-      verify: takes the argument and what `run` made of it; returns what was found, or
+      impls: the names of the programs, except the one that users get by default.
+      verify: takes the argument and the result of `run`; returns what it found, or
         raises `bench.meters.row.Unverified`.
       argument: makes the array that `run` takes; None if it takes a key.
     """

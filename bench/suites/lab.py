@@ -51,7 +51,7 @@ class Cells(Case):
     """What is trained; the shape is initializers, seeds and learning rates.
 
     Attributes:
-      steps: of every cell.
+      steps: training steps of every cell.
       depth: layers of the perceptron.
       width: outputs of each hidden layer.
       batch: examples of a step.
@@ -159,12 +159,12 @@ class _Ways:
         return {"ours": self._run_grid, "loop": self._loop, "usual": self._loop_usual}
 
     def reset(self) -> None:
-        """Lets ours begin anew, as the loops always do."""
+        """Makes ours start anew, as the loops always do."""
         grid = self.grid
         grid.state, grid.losses, grid.probes = self.begin, (), self.probes
 
     def forget(self) -> None:
-        """Lets ours drop what it has compiled, as JAX does of the loops'."""
+        """Makes ours drop its compiled programs, as JAX drops those of the loops."""
         for program in ("_program", "_probe"):
             vars(self.grid).pop(program, None)
 

@@ -48,9 +48,9 @@ class Filling(Case):
     """One model; the shape is the number of its parameters.
 
     Attributes:
-      init: its init function, of a key.
-      stock: that of the same model as most people write it.
-      torch: builds it in torch; None if it is not raced.
+      init: its init function, which takes a key.
+      stock: the init function of the same model as most people write it.
+      torch: builds the model in torch; None if torch does not race.
       constructor: whether init is also a way to make the model without `jax.jit`.
     """
 
@@ -123,7 +123,7 @@ def _build_nnx(
 
 
 def _trace(init: Callable[[jax.Array], Any]) -> Any:
-    """Returns a model of shapes and dtypes."""
+    """Returns the shapes and dtypes of a model."""
     return jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
 
 
@@ -194,7 +194,7 @@ def _build_contenders(filling: Filling, settings: Settings) -> dict[str, Contend
 
 
 def _build_torch_laws(filling: Filling) -> Callable[[], Any]:
-    """Returns what draws a model's parameters in torch, of the stock model's laws."""
+    """Returns a function that draws the stock model's parameters in torch."""
     from torch import empty
     from torch.nn import init
 

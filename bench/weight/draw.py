@@ -1,4 +1,4 @@
-"""A draw: one weight, and what is known of it."""
+"""A draw: one weight, and what is known about it."""
 
 import contextlib
 import math
@@ -24,9 +24,9 @@ class Draw(Case):
     Attributes:
       init: our initializer.
       law: the law of its entries, which the peers are asked for.
-      verify: takes the draw and the weight drawn; returns what was found, or raises
+      verify: takes the draw and the drawn weight; returns what it found, or raises
         `bench.meters.row.Unverified`.
-      theirs: the same initializer of JAX, if JAX has it.
+      theirs: JAX's own initializer of this kind, if there is one.
       peers: builds a contender from the draw, by the peer's name.
       eager: whether the eager call is timed too.
     """
@@ -45,7 +45,7 @@ class Draw(Case):
 
     @cached_property
     def jitted(self) -> Callable[[jax.Array], jax.Array]:
-        """Ours under `jax.jit`, the same function at each call."""
+        """Our initializer under `jax.jit`, the same function at each call."""
         return jax.jit(lambda key: self.ours(key))
 
     @cached_property

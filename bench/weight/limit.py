@@ -1,4 +1,4 @@
-"""Limits: the least work that a draw could be."""
+"""Limits: the least work that a draw could take."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Limit:
         of two square matrices, or "copy", an array of the shape from another.
       contender: does that work.
       share: which part of that work the draw needs.
-      flops: floating-point operations of the contender; 0 but for a product.
+      flops: floating-point operations of the contender; 0 except for a product.
     """
 
     kind: Literal["fill", "product", "copy"]
@@ -50,7 +50,7 @@ def limit_draw(draw: Draw) -> Limit:
 
 
 def limit_copy(shape: Shape, dtype: str) -> Limit:
-    """Returns the limit of what reads an array or writes one.
+    """Returns the limit of work that reads an array or writes one.
 
     Its contender does both: it reads an array and writes its negative.
     """

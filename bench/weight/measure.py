@@ -26,11 +26,11 @@ _LARGE = 2**24  # bytes: below, an allocator's own habits hide the memory of a d
 
 
 def measure_draw(suite: str, draw: Draw, settings: Settings) -> Row:
-    """Measures the time that a draw takes, of each contender.
+    """Measures the time that each contender takes for a draw.
 
     Args:
-      suite: the one that has the draw, where a process of its own finds it.
-      draw: what is drawn.
+      suite: the draw's suite, where `bench.child` finds it.
+      draw: the draw.
       settings: how to measure.
 
     Returns:
@@ -81,7 +81,7 @@ def _build_peers(draw: Draw, settings: Settings, row: Row) -> dict[str, Contende
                 raise ValueError(f"gives the shape {list(array.shape)}")
             if not re.search(rf"\b{draw.dtype}\b", str(array.dtype)):
                 raise ValueError(f"gives the dtype {array.dtype}")
-        except Exception as error:  # whatever a library raises, the others still race
+        except Exception as error:  # whatever a library raises: the others still race
             row["left_out"][name] = first_line(error)
         else:
             contenders[name] = contender
@@ -89,7 +89,7 @@ def _build_peers(draw: Draw, settings: Settings, row: Row) -> dict[str, Contende
 
 
 def _verify(draw: Draw, ours: Contender, row: Row) -> str:
-    """Compiles, draws, verifies; returns what was found."""
+    """Compiles, draws and verifies; returns what the verification found."""
     row["compile_s"]["ours"] = ours.compile()
     key = jax.random.key(KEY)
     weight = ours.run(key)

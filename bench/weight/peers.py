@@ -1,9 +1,9 @@
 """Peers: the same law from other libraries, each into a fresh array.
 
 A peer that is not installed is left out. torch fills a new ``torch.empty`` at each
-call, since a draw gives a fresh array too and page faults then count for both. Where a
-library's preset has another law (torch's ``kaiming_normal_`` is not truncated), it is
-asked for our law by its general functions.
+call, because our draw makes a fresh array, too: page faults then count for both. Where
+a library's preset has another law (torch's ``kaiming_normal_`` is not truncated), its
+general functions draw our law.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Verification of draws: against JAX's bits, or against what their law says."""
+"""Verification of draws: against JAX's bits, or against their law."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from bench.weight.draw import Draw
 _SIGMAS = 6  # standard errors that a sample may be off; the key is fixed
 # Largest entry of Q^T Q - I, by dtype.
 _ORTHOGONAL = {"float32": 2e-6, "float64": 1e-13}
-_NUMBERS = 1e-5  # that float32 may be off after a dozen operations
+_NUMBERS = 1e-5  # relative error of float32 after a dozen operations
 
 
 def check_bits(draw: Draw, weight: jax.Array) -> str:
@@ -24,7 +24,7 @@ def check_bits(draw: Draw, weight: jax.Array) -> str:
 
 
 def compare_bits(weight: jax.Array, reference: jax.Array) -> str:
-    """Holds a weight against what JAX drew, bit for bit."""
+    """Holds a weight against JAX's draw, bit for bit."""
     _compare(weight, reference, "JAX's jitted values")
     return "bits of jax"
 
@@ -40,13 +40,13 @@ def check_rounded(draw: Draw, weight: jax.Array) -> str:
 
 
 def _compare(weight: jax.Array, expected: jax.Array, name: str) -> None:
-    found, known = np.asarray(weight), np.asarray(expected)
-    if found.dtype != known.dtype or found.shape != known.shape:
-        kinds = (f"{x.dtype.name}{list(x.shape)}" for x in (found, known))
+    ours, theirs = np.asarray(weight), np.asarray(expected)
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        kinds = (f"{x.dtype.name}{list(x.shape)}" for x in (ours, theirs))
         raise Unverified(f"{' is not '.join(kinds)}.")
-    unlike = int((_view_bits(found) != _view_bits(known)).any(axis=-1).sum())
+    unlike = int((_view_bits(ours) != _view_bits(theirs)).any(axis=-1).sum())
     if unlike:
-        raise Unverified(f"{unlike} of {found.size} entries differ from {name}.")
+        raise Unverified(f"{unlike} of {ours.size} entries differ from {name}.")
 
 
 def _view_bits(array: np.ndarray) -> np.ndarray:  # [entries, bytes]
@@ -71,19 +71,19 @@ def _check_near(what: str, off: float, error: float) -> None:
         raise Unverified(f"the {what} is off by {off / (error or 1):.1f} errors.")
 
 
-def check_numbers(array: jax.Array, found: jax.Array) -> str:
+def check_numbers(array: jax.Array, moments: jax.Array) -> str:
     """Holds the moments of an array against those of NumPy, in double precision."""
     x = np.asarray(array).astype(float)
     d = x - x.mean()
     known = [x.mean(), (d**2).mean(), (d**4).mean(), x.min(), x.max(), (x == 0).mean()]
-    if not np.allclose(found, known, rtol=_NUMBERS, atol=_NUMBERS):
-        raise Unverified(f"the moments are {np.asarray(found)}, not {known}.")
+    if not np.allclose(moments, known, rtol=_NUMBERS, atol=_NUMBERS):
+        raise Unverified(f"the moments are {np.asarray(moments)}, not {known}.")
     return "moments of NumPy"
 
 
-def check_alike(found: jax.Array, known: jax.Array, bits: bool) -> None:
-    """Holds numbers against others: the same up to rounding, or of the same law."""
-    x, y = (np.asarray(array, float) for array in (found, known))
+def check_alike(numbers: jax.Array, known: jax.Array, bits: bool) -> None:
+    """Holds numbers against others: equal up to rounding, or draws of one law."""
+    x, y = (np.asarray(array, float) for array in (numbers, known))
     if bits:
         if x.shape != y.shape or not np.allclose(x, y, rtol=_NUMBERS, atol=_NUMBERS):
             raise Unverified("gives other values")

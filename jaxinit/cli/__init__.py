@@ -22,19 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-      arguments: the words behind ``jaxinit``; by default those of the process, whose
-        Ctrl-C a thread then answers, see `jaxinit._watch`.
+      arguments: the words after ``jaxinit``; by default those of the process. A thread
+        then answers Ctrl-C, see `jaxinit._watch`.
 
     Returns:
       The exit code: 0, 1 for a model that is not healthy, 2 for bad input, 130 after an
       interrupt.
     """
-    given = _words_of_the_process() if arguments is None else list(arguments)
+    words = _prepare_process() if arguments is None else list(arguments)
     try:
-        parsed = _read(given)
-        parsed.command = shlex.join(["jaxinit", *given])
+        parsed = _read(words)
+        parsed.command = shlex.join(["jaxinit", *words])
         code: int = parsed.run(parsed)
-        sys.stdout.flush()  # so that a reader that has gone is found here
+        sys.stdout.flush()  # so that a closed pipe is noticed here
         return CODE if watch.pressed else code
     except BadInput as error:
         print(one_line(f"jaxinit: {error}"), file=sys.stderr)
@@ -64,15 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave_output() -> None:
-    """Lets the rest of the output go nowhere."""
+    """Discards the rest of the output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _words_of_the_process() -> list[str]:
+def _prepare_process() -> list[str]:
     """Takes charge of Ctrl-C and of the output, and returns the command's words."""
     if not watch.on:
         watch.start()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # of a terminal that lacks a letter
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack a letter
         sys.stdout.reconfigure(errors="backslashreplace")
     return sys.argv[1:]
 
@@ -82,23 +82,23 @@ def _read(words: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="jaxinit", description="Choose, draw and check initial weights."
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=_read_version())
     commands = parser.add_subparsers(dest="name", metavar="COMMAND")
     for command in (_check, _compare, _list, _show):
         command.add(commands)
     names = list(commands.choices)
     if any("\ud800" <= letter <= "\udfff" for letter in "".join(words)):
         parser.error("the arguments must be UTF-8.")
-    given, rest = parser.parse_known_args(words)
-    if given.name is None and not rest:
+    parsed, rest = parser.parse_known_args(words)
+    if parsed.name is None and not rest:
         known = f"{', '.join(names[:-1])} or {names[-1]}"
         parser.error(f"a command is missing: {known}. jaxinit --help describes them.")
     if rest:
-        commands.choices.get(given.name, parser).refuse(rest)
-    return given
+        commands.choices.get(parsed.name, parser).refuse(rest)
+    return parsed
 
 
-def _version() -> str:
+def _read_version() -> str:
     from importlib import metadata
 
     return f"jaxinit {metadata.version('jaxinit')}"

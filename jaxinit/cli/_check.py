@@ -26,11 +26,11 @@ from jaxinit._value import as_dtype
 from jaxinit.cli._terminal import (
     MOST,
     BadInput,
-    checked,
+    allow_imports,
+    check_writable,
     console,
-    importable,
-    key_of,
-    writable,
+    make_key,
+    try_call,
 )
 from jaxinit.signal import SignalReport
 
@@ -45,7 +45,7 @@ _CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    text = "measure a model's signal and gradient at initialisation and judge them"
+    text = "measure a model's signal and gradient at initialization and judge them"
     parser = commands.add_parser(
         "check",
         help=text,
@@ -97,7 +97,7 @@ def add(commands: Any) -> None:
     option(
         "--axis",
         metavar="NAME",
-        type=_axis,
+        type=_read_axis,
         action="append",
         default=[],
         dest="axes",
@@ -128,43 +128,43 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    from jaxinit.signal import check as signal_of
+    from jaxinit.signal import check as measure
 
-    piped = given.json == "-"
-    files = [given.plot, None if piped or not given.json else Path(given.json)]
+    piped = options.json == "-"
+    files = [options.plot, None if piped or not options.json else Path(options.json)]
     for file in filter(None, files):
-        writable(file.parent)
-    if given.plot is not None:
+        check_writable(file.parent)
+    if options.plot is not None:
         importlib.import_module("matplotlib")  # a missing plot library shows here
-        if given.plot.suffix.lower() not in _PLOTS:
+        if options.plot.suffix.lower() not in _PLOTS:
             rule = f"the file must end in {', '.join(_PLOTS)}."
-            raise BadInput(f"--plot {given.plot}: {rule}")
-    noise, key = jax.random.split(key_of(given.seed))
-    inputs = _inputs(given, noise)
-    settings = _named("--set", given.settings)
-    arguments = _named("--call", given.arguments)
-    axes: dict[str, Any] = {"axis_name": tuple(given.axes)} if given.axes else {}
+            raise BadInput(f"--plot {options.plot}: {rule}")
+    noise, key = jax.random.split(make_key(options.seed))
+    inputs = _draw_inputs(options, noise)
+    settings = _read_pairs("--set", options.settings)
+    arguments = _read_pairs("--call", options.arguments)
+    axes: dict[str, Any] = {"axis_name": tuple(options.axes)} if options.axes else {}
     try:
-        model = _built(_imported(given.model), settings, given.model)
-        report = signal_of(
+        model = _build(_import(options.model), settings, options.model)
+        report = measure(
             model,
             inputs,
             key=key,
-            seeds=given.seeds,
+            seeds=options.seeds,
             arguments=arguments,
-            limit=given.limit,
+            limit=options.limit,
             **axes,
         )
     except BadInput:
         raise
-    except Exception as error:  # the model's own, or ours of an argument
-        raise _failure(given, settings, inputs, error) from error
+    except Exception as error:  # the model's own, or ours about an argument
+        raise _explain(options, settings, inputs, error) from error
     if piped:
         print(report.to_json(indent=1))
     else:
-        _print(report, given.all)
+        _print(report, options.all)
     plot, numbers = files
     note = sys.stderr if piped else sys.stdout
     try:
@@ -180,7 +180,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _print(report: SignalReport, all_layers: bool) -> None:
-    """Prints a report, on a terminal in colours if rich is there."""
+    """Prints a report, on a terminal in colors if rich is installed."""
     if sys.stdout.isatty():
         with contextlib.suppress(ModuleNotFoundError):
             from jaxinit.signal._report.console import parts
@@ -191,13 +191,13 @@ def _print(report: SignalReport, all_layers: bool) -> None:
     print(report.table(all_layers=all_layers))
 
 
-def _failure(
-    given: argparse.Namespace,
+def _explain(
+    options: argparse.Namespace,
     settings: dict[str, Any],
     inputs: Sequence[jax.Array],
     error: BaseException,
 ) -> BadInput:
-    """Returns the error of a user's code in one line."""
+    """Makes one line of an error that a user's code raised."""
     brief = check.brief(error)
     _, _, message = brief.partition(": ")
     if message.startswith("check("):
@@ -213,19 +213,20 @@ def _failure(
     called = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
     more = "." * (brief[-1] not in ".: ")
     more += f" It was called with {called}; the first size counts examples."
-    return BadInput(f"{given.model} failed: {brief}{more * (len(brief) < _BRIEF)}")
+    return BadInput(f"{options.model} failed: {brief}{more * (len(brief) < _BRIEF)}")
 
 
-def _inputs(given: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
+def _draw_inputs(options: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
     """Draws normal numbers, tokens or truth values."""
-    keys = jax.random.split(key, len(given.inputs))
-    found = [_input(*pair, given) for pair in zip(given.inputs, keys, strict=True)]
-    if given.vocabulary is not None and not any(map(_is_integer, found)):
+    keys = jax.random.split(key, len(options.inputs))
+    specs = zip(options.inputs, keys, strict=True)
+    inputs = [_draw_input(spec, key, options) for spec, key in specs]
+    if options.vocabulary is not None and not any(map(_is_integer, inputs)):
         raise BadInput("--vocabulary goes with inputs of integers: add --dtype int32.")
-    return tuple(found)
+    return tuple(inputs)
 
 
-def _axis(word: str) -> str:
+def _read_axis(word: str) -> str:
     """Reads the name of an axis."""
     if not word.isidentifier() or len(word) > _LONGEST_NAME:
         rule = "must be a word of letters, digits and _, such as batch"
@@ -233,7 +234,7 @@ def _axis(word: str) -> str:
     return word
 
 
-def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
+def _draw_input(spec: str, key: jax.Array, options: argparse.Namespace) -> jax.Array:
     text, _, own = spec.partition(":")
     sizes = text.split("x")
     if not all(size.isdecimal() and 0 < int(size[:_DIGITS]) for size in sizes):
@@ -244,77 +245,78 @@ def _input(spec: str, key: jax.Array, given: argparse.Namespace) -> jax.Array:
         shown = check.show(spec)
         raise BadInput(f"--input {shown}: an input has at most {MOST} entries.")
     try:
-        dtype = as_dtype(own or given.dtype)
+        dtype = as_dtype(own or options.dtype)
     except check.Unfit as error:
-        where = f"--input {spec}" if own else f"--dtype {given.dtype}"
+        where = f"--input {spec}" if own else f"--dtype {options.dtype}"
         raise BadInput(f"{where}: {error}") from error
     if dtype == np.bool_:
         return jax.random.bernoulli(key, shape=shape)
     if not jnp.issubdtype(dtype, np.integer):
         wide = np.float32 if dtype.itemsize == 1 else dtype  # JAX draws no float8
-        drawn: jax.Array = checked(jax.random.normal, key, shape, wide)
+        drawn: jax.Array = try_call(jax.random.normal, key, shape, wide)
         return drawn.astype(dtype)
-    if given.vocabulary is None:
+    if options.vocabulary is None:
         rule = "integers are tokens: say how many there are, as --vocabulary 1000."
         raise BadInput(f"--input {spec}: {rule}")
-    if not 1 <= given.vocabulary <= jnp.iinfo(dtype).max:
+    if not 1 <= options.vocabulary <= jnp.iinfo(dtype).max:
         rule = f"must lie between 1 and {jnp.iinfo(dtype).max}, the largest {dtype}."
-        raise BadInput(f"--vocabulary {given.vocabulary}: {rule}")
-    return jax.random.randint(key, shape, 0, given.vocabulary, dtype)
+        raise BadInput(f"--vocabulary {options.vocabulary}: {rule}")
+    return jax.random.randint(key, shape, 0, options.vocabulary, dtype)
 
 
 def _is_integer(array: jax.Array) -> bool:
     return bool(jnp.issubdtype(array.dtype, np.integer))
 
 
-def _named(option: str, items: Sequence[str]) -> dict[str, Any]:
+def _read_pairs(option: str, items: Sequence[str]) -> dict[str, Any]:
     """Reads NAME=VALUE pairs."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name.isidentifier():
             raise BadInput(f"{option} {item}: must be NAME=VALUE, such as width=256.")
-        if name in found:
+        if name in values:
             raise BadInput(f"{option} {item}: {name} is given twice.")
         if text not in _WORDS and text.capitalize() in _WORDS:
             word = f"{name}={text.capitalize()}"
             rule = f"write {word} for the value, {name}='\"{text}\"' for text."
             raise BadInput(f"{option} {item}: {rule}")
-        found[name] = _read(text)
-    return found
+        values[name] = _read(text)
+    return values
 
 
 def _read(text: str) -> Any:
     """Reads a literal, an initializer, or text."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python's parser, about odd literals
+        warnings.simplefilter("ignore")  # Python's, about odd literals
         with contextlib.suppress(
             ValueError, SyntaxError, TypeError, MemoryError, RecursionError
         ):
             return ast.literal_eval(text)
-    return checked(jaxinit.parse, text) if _CALL.fullmatch(text) else text
+    return try_call(jaxinit.parse, text) if _CALL.fullmatch(text) else text
 
 
-def _imported(spec: str) -> Any:
+def _import(spec: str) -> Any:
     """Imports an object; the current directory counts as installed."""
-    importable()
+    allow_imports()
     try:
         return load(spec)
     except check.Unfit as error:
         raise BadInput(f"{spec}: {error}") from error
 
 
-def _built(found: Any, settings: dict[str, Any], spec: str) -> Any:
-    """Makes of what was imported what `jaxinit.check` takes."""
-    if not callable(found) or isinstance(found, _modules(*_FRAMEWORKS)):
+def _build(imported: Any, settings: dict[str, Any], spec: str) -> Any:
+    """Builds a model for `jaxinit.check` from the imported object."""
+    if not callable(imported) or isinstance(imported, _find_modules(*_FRAMEWORKS)):
         if settings:
             rule = "is built already: --set needs a class or a function."
             raise BadInput(f"{spec}: {rule}")
-        return found
-    parameters = inspect.signature(found).parameters
-    is_nnx = isinstance(found, type) and issubclass(found, _modules("flax.nnx"))
+        return imported
+    parameters = inspect.signature(imported).parameters
+    is_class = isinstance(imported, type)
+    is_nnx = is_class and issubclass(imported, _find_modules("flax.nnx"))
     if "rngs" in parameters or is_nnx:
-        return lambda rngs: found(**settings, rngs=rngs)
+        return lambda rngs: imported(**settings, rngs=rngs)
     waiting = [
         name
         for name, parameter in parameters.items()
@@ -322,12 +324,12 @@ def _built(found: Any, settings: dict[str, Any], spec: str) -> Any:
         and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     left = set(waiting) - set(settings)
-    if "key" in parameters or (inspect.isfunction(found) and len(left) == 1):
-        return functools.partial(found, **settings)  # of the key, or random streams
-    return found(**settings)
+    if "key" in parameters or (inspect.isfunction(imported) and len(left) == 1):
+        return functools.partial(imported, **settings)  # waits for a key, or rngs
+    return imported(**settings)
 
 
-def _modules(*frameworks: str) -> tuple[type, ...]:
-    """Returns the classes of modules of those frameworks that are loaded."""
+def _find_modules(*frameworks: str) -> tuple[type, ...]:
+    """Returns the module classes of those frameworks that are loaded."""
     loaded = (sys.modules.get(name) for name in frameworks)
     return tuple(framework.Module for framework in loaded if framework)

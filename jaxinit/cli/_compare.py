@@ -12,17 +12,17 @@ from jaxinit._watch import watch
 from jaxinit.cli._terminal import (
     FULL,
     BadInput,
+    allow_imports,
     cannot_write,
-    checked,
+    check_makable,
+    check_writable,
     console,
-    importable,
-    one_line_warnings,
-    path,
-    path_of,
-    silenced,
-    to_be_made,
-    wide,
-    writable,
+    enable_types,
+    parse_path,
+    read_path,
+    shorten_warnings,
+    silence,
+    try_call,
 )
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_files(option: Callable[..., Any]) -> None:
-    """Adds the options of what is written, and gone on from."""
+    """Adds the options about files that are written, or continued from."""
     option(
         "--out",
         metavar="DIR",
-        type=path,
+        type=parse_path,
         help="write results.json, plots and index.html there",
     )
     option(
@@ -121,7 +121,7 @@ def _add_files(option: Callable[..., Any]) -> None:
 
 
 def _add_output(group: Any) -> None:
-    """Adds the options of what is printed."""
+    """Adds the options about printed output."""
     group.add_argument(
         "--quiet", action="store_true", help="show no progress (only a terminal does)"
     )
@@ -142,79 +142,86 @@ def _add_output(group: Any) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     try:
         with (
-            silenced("absl"),  # of orbax
-            wide(getattr(given, "dtype", None) == "float64"),
-            one_line_warnings(),
+            silence("absl"),  # of orbax
+            enable_types(getattr(options, "dtype", None) == "float64"),
+            shorten_warnings(),
             contextlib.ExitStack() as stack,
         ):
-            return _run(given, stack)
+            return _run(options, stack)
     except OSError as error:
         full = error.errno in FULL
-        if given.out is None or not (full or _is_in(error.filename, given.out)):
+        if options.out is None or not (full or _is_in(error.filename, options.out)):
             raise
         cure = "When there is room" if full else "When that is mended"
         raise BadInput(f"{cannot_write(error)} {cure}, --resume goes on.") from error
 
 
 def _is_in(file: Any, directory: Path) -> bool:
-    """Returns whether an error speaks of a file in a directory."""
+    """Returns whether the file that an error names is in a directory."""
     if not isinstance(file, str):
         return False
     return Path(file).absolute().is_relative_to(directory.absolute())
 
 
-def _run(given: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    from jaxinit.cli._live import shown
+def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    from jaxinit.cli._live import show_progress
     from jaxinit.lab import command as lab
 
-    importable()
-    if given.distributed is not None:
-        checked(lab.join, *given.distributed)
-    asked = {name: vars(given)[name] for name in lab.OPTIONS if name in vars(given)}
+    allow_imports()
+    if options.distributed is not None:
+        try_call(lab.join, *options.distributed)
+    asked = {name: vars(options)[name] for name in lab.OPTIONS if name in vars(options)}
     tried = asked.pop("initializers", lab.DEFAULT_INITIALIZERS)
-    experiment = checked(lab.design, tried, given.data, given.task, **asked)
-    saves, logs = _open_files(given, experiment, stack)
-    quiet = given.quiet or not lab.first()
+    experiment = try_call(lab.design, tried, options.data, options.task, **asked)
+    saves, logs = _open_files(options, experiment, stack)
+    quiet = options.quiet or not lab.is_first()
     try:
         result, files = lab.run(
             experiment,
-            given.out,
+            options.out,
             saves,
             logs,
-            watching=shown(experiment.task, experiment.settings, quiet),
-            show=functools.partial(_print, form=given.format),
-            command=given.command,
+            watching=show_progress(experiment.task, experiment.settings, quiet),
+            show=functools.partial(_print, form=options.format),
+            command=options.command,
         )
     except lab.Unreadable as error:
         raise BadInput(str(error)) from error
-    if lab.first():
-        _print_end(given, result, files)
+    if lab.is_first():
+        _print_end(options, result, files)
     return 130 if result.interrupted else 0
 
 
 def _open_files(
-    given: argparse.Namespace, experiment: "Experiment", stack: contextlib.ExitStack
+    options: argparse.Namespace, experiment: "Experiment", stack: contextlib.ExitStack
 ) -> "tuple[Checkpoint | None, Log | None]":
     """Opens the saves and the log, and checks that they can be written."""
     from jaxinit.lab.command import open_files
 
-    log = given.log and (given.log[0], checked(path_of, given.log[1]))
+    log = options.log and (options.log[0], try_call(read_path, options.log[1]))
     if log is not None:
-        to_be_made(log[1])
-    options = given.resume, given.overwrite, given.save_every
-    saves, logs = checked(open_files, experiment, given.out, log, *options)
+        check_makable(log[1])
+    saves, logs = try_call(
+        open_files,
+        experiment,
+        options.out,
+        log,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        save_every=options.save_every,
+    )
     if logs is not None:
-        writable(logs.directory, make=True)
+        check_writable(logs.directory, make=True)
     if saves is not None:
         stack.enter_context(saves)
-        watch.leaves_with(f"interrupted; --resume goes on with {given.out}.")
-        writable(given.out, make=True)
-        if given.resume and not saves.resumes:
-            said = f"nothing to resume in {given.out}, starting from the beginning."
+        watch.leaves_with(f"interrupted; --resume goes on with {options.out}.")
+        check_writable(options.out, make=True)
+        if options.resume and not saves.resumes:
+            said = f"nothing to resume in {options.out}, starting from the beginning."
             print(f"jaxinit: {said}", file=sys.stderr)
     return saves, logs
 
@@ -239,18 +246,18 @@ def _print(result: "Comparison", form: str) -> None:
 
 
 def _print_end(
-    given: argparse.Namespace, result: "Comparison", files: list[Path]
+    options: argparse.Namespace, result: "Comparison", files: list[Path]
 ) -> None:
     """Prints where the results are, and how far an interrupted run has come."""
-    if given.out is not None:
-        note = sys.stdout if given.format == "table" else sys.stderr
+    if options.out is not None:
+        note = sys.stdout if options.format == "table" else sys.stderr
         names = ", ".join(file.name for file in files)
-        print(f"Written to {given.out}: {names}", file=note)
-    elif given.format == "table":
+        print(f"Written to {options.out}: {names}", file=note)
+    elif options.format == "table":
         print("Add --out DIR for plots, a page and every number.")
     if result.interrupted:
         done = f"{result.steps_done} of {result.settings.steps} steps"
         kept = ""
-        if given.out is not None:
-            kept = f"; what was computed is in {given.out}, --resume goes on"
+        if options.out is not None:
+            kept = f"; what was computed is in {options.out}, --resume goes on"
         print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)

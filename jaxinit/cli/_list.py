@@ -41,13 +41,13 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
     }
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    found = [
+    builders = [
         describe(b) for name, b in sorted(REGISTRY.items()) if registered(b) == name
     ]
-    if given.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+    if options.json:
+        print(json.dumps(builders, indent=1, ensure_ascii=False))
         return 0
     from rich.table import Table
 
@@ -60,7 +60,7 @@ def run(given: argparse.Namespace) -> int:
         "reference": 4,
     }.items():
         table.add_column(name, ratio=ratio, no_wrap=name == "name")
-    for row in found:
+    for row in builders:
         table.add_row(*row.values())
     console().print(table)
     return 0

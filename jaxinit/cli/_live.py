@@ -37,7 +37,7 @@ class Screen:
     """The bar and the table; rich draws them from its own thread, at its own pace."""
 
     def __init__(self, task: Task, settings: Settings):
-        """Takes what is run."""
+        """Prepares the bar."""
         self._task, self._settings = task, settings
         columns = (
             TextColumn("{task.description}"),
@@ -49,7 +49,7 @@ class Screen:
         self._job = self.bar.add_task("drawing and compiling", total=settings.steps)
         self._losses: tuple[Any, ...] = ()  # by block, each [cells]
         self._seen = 0  # blocks whose numbers have been checked
-        self._lost = np.zeros(self._shape, bool)  # cells that were not finite once
+        self._lost = np.zeros(self._shape, bool)  # cells whose loss was not finite once
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -57,7 +57,7 @@ class Screen:
         return len(s.initializers), s.seeds, len(s.learning_rates)
 
     def observe(self, grid: Grid) -> None:
-        """Takes notice of a block: of losses that are on the host already."""
+        """Notes the losses of a block, which are on the host already."""
         self._losses = grid.losses
         done = len(grid.losses) * block_length(grid.steps)
         part = "evaluating" if done >= grid.steps else "training"
@@ -76,19 +76,19 @@ class Screen:
             lost = self._lost | (last > 2 * self._task.chance)
         medians = median(np.where(lost, np.inf, last))  # [initializers, rates]
         best = medians.argmin(axis=1)
-        found = [
+        leaders = [
             Leader(
-                repr(init),
-                self._settings.learning_rates[best[i]],
-                float(medians[i, best[i]]),
-                float(lost[i].mean()),
+                initializer=repr(init),
+                learning_rate=self._settings.learning_rates[best[i]],
+                loss=float(medians[i, best[i]]),
+                diverged=float(lost[i].mean()),
             )
             for i, init in enumerate(self._settings.initializers)
         ]
-        return sorted(found, key=lambda leader: leader.loss)
+        return sorted(leaders, key=lambda leader: leader.loss)
 
     def __rich__(self) -> Group:
-        """Returns what is to be seen now."""
+        """Returns the present view."""
         leaders = self.leaders()
         if not leaders:
             return Group(self.bar)
@@ -109,7 +109,7 @@ class _Pace(ProgressColumn):
     """The time so far; from the second block on, steps per second and time left."""
 
     def render(self, task: Job) -> Text:
-        """Returns what is known; the first block compiles and says nothing of pace."""
+        """Writes the times; the first block compiles and tells nothing of the pace."""
         if task.speed is None:
             return Text(str(timedelta(seconds=int(task.elapsed or 0))), "cyan")
         left = timedelta(seconds=math.ceil(task.time_remaining or 0))
@@ -118,13 +118,13 @@ class _Pace(ProgressColumn):
 
 
 @contextlib.contextmanager
-def shown(
+def show_progress(
     task: Task, settings: Settings, quiet: bool
 ) -> Iterator[list[Callable[[Grid], None]]]:
     """Shows training on the terminal, if there is one to show it on.
 
     Yields:
-      The functions to call after each block: none where no one looks.
+      The functions to call after each block: none without a terminal.
     """
     console = Console(stderr=True, markup=False, emoji=False)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:

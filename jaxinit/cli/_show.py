@@ -12,12 +12,12 @@ from jaxinit._initializer import Initializer
 from jaxinit.cli._terminal import (
     MOST,
     BadInput,
-    checked,
+    check_target,
     console,
-    key_of,
-    path,
-    to_be_written,
-    wide,
+    enable_types,
+    make_key,
+    parse_path,
+    try_call,
     write_whole,
 )
 
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     option(
         "--plot",
         metavar="FILE.png",
-        type=path,
+        type=parse_path,
         help="write a histogram and a heat map there, as PNG",
     )
     option("--json", action="store_true", help="print JSON instead of a table")
@@ -56,12 +56,12 @@ def add(commands: Any) -> None:
 
 
 def statistics(init: Initializer, weight: np.ndarray) -> dict[str, Any]:
-    """Computes what there is to say about one weight, beside its law."""
+    """Computes the statistics of one weight, beside those of its law."""
     moments = init.moments(weight.shape)
     values = weight if np.iscomplexobj(weight) else weight.astype(float)
     empty = not weight.size
     part = values.real if empty or not np.iscomplexobj(values) else np.abs(values)
-    found = {
+    numbers = {
         "mean": None if empty else complex(values.mean()).real,
         "mean by law": moments and moments.mean,
         "standard deviation": None if empty else float(values.std()),
@@ -72,43 +72,43 @@ def statistics(init: Initializer, weight: np.ndarray) -> dict[str, Any]:
         "distinct values": len(np.unique(weight)),
         "entries": weight.size,
     }
-    return {k: v if v is None or np.isfinite(v) else None for k, v in found.items()}
+    return {k: v if v is None or np.isfinite(v) else None for k, v in numbers.items()}
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    with wide(given.dtype in _WIDE):
-        return _run(given)
+    with enable_types(options.dtype in _WIDE):
+        return _run(options)
 
 
-def _run(given: argparse.Namespace) -> int:
-    if given.plot is not None:
-        to_be_written("--plot", given.plot, (".png",))
-    init = checked(jaxinit.parse, given.spec)
-    key = key_of(given.seed)
-    weight = np.asarray(checked(init, key, _shape(given.shape), given.dtype))
-    if given.plot is not None and (not weight.size or np.iscomplexobj(weight)):
+def _run(options: argparse.Namespace) -> int:
+    if options.plot is not None:
+        check_target("--plot", options.plot, (".png",))
+    init = try_call(jaxinit.parse, options.spec)
+    key = make_key(options.seed)
+    weight = np.asarray(try_call(init, key, _check_shape(options.shape), options.dtype))
+    if options.plot is not None and (not weight.size or np.iscomplexobj(weight)):
         raise BadInput("a plot needs a real weight with entries.")
     with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
-        found = statistics(init, weight)
-    title = f"{init!r} {list(weight.shape)} {weight.dtype.name}, seed {given.seed}"
-    if given.plot is not None:
+        numbers = statistics(init, weight)
+    title = f"{init!r} {list(weight.shape)} {weight.dtype.name}, seed {options.seed}"
+    if options.plot is not None:
         from jaxinit._panels import histogram_and_heatmap
 
-        write_whole(given.plot, histogram_and_heatmap(weight.astype(float), title))
-    if given.json:
-        print(json.dumps({"spec": repr(init), "shape": weight.shape, **found}))
+        write_whole(options.plot, histogram_and_heatmap(weight.astype(float), title))
+    if options.json:
+        print(json.dumps({"spec": repr(init), "shape": weight.shape, **numbers}))
         return 0
     from rich.table import Table
 
     table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in found.items():
+    for name, value in numbers.items():
         table.add_row(name, "–" if value is None else f"{value:.6g}")
     console().print(table)
     return 0
 
 
-def _shape(sizes: list[int]) -> list[int]:
+def _check_shape(sizes: list[int]) -> list[int]:
     """Checks that a weight of this shape can be drawn here."""
     entries = math.prod(max(1, abs(size)) for size in sizes)
     if entries > MOST or len(sizes) > _MOST_AXES:

@@ -1,4 +1,4 @@
-"""What every command needs: a parser, a console, and errors of one line."""
+"""What every command needs: a parser, a console, and errors in one line."""
 
 import argparse
 import contextlib
@@ -29,13 +29,13 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line.
 
     Attributes:
-      fill: adds the options once the parser is to read something: those of `compare`
-        are the lab's to tell, and the other commands do without importing the lab.
+      fill: adds the options when the parser is first used: the options of `compare`
+        come from the lab, which the other commands do not import.
     """
 
     fill: Callable[[argparse.ArgumentParser], None] | None = None
 
-    def parse_known_args(  # type: ignore[override]  # of which argparse has four forms
+    def parse_known_args(  # type: ignore[override]  # argparse has four overloads
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
         if self.fill is not None:
@@ -56,27 +56,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_line(text: str) -> str:
-    """Returns a text in one line, whatever is in the names that it speaks of."""
+    """Returns a text in one line, whatever the names in it contain."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
 
 
-def path(word: str) -> Path:
+def parse_path(word: str) -> Path:
     """Reads the path of an option."""
     try:
-        return path_of(word)
+        return read_path(word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def path_of(word: str) -> Path:
-    """Reads the path of a file or directory that may be there or not."""
+def read_path(word: str) -> Path:
+    """Reads the path of a file or directory, which need not exist."""
     try:
         if not word:
             raise ValueError("it is empty")
         os.lstat(word.encode())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # is answered where it is opened
+        pass  # reported when it is opened
     except (ValueError, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{show(word)} is no path: {said}.") from None
@@ -84,30 +84,30 @@ def path_of(word: str) -> Path:
 
 
 class BadInput(Exception):
-    """What a user gave cannot be used; the message is the one line to print."""
+    """The user's input cannot be used; the message is the one line to print."""
 
 
 def cannot_write(error: OSError) -> str:
-    """Returns what a full disk is answered with."""
+    """Returns the message about a file that cannot be written."""
     where = f" {error.filename}" if error.filename else ""
     return f"cannot write{where}: {error.strerror}."
 
 
 @contextlib.contextmanager
-def silenced(logger: str) -> Iterator[None]:
-    """Keeps a logger still that reports what it raises as well."""
-    found = logging.getLogger(logger)
-    before = found.level
-    found.setLevel(logging.CRITICAL + 1)
+def silence(logger: str) -> Iterator[None]:
+    """Silences a logger that reports errors which are raised as well."""
+    chosen = logging.getLogger(logger)
+    before = chosen.level
+    chosen.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        found.setLevel(before)
+        chosen.setLevel(before)
 
 
 @contextlib.contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Prints warnings as the command's own lines, without the code that they are of."""
+def shorten_warnings() -> Iterator[None]:
+    """Prints warnings as lines of the command, without the code that caused them."""
     before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"jaxinit: {message}\n"
     try:
@@ -117,7 +117,7 @@ def one_line_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def wide(needed: bool) -> Iterator[None]:
+def enable_types(needed: bool) -> Iterator[None]:
     """Switches JAX's 64-bit types on where they are needed, for all threads."""
     if not needed or jnp.result_type(float) == jnp.float64:
         yield
@@ -129,15 +129,15 @@ def wide(needed: bool) -> Iterator[None]:
         jax.config.update("jax_enable_x64", False)
 
 
-def checked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls a function whose ValueError and TypeError speak of what the user gave."""
+def try_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a function; its ValueError or TypeError becomes `BadInput`."""
     try:
         return function(*args, **kwargs)
     except (ValueError, TypeError) as error:
         raise BadInput(str(error)) from error
 
 
-def importable() -> None:
+def allow_imports() -> None:
     """Lets modules of the working directory be imported, as ``python -m`` does."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -152,15 +152,15 @@ def console() -> Any:
     return Console(width=width, markup=False, emoji=False)
 
 
-def key_of(seed: int) -> jax.Array:
+def make_key(seed: int) -> jax.Array:
     """Returns the key of ``--seed``."""
     if not 0 <= seed < 2**32:
         raise BadInput("--seed must lie between 0 and 2**32 - 1.")
     return jax.random.key(seed)
 
 
-def writable(directory: Path, make: bool = False) -> None:
-    """Checks that a file can be written to a directory, which may be made first."""
+def check_writable(directory: Path, make: bool = False) -> None:
+    """Checks that a file can be written to a directory, created first if ``make``."""
     try:
         if make:
             directory.mkdir(parents=True, exist_ok=True)
@@ -170,18 +170,18 @@ def writable(directory: Path, make: bool = False) -> None:
         raise BadInput(f"cannot write to {directory}: {error.strerror}.") from error
 
 
-def to_be_made(directory: Path) -> None:
-    """Checks that a directory can be written, or made where it is to be."""
-    writable(next(p for p in (directory, *directory.parents) if p.exists()))
+def check_makable(directory: Path) -> None:
+    """Checks that a directory can be written to, or created."""
+    check_writable(next(p for p in (directory, *directory.parents) if p.exists()))
 
 
-def to_be_written(option: str, file: Path, kinds: Sequence[str]) -> None:
+def check_target(option: str, file: Path, kinds: Sequence[str]) -> None:
     """Checks before time is spent that a file of one of these kinds can be written."""
     if file.suffix.lower() not in kinds:
         raise BadInput(f"{option} {file}: the file must end in {', '.join(kinds)}.")
     if file.is_dir():
         raise BadInput(f"cannot write {file}: {os.strerror(errno.EISDIR)}.")
-    writable(file.parent)
+    check_writable(file.parent)
 
 
 def write_whole(file: Path, data: bytes) -> None:

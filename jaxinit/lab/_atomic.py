@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and files that have an end."""
+"""Writes files as a whole or not at all, and reads regular files only."""
 
 import contextlib
 import os
@@ -6,18 +6,18 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST = 2**28  # bytes of a file of ours that is read
+_MOST = 2**28  # bytes: no file that a run writes and reads again is longer
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Opens a file for reading, but no pipe and no device, which may have no end.
+    """Opens a regular file for reading; pipes and devices, which may never end, fail.
 
     Raises:
-      OSError: if it cannot be opened, or is no file.
+      OSError: if the file cannot be opened, or is not a regular file.
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # how Python answers to a name with a null in it
+    except ValueError as error:  # Python's answer to a null character in a name
         raise OSError(None, str(error)) from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open refuses directories
         raise OSError(None, "it is a pipe or a device, and no file")
@@ -28,17 +28,18 @@ def read_bytes(path: Path) -> bytes:
     """Reads a file that a run has written.
 
     Raises:
-      OSError: if it cannot be read, or is no file of ours by its kind or length.
+      OSError: if it cannot be read, is not a regular file, or is longer than any that a
+        run writes.
     """
     with open_file(path) as stream:
-        found = stream.read(_MOST + 1)
-    if len(found) > _MOST:
+        content = stream.read(_MOST + 1)
+    if len(content) > _MOST:
         raise OSError(None, "it is too long")
-    return found
+    return content
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file; a failure or a kill on the way leaves what was there before."""
+    """Writes a file; after a failure or a kill the old content is still there."""
     # In the same directory: a rename is atomic within one file system only. The name is
     # the same every time, so that the next write clears what a kill has left.
     partial = path.with_name(f".{path.name}.partial")

@@ -50,44 +50,47 @@ def compare(
 ) -> Comparison:
     """Trains a deep network under every initializer, seed and learning rate.
 
-    All cells train side by side in one compiled program, on the same rows in the same
-    order; a seed changes the initial weights only. An interrupt (KeyboardInterrupt)
-    ends the training early and returns what was reached by then.
+    A cell is one training run: an initializer, a seed, a learning rate. All cells train
+    side by side in one compiled program, on the same rows in the same order; a seed
+    changes the initial weights only. An interrupt (KeyboardInterrupt) ends training
+    early, and the results up to then are returned.
 
     Several processes of `jax.distributed` that make the same call share the cells of
-    one comparison; give `devices` all devices of all. Each returns the results; the
-    first alone writes to `out`, which all must be able to read. An interrupt of one
-    ends the training of all.
+    one comparison; set `devices` to the number of devices of all processes. Each
+    process returns the results; only the first writes to `out`, which all must be able
+    to read. An interrupt in one process ends training in all.
 
-    With `out` nothing is lost: training is saved on the way, and with `resume` a run
-    that was interrupted or killed goes on from its last save, and gives bit for bit
-    what it would have given, but for times. The saves go when the results are written.
+    With `out` nothing is lost: training is saved as it proceeds, and `resume` continues
+    a run that was interrupted or killed from its last save. The results are then bit
+    for bit those of an undisturbed run, times aside. Once they are written, the saves
+    are removed.
 
     Args:
-      initializers: specs or initializers of the kernels, or rules for all parameters of
-        a model but "mlp", such as "recipes.fixup(6)" or "**/h/kernel: identity();
-        glorot_normal()", where the first part that fits a parameter wins.
+      initializers: specs (initializers as text) or initializers for the kernels, or
+        rules for all parameters of a model other than "mlp", such as "recipes.fixup(6)"
+        or "**/h/kernel: identity(); glorot_normal()", where the first part that matches
+        a parameter applies.
       data: a task, the path of an .npz file (see `load`) or of a text, or None.
       task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
-      progress: is called with (steps done, all steps) after each block.
+      progress: a function called after each block with (steps done, all steps).
       out: a directory for results.json, plots, a page, and the saves of training.
-      resume: go on from the last save in `out`, made with the same settings; from the
-        beginning if there is none.
+      resume: continue from the last save in `out`, which must have the same settings;
+        start from the beginning if there is no save.
       overwrite: start anew where `out` has results or saves.
-      save_every: blocks of training between saves; a block has 25 steps or fewer, the
-        most that divide `steps`. None for as many blocks as make 100 steps.
-      log: ``("tensorboard", directory)``, for losses to be followed while they fall.
+      save_every: blocks of training between saves; the steps of a block are the largest
+        divisor of `steps` up to 25. None for as many blocks as make 100 steps.
+      log: ``("tensorboard", directory)``, to follow the losses during training.
         Needs ``pip install 'jaxinit[tensorboard]'``.
-      **settings: the fields of `Settings`, by name. The depth fits the model, unless it
-        is given, and the target loss the loss.
+      **settings: the fields of `Settings`, by name. Unless given, the depth depends on
+        the model and the target loss on the loss.
 
     Returns:
       The results: ``rows()`` is the table; `jaxinit.lab.files.write` writes all.
 
     Raises:
-      ValueError: if a setting, a spec or the data is not usable, an initializer cannot
-        take the shape of a kernel, or `out` has results or saves that the run may not
-        touch.
+      ValueError: if a setting, a spec or the data is not usable, an initializer does
+        not support the shape of a kernel, or `out` has results or saves that the run
+        may not touch.
 
     Example:
       >>> from jaxinit import lab
@@ -95,13 +98,13 @@ def compare(
       >>> result.rows()[0].initializer
       'he_normal()'
     """
-    given: Any = progress
-    if given is not None and not callable(given):
+    function: Any = progress
+    if function is not None and not callable(function):
         rule = "progress must be a function of the steps done and of all steps."
-        raise check.Unfit(rule, TypeError, progress=given).at("compare")
+        raise check.Unfit(rule, TypeError, progress=function).at("compare")
     experiment = design(initializers, data, task, **settings)
     saves, logs = open_files(experiment, out, log, resume, overwrite, save_every)
-    observers = [] if progress is None else [_telling(progress)]
+    observers = [] if progress is None else [_report_steps(progress)]
     with saves or contextlib.nullcontext():
         watching = contextlib.nullcontext(observers)
         result, _ = run(experiment, out, saves, logs, watching=watching)
@@ -110,8 +113,8 @@ def compare(
     return result
 
 
-def _telling(progress: Callable[[int, int], None]) -> Observer:
-    """Makes an observer of training of a function of steps done and of all steps."""
+def _report_steps(progress: Callable[[int, int], None]) -> Observer:
+    """Returns an observer that calls ``progress`` with steps done and all steps."""
     return lambda grid: progress(
         len(grid.losses) * block_length(grid.steps), grid.steps
     )

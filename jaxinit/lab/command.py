@@ -1,8 +1,8 @@
-"""What the command line takes of the lab: the door to rooms that are the lab's own.
+"""What the command line uses of the lab; it imports nothing else from the lab's rooms.
 
 ``jaxinit compare`` does what `compare` does: it designs an experiment, opens the files,
-and runs. In between it checks what a terminal is to be told in one line, shows how the
-training gets on, and prints a table in place of returning results.
+and runs. In between it turns errors into single lines, shows the progress of training,
+and prints a table instead of returning results.
 """
 
 from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
@@ -15,7 +15,7 @@ from jaxinit.lab._train.checkpoint import Checkpoint as Checkpoint
 from jaxinit.lab._train.checkpoint import Unreadable as Unreadable
 from jaxinit.lab._train.grid import Grid as Grid
 from jaxinit.lab._train.grid import block_length as block_length
-from jaxinit.lab._train.processes import first as first
+from jaxinit.lab._train.processes import is_first as is_first
 from jaxinit.lab._train.processes import join as join
 from jaxinit.lab._tried.data import Task as Task
 from jaxinit.lab._tried.experiment import Experiment as Experiment

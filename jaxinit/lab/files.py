@@ -13,12 +13,13 @@ def write(
 ) -> list[Path]:
     """Writes results.json, the plots (PNG) and index.html.
 
-    Each file replaces the one before as a whole: what fails leaves the old one.
+    Each file replaces the old one as a whole; after a failure the old one is still
+    there.
 
     Args:
       comparison: what `compare` returned.
-      directory: where to; it is made if it does not exist.
-      command: the command that the page tells to repeat the run with.
+      directory: where to write them; it is created if it does not exist.
+      command: the command that repeats the run, which the page shows.
 
     Returns:
       The paths of the files.

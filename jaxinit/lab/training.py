@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit.lab._result.health import health
+from jaxinit.lab._result.health import diagnose
 from jaxinit.lab._result.outcome import Seconds
 from jaxinit.lab._show.comparison import Comparison
 from jaxinit.lab._show.log import Log
@@ -22,13 +22,12 @@ from jaxinit.lab._train import _interrupts as interrupts
 from jaxinit.lab._train import checkpoint, processes
 from jaxinit.lab._train.checkpoint import Checkpoint
 from jaxinit.lab._train.grid import Grid, Scores, block_length
-from jaxinit.lab._train.probe import Probe, stacked
-from jaxinit.lab._tried._precision import computing
+from jaxinit.lab._train.probe import Probe, stack
+from jaxinit.lab._tried._precision import compute_in
 from jaxinit.lab._tried.experiment import Experiment
 
-Observer = Callable[
-    [Grid], None
-]  # is called after each block, when its losses are here
+# Called after each block, once its losses are on the host.
+Observer = Callable[[Grid], None]
 
 
 def open_files(
@@ -39,13 +38,13 @@ def open_files(
     overwrite: bool = False,
     save_every: int | None = None,
 ) -> tuple[Checkpoint | None, Log | None]:
-    """Checks the directories that `compare` is given, and locks that of the results.
+    """Checks the directories given to `compare`, and locks the one for the results.
 
     Returns:
-      The saves and the log, where they are asked for; the saves are to be closed.
+      The saves and the log, each None if not asked for; the caller closes the saves.
 
     Raises:
-      ValueError: if a directory has what the run may not touch.
+      ValueError: if a directory has files that the run may not touch.
       TypeError: if something is of a wrong type.
       ModuleNotFoundError: if a library that writes the files is missing.
     """
@@ -55,9 +54,16 @@ def open_files(
     try:
         logs = log_to(log, task, settings, resume, overwrite)
         if out is None and log is not None:
-            overwrite = False  # is about the log
-        options = resume, overwrite, save_every
-        return directory.prepare(out, task, settings, *options), logs
+            overwrite = False  # it concerns the log alone
+        saves = directory.prepare(
+            out,
+            task,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            save_every=save_every,
+        )
+        return saves, logs
     except check.Unfit as error:
         raise error.at("compare") from None
 
@@ -72,16 +78,16 @@ def run(
     show: Callable[[Comparison], None] | None = None,
     command: str = "",
 ) -> tuple[Comparison, list[Path]]:
-    """Trains, writes the results, and removes the saves that these replace.
+    """Trains, writes the results, and removes the saves, which the results replace.
 
     Args:
-      experiment: what is trained.
+      experiment: the experiment to train.
       out: the directory of the results, or None.
-      saves: what `open_files` returned, like the logs.
-      logs: the log.
-      watching: gives the observers of training, and ends with it.
-      show: is called with the results before they are written: in the first process.
-      command: the command to repeat the run with.
+      saves: the saves that `open_files` returned.
+      logs: the log that it returned.
+      watching: a context that yields the observers and ends with the training.
+      show: called with the results before they are written, in the first process only.
+      command: the command that repeats the run.
 
     Returns:
       The results, and the files that this process has written.
@@ -89,7 +95,7 @@ def run(
     with watching or contextlib.nullcontext(()) as observers:
         result = train(experiment, saves, logs, observers)
     files: list[Path] = []
-    if not processes.first():
+    if not processes.is_first():
         return result, files
     if show is not None:
         show(result)
@@ -110,9 +116,9 @@ def train(
 ) -> Comparison:
     """Runs the grid and gathers what it measured."""
     processes.meet("all have looked at the directories")
-    logs = logs if processes.first() else None
+    logs = logs if processes.is_first() else None
     settings = experiment.settings
-    with computing(settings.device, settings.dtype), logs or contextlib.nullcontext():
+    with compute_in(settings.device, settings.dtype), logs or contextlib.nullcontext():
         if logs is None:
             return _train(experiment, saves, observers)
         result = _train(experiment, saves, [logs.after_block, *observers])
@@ -128,7 +134,7 @@ def _train(
     if saves is not None:
         saves.begin(grid)
     drawn = time.perf_counter()
-    with interrupts.held() as interrupt:
+    with interrupts.defer() as interrupt:
         try:
             for _ in grid.run():
                 if saves is not None:
@@ -136,17 +142,17 @@ def _train(
                 for observe in observers:
                     observe(grid)
                 interrupt()
-        except KeyboardInterrupt as error:  # what has been trained is worth a table
+        except KeyboardInterrupt as error:  # the results so far are worth a table
             if jax.process_count() > 1 and not isinstance(error, interrupts.Agreed):
-                raise  # the others do not know, and would wait
+                raise  # the other processes do not know, and would wait
             if saves is not None and not grid.done:
                 saves.save(grid)
     trained = time.perf_counter()
     scores: Scores = grid.scores()
     blocks, length = len(grid.losses), block_length(grid.steps)
     curves = np.array(grid.losses).reshape(blocks, *grid.shape)
-    # It compiles a program of its own, which only the files are worth.
-    judged = None if saves is None else health(grid.task, grid.model, grid.initial)
+    # One more program to compile: worth its time only if files are written.
+    verdicts = None if saves is None else diagnose(grid.task, grid.model, grid.initial)
     end = time.perf_counter()
     before = 0.0 if saves is None else saves.seconds
     return Comparison(
@@ -157,11 +163,11 @@ def _train(
         steps=length * np.arange(1, blocks + 1),
         scores=scores,
         initial=jax.tree.map(np.asarray, grid.initial["params"]),
-        final=jax.tree.map(grid.by_cell, grid.kept["params"]),
+        final=jax.tree.map(grid.by_cell, grid.final_variables["params"]),
         interrupted=not grid.done,
         stopped=grid.stopped,
         seconds=Seconds(drawn - start, before + trained - drawn, end - trained),
-        probes=stacked([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
+        probes=stack([Probe(*map(grid.by_cell, probe)) for probe in grid.probes], 3),
         probe_steps=grid.probe_steps,
-        health=judged,
+        health=verdicts,
     )

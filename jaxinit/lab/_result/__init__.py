@@ -1,1 +1,1 @@
-"""What came of it: rows, statistics, verdicts."""
+"""What a comparison found: rows, statistics, verdicts."""

@@ -7,15 +7,15 @@ from jaxinit._number import plural
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import Verdict
 
-_MOST = 4  # names in a list; of more, all but three are counted
+_MOST = 4  # names in a list; of more, three are named and the others counted
 
 
 class Standing(NamedTuple):
-    """How an initializer came out.
+    """How an initializer did.
 
     Attributes:
       name: what the sentence calls it.
-      trained: how many of its distinct runs learnt anything.
+      trained: how many of its distinct runs learned anything.
       runs: how many there are; a run that no seed changes is one.
     """
 
@@ -24,41 +24,42 @@ class Standing(NamedTuple):
     runs: int
 
 
-def answer(comparison: Outcome, spelt: Callable[[str], str] = str) -> str:
+def answer(comparison: Outcome, spell: Callable[[str], str] = str) -> str:
     """Returns the answer of a comparison.
 
     Args:
       comparison: what `compare` returned.
-      spelt: how a spec is written, as in Markdown.
+      spell: writes a spec, such as in Markdown.
     """
     if not comparison.steps_done:
         return "Nothing was trained."
     settings, order = comparison.settings, comparison.ranking
     trained, runs = comparison.trained, comparison.distinct.sum(axis=1)
-    names = [spelt(repr(init)) for init in settings.initializers]
+    names = [spell(repr(init)) for init in settings.initializers]
     standings = [Standing(names[i], int(trained[i]), int(runs[i])) for i in order]
 
-    def told(i: int, j: int) -> Verdict:
+    def judge(i: int, j: int) -> Verdict:
         return comparison.effect("test", order[i], order[j]).verdict
 
-    found = sentence(standings, told, settings.seeds)
+    said = sentence(standings, judge, settings.seeds)
     if comparison.interrupted:
-        return f"After {comparison.steps_done} of {settings.steps} steps: {found}"
-    return found
+        return f"After {comparison.steps_done} of {settings.steps} steps: {said}"
+    return said
 
 
 def sentence(
-    standings: Sequence[Standing], told: Callable[[int, int], Verdict], seeds: int
+    standings: Sequence[Standing], judge: Callable[[int, int], Verdict], seeds: int
 ) -> str:
     """Says who trains best, whom the seeds cannot tell apart, and who does not train.
 
-    Only initializers whose runs all learnt can train best. Of these the leader has the
-    lowest loss; with it go those that the seeds cannot tell from it, but for any that
-    is worse than another of them, so that no two in the list can be told apart.
+    Only initializers whose runs all learned can train best. Of these the leader has the
+    lowest loss. It shares its place with those that the seeds cannot tell from it,
+    except any that is worse than another of them, so that no two in the list can be
+    told apart.
 
     Args:
-      standings: of every initializer, the lowest loss first.
-      told: the verdict on the test score of one, by number, against another.
+      standings: every initializer's, the lowest loss first.
+      judge: returns the verdict on the test score of one, by number, against another.
       seeds: number of seeds.
     """
     steady = [i for i, s in enumerate(standings) if s.trained == s.runs]
@@ -68,38 +69,38 @@ def sentence(
         return f"None of the {len(failed)} initializers trains."
     parts = []
     if steady:
-        parts += _leaders(standings, steady, told, seeds)
+        parts += _name_leaders(standings, steady, judge, seeds)
     elif shaky:
         parts.append("No initializer trains on every seed")
     if len(shaky) == 1:
         name, trained, runs = shaky[0]
         parts.append(f"{name} trains on {trained} of {runs} seeds")
     elif shaky:
-        parts.append(f"{_listed([s.name for s in shaky])} train on some seeds only")
+        parts.append(f"{_join_names([s.name for s in shaky])} train on some seeds only")
     if failed:
         does = "does" if len(failed) == 1 else "do"
-        parts.append(f"{_listed(failed)} {does} not train")
+        parts.append(f"{_join_names(failed)} {does} not train")
     return "; ".join(parts) + "."
 
 
-def _leaders(
+def _name_leaders(
     standings: Sequence[Standing],
     steady: Sequence[int],
-    told: Callable[[int, int], Verdict],
+    judge: Callable[[int, int], Verdict],
     seeds: int,
 ) -> list[str]:
     """Says who trains best, and whether the seeds can tell."""
     lead, *others = steady
-    verdicts = {i: told(i, lead) for i in others}
+    verdicts = {i: judge(i, lead) for i in others}
     better = [standings[i].name for i in others if verdicts[i] == "better"]
     if better:
         does = "does" if len(better) == 1 else "do"
         lowest = f"{standings[lead].name} has the lowest training loss"
-        return [f"{lowest}, but {_listed(better)} {does} better on the test"]
+        return [f"{lowest}, but {_join_names(better)} {does} better on the test"]
     peers = [i for i in others if verdicts[i] == "cannot tell"]
-    worse = {i for i in peers for j in peers if i != j and told(i, j) == "worse"}
+    worse = {i for i in peers for j in peers if i != j and judge(i, j) == "worse"}
     best = [standings[i] for i in (lead, *peers) if i not in worse]
-    names = _listed([s.name for s in best])
+    names = _join_names([s.name for s in best])
     if len(best) > 1:
         few = plural(seeds, "seed")
         if seeds > 1 and all(s.runs == 1 for s in best):
@@ -113,8 +114,8 @@ def _leaders(
     return [f"{names} alone trains" if len(standings) > 1 else f"{names} trains"]
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Joins names as a sentence does; of many, all but three are counted."""
+def _join_names(names: Sequence[str]) -> str:
+    """Joins names as a sentence does; of many, three are named, the others counted."""
     if len(names) > _MOST:
         names = [*names[:3], f"{len(names) - 3} more"]
     *first, last = names

@@ -1,7 +1,7 @@
 """Health: the verdicts of `jaxinit.check` on the very weights that were trained.
 
-One program serves every initializer and seed: the weights are its arguments, not drawn
-in it, so that it is compiled once.
+One program serves every initializer and seed: it takes the weights as arguments instead
+of drawing them, so that it is compiled once.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit.initializers import zeros
-from jaxinit.lab._tried._model import MLP, Block, Norm, widened
+from jaxinit.lab._tried._model import MLP, Block, Norm, widen
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.networks import Network
 from jaxinit.signal import Finding
@@ -22,14 +22,14 @@ from jaxinit.signal._model import Model
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
 ROWS = 64  # of the training data
-_LIMIT = 100.0  # as `jaxinit.check` has it
+_LIMIT = 100.0  # the default of `jaxinit.check`
 
 
 class Health(NamedTuple):
-    """What `jaxinit.check` says of an initializer.
+    """What `jaxinit.check` says about an initializer.
 
     Attributes:
-      condition: the first finding's, or "healthy".
+      condition: the condition of the first finding, or "healthy".
       findings: what is wrong, the cause first.
     """
 
@@ -42,12 +42,12 @@ class Health(NamedTuple):
         return {"condition": self.condition, "findings": findings}
 
 
-def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str:
+def diagnose(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str:
     """Judges the weights of each initializer before training.
 
     Args:
       task: the data.
-      model: what was trained.
+      model: the model that was trained.
       initial: variables. # [initializers, seeds, ...] per leaf
 
     Returns:
@@ -59,12 +59,12 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
 
     def run(params: Any, rest: Any, key: jax.Array, x: jax.Array) -> Any:
         if isinstance(model, MLP):
-            return _perceptron(model, params, rest, x)
+            return _run_perceptron(model, params, rest, x)
         return model.train({"params": params, **rest}, x, key)[0]
 
     def one(variables: Any) -> Any:
         if isinstance(model, MLP):
-            variables = {name: _apart(part) for name, part in variables.items()}
+            variables = {name: _split_layers(part) for name, part in variables.items()}
         rest = {name: part for name, part in variables.items() if name != "params"}
         drawn = Model(lambda key: (variables["params"], rest), run)
         programs.append(prepare(drawn, (x,), key))
@@ -78,18 +78,19 @@ def health(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str
         statistics = jax.device_get(
             every(jax.tree.map(lambda a: a[:, :SEEDS], initial))
         )
-    except Exception as error:  # a run that has been trained is worth its results
+    except Exception as error:  # a trained run keeps its results all the same
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     count = len(jax.tree.leaves(initial)[0])
-    found = []
+    verdicts = []
     for i in range(count):
         mine = jax.tree.map(lambda a, i=i: np.asarray(a[i]), statistics)
         _, findings = judge(layers_of(programs[0], mine), _LIMIT)
-        found.append(Health(findings[0].condition if findings else "healthy", findings))
-    return found
+        condition = findings[0].condition if findings else "healthy"
+        verdicts.append(Health(condition, findings))
+    return verdicts
 
 
-def _apart(collection: Any) -> dict[str, Any]:
+def _split_layers(collection: Any) -> dict[str, Any]:
     """Splits a perceptron's collection by layer: a loop would hide its activations."""
     blocks = [collection["first"]] if "first" in collection else []
     if "hidden" in collection:
@@ -100,8 +101,8 @@ def _apart(collection: Any) -> dict[str, Any]:
     return {f"layer{i + 1}": block for i, block in enumerate(blocks)}
 
 
-def _perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
-    """Runs a perceptron whose layers are apart."""
+def _run_perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
+    """Runs a perceptron from the variables of its layers."""
     z = x
     for i in range(model.depth):
         name, last = f"layer{i + 1}", i == model.depth - 1
@@ -113,4 +114,4 @@ def _perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
         z, _ = block.apply(
             variables, model.activation(z) if i else z, True, mutable=["batch_stats"]
         )
-    return widened(z)
+    return widen(z)

@@ -1,9 +1,9 @@
-"""`Comparison`: what a run measured, as rows, as a dictionary and as files."""
+"""`Outcome`: what a run measured, and what follows from it."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from jaxinit._paths import named
 from jaxinit.lab._result.health import Health
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import (
-    LEARNT,
+    LEARNED,
     Effect,
     Sensitivity,
     against_one,
@@ -27,9 +27,6 @@ from jaxinit.lab._train.probe import Probe
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.settings import Settings
 
-if TYPE_CHECKING:
-    pass
-
 
 class Seconds(NamedTuple):
     """Wall time, compilation included."""
@@ -41,7 +38,7 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
-    """What a run gives, and what follows from it; `Comparison` tells of each part."""
+    """The results of a run; `Comparison`, their public face, documents each field."""
 
     task: Task
     settings: Settings
@@ -68,8 +65,8 @@ class Outcome:
         """Whether each cell has diverged."""
         finite = np.isfinite(self.scores.loss) & np.isfinite(self.curves).all(axis=-1)
         with np.errstate(invalid="ignore"):
-            found: np.ndarray = ~finite | (self.scores.loss > 2 * self.task.chance)
-        return found
+            lost: np.ndarray = ~finite | (self.scores.loss > 2 * self.task.chance)
+        return lost
 
     @property
     def best(self) -> np.ndarray:  # [initializers]
@@ -82,8 +79,8 @@ class Outcome:
     @property
     def ranked_loss(self) -> np.ndarray:  # [initializers, seeds, learning rates]
         """Final training losses for medians and ranks: infinite where diverged."""
-        found: np.ndarray = np.where(self.diverged, np.inf, self.scores.loss)
-        return found
+        losses: np.ndarray = np.where(self.diverged, np.inf, self.scores.loss)
+        return losses
 
     @cached_property
     def distinct(self) -> np.ndarray:  # [initializers, seeds]
@@ -91,44 +88,44 @@ class Outcome:
 
         A seed changes the initial parameters and the masks of dropout, nothing else:
         where both are equal, as for an initializer without randomness, several seeds
-        are one run, shown several times. A model of the user's may draw in training
-        what the settings do not say, so that there the curves must be equal, too.
+        are one run, shown several times. A user's own model may draw more random
+        numbers in training; there the curves must be equal, too.
         """
         s = self.settings
         leaves = jax.tree.leaves(self.initial)
         if s.dropout or ":" in s.model:
             leaves.append(self.curves)
 
-        found = np.zeros((len(s.initializers), s.seeds), bool)
-        for init, new in enumerate(found):
+        distinct = np.zeros((len(s.initializers), s.seeds), bool)
+        for init, new in enumerate(distinct):
             seen = set()
             for seed in range(s.seeds):
                 run = tuple(leaf[init, seed : seed + 1].tobytes() for leaf in leaves)
                 new[seed] = run not in seen
                 seen.add(run)
-        return found
+        return distinct
 
     @property
     def trained(self) -> np.ndarray:  # [initializers]
-        """How many distinct runs of each initializer learnt anything.
+        """How many distinct runs of each initializer learned anything.
 
-        They end below 99 % of the loss of chance and did not diverge, at the best
-        learning rate, or where none does, at the rate with most such runs.
+        Such a run ends below 99 % of the loss of chance and does not diverge. They are
+        counted at the best learning rate or, if it has none, at the rate with most.
         """
-        bar = LEARNT * self.task.chance
-        learnt = (self.ranked_loss <= bar) & self.distinct[..., None]
-        count = learnt.sum(axis=1)  # [initializers, learning rates]
+        bar = LEARNED * self.task.chance
+        learned = (self.ranked_loss <= bar) & self.distinct[..., None]
+        count = learned.sum(axis=1)  # [initializers, learning rates]
         at_best = count[np.arange(len(count)), self.best]
-        found: np.ndarray = np.where(at_best, at_best, count.max(axis=1))
-        return found
+        trained: np.ndarray = np.where(at_best, at_best, count.max(axis=1))
+        return trained
 
     @property
     def ranking(self) -> list[int]:
         """Indices of the initializers, best to worst; those that do not train last.
 
-        By the median of final training losses at the best learning rate, then by the
-        mean. The test scores have no part in it, so that they can be compared with
-        those of the first.
+        They are ordered by the median of final training losses at the best learning
+        rate, then by the mean. Test scores have no part in it, so that they can be
+        compared with those of the first.
         """
         loss = self.at_best(self.ranked_loss)
         keys = loss.mean(axis=1), median(loss[..., None])[:, 0], self.trained == 0
@@ -142,24 +139,24 @@ class Outcome:
     def effect(self, name: str, index: int, reference: int) -> Effect:
         """Compares two initializers by their indices, each at its best learning rate.
 
-        Each distinct run counts once. Where one of both has a single one, it is held
-        against the spread of the other's, as `statistics.against_one` does.
+        Each distinct run counts once. If one of the two has a single run, that run is
+        held against the spread of the other's, as `statistics.against_one` does.
 
         Args:
           name: "test", the test score, or "loss", the final training loss, which is
             infinite where a cell has diverged.
-          index: of the one initializer.
-          reference: of the other.
+          index: the index of the one initializer.
+          reference: the index of the other.
         """
         higher = name == "test"
         values = self.at_best(self.scores.test if higher else self.ranked_loss)
         ours, theirs = self.distinct[index], self.distinct[reference]
         if 1 in (ours.sum(), theirs.sum()):
-            found = values[index][ours], values[reference][theirs]
-            return against_one(*found, higher_is_better=higher)
+            pair = values[index][ours], values[reference][theirs]
+            return against_one(*pair, higher_is_better=higher)
         both = ours & theirs
-        found = values[index][both], values[reference][both]
-        return paired(*found, higher_is_better=higher)
+        pair = values[index][both], values[reference][both]
+        return paired(*pair, higher_is_better=higher)
 
     def against_best(self) -> list[dict[str, Effect]]:
         """Compares each initializer with the table's best, seed by seed.
@@ -175,10 +172,10 @@ class Outcome:
 
     def rates(self) -> list[Sensitivity]:
         """Finds for each initializer the learning rates that train."""
-        given = self.settings.learning_rates
+        rates = self.settings.learning_rates
         best = float(median(self.ranked_loss).min())
         return [
-            sensitivity(loss, given, best=best, chance=self.task.chance)
+            sensitivity(loss, rates, best=best, chance=self.task.chance)
             for loss in self.ranked_loss
         ]
 
@@ -243,10 +240,10 @@ class Outcome:
         return rows
 
     def cells(self, index: int) -> list[dict[str, Any]]:
-        """Returns what an initializer's cells measured, a dictionary for each.
+        """Returns the numbers of an initializer's cells, a dictionary for each.
 
-        Steps are infinite where the target was not reached; a cell that trained to the
-        last step has stopped at none.
+        Steps are infinite where the target was not reached; ``stopped_at`` is None for
+        a cell that trained to the last step.
         """
         first, diverged = self.first_steps()[index], self.diverged[index]
         loss, test = (scores[index] for scores in self.scores)
@@ -279,27 +276,27 @@ class Outcome:
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         before = jax.tree.map(lambda a: a[index, 0], self.initial)
         after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
-        split = _layers if self.settings.model == "mlp" else _leaves
+        split = _split_layers if self.settings.model == "mlp" else _select_leaves
         return split(before, name), split(after, name)
 
 
 def _stddev(values: np.ndarray) -> float:
-    """Computes the standard deviation; nan of one value, or where one is not finite."""
+    """Computes the standard deviation; nan of one value, or if one is not finite."""
     many = len(values) > 1 and np.isfinite(values).all()
     return float(values.std()) if many else math.nan
 
 
-def _layers(params: Any, name: str) -> list[np.ndarray]:
+def _split_layers(params: Any, name: str) -> list[np.ndarray]:
     """Splits one cell's parameters of a name by layer, first to last."""
-    found: list[np.ndarray] = []
+    layers: list[np.ndarray] = []
     for block in ("first", "hidden", "last"):
         if block in params:
             array = params[block].get("block", params[block])["Dense_0"][name]
-            found += list(array) if block == "hidden" else [array]
-    return found
+            layers += list(array) if block == "hidden" else [array]
+    return layers
 
 
-def _leaves(params: Any, name: str) -> list[np.ndarray]:
+def _select_leaves(params: Any, name: str) -> list[np.ndarray]:
     """Takes one cell's parameters of a name in the order of the tree."""
     leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
     return [np.asarray(x) for last, x in leaves if last == name]

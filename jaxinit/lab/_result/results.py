@@ -10,16 +10,16 @@ from jaxinit._number import plain
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS, LEVEL
-from jaxinit.lab._train._environment import device, versions
+from jaxinit.lab._train._environment import describe_device, read_versions
 
 _BINS = 60
 
 
 def to_dict(comparison: Outcome) -> dict[str, Any]:
-    """Returns everything but the weights; what is not finite is None."""
+    """Returns everything but the weights; numbers that are not finite become None."""
     s, task = comparison.settings, comparison.task
     specs = [repr(init) for init in s.initializers]
-    found = {
+    content = {
         "answer": answer(comparison),
         "ranking": [specs[i] for i in comparison.ranking],
         "table": [row._asdict() for row in comparison.rows()],
@@ -44,11 +44,11 @@ def to_dict(comparison: Outcome) -> dict[str, Any]:
         "block_end_steps": comparison.steps.tolist(),
         "probe_steps": comparison.probe_steps.tolist(),
         "seconds": comparison.seconds._asdict(),
-        "versions": versions(),
-        "device": device(s.device),
-        "initializers": _initializers(comparison),
+        "versions": read_versions(),
+        "device": describe_device(s.device),
+        "initializers": _describe_initializers(comparison),
     }
-    readable: dict[str, Any] = plain(found)
+    readable: dict[str, Any] = plain(content)
     return readable
 
 
@@ -63,12 +63,12 @@ def to_csv(comparison: Outcome) -> str:
     return text.getvalue()
 
 
-def _initializers(comparison: Outcome) -> list[dict[str, Any]]:
-    """Returns what each initializer's cells measured, and what follows from it."""
+def _describe_initializers(comparison: Outcome) -> list[dict[str, Any]]:
+    """Returns the numbers of each initializer's cells, and what follows from them."""
     effects, rates = comparison.against_best(), comparison.rates()
     signals = comparison.signals
     health = comparison.health if isinstance(comparison.health, list) else None
-    found = []
+    entries = []
     for i, init in enumerate(comparison.settings.initializers):
         curves = [c.tolist() for by_rate in comparison.curves[i] for c in by_rate]
         cells = [
@@ -80,33 +80,33 @@ def _initializers(comparison: Outcome) -> list[dict[str, Any]]:
             "initializer": repr(init),
             "forward_stddev": signals and signals.forward[i].tolist(),
             "gradient_stddev": signals and signals.gradient[i].tolist(),
-            "weights_before": _histogram(before),
-            "weights_after": _histogram(after),
+            "weights_before": _count_entries(before),
+            "weights_after": _count_entries(after),
             "against_best": {k: e._asdict() for k, e in effects[i].items()},
             "rates_that_train": rates[i]._asdict(),
-            "probes": _probes(comparison, i),
+            "probes": _describe_probes(comparison, i),
             "health": None if health is None else health[i].to_dict(),
             "cells": cells,
         }
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
-def _probes(comparison: Outcome, index: int) -> dict[str, Any]:
-    """Returns what an initializer's probes measured at its best learning rate.
+def _describe_probes(comparison: Outcome, index: int) -> dict[str, Any]:
+    """Returns the numbers of an initializer's probes at its best learning rate.
 
     # lists of [seeds, moments, layers]
     """
     rate = comparison.best[index]
     forward, gradient, update = (a[index, :, rate] for a in comparison.probes)
-    found = {"update_to_weight": update.tolist()}
+    probes = {"update_to_weight": update.tolist()}
     if comparison.signals is not None:
         signals = {"forward_stddev": forward, "gradient_stddev": gradient}
-        found = {k: array.tolist() for k, array in signals.items()} | found
-    return found
+        probes = {k: array.tolist() for k, array in signals.items()} | probes
+    return probes
 
 
-def _histogram(kernels: list[np.ndarray]) -> dict[str, Any]:
+def _count_entries(kernels: list[np.ndarray]) -> dict[str, Any]:
     """Counts the finite entries of all kernels in bins of equal width."""
     entries = np.concatenate([np.zeros(0), *(kernel.ravel() for kernel in kernels)])
     finite = entries[np.isfinite(entries)].astype(float)

@@ -1,4 +1,4 @@
-"""`Row`: what the table says of one initializer."""
+"""`Row`: what the table says about one initializer."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ class Row(NamedTuple):
       initializer: the spec.
       learning_rate: the best of those tried; the lowest number of diverged cells first.
       forward_ratio: standard deviation of the signal at the last layer over that at the
-        first, at initialisation; geometric mean over seeds.
+        first, at initialization; geometric mean over seeds.
       gradient_ratio: that of the gradient with respect to a layer's output, first layer
         over last.
       steps_to_target: median over seeds of the first step whose loss, averaged over its
@@ -19,8 +19,8 @@ class Row(NamedTuple):
       test_mean: mean test score over distinct runs: accuracy, or R^2 for regression.
       test_stddev: its standard deviation over them; nan for one run.
       test_error: standard error of the mean test score; nan for one run.
-      test_low: lower end of its bootstrap interval of 95 %, as in `interval`, within
-        the scores that there are; nan for one run.
+      test_low: lower end of its bootstrap interval of 95 %, as in `interval`, cut off
+        at the range of the score; nan for one run.
       test_high: upper end.
       against_best: mean over seeds of the difference between its test score and that of
         the table's best initializer (see `Comparison.reference`), each at its own best
@@ -41,7 +41,7 @@ class Row(NamedTuple):
         constant prediction.
       distinct_runs: how many of its seeds' runs differ: one for an initializer without
         randomness, see `Comparison.distinct`.
-      trained: how many of these learnt anything, see `Comparison.trained`; 0 where it
+      trained: how many of these learned anything, see `Comparison.trained`; 0 where it
         does not train.
       seeds_needed: where the effect cannot be told, how many seeds would be needed for
         one of this size, as in `statistics.Effect`.

@@ -2,8 +2,8 @@
 
 Pure functions of NumPy arrays. The bootstrap draws from a generator of fixed seed, so
 equal values give equal intervals. A diverged run is counted, never dropped: means are
-over all seeds and stay not finite where one is not; medians, ranks and differences take
-what is not a number for the worst there is.
+over all seeds, and not finite where one seed is not; medians, ranks and differences
+treat NaN as the worst value there is.
 """
 
 import bisect
@@ -22,8 +22,8 @@ INTERVAL = (
     "widened for few seeds by Student's t"
 )
 LEAST_SEEDS = 3  # that can show an effect
-MOST_SEEDS = 1000  # that `Effect.seeds_needed` counts up to
-LEARNT = 0.99  # a loss above this share of chance is chance and rounding
+MOST_SEEDS = 1000  # up to which `Effect.seeds_needed` counts
+LEARNED = 0.99  # a loss above this share of chance is chance and rounding
 _RESAMPLES = 10_000
 _SEED = 0  # of the bootstrap: no seed of a comparison changes it
 
@@ -98,21 +98,21 @@ def interval(values: Any) -> Interval:
     one time in eight up to 8 seeds.
 
     Args:
-      values: a number for each seed; NaN and infinity are taken.
+      values: a number for each seed; NaN and infinity are accepted.
 
     Returns:
       The mean over all seeds. One seed has no error and no interval: they are nan. Two
       seeds have both, but the interval is some 9 times the distance of the two.
-      If a value is not finite, nor is the mean, and error and interval are nan.
+      If a value is not finite, neither is the mean, and error and interval are nan.
 
     Raises:
-      ValueError: if there is no value, or they are not one row.
-      TypeError: if they are not real numbers.
+      ValueError: if there is no value, or the values have more than one axis.
+      TypeError: if the values are not real numbers.
 
     Example:
       >>> from jaxinit.lab._result.statistics import interval
-      >>> found = interval([0.8, 0.9, 1.0])
-      >>> found.low < 0.8 < 0.9 == found.mean < 1.0 < found.high
+      >>> result = interval([0.8, 0.9, 1.0])
+      >>> result.low < 0.8 < 0.9 == result.mean < 1.0 < result.high
       True
 
     References:
@@ -130,12 +130,12 @@ def interval(values: Any) -> Interval:
     # Means are taken of distances from the first value, so that equal values have
     # exactly that value for their mean and for both ends.
     distances = array - array[0]
-    centre = distances.mean()
+    center = distances.mean()
     error = distances.std(ddof=1) / math.sqrt(n)
     means = _resamples(n) @ distances / n
     ends = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = centre + _widening(n) * (ends - centre)
-    mean, low, high = (float(array[0] + end) for end in (centre, low, high))
+    low, high = center + _widening(n) * (ends - center)
+    mean, low, high = (float(array[0] + end) for end in (center, low, high))
     return Interval(mean, float(error), low, high)
 
 
@@ -148,7 +148,7 @@ def paired(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
       higher_is_better: True for scores, False for losses.
 
     Returns:
-      The mean difference, its `interval` and the verdict. NaN is taken for the worst,
+      The mean difference, its `interval` and the verdict. NaN counts as the worst,
       minus infinity for scores and infinity for losses; two equal infinities differ by
       0. Where all differences are the same infinity, so are the mean and both ends, and
       the verdict follows; where only some are infinite there is no interval (nan) and
@@ -178,9 +178,9 @@ def paired(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
 def against_one(values: Any, reference: Any, *, higher_is_better: bool) -> Effect:
     """Compares several runs of one initializer with the only run of another.
 
-    An initializer without randomness has one run, whatever the seeds. It is no mean, so
-    it is taken for one more draw from a law as wide as that of the other's n runs: the
-    interval is the mean difference ± t s sqrt(1 + 1 / n), where s is the standard
+    An initializer without randomness has one run, whatever the seeds. It is not a mean,
+    so it is treated as one more draw from a law as wide as that of the other's n runs:
+    the interval is the mean difference ± t s sqrt(1 + 1 / n), where s is the standard
     deviation of the n runs and t the 97.5 % point of Student's t with n - 1 degrees of
     freedom. No number of seeds makes it narrower than s itself allows.
 
@@ -239,12 +239,14 @@ def _effect(
     if math.isinf(first) and (differences == first).all():
         seen = Interval(first, math.nan, first, first)
     difference, error, low, high = seen
-    n = len(differences)
-    if n < LEAST_SEEDS or not (low > 0 or high < 0):
-        needed = _seeds_needed(n, difference, error * math.sqrt(n), one)
-        return Effect(difference, low, high, "cannot tell", needed)
+    n, needed = len(differences), math.nan
     verdict: Verdict = "better" if (low > 0) == higher_is_better else "worse"
-    return Effect(difference, low, high, verdict, math.nan)
+    if n < LEAST_SEEDS or not (low > 0 or high < 0):
+        verdict = "cannot tell"
+        needed = _seeds_needed(n, difference, error * math.sqrt(n), one)
+    return Effect(
+        difference=difference, low=low, high=high, verdict=verdict, seeds_needed=needed
+    )
 
 
 def _seeds_needed(n: int, difference: float, stddev: float, one: bool) -> float:
@@ -263,7 +265,7 @@ def _seeds_needed(n: int, difference: float, stddev: float, one: bool) -> float:
 def _half(n: int, stddev: float, one: bool) -> float:
     """Computes half the width of the interval of a mean difference of n seeds.
 
-    One: the difference of the mean from one run, which has an error of its own.
+    With ``one`` it is the mean's difference from one run, which has its own error.
     """
     if n < 2:
         return math.nan
@@ -276,14 +278,14 @@ def sensitivity(
     """Finds which learning rates train, and how many decades they span.
 
     A rate trains when its median final loss is at most (best + chance) / 2: when half
-    the seeds or more close half of what lies between chance and the best that any
+    the seeds or more close half of the gap between chance and the best loss that any
     initializer reached on this task. The bar is the same for every initializer, so
     that one that never leaves chance has no rate that trains; and halves of a distance
     make sense near 0, where a factor on a loss does not.
 
     Args:
-      losses: final training losses; what is not a number, and what the caller
-        knows to have diverged, is infinite. # [seeds, rates]
+      losses: final training losses, infinite for runs that diverged; NaN counts as
+        infinite. # [seeds, rates]
       learning_rates: the rates, in any order, above 0. # [rates]
       best: lowest median loss of all initializers and rates. If it is above 99 % of
         chance, no rate trains.
@@ -308,7 +310,7 @@ def sensitivity(
         raise check.Unfit(rule, losses=array).at("sensitivity")
     medians = median(array)
     trains = medians <= (best + chance) / 2
-    if not best <= LEARNT * chance:
+    if not best <= LEARNED * chance:
         trains[:] = False
     if not trains.any():
         return Sensitivity(tuple(trains.tolist()), math.nan, 0.0)
@@ -324,9 +326,9 @@ def sensitivity(
 
 
 def median(losses: np.ndarray) -> np.ndarray:  # [..., seeds, rates] -> [..., rates]
-    """Computes the median over seeds; what is not a number is infinite."""
-    found: np.ndarray = np.median(np.where(np.isnan(losses), np.inf, losses), axis=-2)
-    return found
+    """Computes the median over seeds; NaN counts as infinite."""
+    middle: np.ndarray = np.median(np.where(np.isnan(losses), np.inf, losses), axis=-2)
+    return middle
 
 
 def _by_seed(**argument: Any) -> np.ndarray:  # [seeds]
@@ -376,7 +378,7 @@ def _student(z: float, freedom: int) -> float:
 def mean_ratio(signals: np.ndarray | None, index: int, over: int, under: int) -> float:
     """Computes the geometric mean of ratios between layers, by seed.
 
-    Nan where nothing is left to compare. # signals: [initializers, seeds, layers]
+    It is nan where no signal is left. # signals: [initializers, seeds, layers]
     """
     if signals is None:
         return math.nan

@@ -1,4 +1,4 @@
-"""`Comparison`, which `compare` returns: the outcome of a run with its faces."""
+"""`Comparison`, which `compare` returns: an outcome as text, HTML, JSON, CSV, plots."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ class Comparison(Outcome):
     Attributes:
       task: the data.
       settings: what was varied and what was fixed.
-      signals: standard deviations at initialisation, of the perceptron's layers; None
+      signals: standard deviations at initialization, of the perceptron's layers; None
         for other models. # [initializers, seeds, layers]
       curves: training loss, averaged over each block.
         # [initializers, seeds, learning rates, blocks]
@@ -37,12 +37,12 @@ class Comparison(Outcome):
       probes: signal, gradient and updates at a few moments of training.
         # [initializers, seeds, learning rates, moments, layers]
       probe_steps: the steps done at each moment. # [moments]
-      health: verdicts by initializer, the reason why there are none, or None where
-        nothing asked for them.
+      health: the verdicts of `jaxinit.check` by initializer, the reason why there are
+        none, or None if they were not asked for.
       stopped: with early stopping, the step after which each cell was stopped, or 0;
-        its curve stays at its last value from there on, which is nan or infinite if it
-        has diverged. Scores and final parameters are then those of the block of lowest
-        validation loss. # [initializers, seeds, learning rates]
+        from there on its curve stays at its last value, which is nan or infinite if the
+        cell has diverged. Scores and final parameters are then those of the block of
+        lowest validation loss. # [initializers, seeds, learning rates]
     """
 
     @property
@@ -53,7 +53,7 @@ class Comparison(Outcome):
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON types.
 
-        What is not finite is None.
+        Numbers that are not finite become None.
         """
         return results.to_dict(self)
 
@@ -64,12 +64,12 @@ class Comparison(Outcome):
     def to_csv(self) -> str:
         """Returns the cells as CSV text, a line for each under a line of names.
 
-        Numbers are written in full; what is not finite is nan, inf or -inf.
+        Numbers are written in full, those that are not finite as nan, inf or -inf.
         """
         return results.to_csv(self)
 
     def plot(self, name: str = "loss") -> "Figure":
-        """Draws one of the plots that a page has, a panel for each initializer.
+        """Draws one of the plots of the page, a panel for each initializer.
 
         Args:
           name: "loss", "loss_by_rate", "sensitivity", "signals", "gradients",

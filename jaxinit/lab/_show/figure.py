@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from jaxinit import _check as check
 from jaxinit._panels import png
 from jaxinit.lab._result.outcome import Outcome
-from jaxinit.lab._show.plots import Plot, available
+from jaxinit.lab._show.plots import Plot, select_plots
 
 _COLUMNS = 4
 _STYLE: Any = {"font.size": 9}
@@ -18,22 +18,22 @@ _STYLE: Any = {"font.size": 9}
 def plots(comparison: Outcome) -> dict[str, bytes]:
     """Draws every plot of a comparison; returns PNG files by name."""
     with mpl.rc_context(_STYLE):
-        found = available(comparison)
-        return {name: png(_figure(comparison, plot)) for name, plot in found.items()}
+        possible = select_plots(comparison)
+        return {name: png(_draw(comparison, plot)) for name, plot in possible.items()}
 
 
 def plot(comparison: Outcome, name: str) -> Figure:
-    """Draws the plot of a name."""
+    """Draws a plot, by its name."""
     try:
-        found = available(comparison)
-        check.choice(tuple(found), name=name)
+        possible = select_plots(comparison)
+        check.choice(tuple(possible), name=name)
     except check.Unfit as error:
         raise error.at("Comparison.plot") from None
     with mpl.rc_context(_STYLE):
-        return _figure(comparison, found[name])
+        return _draw(comparison, possible[name])
 
 
-def _figure(comparison: Outcome, plot: Plot) -> Figure:
+def _draw(comparison: Outcome, plot: Plot) -> Figure:
     """Draws all panels of a plot, titled by their specs."""
     specs = [repr(init) for init in comparison.settings.initializers]
     columns = min(_COLUMNS, len(specs))

@@ -4,7 +4,7 @@
 
 A run has the training loss, averaged over seeds and a block, at the last step of each
 block, and in the end the scores, averaged over seeds. The names of the files end in a
-digest of what the comparison was asked for: only the same comparison goes on with them.
+digest of what the comparison was asked to do: only the same comparison continues them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from jaxinit.lab._tried.settings import Settings
 
 KINDS = ("tensorboard",)
 _OURS = "*/lr */events.out.tfevents.*.jaxinit-*"
-_STRANGE = re.compile(r"[^\w .,()='+-]")  # what some file system takes amiss in a name
+_STRANGE = re.compile(r"[^\w .,()='+-]")  # what some file systems refuse in a name
 _LONGEST_NAME = 80  # characters
 _SECONDS = 30  # between writes to disk, as often as TensorBoard looks
 
@@ -35,7 +35,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
     """The event files of one comparison; as a context, it closes them."""
 
     def __init__(self, directory: Path, digest: str):
-        """Is called by `prepare`; nothing is written yet."""
+        """Stores what `prepare` has checked; writes nothing yet."""
         from tensorboardX import RecordWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
@@ -47,7 +47,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
             summary_pb2,
         )
         self._runs: list[Any] | None = None  # a writer for each, by initializer, rate
-        self._blocks = 0  # that are written
+        self._blocks = 0  # written so far
         self._flushed = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
@@ -58,7 +58,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
     def after_block(self, grid: Grid) -> None:
         """Writes the losses of the blocks that are not written yet."""
         if self._runs is None:
-            self._runs = self._opened(grid)
+            self._runs = self._open(grid)
         length = block_length(grid.steps)
         for losses in grid.losses[self._blocks :]:
             self._blocks += 1
@@ -74,15 +74,15 @@ class Log(contextlib.AbstractContextManager["Log"]):
         if self._runs is None:  # no block has been trained
             return
         score = "accuracy" if result.task.kind == "classification" else "r2"
-        found = {
+        scores = {
             "final/training_loss": result.scores.loss,
             f"final/test_{score}": result.scores.test,
             "final/diverged": result.diverged,
         }
-        self._write(result.steps_done, found)
+        self._write(result.steps_done, scores)
 
-    def _opened(self, grid: Grid) -> list[Any]:
-        """Clears the place, and opens a file for each run."""
+    def _open(self, grid: Grid) -> list[Any]:
+        """Removes earlier logs of the comparison, and opens a file for each run."""
         for file in self.directory.glob(_OURS):
             file.unlink()
             with contextlib.suppress(OSError):  # where others have written, too
@@ -100,7 +100,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         for run in runs:
             now = {"wall_time": time.time()}
             run.write(event(file_version="brain.Event:2", **now).SerializeToString())
-            # A TensorBoard that is open forgets what a resumed run writes once more.
+            # Makes an open TensorBoard forget the steps that a resumed run repeats.
             start = event(step=0, session_log=log(status=log.START), **now)
             run.write(start.SerializeToString())
         return runs
@@ -118,10 +118,10 @@ class Log(contextlib.AbstractContextManager["Log"]):
                 summary.Value(tag=tag, simple_value=float(mean.ravel()[index]))
                 for tag, mean in means
             ]
-            found = event(
+            means_at_step = event(
                 step=step, wall_time=time.time(), summary=summary(value=values)
             )
-            run.write(found.SerializeToString())
+            run.write(means_at_step.SerializeToString())
 
 
 def prepare(
@@ -130,17 +130,17 @@ def prepare(
     """Checks that a run may log to its directory; writes nothing.
 
     Args:
-      log: what logs, of which there is "tensorboard", and the directory; or None.
+      log: the kind of log, which is "tensorboard", and the directory; or None.
       task: the data.
       settings: the settings.
-      resume: whether a run goes on, and its logs are written anew.
+      resume: whether a run is continued; its logs are written anew.
       overwrite: whether to remove logs of other comparisons.
 
     Returns:
       The log, or None.
 
     Raises:
-      Unfit: if that is no log, or the directory has logs that may not be touched.
+      Unfit: if log is not such a pair, or the directory has logs that it may not touch.
       ModuleNotFoundError: if tensorboardX is missing.
     """
     if log is None:
@@ -153,7 +153,7 @@ def prepare(
     if not isinstance(directory, (str, Path)):
         raise check.Unfit("the directory of a log must be a path.", TypeError, log=log)
     directory = Path(directory)
-    asked = json.dumps(checkpoint.record(task, settings), sort_keys=True)
+    asked = json.dumps(checkpoint.describe_run(task, settings), sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
     afresh = "overwrite=True (--overwrite) starts anew"
     others = [f for f in directory.glob(_OURS) if not f.name.endswith(digest)]

@@ -12,10 +12,10 @@ from jaxinit.lab._result.health import ROWS, SEEDS
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL
-from jaxinit.lab._show.plots import available
+from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._show.svg import svg
-from jaxinit.lab._show.table import caption, cells, chance, columns, header, ranked
-from jaxinit.lab._train._environment import device, versions
+from jaxinit.lab._show.table import caption, cells, chance, columns, header, rank_rows
+from jaxinit.lab._train._environment import describe_device, read_versions
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
@@ -25,7 +25,7 @@ def page(comparison: Outcome, command: str) -> str:
 
     Args:
       comparison: what `compare` returned.
-      command: the command to repeat the run with, or "".
+      command: the command that repeats the run, or "".
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxinit.lab._show", "templates"),
@@ -41,25 +41,25 @@ def page(comparison: Outcome, command: str) -> str:
     return environment.get_template("page.html").render(
         title="What the initializer does to training",
         answer=answer(comparison),
-        facts=_facts(comparison),
+        facts=_list_facts(comparison),
         header=[header(comparison)[c] for c in seen],
         rows=[
             (index, row.trained, [(texts[c], keys[c]) for c in seen])
-            for index, row in ranked(comparison)
-            for texts, keys in [(cells(comparison, row), _keys(row))]
+            for index, row in rank_rows(comparison)
+            for texts, keys in [(cells(comparison, row), _sort_keys(row))]
         ],
         interval=INTERVAL,
         copies=not comparison.distinct.all(),
         dropout=settings.dropout > 0,
         signals=comparison.signals is not None,
         specs=specs,
-        colours=len(COLOURS),
+        colors=len(COLOURS),
         palette=list(zip(_LIGHT, _DARK, strict=True)),
         chance=chance(comparison),
         interrupted=comparison.interrupted,
         steps_done=comparison.steps_done,
         steps=settings.steps,
-        sections=_sections(comparison, specs),
+        sections=_draw_sections(comparison, specs),
         folded=_FOLDED,
         moments=comparison.probe_steps.tolist(),
         health=health if isinstance(health, list) else None,
@@ -69,16 +69,16 @@ def page(comparison: Outcome, command: str) -> str:
         seeds=settings.seeds,
         seconds=comparison.seconds._asdict(),
         versions=json.dumps(
-            versions() | {"device": device(comparison.settings.device)["kind"]}
+            read_versions() | {"device": describe_device(settings.device)["kind"]}
         ),
     )
 
 
-def _facts(comparison: Outcome) -> list[str]:
-    """Returns what was run, a sentence each."""
+def _list_facts(comparison: Outcome) -> list[str]:
+    """Returns the facts of the run, a phrase each."""
     task, s = comparison.task, comparison.settings
     rates = ", ".join(f"{rate:g}" for rate in s.learning_rates)
-    about = caption(comparison).partition("; each row")[0]  # the rest reads the table
+    about = caption(comparison).partition("; each row")[0]  # then: how to read it
     return [
         *about.split("; "),
         f"learning rates {rates}",
@@ -87,8 +87,8 @@ def _facts(comparison: Outcome) -> list[str]:
     ]
 
 
-def _keys(row: Row) -> list[str]:
-    """Returns what a click sorts by, column by column; nothing for what is missing."""
+def _sort_keys(row: Row) -> list[str]:
+    """Returns the values that a click sorts by, for each column; "" if missing."""
     values: list[str | float | None] = [
         row.initializer,
         row.learning_rate,
@@ -101,10 +101,10 @@ def _keys(row: Row) -> list[str]:
         row.rates_that_train,
         row.diverged,
     ]
-    return [_key(value) for value in values]
+    return [_write_key(value) for value in values]
 
 
-def _key(value: str | float | None) -> str:
+def _write_key(value: str | float | None) -> str:
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):
@@ -114,22 +114,22 @@ def _key(value: str | float | None) -> str:
     return repr(float(value))
 
 
-def _sections(
+def _draw_sections(
     comparison: Outcome, specs: list[str]
 ) -> list[tuple[str, str, str, list[Markup]]]:
     """Draws the panels of each plot: (name, title, text, pictures)."""
-    found = []
-    for name, plot in available(comparison).items():
+    sections = []
+    for name, plot in select_plots(comparison).items():
         draw = plot.panel(comparison)
         pictures = [
             svg(draw, i, f"{name}{i}", f"{plot.title}: {spec}")
             for i, spec in enumerate(specs)
         ]
-        found.append((name, plot.title, plot.text, pictures))
-    return found
+        sections.append((name, plot.title, plot.text, pictures))
+    return sections
 
 
-# The colours of the plots, a little darker where they are faint on white, and lighter
+# The colors of the plots, a little darker where they are faint on white, and lighter
 # for a dark ground.
 _LIGHT = (
     *("#cc6677", "#332288", "#b39b1f", "#117733", "#3f9fd0", "#882255"),

@@ -1,7 +1,7 @@
 """Plots of a comparison: a panel for each initializer, all of one size and scale.
 
 A plot is a function of the comparison that returns how to draw the panel of the i-th
-initializer, in the colour that it has everywhere. Panels stand side by side in a figure
+initializer, in the color that it has everywhere. Panels stand side by side in a figure
 (`jaxinit.lab._show.figure`), and each alone in the page.
 """
 
@@ -18,8 +18,12 @@ from jaxinit.lab._result.statistics import interval, median
 
 Panel = Callable[[Axes, int], None]
 
-INK, MIDDLE, FAINT = "#1b1b1d", "#8a8a8b", "#d5d5d6"  # of text, marks, other curves
-_DECADES = 1e6  # that an axis reaches from the median: curves may leave the panel
+INK, MIDDLE, FAINT = (
+    "#1b1b1d",
+    "#8a8a8b",
+    "#d5d5d6",
+)  # text, marks, other curves
+_DECADES = 1e6  # the factor from the median to an axis's end: curves may leave it
 _PIXELS = 128  # of a heat map, in each direction
 
 
@@ -37,30 +41,30 @@ class Plot(NamedTuple):
     panel: Callable[[Outcome], Panel]
 
 
-def colour(index: int) -> str:
-    """Returns an initializer's colour in every plot."""
+def choose_color(index: int) -> str:
+    """Returns an initializer's color in every plot."""
     return COLOURS[index % len(COLOURS)]
 
 
-def _named(axis: Axes, across: str, up: str) -> None:
+def _name_axes(axis: Axes, across: str, up: str) -> None:
     """Names the axes, the vertical one above its end, where it takes no width."""
     axis.set_xlabel(across, loc="right", labelpad=1)
     axis.text(0, 1.03, up, transform=axis.transAxes, va="bottom")
 
 
-def _positive(values: np.ndarray) -> np.ndarray:
-    """Returns what a logarithm can show; nan for the rest."""
+def _mask(values: np.ndarray) -> np.ndarray:
+    """Replaces values that a logarithmic axis cannot show by nan."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def _logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
+def _set_logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
     axis.set_yscale("log")
     axis.set_ylim(*limits)
-    _ticks(axis)
+    _set_ticks(axis)
 
 
-def _ticks(axis: Axes) -> None:
+def _set_ticks(axis: Axes) -> None:
     """Marks few values of a logarithmic axis, at 1, 2 and 5 where it is short."""
     low, high = axis.get_ylim()
     subs = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
@@ -69,8 +73,8 @@ def _ticks(axis: Axes) -> None:
     axis.minorticks_off()
 
 
-def _scale(values: np.ndarray, least: float = 0.0) -> tuple[float, float]:
-    """Returns the limits of an axis: of all values, but some decades at most."""
+def _choose_limits(values: np.ndarray, least: float = 0.0) -> tuple[float, float]:
+    """Returns the limits of an axis for all values within decades of the median."""
     seen = values[np.isfinite(values) & (values > 0)].astype(float)
     if not seen.size:
         return 0.1, 10.0
@@ -80,7 +84,7 @@ def _scale(values: np.ndarray, least: float = 0.0) -> tuple[float, float]:
     return low / 1.5, max(high, low) * 1.5
 
 
-def _absent(axis: Axes, values: np.ndarray) -> None:
+def _explain_empty(axis: Axes, values: np.ndarray) -> None:
     """Says why a panel is empty, if it is."""
     low, high = axis.get_ylim()
     with np.errstate(invalid="ignore"):
@@ -90,65 +94,67 @@ def _absent(axis: Axes, values: np.ndarray) -> None:
         note(axis, "zero" if (values == 0).any() else why, 0.5)
 
 
-def _means_and_intervals(comparison: Outcome, values: np.ndarray) -> np.ndarray:
+def _compute_intervals(comparison: Outcome, values: np.ndarray) -> np.ndarray:
     """Computes mean, low and high over distinct runs; one run has no interval.
 
     # [initializers, seeds, ...] -> [initializers, 3, ...]
     """
-    found = []
+    ends = []
     for by_seed, once in zip(values, comparison.distinct, strict=True):
         columns = by_seed[once].reshape(once.sum(), -1).astype(float).T
         each = [(one.mean, one.low, one.high) for one in map(interval, columns)]
-        found.append(np.reshape(each, (-1, 3)).T.reshape(3, *by_seed.shape[1:]))
-    return np.stack(found)
+        ends.append(np.reshape(each, (-1, 3)).T.reshape(3, *by_seed.shape[1:]))
+    return np.stack(ends)
 
 
-def _losses_scale(comparison: Outcome, losses: np.ndarray) -> tuple[float, float]:
-    """Returns the limits of losses: those that explode leave the panel."""
+def _limit_losses(comparison: Outcome, losses: np.ndarray) -> tuple[float, float]:
+    """Returns the limits of an axis for losses: those that explode leave the panel."""
     chance = comparison.task.chance
-    low, high = _scale(np.append(losses.ravel(), chance), 1e-4 * chance)
+    low, high = _choose_limits(np.append(losses.ravel(), chance), 1e-4 * chance)
     return low, min(high, max(8 * chance, 3 * low))
 
 
 def _loss(comparison: Outcome) -> Panel:
     steps, chance = comparison.steps, comparison.task.chance
     curves = comparison.at_best(comparison.curves)
-    found = _means_and_intervals(comparison, curves)
-    limits = _losses_scale(comparison, found[:, 0])
+    means = _compute_intervals(comparison, curves)
+    limits = _limit_losses(comparison, means[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
-        _logarithmic(axis, limits)
+        _set_logarithmic(axis, limits)
         axis.axhline(chance, color=MIDDLE, linewidth=0.8, linestyle=":")
-        for mean, _, _ in found:
-            axis.plot(steps, _positive(mean), color=FAINT, linewidth=0.7, zorder=0)
-        mean, low, high = found[index]
+        for mean, _, _ in means:
+            axis.plot(steps, _mask(mean), color=FAINT, linewidth=0.7, zorder=0)
+        mean, low, high = means[index]
         bottom = np.maximum(low, limits[0])  # an interval of a mean may reach below 0
-        axis.fill_between(steps, bottom, high, color=colour(index), alpha=0.25, lw=0)
-        axis.plot(steps, _positive(mean), color=colour(index), linewidth=1.8)
-        _absent(axis, mean)
-        _named(axis, "step", "training loss")
+        axis.fill_between(
+            steps, bottom, high, color=choose_color(index), alpha=0.25, lw=0
+        )
+        axis.plot(steps, _mask(mean), color=choose_color(index), linewidth=1.8)
+        _explain_empty(axis, mean)
+        _name_axes(axis, "step", "training loss")
 
     return draw
 
 
 def _loss_by_rate(comparison: Outcome) -> Panel:
     medians = median(np.moveaxis(comparison.curves, -1, 1))  # [inits, blocks, rates]
-    limits = _losses_scale(comparison, medians)
+    limits = _limit_losses(comparison, medians)
     order = np.argsort(comparison.settings.learning_rates)
 
     def draw(axis: Axes, index: int) -> None:
-        _logarithmic(axis, limits)
+        _set_logarithmic(axis, limits)
         axis.axhline(comparison.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
         for rank, rate in enumerate(order):
             axis.plot(
                 comparison.steps,
-                _positive(medians[index, :, rate]),
-                color=colour(index),
+                _mask(medians[index, :, rate]),
+                color=choose_color(index),
                 linewidth=0.6 + 2 * (rank + 1) / len(order),
                 alpha=0.35 + 0.65 * (rank + 1) / len(order),
             )
-        _absent(axis, medians[index])
-        _named(axis, "step", "training loss")
+        _explain_empty(axis, medians[index])
+        _name_axes(axis, "step", "training loss")
 
     return draw
 
@@ -157,29 +163,29 @@ def _sensitivity(comparison: Outcome) -> Panel:
     rates = np.array(comparison.settings.learning_rates)
     order = np.argsort(rates)
     rates, losses = rates[order], comparison.ranked_loss[..., order]
-    found = _means_and_intervals(comparison, losses)
-    limits = _losses_scale(comparison, found[:, 0])
+    means = _compute_intervals(comparison, losses)
+    limits = _limit_losses(comparison, means[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
-        _logarithmic(axis, limits)
+        _set_logarithmic(axis, limits)
         axis.set_xscale("log")
         axis.set_xlim(rates[0] / 1.5, rates[-1] * 1.5)
         axis.set_xticks(rates[:: -(-len(rates) // 4)], minor=False)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.minorticks_off()
         axis.axhline(comparison.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
-        for mean, _, _ in found:
-            axis.plot(rates, _positive(mean), color=FAINT, linewidth=0.7, zorder=0)
-        mean, low, high = found[index]
+        for mean, _, _ in means:
+            axis.plot(rates, _mask(mean), color=FAINT, linewidth=0.7, zorder=0)
+        mean, low, high = means[index]
         ends = np.maximum(low, limits[0]), high
-        axis.vlines(rates, *ends, color=colour(index), alpha=0.35, linewidth=5)
-        axis.plot(rates, _positive(mean), "o-", color=colour(index), ms=4, lw=1.8)
+        axis.vlines(rates, *ends, color=choose_color(index), alpha=0.35, linewidth=5)
+        axis.plot(rates, _mask(mean), "o-", color=choose_color(index), ms=4, lw=1.8)
         lost = rates[np.isinf(losses[index]).any(axis=0)]
         height = np.full(len(lost), 0.94)
         axis.plot(
             lost, height, "x", color=INK, ms=5, transform=axis.get_xaxis_transform()
         )
-        _named(axis, "learning rate", "final loss")
+        _name_axes(axis, "learning rate", "final loss")
 
     return draw
 
@@ -191,10 +197,10 @@ def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
     """
     with np.errstate(invalid="ignore"):
         middle = np.median(values.astype(float), axis=1)
-    limits = _scale(middle if mark is None else np.append(middle.ravel(), mark))
+    limits = _choose_limits(middle if mark is None else np.append(middle.ravel(), mark))
 
     def draw(axis: Axes, index: int) -> None:
-        _logarithmic(axis, limits)
+        _set_logarithmic(axis, limits)
         layers, last = np.arange(1, values.shape[-1] + 1), len(middle[index]) - 1
         if mark is not None:
             axis.axhline(mark, color=MIDDLE, linewidth=0.8, linestyle=":")
@@ -206,11 +212,11 @@ def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
                 if moment == last
                 else {"linewidth": 1.0, "alpha": 0.25 + 0.5 * moment / last}
             )
-            axis.plot(layers, _positive(line), **{"color": colour(index), **style})
+            axis.plot(layers, _mask(line), **{"color": choose_color(index), **style})
         axis.set_xlim(0.5, layers[-1] + 0.5)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _absent(axis, middle[index])
-        _named(axis, "layer", up)
+        _explain_empty(axis, middle[index])
+        _name_axes(axis, "layer", up)
 
     return draw
 
@@ -235,12 +241,12 @@ def _entries(comparison: Outcome, name: str) -> Panel:
         before, after = getattr(comparison, name)(index)
         for arrays, outline in ((after, False), (before, True)):
             values = np.concatenate([np.zeros(0), *(a.ravel() for a in arrays)])
-            shade, label = (INK, "") if outline else (colour(index), None)
+            shade, label = (INK, "") if outline else (choose_color(index), None)
             histogram(axis, values, shade, label, 60, outline)
         axis.set_yscale("log")
-        _ticks(axis)
+        _set_ticks(axis)
         axis.xaxis.set_major_locator(MaxNLocator(4))
-        _named(axis, "value", "density")
+        _name_axes(axis, "value", "density")
 
     return draw
 
@@ -255,7 +261,7 @@ def _heatmaps(comparison: Outcome) -> Panel:
             inner.set_yticks([])
             inner.set_title(when, fontsize="medium", loc="left", pad=2)
             if kernels:
-                _matrix(inner, kernels[len(kernels) // 2])
+                _draw_matrix(inner, kernels[len(kernels) // 2])
 
     return draw
 
@@ -267,17 +273,17 @@ def _bias_maps(comparison: Outcome) -> Panel:
         matrix = np.full((len(rows), max(map(len, rows))), np.nan)
         for row, bias in zip(matrix, rows, strict=True):
             row[: len(bias)] = bias
-        _matrix(axis, matrix)
+        _draw_matrix(axis, matrix)
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value + 1:g}")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        _named(axis, "unit", "layer")
+        _name_axes(axis, "unit", "layer")
 
     return draw
 
 
-def _matrix(axis: Axes, weight: np.ndarray) -> None:
-    """Draws a weight as a matrix, of large ones every few rows and columns."""
+def _draw_matrix(axis: Axes, weight: np.ndarray) -> None:
+    """Draws a weight as a matrix; of a large one, every few rows and columns."""
     matrix = weight.reshape(-1, weight.shape[-1])
     rows, columns = (-(-size // _PIXELS) for size in matrix.shape)
     heatmap(axis, matrix[::rows, ::columns]).set_interpolation("none")
@@ -290,8 +296,8 @@ _PLOTS = {
     "loss": Plot(
         "Training loss at the best learning rate",
         "Mean over seeds, and its 95 % bootstrap interval as a band; a single distinct "
-        "run has none. Grey: the other initializers. A curve on the dotted line has "
-        "learnt nothing but the frequencies of classes, or the mean of the targets.",
+        "run has none. Gray: the other initializers. A curve on the dotted line has "
+        "learned nothing but the frequencies of classes, or the mean of the targets.",
         _loss,
     ),
     "loss_by_rate": Plot(
@@ -350,7 +356,7 @@ _PLOTS = {
 }
 
 
-def available(comparison: Outcome) -> dict[str, Plot]:
+def select_plots(comparison: Outcome) -> dict[str, Plot]:
     """Returns the plots that a comparison has data for, by name."""
     missing = set()
     if not len(comparison.steps):

@@ -1,7 +1,7 @@
-"""Panels as SVG for the page: small, without addresses, in the page's own colours.
+"""Panels as SVG for the page: small, without addresses, in the page's own colors.
 
-The page sets text and marks by its own variables, so that one picture is right in the
-light and in the dark.
+The page colors text and marks by its own variables, so that one picture suits both
+light and dark.
 """
 
 import io
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from jaxinit._panels import COLOURS
 from jaxinit.lab._show.plots import FAINT, INK, MIDDLE, Panel
 
-_WIDTH, _HEIGHT = 200, 150  # units, of which a reader's screen shows about one pixel
+_WIDTH, _HEIGHT = 200, 150  # units, each about one pixel on the reader's screen
 _TEXT = 12.5  # units high: 11 pixels on a phone, where two panels stand side by side
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it has the page's font, and is small
@@ -37,12 +37,12 @@ _STYLE: Any = {
     "xtick.major.pad": 2,
     "ytick.major.pad": 2,
 }
-# Where a colour of ours stands in a picture the page puts one of its own.
-_COLOURS = {
+# The colors of a picture, and those of the page that replace them.
+_REPLACEMENTS = {
     INK: "currentColor",
     MIDDLE: "var(--middle)",
     FAINT: "var(--faint)",
-    **{colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)},
+    **{color: f"var(--c{i})" for i, color in enumerate(COLOURS)},
 }
 
 
@@ -50,9 +50,9 @@ def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
     """Draws one panel.
 
     Args:
-      draw: what draws it.
-      index: of the initializer.
-      name: of the picture, unlike that of any other in the page.
+      draw: draws it on an axis.
+      index: the index of the initializer.
+      name: the picture's name, unlike that of any other in the page.
       label: what the picture shows, for those who cannot see it.
     """
     with mpl.rc_context(_STYLE):
@@ -67,7 +67,7 @@ def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
 
 
 def _inline(text: str, name: str, label: str) -> str:
-    """Makes a part of a page of a file: no addresses, no styles, names of its own."""
+    """Turns an SVG file into a fragment: metadata and styles dropped, ids prefixed."""
     text = text[text.index("<svg") :]
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -75,12 +75,12 @@ def _inline(text: str, name: str, label: str) -> str:
     body = body.replace("xlink:href", "href")
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
 
-    def renamed(match: re.Match[str]) -> str:
+    def rename(match: re.Match[str]) -> str:
         return f' id="{name}-{match[1]}"' if match[1] in used else ""
 
-    body = re.sub(r' id="([^"]*)"', renamed, body)
+    body = re.sub(r' id="([^"]*)"', rename, body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
-    body = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], body)
+    body = re.sub("|".join(_REPLACEMENTS), lambda match: _REPLACEMENTS[match[0]], body)
     body = re.sub(r"\s*\n\s*", "\n", body)
     box = f"0 0 {_WIDTH} {_HEIGHT}"
     return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">{body}'

@@ -17,16 +17,16 @@ from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS
-from jaxinit.lab._tried.losses import fitting, read_loss
+from jaxinit.lab._tried.losses import choose_loss, read_loss
 from jaxinit.lab._tried.settings import OPTIONS, Settings
 
 MINUS = "\N{MINUS SIGN}"
-WIDTH = 160  # columns of text for a reader who does not say
+WIDTH = 160  # columns of text by default
 _NARROW, _WIDE = 16, 34  # of the first column, where it folds
-_LINES = 3  # that a cell wraps to
+_LINES = 3  # to which a cell wraps
 _FRAME = 3  # columns of text that a border and its padding take
 _SIGNALS = (2, 3)  # columns that only the perceptron has
-_SPARE = (3, 2, 4, 8, 1, 5)  # what a narrow terminal does without, first to last
+_SPARE = (3, 2, 4, 8, 1, 5)  # columns that a narrow terminal drops, in this order
 
 
 def header(comparison: Outcome) -> list[str]:
@@ -52,7 +52,7 @@ def columns(comparison: Outcome) -> list[int]:
     return [c for c in count if comparison.signals or c not in _SIGNALS]
 
 
-def ranked(comparison: Outcome) -> list[tuple[int, Row]]:
+def rank_rows(comparison: Outcome) -> list[tuple[int, Row]]:
     """Returns the rows as the table has them, best to worst, each with its index."""
     rows = comparison.rows()
     return [(index, rows[index]) for index in comparison.ranking]
@@ -77,14 +77,14 @@ def cells(comparison: Outcome, row: Row) -> list[str]:
         "–" if row.steps_to_target is None else f"{row.steps_to_target:g}",
         number(row.final_loss),
         test if math.isfinite(row.test_mean) else number(row.test_mean),
-        _against(comparison, row, factor, digits),
-        _decades(row, len(comparison.settings.learning_rates)),
+        _write_effect(comparison, row, factor, digits),
+        _write_decades(row, len(comparison.settings.learning_rates)),
         f"{100 * row.diverged:.0f} %",
     ]
 
 
-def _against(comparison: Outcome, row: Row, factor: float, digits: int) -> str:
-    """Returns the effect, how large it is, and what it would take to show it."""
+def _write_effect(comparison: Outcome, row: Row, factor: float, digits: int) -> str:
+    """Returns the effect, its size, and how many seeds would show it."""
     if not row.trained and comparison.steps_done:
         return "does not train"
     difference = factor * row.against_best
@@ -109,20 +109,20 @@ def _against(comparison: Outcome, row: Row, factor: float, digits: int) -> str:
     return text if runs == seeds else f"{text} seeds"
 
 
-def _decades(row: Row, tried: int) -> str:
+def _write_decades(row: Row, tried: int) -> str:
     """Returns the width of the range that trains, and how many of the rates do."""
     width = "–" if math.isnan(row.rates_that_train) else f"{row.rates_that_train:.1f}"
     return f"{width} ({round(tried * row.share_that_trains)}/{tried})"
 
 
 def caption(comparison: Outcome) -> str:
-    """Returns what was run, in a line or two."""
+    """Describes the run in a line or two."""
     s, task = comparison.settings, comparison.task
     norm = "" if s.norm == "none" else f", {s.norm} norm"
     cells = comparison.scores.loss.size
     return (
-        f"{task.name}; {_network(s)}, "
-        f"{s.activation}{norm}; {_tuning(s)}, batch {s.batch_size}, "
+        f"{task.name}; {_describe_network(s)}, "
+        f"{s.activation}{norm}; {_describe_tuning(s)}, batch {s.batch_size}, "
         f"{comparison.steps_done} steps; "
         f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
         f"{len(s.learning_rates)} learning rates; each row at its own best learning "
@@ -132,8 +132,8 @@ def caption(comparison: Outcome) -> str:
     )
 
 
-def _tuning(s: Settings) -> str:
-    """Returns how it was trained, in words: what does not go without saying."""
+def _describe_tuning(s: Settings) -> str:
+    """Describes how it was trained, by the settings that are not at their defaults."""
     told = []
     for field in dataclasses.fields(s):
         option, value = OPTIONS[field.name], getattr(s, field.name)
@@ -146,11 +146,11 @@ def _tuning(s: Settings) -> str:
 def chance(comparison: Outcome) -> str:
     """Returns the loss of the best constant prediction, with its unit."""
     task, loss = comparison.task, comparison.settings.loss
-    return f"{task.chance:#.3g} {read_loss(fitting(task, loss)).unit}"
+    return f"{task.chance:#.3g} {read_loss(choose_loss(task, loss)).unit}"
 
 
-def _network(s: Settings) -> str:
-    """Returns what was trained, in words."""
+def _describe_network(s: Settings) -> str:
+    """Describes the network in words."""
     if s.model == "mlp":
         return f"{s.depth} dense layers of width {s.width}"
     return s.model if ":" in s.model else f"{s.model}, depth {s.depth}, width {s.width}"
@@ -160,16 +160,16 @@ def markdown(comparison: Outcome) -> str:
     """Returns the table and its caption in GitHub's Markdown."""
     heads, seen = header(comparison), columns(comparison)
     rows = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
-    for _, row in ranked(comparison):
+    for _, row in rank_rows(comparison):
         first, *rest = cells(comparison, row)
-        rows.append([_code(first), *rest])
+        rows.append([_write_code(first), *rest])
     rows = [[row[c].replace("|", r"\|") for c in seen] for row in rows]
     body = [f"| {' | '.join(row)} |" for row in rows]
-    parts = [answer(comparison, _code), "", *body, "", caption(comparison)]
+    parts = [answer(comparison, _write_code), "", *body, "", caption(comparison)]
     return "\n".join(parts) + "\n"
 
 
-def _code(spec: str) -> str:
+def _write_code(spec: str) -> str:
     """Returns a spec as Markdown writes code."""
     return f"`{spec}`"
 
@@ -177,12 +177,12 @@ def _code(spec: str) -> str:
 def text(comparison: Outcome) -> str:
     """Returns the answer and the table as plain text."""
     heads, seen = header(comparison), columns(comparison)
-    rows = [cells(comparison, row) for _, row in ranked(comparison)]
+    rows = [cells(comparison, row) for _, row in rank_rows(comparison)]
     body = lines([heads[c] for c in seen], [[r[c] for c in seen] for r in rows], {0})
     return "\n".join([answer(comparison), "", *body])
 
 
-# Text has the notebook's own colour.
+# Text has the notebook's own color.
 _STYLE = """
 .jaxinit-comparison { font-variant-numeric: tabular-nums; overflow-x: auto; }
 .jaxinit-comparison table { border-collapse: collapse; }
@@ -205,7 +205,7 @@ def html(comparison: Outcome) -> str:
     body = "".join(
         f'<tr class="{"" if row.trained else "fails"}">'
         f"{line('td', cells(comparison, row))}</tr>"
-        for _, row in ranked(comparison)
+        for _, row in rank_rows(comparison)
     )
     return (
         f'<div class="jaxinit-comparison"><style>{_STYLE}</style>'
@@ -224,7 +224,7 @@ def table(comparison: Outcome, width: int = WIDTH) -> Table:
         wraps cells, then leaves out the gradient, the signal, the steps, the decades,
         the learning rate and the training loss, in this order; its caption says so.
     """
-    rows = [cells(comparison, row) for _, row in ranked(comparison)]
+    rows = [cells(comparison, row) for _, row in rank_rows(comparison)]
     heads, about = header(comparison), caption(comparison)
     texts = list(zip(heads, *rows, strict=True))
     wide = [max(map(len, text[1:])) for text in texts]
@@ -248,23 +248,23 @@ def table(comparison: Outcome, width: int = WIDTH) -> Table:
     out = [heads[c] for c in seen if c not in kept]
     if out:
         about += f"; left out, for want of room: {', '.join(out)}"
-    found = Table(
+    grid = Table(
         title=Text(answer(comparison), "bold not italic"),
         title_justify="left",
         caption=Text(about),
         caption_justify="left",
     )
     first = max(len(heads[0]), min(wide[0], room()))
-    found.add_column(heads[0], overflow="fold", width=first)
+    grid.add_column(heads[0], overflow="fold", width=first)
 
-    def wrapped(text: str, column: int) -> Text:
+    def wrap(text: str, column: int) -> Text:
         return Text("\n".join(textwrap.wrap(text, sizes[column])) or text)
 
     for c in kept:
-        found.add_column(wrapped(heads[c], c), justify="right", no_wrap=True)
+        grid.add_column(wrap(heads[c], c), justify="right", no_wrap=True)
     trained = int((comparison.trained > 0).sum())
     for place, row in enumerate(rows, 1):
         style = "" if place <= trained else "dim"
-        line = Text(row[0]), *(wrapped(row[c], c) for c in kept)
-        found.add_row(*line, style=style, end_section=place == trained)
-    return found
+        line = Text(row[0]), *(wrap(row[c], c) for c in kept)
+        grid.add_row(*line, style=style, end_section=place == trained)
+    return grid

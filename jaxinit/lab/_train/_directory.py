@@ -1,4 +1,4 @@
-"""The directory of a run: who may write there, and whether its saves are of the run."""
+"""The directory of a run: who may write there, and whether its saves are the run's."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,15 @@ from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.checkpoint import (
     AFRESH,
     Checkpoint,
-    digest_of,
-    record,
-    saves_in,
+    compute_digest,
+    describe_run,
+    list_saves,
 )
 from jaxinit.lab._train.grid import block_length
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.settings import Settings
 
-# Steps between saves if nothing else is asked for. A save of the default run is 95 MB
+# Steps between saves by default. A save of the default run is 95 MB
 # and takes 0.6 s, where 100 of its steps take 5 s (two cores).
 _STEPS_BETWEEN = 100
 
@@ -32,13 +32,13 @@ def prepare(
     overwrite: bool,
     save_every: int | None,
 ) -> Checkpoint | None:
-    """Checks that a run may write to its directory, which it makes, and locks it.
+    """Creates and locks the directory of a run, and checks that it may write there.
 
     Args:
       out: the directory of the results, or None for a run without files.
       task: the data.
       settings: the settings.
-      resume: whether to go on from the last save.
+      resume: whether to continue from the last save.
       overwrite: whether to start anew where there are results or saves.
       save_every: blocks between saves; None for as many as make 100 steps.
 
@@ -47,7 +47,7 @@ def prepare(
 
     Raises:
       Unfit: if another run is at work in the directory, if it has results or saves and
-        neither option is given, if the results are complete, or if the saves are of
+        neither option is given, if the results are complete, or if the saves belong to
         another run.
     """
     check.boolean(resume=resume)
@@ -67,21 +67,23 @@ def prepare(
         every = check.at_least(1, save_every=save_every)
     if not isinstance(out, (str, Path)) or not str(out):
         raise check.Unfit("out must be a path.", TypeError, out=out)
-    given, lock = record(task, settings), _locked(Path(out))
+    asked, lock = describe_run(task, settings), _lock_directory(Path(out))
     try:
         directory = Path(out) / "checkpoint"
-        resumes = _may_resume(Path(out), directory, given, resume, overwrite)
+        resumes = _may_resume(Path(out), directory, asked, resume, overwrite)
     except BaseException:
         if lock is not None:
             lock.close()
         raise
-    return Checkpoint(directory, given, every, resumes, lock)
+    return Checkpoint(
+        directory=directory, record=asked, every=every, resumes=resumes, lock=lock
+    )
 
 
-def _locked(out: Path) -> Lock | None:
-    """Makes the directory and locks it, which the first process does for all."""
+def _lock_directory(out: Path) -> Lock | None:
+    """Creates the directory and locks it; the first process does so for all."""
     lock, alone = None, True
-    if processes.first():
+    if processes.is_first():
         try:
             out.mkdir(parents=True, exist_ok=True)
             lock = Lock(out)
@@ -90,28 +92,28 @@ def _locked(out: Path) -> Lock | None:
         except OSError as error:
             rule = f"cannot write to {out}: {error.strerror}."
             raise check.Unfit(rule, out=str(out)) from None
-    if not processes.least(alone):
+    if not processes.take_least(alone):
         rule = "another run is at work in the directory. Wait for its end, or give "
         raise check.Unfit(f"{rule}another directory.", out=str(out))
     return lock
 
 
 def _may_resume(
-    out: Path, directory: Path, given: dict[str, Any], resume: bool, overwrite: bool
+    out: Path, directory: Path, asked: dict[str, Any], resume: bool, overwrite: bool
 ) -> bool:
-    """Returns whether there are saves to go on from, raising if that is no answer."""
+    """Returns whether there are saves to continue from; raises for another's files."""
     if not (resume or overwrite):
         _refuse_used(out, directory)
-    if resume and _belongs(directory, given):
+    if resume and _belongs(directory, asked):
         return True
-    if resume and _complete(out / "results.json"):
+    if resume and _is_complete(out / "results.json"):
         rule = f"the results are complete, nothing is left to resume; {AFRESH}."
         raise check.Unfit(rule, out=str(out))
     return False
 
 
 def _refuse_used(out: Path, directory: Path) -> None:
-    """Raises where there is something to lose."""
+    """Raises if the directory has saves or results, which would be lost."""
     for name, what, path in (
         ("the saves of a run that has not ended", "it", directory),
         ("results", "a run that has not ended", out / "results.json"),
@@ -121,43 +123,43 @@ def _refuse_used(out: Path, directory: Path) -> None:
             raise check.Unfit(f"the directory has {name}; {cure}.", out=str(out))
 
 
-def _belongs(directory: Path, given: dict[str, Any]) -> bool:
-    """Returns whether there are saves, raising if they are of another run."""
+def _belongs(directory: Path, asked: dict[str, Any]) -> bool:
+    """Returns whether there are saves; raises if they belong to another run."""
     saved = _read_record(directory)
     if saved is None:
         return False
-    for name, ours in given["settings"].items():
-        difference = _difference(name, saved["settings"].get(name), ours)
+    for name, ours in asked["settings"].items():
+        difference = _find_difference(name, saved["settings"].get(name), ours)
         if difference is not None:
             name, theirs, ours = difference
             rule = f"the saved run has {check.show(theirs)}; {AFRESH}."
             raise check.Unfit(rule, **{name: ours})
-    if saved["data"] != given["data"]:
+    if saved["data"] != asked["data"]:
         rule = "the saved run has other data, "
         rule += f"{check.show(saved['data'].get('name'))}; {AFRESH}."
-        raise check.Unfit(rule, data=given["data"]["name"])
-    for name, ours in given["environment"].items():
+        raise check.Unfit(rule, data=asked["data"]["name"])
+    for name, ours in asked["environment"].items():
         theirs = saved["environment"].get(name)
         if theirs != ours:
             rule = f"the saved run has {name} {theirs}, where this one has {ours}; "
             raise check.Unfit(f"{rule}{AFRESH}.", out=str(directory.parent))
-    return bool(saves_in(directory))
+    return bool(list_saves(directory))
 
 
 def _read_record(directory: Path) -> dict[str, Any] | None:
-    """Returns the record, or None if there is nothing that belongs to one.
+    """Returns the record, or None if there are neither record nor saves.
 
     Raises:
-      Unfit: if there are saves and the record is missing, or it is damaged.
+      Unfit: if there are saves without a record, or the record is damaged.
     """
     path = directory / "run.json"
     try:
         saved: dict[str, Any] = json.loads(read_bytes(path))
-        if saved.pop("digest") == digest_of(saved):
+        if saved.pop("digest") == compute_digest(saved):
             return saved
         said = "damaged"
     except FileNotFoundError:
-        if not saves_in(directory):
+        if not list_saves(directory):
             return None
         said = "missing"
     except OSError as error:
@@ -169,8 +171,8 @@ def _read_record(directory: Path) -> dict[str, Any] | None:
     raise check.Unfit(rule, out=str(directory.parent))
 
 
-def _difference(name: str, theirs: Any, ours: Any) -> tuple[str, Any, Any] | None:
-    """Returns the first setting that differs: name, and what it is on both sides."""
+def _find_difference(name: str, theirs: Any, ours: Any) -> tuple[str, Any, Any] | None:
+    """Returns the first entry that differs: its name, and its value on either side."""
     if theirs == ours:
         return None
     if isinstance(theirs, list) and isinstance(ours, list):
@@ -181,12 +183,12 @@ def _difference(name: str, theirs: Any, ours: Any) -> tuple[str, Any, Any] | Non
     return name, theirs, ours
 
 
-def _complete(path: Path) -> bool:
-    """Returns whether there are results that no interrupt has cut short."""
+def _is_complete(path: Path) -> bool:
+    """Returns whether there are results of a run that was not interrupted."""
     try:
-        found = json.loads(read_bytes(path))
+        results = json.loads(read_bytes(path))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, RecursionError):  # no file of ours: it may be of worth
+    except (OSError, ValueError, RecursionError):  # not ours: perhaps worth keeping
         return True
-    return not (isinstance(found, dict) and found.get("interrupted") is True)
+    return not (isinstance(results, dict) and results.get("interrupted") is True)

@@ -1,4 +1,4 @@
-"""What the results of a run depend on beside its settings: versions and devices."""
+"""What the results of a run depend on besides its settings: versions and devices."""
 
 import contextlib
 import platform
@@ -8,18 +8,18 @@ from typing import Any
 import jax
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions that the results depend on, of what is installed."""
+def read_versions() -> dict[str, str]:
+    """Returns the versions of the installed packages that the results depend on."""
     packages = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            versions[package] = metadata.version(package)
+    return versions
 
 
-def device(name: str | None = None) -> dict[str, Any]:
-    """Returns what a run on the platform of this name, or the default, runs on."""
+def describe_device(name: str | None = None) -> dict[str, Any]:
+    """Describes the devices of a platform, by default of JAX's own choice."""
     devices = jax.devices(name)
     return {
         "platform": devices[0].platform,

@@ -1,4 +1,4 @@
-"""Ctrl-C while a program of JAX runs."""
+"""Ctrl-C while JAX runs a program."""
 
 import contextlib
 import signal
@@ -14,26 +14,28 @@ _PROMISE = "stopping after this block… Ctrl-C again ends at once."
 
 
 class Agreed(KeyboardInterrupt):
-    """An interrupt that every process knows of."""
+    """An interrupt that every process knows about."""
 
 
 @contextlib.contextmanager
-def held() -> Iterator[Callable[[], None]]:
-    """Holds the first Ctrl-C back until it is asked for; a second one interrupts.
+def defer() -> Iterator[Callable[[], None]]:
+    """Defers the first Ctrl-C until the run asks for it; a second one interrupts.
 
-    The interpreter drops an exception that is raised in a callback (JAX has one of the
-    garbage collector, and orbax runs an event loop), and a module whose import it cuts
-    short cannot be imported again. Only the main thread is ever interrupted.
+    An exception at any moment would do harm: Python drops one that is raised in a
+    callback (JAX has a callback of the garbage collector, and orbax runs an event
+    loop), and a module whose import is cut short cannot be imported again. Python
+    interrupts only the main thread.
 
-    In the command line, where a thread answers Ctrl-C, it is held back from the first
-    question on: before the first block has ended there is nothing to keep.
+    On the command line a thread answers Ctrl-C. There it is deferred from the first
+    time on that the run asks: before the first block has ended there is nothing to
+    keep.
 
     Yields:
       A function that raises `Agreed` if Ctrl-C was pressed, in this process or another
       of `jax.distributed`; all must call it.
     """
     if watch.on:
-        with _held_by_thread() as ask:
+        with _defer_by_thread() as ask:
             yield ask
         return
     pressed = False
@@ -57,12 +59,12 @@ def held() -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _held_by_thread() -> Iterator[Callable[[], None]]:
+def _defer_by_thread() -> Iterator[Callable[[], None]]:
     def ask() -> None:
         watch.hold(_PROMISE)
         _agree(watch.pressed)
 
-    if jax.process_count() > 1:  # the others would wait for one that is gone
+    if jax.process_count() > 1:  # the others would wait for this one in vain
         watch.hold(_PROMISE)
     try:
         yield ask
@@ -72,5 +74,5 @@ def _held_by_thread() -> Iterator[Callable[[], None]]:
 
 def _agree(pressed: bool) -> None:
     """Raises if Ctrl-C was pressed in any of the processes."""
-    if not processes.least(not pressed):
+    if not processes.take_least(not pressed):
         raise Agreed

@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Lock:
-    """Is held until it is closed, or until its process ends, however that ends.
+    """A lock that is held until it is closed, or its process ends in whatever way.
 
-    It is the kernel's, on the directory itself: no file is left that could outlive the
-    run. Where a system or a network's file system has no such locks, nothing is locked.
+    The kernel locks the directory itself, so that no file can outlive the run. Where
+    the system or a network file system has no such locks, nothing is locked.
     """
 
     def __init__(self, directory: Path):
@@ -28,7 +28,7 @@ class Lock:
     def _take(self, directory: Path, fcntl: Any) -> None:
         try:
             descriptor = os.open(directory, os.O_RDONLY)
-        except OSError:  # whoever writes there will say why
+        except OSError:  # the first file written there reports why
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +40,7 @@ class Lock:
             self._descriptor = descriptor
 
     def close(self) -> None:
-        """Lets others in."""
+        """Releases the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,11 +1,10 @@
-"""Checkpoints: the state of training on disk, and how a run goes on from it.
+"""Checkpoints: the state of training on disk, and how a run continues from it.
 
-A save holds what the grid has trained: variables, optimizer state and losses, as orbax
-writes them: into a temporary directory that is renamed when all is there. Saves are
-named by the blocks done; the last two are kept. Beside them is a record, what the run
-was asked for: only the same run goes on from its saves. A save has a digest of all that
-it holds and of the record: what has been damaged since, or is of another run, is taken
-for no save.
+A save holds the variables, the optimizer state and the losses of the grid. Orbax writes
+it into a temporary directory, which is renamed once it is complete. Saves are named by
+the blocks done; the last two are kept. Beside them lies a record of what the run was
+asked to do: only the same run continues from its saves. A save has a digest of its
+content and of the record, so that a save that is damaged or of another run is refused.
 
     DIR/checkpoint/run.json   the record
     DIR/checkpoint/12         the save after twelve blocks
@@ -30,16 +29,16 @@ from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab._train import processes
-from jaxinit.lab._train._environment import device, versions
+from jaxinit.lab._train._environment import describe_device, read_versions
 from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.grid import Grid
-from jaxinit.lab._train.probe import Probe, apart, stacked
+from jaxinit.lab._train.probe import Probe, stack, unstack
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.rules import Rules
 from jaxinit.lab._tried.settings import Settings
 
-_KEPT = 2  # saves; the older one serves if a crash has spoilt the newer one
-# What the values of a run depend on beside settings and data.
+_KEPT = 2  # saves; the older one serves if a crash has spoiled the newer one
+# What the values of a run depend on besides settings and data.
 _PACKAGES = ("jaxinit", "jax", "jaxlib", "flax", "optax", "numpy")
 _FLAGS = (
     "jax_default_matmul_precision",
@@ -52,16 +51,16 @@ AFRESH = "overwrite=True (--overwrite) starts anew"
 
 
 class Unreadable(ValueError):
-    """There are saves, but none that can be read."""
+    """There are saves, but none can be read."""
 
 
 class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
-    """The saves of one run; as a context, it ends with its lock on the directory.
+    """The saves of one run; as a context, it releases its lock on the directory.
 
     Attributes:
       directory: where the saves are.
-      resumes: whether there are saves to go on from.
-      seconds: time of training before the save that the run went on from.
+      resumes: whether there are saves to continue from.
+      seconds: time of training before the save that the run continued from.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
         resumes: bool,
         lock: Lock | None,
     ):
-        """Is called by `_directory.prepare`; nothing is written yet."""
+        """Stores what `_directory.prepare` has checked; writes nothing yet."""
         self._lock = lock
         self.directory = directory.absolute()
         self.resumes = resumes
@@ -87,24 +86,24 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
             self._lock.close()
 
     def begin(self, grid: Grid) -> None:
-        """Gives the grid the state of the last readable save, or clears the place.
+        """Gives the grid the state of the last readable save, or starts a new record.
 
         Raises:
-          Unreadable: if there are saves, but none that can be read; they stay.
+          Unreadable: if there are saves, but none can be read; they stay.
         """
         if self.resumes:
             self._restore_last(grid)
-        elif processes.first():
+        elif processes.is_first():
             remove(self.directory)
             self.directory.mkdir(parents=True)
             text = json.dumps(
-                {**self._record, "digest": digest_of(self._record)}, indent=1
+                {**self._record, "digest": compute_digest(self._record)}, indent=1
             )
             write_bytes(self.directory / "run.json", text.encode())
         self._since = time.perf_counter()
 
     def _restore_last(self, grid: Grid) -> None:
-        saves, failed = saves_in(self.directory), []
+        saves, failed = list_saves(self.directory), []
         for blocks in reversed(saves):
             path = self.directory / str(blocks)
             try:
@@ -130,35 +129,35 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
         """Saves the state of the grid, and removes the saves before the last two.
 
         Raises:
-          OSError: if the save cannot be written; those before stay.
+          OSError: if the save cannot be written; earlier ones stay.
         """
         from orbax.checkpoint.args import StandardSave
 
-        blocks, saves = len(grid.losses), saves_in(self.directory)
+        blocks, saves = len(grid.losses), list_saves(self.directory)
         if blocks == 0 or blocks in saves:
             return
-        self._keep(saves)  # an interrupted save is in the way of the same one
-        found = {
-            "state": _numbered(grid.state),
+        self._keep(saves)  # an interrupted save would be in the way of this one
+        content = {
+            "state": _number_leaves(grid.state),
             "losses": np.stack([np.asarray(loss) for loss in grid.losses]),
-            "probes": stacked(grid.probes)._asdict(),
+            "probes": stack(grid.probes)._asdict(),
             "seconds": np.array(self.seconds + time.perf_counter() - self._since),
         }
         path = self.directory / str(blocks)
-        found["digest"] = self._digest(path, found)
+        content["digest"] = self._digest(path, content)
         try:
-            checkpointer().save(path, args=StandardSave(found))
+            checkpointer().save(path, args=StandardSave(content))
         except ValueError as error:  # as orbax reports a full disk
             code = _OS_ERROR.search(str(error))
             if code is None:
                 raise
             number = int(code[1])
             raise OSError(number, os.strerror(number), str(path)) from error
-        self._keep(saves_in(self.directory)[-_KEPT:])
+        self._keep(list_saves(self.directory)[-_KEPT:])
 
     def _keep(self, saves: list[int]) -> None:
-        """Removes all other saves, and what a kill has left of those begun."""
-        if not processes.first():
+        """Removes all other saves, and what a kill has left of unfinished ones."""
+        if not processes.is_first():
             return
         names = set(map(str, saves))
         for path in self.directory.iterdir():
@@ -174,26 +173,26 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
             for name in ("losses", "probes")
         )
         like = {
-            "state": _numbered(grid.state),
+            "state": _number_leaves(grid.state),
             "losses": losses,
             "probes": probes,
             "seconds": np.zeros(()),
             "digest": np.zeros(hashlib.sha256().digest_size, np.uint8),
         }
-        found = checkpointer().restore(path, args=StandardRestore(like))
-        if (found.pop("digest") != self._digest(path, found)).any():
+        content = checkpointer().restore(path, args=StandardRestore(like))
+        if (content.pop("digest") != self._digest(path, content)).any():
             raise ValueError("it does not hold what was saved")
         leaves, tree = jax.tree.flatten(grid.state)
-        new = [found["state"].get(str(i), leaf) for i, leaf in enumerate(leaves)]
+        new = [content["state"].get(str(i), leaf) for i, leaf in enumerate(leaves)]
         grid.state = jax.tree.unflatten(tree, new)
-        grid.losses = tuple(found["losses"])
-        grid.probes = apart(Probe(**found["probes"]))
-        self.seconds = float(found["seconds"])
+        grid.losses = tuple(content["losses"])
+        grid.probes = unstack(Probe(**content["probes"]))
+        self.seconds = float(content["seconds"])
 
-    def _digest(self, path: Path, found: dict[str, Any]) -> np.ndarray:
-        """Returns the digest of what a save holds, of its name, and of the run."""
-        digest = hashlib.sha256(f"{path.name} {digest_of(self._record)}".encode())
-        for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(found):
+    def _digest(self, path: Path, content: dict[str, Any]) -> np.ndarray:
+        """Computes the digest of a save's content and name, and of the run's record."""
+        digest = hashlib.sha256(f"{path.name} {compute_digest(self._record)}".encode())
+        for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(content):
             if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 leaf = jax.random.key_data(leaf)
             digest.update(jax.tree_util.keystr(leaf_path).encode())
@@ -202,17 +201,17 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
 
 
 def remove(directory: Path) -> None:
-    """Removes all saves at once: a kill leaves no half that looks like a run."""
+    """Removes all saves at once: a kill cannot leave half of them, like a run."""
     away = directory.with_name(f"{directory.name}.removed")
-    for path in (away, directory):  # first what an earlier kill has left
+    for path in (away, directory):  # first the rest that an earlier kill left
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path.replace(away))
         else:
             path.unlink(missing_ok=True)
 
 
-def record(task: Task, settings: Settings) -> dict[str, Any]:
-    """Returns what a run is asked for, as JSON types."""
+def describe_run(task: Task, settings: Settings) -> dict[str, Any]:
+    """Returns the record of what a run is asked to do, as JSON types."""
     digest = hashlib.sha256()
     data: dict[str, Any] = {}
     for name, value in task._asdict().items():
@@ -220,19 +219,19 @@ def record(task: Task, settings: Settings) -> dict[str, Any]:
             _add(digest, value)
         else:
             data[name] = value
-    specs = [_spec(init) for init in settings.initializers]
+    specs = [_write_spec(init) for init in settings.initializers]
     asked = {**vars(settings), "initializers": specs}
-    asked["target_loss"] = asked.pop("target_loss")  # last, as the loss may decide it
-    found = {
+    asked["target_loss"] = asked.pop("target_loss")  # last: the loss may decide it
+    described = {
         "settings": asked,
         "data": {**data, "digest": digest.hexdigest()},
         "environment": {
-            **{name: versions().get(name) for name in _PACKAGES},
+            **{name: read_versions().get(name) for name in _PACKAGES},
             **{name: getattr(jax.config, name) for name in _FLAGS},
-            "device": device(settings.device)["kind"],
+            "device": describe_device(settings.device)["kind"],
         },
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=repr))
+    plain: dict[str, Any] = json.loads(json.dumps(described, default=repr))
     return plain
 
 
@@ -244,26 +243,26 @@ def checkpointer() -> Any:
     return Checkpointer(StandardCheckpointHandler())
 
 
-def saves_in(directory: Path) -> list[int]:
-    """Returns the blocks of each save; those begun only have longer names."""
+def list_saves(directory: Path) -> list[int]:
+    """Returns the blocks done at each save; unfinished saves have longer names."""
     if not directory.is_dir():
         return []
     names = (path.name for path in directory.iterdir())
     return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
 
-def _numbered(tree: Any) -> dict[str, Any]:
+def _number_leaves(tree: Any) -> dict[str, Any]:
     """Returns the leaves by number, without the empty ones, which orbax refuses."""
     return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree)) if leaf.size}
 
 
-def digest_of(record: dict[str, Any]) -> str:
-    """Returns a digest of a record."""
+def compute_digest(record: dict[str, Any]) -> str:
+    """Computes the digest of a record."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _spec(init: Initializer | Rules) -> str:
-    """Returns the spec, and a digest of the arrays that a spec only hints at."""
+def _write_spec(init: Initializer | Rules) -> str:
+    """Returns the spec, with a digest of its arrays, which a spec abbreviates."""
     if isinstance(init, Rules):  # read from text, where there are no arrays
         return repr(init)
     arrays = [value for value in init.arguments.values() if hasattr(value, "tobytes")]

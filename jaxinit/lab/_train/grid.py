@@ -2,7 +2,7 @@
 
 Cells come in chunks of equal size, stacked along a leading axis; on an accelerator in
 one chunk if its memory holds them. A block trains a chunk for some steps: `lax.scan`
-over steps under `vmap` over cells. A run is a loop over blocks and chunks, which all
+over steps under `vmap` over cells. A run is a loop over blocks and chunks, all of which
 call that one executable.
 """
 
@@ -19,35 +19,35 @@ from jax.sharding import Mesh
 from jaxinit._initializer import Initializer
 from jaxinit.lab._train import memory
 from jaxinit.lab._train.layout import Layout
-from jaxinit.lab._train.probe import Probe, moments, probe_of, signals_of
-from jaxinit.lab._train.processes import joined
-from jaxinit.lab._train.step import step_of
+from jaxinit.lab._train.probe import Probe, make_probe, make_signals, moments
+from jaxinit.lab._train.processes import join_chunks
+from jaxinit.lab._train.step import make_step
 from jaxinit.lab._train.stopping import after_block, map_running, start
 from jaxinit.lab._tried._model import MLP
-from jaxinit.lab._tried._precision import kept, mixed
+from jaxinit.lab._tried._precision import cast_back, mix_precision
 from jaxinit.lab._tried.experiment import Experiment
-from jaxinit.lab._tried.losses import loss_of, score_of
+from jaxinit.lab._tried.losses import make_loss, make_score
 from jaxinit.lab._tried.networks import Network
 from jaxinit.lab._tried.rules import Rules
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
-# Cells that one vmap covers. On an accelerator all that fit. On a CPU a few stay in the
-# cache: the default run takes 53 ms a step by 4, and 91 ms all at once (two cores).
-# They are a chunk, because each core works on a chunk of its own.
+# Cells that one vmap covers: on an accelerator all that fit, on a CPU so few that they
+# stay in the cache. The default run takes 53 ms a step with 4 at a time and 91 ms with
+# all at once (two cores). They are a chunk, as each core works on a chunk of its own.
 _TOGETHER_ON_CPU = 4
-_PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialisation
+_PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialization
 _ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
 
 class Signals(NamedTuple):  # each [initializers, seeds, layers]
-    """Standard deviations at initialisation."""
+    """Standard deviations at initialization."""
 
     forward: np.ndarray
     gradient: np.ndarray
 
 
 class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
-    """What a cell has reached."""
+    """The final training loss and the test score of each cell."""
 
     loss: np.ndarray
     test: np.ndarray
@@ -60,42 +60,48 @@ class Grid:
         """Draws the initial parameters of every cell and measures their signals."""
         task, s = experiment.task, experiment.settings
         self.task, self.settings, self.steps = task, s, s.steps
-        self.model = model = mixed(experiment.network, s.dtype)
+        self.model = model = mix_precision(experiment.network, s.dtype)
         self.shape = len(s.initializers), s.seeds, len(s.learning_rates)
         self._optimizer = experiment.optimizer
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
-        self._loss, self._score = loss_of(task, experiment.loss), score_of(task)
+        self._loss, self._score = make_loss(task, experiment.loss), make_score(task)
         self._order = batches(len(task.x_train), s.batch_size, s.steps)
         self._patience = s.early_stopping
         self._apply: Callable[..., Any] = model.apply
 
         keys = jax.vmap(jax.random.key)(jnp.arange(s.seeds))
-        drawn = [self._initialise(init)(keys) for init in s.initializers]
-        self.initial = kept(jax.tree.map(lambda *a: jnp.stack(a), *drawn), s.dtype)
+        drawn = [self._build_draw(init)(keys) for init in s.initializers]
+        stacked = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
+        self.initial = cast_back(stacked, s.dtype)
         self.signals: Signals | None = None
         if isinstance(model, MLP):
             self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
         by_seed = jnp.broadcast_to(jnp.arange(s.seeds)[:, None], self.shape).ravel()
-        trained = model, self._loss, self._optimizer
-        self._step = step_of(*trained, self._x, self._y)
+        trained: dict[str, Any] = {
+            "model": model,
+            "loss": self._loss,
+            "optimizer": self._optimizer,
+        }
+        self._step = make_step(**trained, x=self._x, y=self._y)
         self._varied = rates, by_seed
-        self._layout, self._training = self._fitted()
+        self._layout, self._training = self._fit_layout()
         chunks = self._layout.chunks()
         self._own = [self._layout.take(self._varied, rows) for rows in chunks]
         self._chunks = self._start()
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
-        rows = self._order[0]  # of every probe: probes differ by the weights alone
-        probe = probe_of(*trained, self._x[rows], self._y[rows])
-        placed = self._layout.placed
-        self._probing = jax.jit(self._layout.on_cells(probe), out_shardings=placed)
-        self.probes: tuple[Probe, ...] = (self._probed(self._chunks),)
+        rows = self._order[0]  # the same for every probe: only the weights differ
+        probe = make_probe(**trained, x=self._x[rows], y=self._y[rows])
+        self._probing = jax.jit(
+            self._layout.map_cells(probe), out_shardings=self._layout.sharding
+        )
+        self.probes: tuple[Probe, ...] = (self._run_probe(self._chunks),)
 
-    def _initialise(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
+    def _build_draw(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
         """Returns a program: keys [seeds] -> variables by seed."""
         if isinstance(self.model, Network):
-            drawn = self.model.drawn(init)
-            return jax.jit(jax.vmap(lambda key: drawn(key, self._x[:1])))
+            redraw = self.model.redraw_by(init)
+            return jax.jit(jax.vmap(lambda key: redraw(key, self._x[:1])))
         model = self.model.clone(kernel_init=init)
 
         def one(key: jax.Array) -> Any:
@@ -110,72 +116,66 @@ class Grid:
         # each [initializers, seeds, layers]
         """
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
-        signals = signals_of(model, self._loss, x, y)
+        signals = make_signals(model, self._loss, x, y)
+        measure = jax.jit(jax.vmap(jax.vmap(signals)))
+        by_init: tuple[jax.Array, jax.Array] = measure(initial)
+        return by_init
 
-        def one(variables: Any) -> tuple[jax.Array, jax.Array]:
-            return signals(variables)
-
-        found: tuple[jax.Array, jax.Array] = jax.jit(jax.vmap(jax.vmap(one)))(initial)
-        return found
-
-    def _fitted(self) -> tuple[Layout, Any]:
-        """Cuts the cells into chunks; returns the program that trains one, too."""
+    def _fit_layout(self) -> tuple[Layout, Any]:
+        """Cuts the cells into chunks; also returns the program that trains a chunk."""
         s, cells = self.settings, int(np.prod(self.shape))
         mesh = Mesh(np.array(jax.devices(s.device)[: s.devices]), ("cells",))
         share = -(-cells // mesh.size)
-        wanted = self._wanted(mesh) if s.chunk is None else min(s.chunk, share)
-        room = memory.room(mesh.local_devices)
+        wanted = self._choose_chunk(mesh) if s.chunk is None else min(s.chunk, share)
+        room = memory.measure_room(mesh.local_devices)
         if room is None:
             layout = Layout(cells, wanted or share, mesh)
-            return layout, self._program_for(layout)
+            return layout, self._build_program(layout)
         room -= sum(
             a.nbytes for a in (self._x, self._y, *jax.tree.leaves(self.initial))
         )
-        seen = {}
+        tried = {}
 
         def need(together: int) -> float:
             layout = Layout(cells, together, mesh)
-            program = self._program_for(layout)
-            # Compiled here, it is not compiled anew when it is called.
-            lowered = program.lower(*self._like(layout), self._rows(0))
-            seen[together] = layout, program, memory.needed(lowered)
-            return sum(seen[together][2])
+            program = self._build_program(layout)
+            # What is compiled here is not compiled again at the call.
+            lowered = program.lower(*self._describe_chunk(layout), self._select_rows(0))
+            tried[together] = layout, program, memory.measure_need(lowered)
+            return sum(tried[together][2])
 
         if wanted is None:
-            one = jax.tree.leaves(self._like(Layout(cells, 1, mesh)))
+            one = jax.tree.leaves(self._describe_chunk(Layout(cells, 1, mesh)))
             each = 2 * sum(a.size * a.dtype.itemsize for a in one) / mesh.size
-            wanted = memory.cells_that_fit(need, share, room, each)
+            wanted = memory.fit_cells(need, share, room, each)
         else:
             need(wanted)
-        layout, program, found = seen[wanted]
-        held = len(layout.chunks()) * found.held
-        away = held + found.working > room
+        layout, program, bytes_ = tried[wanted]
+        held = len(layout.chunks()) * bytes_.held
+        away = held + bytes_.working > room
         return dataclasses.replace(layout, away=away), program
 
-    def _wanted(self, mesh: Mesh) -> int | None:
-        """Returns the default of the cells that a device trains at once.
-
-        None for as many as fit.
-        """
+    def _choose_chunk(self, mesh: Mesh) -> int | None:
+        """Returns how many cells a device trains at once; None for all that fit."""
         if mesh.devices.flat[0].platform != "cpu":
             return None
-        # Of convolutions with a kernel for each cell CPUs have no fast program.
+        # CPUs have no fast program for convolutions with a kernel for each cell.
         few = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
         return min(few, int(np.prod(self.shape)))
 
-    def _like(self, layout: Layout) -> Any:
-        """Returns what the program takes of a chunk: shapes, dtypes and places."""
+    def _describe_chunk(self, layout: Layout) -> Any:
+        """Returns a chunk as the program takes it: shapes, dtypes and shardings."""
         rows = layout.chunks()[0]
 
-        def begun(initial: Any, own: Any) -> Any:
+        def begin(initial: Any, own: Any) -> Any:
             variables = jax.tree.map(lambda a: a[rows // self.shape[-1]], initial)
             rates, seeds = (a[rows] for a in own)
-            return self._begun(rates, variables), (rates, seeds)
+            return self._begin(rates, variables), (rates, seeds)
 
-        shapes = jax.eval_shape(begun, self._drawn, self._varied)
-        return jax.tree.map(lambda a: a.update(sharding=layout.placed), shapes)
+        shapes = jax.eval_shape(begin, self._cells, self._varied)
+        return jax.tree.map(lambda a: a.update(sharding=layout.sharding), shapes)
 
-    def _begun(self, rates: jax.Array, variables: Any) -> Any:
+    def _begin(self, rates: jax.Array, variables: Any) -> Any:
         """Returns the state of a chunk before its first step."""
         state = jax.vmap(lambda rate, p: self._optimizer(rate).init(p))(
             rates, variables["params"]
@@ -184,39 +184,39 @@ class Grid:
 
     def _start(self) -> list[Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
-        layout, found = self._layout, []
-        begun = jax.jit(self._begun, out_shardings=layout.placed)
+        layout, chunks = self._layout, []
+        begin = jax.jit(self._begin, out_shardings=layout.sharding)
         for (rates, _), rows in zip(self._own, layout.chunks(), strict=True):
-            variables = layout.take(self._drawn, rows // self.shape[-1])
-            found.append(layout.stored(begun(rates, variables)))
-        return found
+            variables = layout.take(self._cells, rows // self.shape[-1])
+            chunks.append(layout.store(begin(rates, variables)))
+        return chunks
 
     @property
-    def _drawn(self) -> Any:
+    def _cells(self) -> Any:
         """The initial variables. # [initializers * seeds, ...] per leaf."""
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), self.initial)
 
     @property
     def variables(self) -> Any:
         """The variables of all cells, in the memory of the host."""
-        return self._joined(chunk[0] for chunk in self._chunks)
+        return self._join(chunk[0] for chunk in self._chunks)
 
     @property
     def state(self) -> Any:
-        """What training changes, beside the losses, in the memory of the host."""
-        return self._joined(self._chunks)
+        """What training changes besides the losses, in the memory of the host."""
+        return self._join(self._chunks)
 
     @state.setter
     def state(self, new: Any) -> None:
         layout = self._layout
         self._chunks = [
-            layout.stored(layout.take(new, rows)) for rows in layout.chunks()
+            layout.store(layout.take(new, rows)) for rows in layout.chunks()
         ]
 
     @property
-    def kept(self) -> Any:
-        """The variables that count: with early stopping the best ones of each cell."""
-        return self._joined(map(_kept, self._chunks))
+    def final_variables(self) -> Any:
+        """The final variables of each cell, with early stopping its best ones."""
+        return self._join(map(_select_final, self._chunks))
 
     @property
     def stopped(self) -> np.ndarray | None:
@@ -226,15 +226,15 @@ class Grid:
         """
         if not self._patience:
             return None
-        return self.by_cell(self._joined(chunk[2].stopped for chunk in self._chunks))
+        return self.by_cell(self._join(chunk[2].stopped for chunk in self._chunks))
 
     @property
     def done(self) -> bool:
         """Whether all steps are trained, or all cells have stopped."""
-        return self._ended(self._chunks, len(self.losses))
+        return self._has_ended(self._chunks, len(self.losses))
 
-    def _ended(self, chunks: list[Any], blocks: int) -> bool:
-        if self._patience and self._joined(c[2].stopped for c in chunks).all():
+    def _has_ended(self, chunks: list[Any], blocks: int) -> bool:
+        if self._patience and self._join(c[2].stopped for c in chunks).all():
             return True
         return blocks * block_length(self.steps) >= self.steps
 
@@ -255,15 +255,17 @@ class Grid:
         length = block_length(self.steps)
         while not self.done:
             first = len(self.losses) * length
-            program = functools.partial(self._trained, self._program, self._rows(first))
-            found = self._layout.each(program, self._chunks, self._own)
-            chunks = [chunk for chunk, _ in found]
-            losses = self._joined(loss for _, loss in found)
+            rows = self._select_rows(first)
+            train = functools.partial(self._train, self._program, rows)
+            trained = self._layout.map_chunks(train, self._chunks, self._own)
+            chunks = [chunk for chunk, _ in trained]
+            losses = self._join(loss for _, loss in trained)
             probes = self.probes
             blocks = len(self.losses) + 1
-            if blocks in moments(self.steps // length) or self._ended(chunks, blocks):
-                probes = (*probes, self._probed(chunks))
-            # One assignment: an interrupt finds all as before the block, or as after.
+            due = blocks in moments(self.steps // length)
+            if due or self._has_ended(chunks, blocks):
+                probes = (*probes, self._run_probe(chunks))
+            # One assignment: an interrupt sees the state before the block, or after it.
             self._chunks, self.losses, self.probes = (
                 chunks,
                 (*self.losses, losses),
@@ -271,40 +273,41 @@ class Grid:
             )
             yield losses
 
-    def _trained(self, program: Any, given: Any, chunk: Any, own: Any) -> Any:
+    def _train(self, program: Any, rows: Any, chunk: Any, own: Any) -> Any:
         """Trains a chunk for a block."""
-        chunk, losses = program(chunk, own, given)
-        return self._layout.stored(chunk), losses
+        chunk, losses = program(chunk, own, rows)
+        return self._layout.store(chunk), losses
 
-    def _rows(self, first: int) -> Any:
-        """Returns what the program takes of a block: its rows, steps and last step."""
+    def _select_rows(self, first: int) -> Any:
+        """Returns a block as the program takes it: its rows, steps and last step."""
         length = block_length(self.steps)
         order = self._order[first : first + length]
         return order, first + np.arange(length), first + length
 
     @functools.cached_property
     def _program(self) -> Any:
-        return self._compiled(self._training, lambda c, own: (c, own, self._rows(0)))
+        rows = self._select_rows(0)
+        return self._compile(self._training, lambda chunk, own: (chunk, own, rows))
 
     @functools.cached_property
     def _probe(self) -> Any:
-        return self._compiled(self._probing, lambda c, own: ((*c[:2], own[0]),))
+        return self._compile(self._probing, lambda c, own: ((*c[:2], own[0]),))
 
-    def _compiled(self, program: Any, function: Callable[[Any, Any], Any]) -> Any:
-        """Compiles a program for what a function makes of a chunk and what is its."""
-        chunk = self._layout.fetched(self._chunks[0])
-        return program.lower(*function(chunk, self._own[0])).compile()
+    def _compile(self, program: Any, arguments: Callable[[Any, Any], Any]) -> Any:
+        """Compiles a program for the arguments made of a chunk and its rates, seeds."""
+        chunk = self._layout.fetch(self._chunks[0])
+        return program.lower(*arguments(chunk, self._own[0])).compile()
 
-    def _program_for(self, layout: Layout) -> Any:
+    def _build_program(self, layout: Layout) -> Any:
         """Returns the program that trains a chunk of this layout for a block."""
-        block = functools.partial(self._block, layout)
-        # Cells stay where they are: elsewhere the second block would compile anew.
-        return jax.jit(block, out_shardings=layout.placed)
+        block = functools.partial(self._train_block, layout)
+        # Cells stay where they are: if they moved, the second block would compile anew.
+        return jax.jit(block, out_shardings=layout.sharding)
 
-    def _block(self, layout: Layout, chunk: Any, own: Any, given: Any) -> Any:
+    def _train_block(self, layout: Layout, chunk: Any, own: Any, rows: Any) -> Any:
         """Trains a chunk for the steps of a block; also returns each cell's loss."""
-        rows, steps, end = given
-        order = rows, jax.vmap(jax.random.key)(steps)
+        numbers, steps, end = rows
+        order = numbers, jax.vmap(jax.random.key)(steps)
 
         def cell(cell: Any) -> Any:
             variables, state, known, own = cell
@@ -327,14 +330,16 @@ class Grid:
             )
             return (*trained, known), known.curve
 
-        spread = layout.on_cells(cell) if chunk[2] is None else layout.spread(running)
+        spread = layout.map_cells(cell) if chunk[2] is None else layout.spread(running)
         return spread((*chunk, own))
 
-    def _probed(self, chunks: list[Any]) -> Probe:
+    def _run_probe(self, chunks: list[Any]) -> Probe:
         """Probes all cells. # each [cells, layers]."""
-        each, probe = self._layout.each, self._probe
-        found = each(lambda c, own: probe((*c[:2], own[0])), chunks, self._own)
-        return Probe(*self._joined(found))
+        probe = self._probe
+        probes = self._layout.map_chunks(
+            lambda c, own: probe((*c[:2], own[0])), chunks, self._own
+        )
+        return Probe(*self._join(probes))
 
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
@@ -346,15 +351,16 @@ class Grid:
             return loss, self._score(apply(variables, x_test), y_test)
 
         spread = self._layout.spread(lambda cells: jax.lax.map(one, cells))
-        evaluate = self._compiled(jax.jit(spread), lambda c, _: (_kept(c),))
-        each = self._layout.each
-        found = each(lambda c, _: evaluate(_kept(c)), self._chunks, self._own)
-        return Scores(*map(self.by_cell, self._joined(found)))
+        evaluate = self._compile(jax.jit(spread), lambda c, _: (_select_final(c),))
+        scores = self._layout.map_chunks(
+            lambda c, _: evaluate(_select_final(c)), self._chunks, self._own
+        )
+        return Scores(*map(self.by_cell, self._join(scores)))
 
-    def _joined(self, chunks: Iterable[Any]) -> Any:
+    def _join(self, chunks: Iterable[Any]) -> Any:
         """Joins trees of chunks, leaf by leaf. # [cells, ...] per leaf."""
         cells = self._layout.cells
-        return jax.tree.map(lambda *leaves: joined(leaves)[:cells], *chunks)
+        return jax.tree.map(lambda *leaves: join_chunks(leaves)[:cells], *chunks)
 
     def by_cell(self, array: np.ndarray) -> np.ndarray:
         """Unstacks cells.
@@ -364,22 +370,22 @@ class Grid:
         return array.reshape(*self.shape, *array.shape[1:])
 
 
-def _kept(chunk: Any) -> Any:
-    """Returns the variables of a chunk that count."""
+def _select_final(chunk: Any) -> Any:
+    """Returns the final variables of a chunk, with early stopping the best ones."""
     variables, _, stopping = chunk
     return variables if stopping is None else stopping.best
 
 
 def block_length(steps: int) -> int:
-    """Returns the steps of a block.
+    """Returns the number of steps in a block.
 
-    A divisor of all steps, so that one program serves.
+    It divides the number of all steps, so that one program serves all blocks.
     """
     return max(n for n in range(1, _LONGEST_BLOCK + 1) if steps % n == 0)
 
 
 def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:  # [steps, batch]
-    """Returns row indices of each step: a new permutation every epoch."""
+    """Draws the row indices of each step: a new permutation every epoch."""
     generator = np.random.default_rng(_ORDER_SEED)
     per_epoch = rows // batch_size
     epochs = [

@@ -32,8 +32,8 @@ class Layout:
     away: bool = False
 
     @property
-    def placed(self) -> NamedSharding:
-        """Where the arrays of a chunk are trained: cells are their first axis."""
+    def sharding(self) -> NamedSharding:
+        """How a chunk's arrays are spread for training: cells are their first axis."""
         return NamedSharding(self.mesh, _SPEC)
 
     @property
@@ -42,32 +42,32 @@ class Layout:
         return self.together * self.mesh.size
 
     def chunks(self) -> list[np.ndarray]:
-        """Numbers the cells of each chunk, and some again until all are full."""
+        """Numbers the cells of each chunk; some cells repeat, so that all are full."""
         count = -(-self.cells // self.size)
         return list(np.resize(np.arange(self.cells), (count, self.size)))
 
     def take(self, cells: Any, rows: np.ndarray) -> Any:
-        """Takes those of these numbers from a tree of cells, to the devices."""
-        return jax.device_put(jax.tree.map(lambda a: a[rows], cells), self.placed)
+        """Copies the cells with these numbers from a tree of cells to the devices."""
+        return jax.device_put(jax.tree.map(lambda a: a[rows], cells), self.sharding)
 
-    def fetched(self, chunk: Any) -> Any:
+    def fetch(self, chunk: Any) -> Any:
         """Returns a chunk on the devices."""
-        return jax.device_put(chunk, self.placed) if self.away else chunk
+        return jax.device_put(chunk, self.sharding) if self.away else chunk
 
-    def stored(self, chunk: Any) -> Any:
-        """Returns a chunk where it waits; away from the devices when it returns."""
+    def store(self, chunk: Any) -> Any:
+        """Moves a chunk to where it waits, and returns once it is there."""
         if not self.away:
             return chunk
-        host = self.placed.with_memory_kind("pinned_host")
+        host = self.sharding.with_memory_kind("pinned_host")
         return jax.block_until_ready(jax.device_put(chunk, host))
 
-    def each(
+    def map_chunks(
         self, function: Callable[[Any, Any], Any], chunks: Sequence[Any], own: Any
     ) -> list[Any]:
-        """Applies a compiled function to chunks on the devices, each with its own."""
+        """Applies a compiled function to each chunk, with its own rates and seeds."""
 
         def one(chunk: Any, own: Any) -> Any:
-            return jax.block_until_ready(function(self.fetched(chunk), own))
+            return jax.block_until_ready(function(self.fetch(chunk), own))
 
         one_cpu = self.mesh.size == 1 and self.mesh.devices[0].platform == "cpu"
         workers = None if one_cpu else 1  # a thread for each core
@@ -79,7 +79,7 @@ class Layout:
             share, mesh=self.mesh, in_specs=_SPEC, out_specs=_SPEC, check_vma=False
         )
 
-    def on_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Returns a function of a chunk that applies one of a cell to each."""
+    def map_cells(self, cell: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Returns a function of a chunk that applies ``cell`` to each of its cells."""
         together = self.together if self.together > 1 else None
         return self.spread(lambda cells: jax.lax.map(cell, cells, batch_size=together))

@@ -8,88 +8,89 @@ import jax
 
 from jaxinit.lab._train import processes
 
-# Of a device's memory. The rest is for its scores and probes, for what others of the
-# process hold, and for the gaps that an allocator leaves.
+# Share of a device's memory for cells. The rest is for scores and probes, for other
+# arrays of the process, and for the gaps that an allocator leaves.
 _SHARE = 0.75
 
 
 class Need(NamedTuple):
-    """Bytes of one device that a chunk takes.
+    """Bytes that a chunk takes on one device.
 
     Attributes:
-      held: before and after a block: its state, and its losses.
-      working: beside them while a block is computed.
+      held: before and after a block, for its state and its losses.
+      working: in addition, while a block is computed.
     """
 
     held: float
     working: float
 
 
-def room(devices: Sequence[Any]) -> float | None:
-    """Returns the bytes that cells may take on each device; None if no one knows.
+def measure_room(devices: Sequence[Any]) -> float | None:
+    """Returns the bytes that cells may take on each device; None if unknown.
 
     Args:
-      devices: those of this process. All processes are told the same.
+      devices: those of this process. All processes get the same answer.
     """
     stats = [device.memory_stats() or {} for device in devices]
-    limit = processes.least(min(found.get("bytes_limit", 0) for found in stats))
+    limit = processes.take_least(min(each.get("bytes_limit", 0) for each in stats))
     return _SHARE * limit or None
 
 
-def needed(program: Any) -> Need:
-    """Returns what a lowered program says that it takes, and nothing if it does not.
+def measure_need(program: Any) -> Need:
+    """Returns the memory that a lowered program reports, or 0 if it reports none.
 
-    It is infinite where even its compilation takes more than there is.
+    It is infinite where even compiling exhausts the memory.
     """
     try:
-        found = program.compile().memory_analysis()
+        analysis = program.compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         held = working = math.inf
     else:
-        if found is None:
+        if analysis is None:
             return Need(0, 0)
-        held = found.argument_size_in_bytes + found.output_size_in_bytes
-        working = found.temp_size_in_bytes
+        held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+        working = analysis.temp_size_in_bytes
     # Processes may differ, as each chooses its kernels by measurement.
-    return Need(-processes.least(-held), -processes.least(-working))
+    return Need(-processes.take_least(-held), -processes.take_least(-working))
 
 
-def cells_that_fit(
+def fit_cells(
     need: Callable[[int], float], cells: int, room: float, each: float
 ) -> int:
     """Returns the largest number of cells that fit, in chunks of about equal size.
 
-    Looking compiles, so few numbers are looked at: from above, along the line through
-    the last two, at first through the origin. The number returned was the last.
+    Every trial compiles, so few are made: secant steps downwards from an upper
+    estimate, the first along a line through the origin. The number returned is always
+    the last one tried.
 
     Args:
-      need: bytes that a number of cells needs, 1 or more.
-      cells: all that there are.
-      room: bytes that there are.
-      each: bytes that a cell needs at least.
+      need: computes the bytes that a number of cells needs, 1 or more.
+      cells: the number of all cells.
+      room: the bytes available.
+      each: the least bytes that a cell needs.
 
     Returns:
       The number; 1 if not even one fits.
     """
-    together = _equal(cells, room / each)
-    last, seen = 0, 0.0
+    together = _even_out(cells, room / each)
+    last, before = 0, 0.0
     while together > 1:
-        found = need(together)
-        if found <= room:
+        needed = need(together)
+        if needed <= room:
             return together
-        slope = (found - seen) / (together - last)
-        fitting = together / 2
+        slope = (needed - before) / (together - last)
+        estimate = together / 2
         if 0 < slope < math.inf:
-            fitting = together - (found - room) / slope
-        last, seen = together, found
-        together = min(together - 1, _equal(cells, fitting))
+            estimate = together - (needed - room) / slope
+        last, before = together, needed
+        together = min(together - 1, _even_out(cells, estimate))
     need(together)
     return together
 
 
-def _equal(cells: int, most: float) -> int:
-    """Returns the size of the fewest equal chunks of this many cells at most."""
+def _even_out(cells: int, most: float) -> int:
+    """Returns the size of equal chunks, as few as can be, of ``most`` cells or less."""
     most = max(1, min(cells, math.floor(most)))
     return -(-cells // -(-cells // most))

@@ -1,8 +1,9 @@
 """Probes: signal, gradient and updates of every layer, at a few moments of training.
 
-A probe computes one training step of a cell and throws it away: how large each layer's
-output and the gradient to it are on the rows of the step, and by how much it would
-change each layer's kernel. It is a pure function of the state of training.
+A probe computes one training step of a cell and discards it. It measures how large each
+layer's output is on the rows of the step, and the gradient with respect to it, and by
+how much the step would change each kernel. It is a pure function of the state of
+training.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +15,19 @@ import numpy as np
 import optax
 
 from jaxinit._paths import named
-from jaxinit.lab._tried._model import MLP, by_layer, widened
+from jaxinit.lab._tried._model import MLP, stack_layers, widen
 from jaxinit.lab._tried.networks import Network
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Probe(NamedTuple):  # each [cells, layers]; of a run [..., moments, layers]
-    """What a moment of training looks like, by layer.
+    """Signal, gradient and update by layer, at a moment of training.
 
     Attributes:
       forward: standard deviation of the layer's output, before the activation; nan for
         networks other than the perceptron.
-      gradient: of the gradient with respect to it, likewise.
+      gradient: that of the gradient with respect to the output, likewise.
       update: norm of the change of a kernel in one step over the norm of the kernel:
         infinite for a kernel of zeros that moves, nan for one that stays. Kernels are
         in the order of the layers, for other networks in that of `kernel_names`.
@@ -38,24 +39,24 @@ class Probe(NamedTuple):  # each [cells, layers]; of a run [..., moments, layers
 
 
 def moments(blocks: int) -> tuple[int, ...]:
-    """Returns after how many blocks a run is probed.
+    """Returns the numbers of blocks after which a run is probed.
 
-    After none, one, a quarter, half and all of them.
+    They are none, one, a quarter, half and all of the blocks.
     """
     return tuple(sorted({0, 1, blocks // 4, blocks // 2, blocks}))
 
 
-def stacked(probes: Sequence[Probe], axis: int = 0) -> Probe:
-    """Returns the probes of a run as one, with an axis of moments."""
+def stack(probes: Sequence[Probe], axis: int = 0) -> Probe:
+    """Stacks the probes of a run along an axis of moments."""
     return Probe(*(np.stack(parts, axis) for parts in zip(*probes, strict=True)))
 
 
-def apart(probe: Probe) -> tuple[Probe, ...]:
-    """Returns a probe for each moment, the inverse of `stacked`."""
+def unstack(probe: Probe) -> tuple[Probe, ...]:
+    """Returns a probe for each moment, the inverse of `stack`."""
     return tuple(Probe(*parts) for parts in zip(*probe, strict=True))
 
 
-def probe_of(
+def make_probe(
     model: MLP | Network,
     loss: Loss,
     optimizer: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
@@ -65,9 +66,9 @@ def probe_of(
     """Returns a function that probes one cell.
 
     Args:
-      model: what is trained.
-      loss: of outputs and targets.
-      optimizer: makes the optimizer of a learning rate.
+      model: the model in training.
+      loss: computes the loss from outputs and targets.
+      optimizer: builds the optimizer for a learning rate.
       x: inputs of the step.
       y: targets of the step.
 
@@ -85,11 +86,11 @@ def probe_of(
         else:
             train = model.train
 
-            def of(given: Any) -> jax.Array:
-                z, _ = train({**variables, **given}, x, jax.random.key(0))
+            def compute_loss(varied: Any) -> jax.Array:
+                z, _ = train({**variables, **varied}, x, jax.random.key(0))
                 return loss(z, y)
 
-            value, gradient = jax.value_and_grad(of)({"params": params})
+            value, gradient = jax.value_and_grad(compute_loss)({"params": params})
         change, _ = optimizer(rate).update(
             gradient["params"], state, params, value=value
         )
@@ -103,7 +104,7 @@ def probe_of(
     return probe
 
 
-def signals_of(
+def make_signals(
     model: MLP, loss: Loss, x: jax.Array, y: jax.Array
 ) -> Callable[[Any], tuple[jax.Array, jax.Array]]:
     """Returns a function of one network's variables.
@@ -132,15 +133,15 @@ def _run(
     y: jax.Array,
     also: tuple[str, ...] = (),
 ) -> tuple[jax.Array, Any, Any]:
-    """Runs a network forth and back.
+    """Runs a network forward and backward.
 
     Returns the loss, its gradients by the layers' outputs ("perturbations") and by the
     collections named, and the layers' outputs.
     """
 
-    def forward(given: Any) -> Any:
+    def forward(varied: Any) -> Any:
         z, seen = model.apply(
-            {**variables, **given},
+            {**variables, **varied},
             x,
             train=True,
             mutable=["intermediates", "batch_stats"],
@@ -148,25 +149,25 @@ def _run(
         return loss(z, y), seen["intermediates"]
 
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=True))
-    given = {name: variables[name] for name in also}
-    given["perturbations"] = jax.tree.map(
+    varied = {name: variables[name] for name in also}
+    varied["perturbations"] = jax.tree.map(
         lambda a: jnp.zeros(a.shape, a.dtype), shapes["perturbations"]
     )
-    (value, seen), gradient = jax.value_and_grad(forward, has_aux=True)(given)
+    (value, seen), gradient = jax.value_and_grad(forward, has_aux=True)(varied)
     return value, gradient, seen
 
 
 def _stddev(collection: Any) -> jax.Array:
     """Computes the standard deviation of each layer's entries. # [layers]."""
-    return by_layer(
-        collection, lambda block: widened(jax.tree.leaves(block["z"])[0]).std((1, 2))
+    return stack_layers(
+        collection, lambda block: widen(jax.tree.leaves(block["z"])[0]).std((1, 2))
     )
 
 
 def _norms(params: Any, layers: bool) -> jax.Array:
     """Computes the norm of each kernel, of `MLP` layer by layer. # [layers]."""
     if layers:
-        return by_layer(
+        return stack_layers(
             params,
             lambda block: jnp.linalg.norm(block["Dense_0"]["kernel"], axis=(1, 2)),
         )

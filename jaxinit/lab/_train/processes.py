@@ -1,7 +1,6 @@
-"""Several processes that train one grid; each runs the same program.
+"""The processes of `jax.distributed` that train one grid; each runs the same program.
 
-They are those of `jax.distributed`. All compute; the first alone prints and writes,
-and all read what it has written.
+All compute; only the first prints and writes, and all read what it has written.
 """
 
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ def join(*where: str) -> None:
     """Joins the other processes, before JAX has computed anything.
 
     Args:
-      where: nothing, for a cluster that JAX finds out about, or three words: address
-        and port of the first process, how many there are, the number of this one.
+      where: nothing, for a cluster that JAX detects, or three words: address and port
+        of the first process, the number of processes, the number of this one.
 
     Raises:
-      ValueError: if there are other words, or no such cluster.
+      ValueError: if the words are others, or there is no such cluster.
     """
     shown = " ".join(["--distributed", *where])
     if len(where) not in (0, 3) or not all(word.isdigit() for word in where[1:]):
@@ -36,7 +35,7 @@ def join(*where: str) -> None:
         raise ValueError(f"{shown}: {str(error).splitlines()[0]}") from error
 
 
-def first() -> bool:
+def is_first() -> bool:
     """Returns whether this process is the one that prints and writes."""
     return jax.process_index() == 0
 
@@ -47,19 +46,19 @@ def meet(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def least(number: float) -> float:
+def take_least(number: float) -> float:
     """Returns the least of the numbers that the processes call this with."""
     if jax.process_count() == 1:
         return number
     return float(multihost_utils.process_allgather(np.float32(number)).min())
 
 
-def joined(chunks: Sequence[jax.Array]) -> Any:
+def join_chunks(chunks: Sequence[jax.Array]) -> Any:
     """Joins chunks, whose parts other processes may hold; all must call this.
 
     # each [cells, ...] -> [all cells, ...], in the memory of the host
     """
-    if jnp.issubdtype(chunks[0].dtype, jax.dtypes.prng_key):  # has no form in NumPy
+    if jnp.issubdtype(chunks[0].dtype, jax.dtypes.prng_key):  # NumPy has no such dtype
         return jnp.concatenate(chunks)
     if not chunks[0].is_fully_addressable:
         gathered = []

@@ -14,7 +14,7 @@ _UNROLL = 20  # layers of a training step written out: a third faster on a CPU
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def step_of(
+def make_step(
     model: MLP | Network,
     loss: Loss,
     optimizer: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
@@ -24,16 +24,17 @@ def step_of(
     """Returns a function that takes one training step of one cell.
 
     Args:
-      model: what is trained.
-      loss: of outputs and targets.
-      optimizer: makes the optimizer of a learning rate.
-      x: inputs, all that there are.
+      model: the model in training.
+      loss: computes the loss from outputs and targets.
+      optimizer: builds the optimizer for a learning rate.
+      x: all inputs.
       y: their targets.
 
     Returns:
       A function of the cell's own (learning rate, seed), its (variables, state of the
-      optimizer) and the step's (row numbers, key): the new (variables, state) and the
-      loss. Cells of one seed drop out the same, whatever their initializer and rate.
+      optimizer) and the step's (row numbers, key). It returns the new (variables,
+      state) and the loss. Cells of one seed drop the same units, whatever their
+      initializer and rate.
     """
 
     def step(own: Any, carry: Any, order: Any) -> Any:
@@ -42,7 +43,7 @@ def step_of(
         params = variables["params"]
         fixed = {k: v for k, v in variables.items() if k != "params"}
 
-        def of(params: Any) -> Any:
+        def compute_loss(params: Any) -> Any:
             variables = {**fixed, "params": params}
             if isinstance(model, Network):
                 z, updated = model.train(variables, x[rows], key)
@@ -56,7 +57,8 @@ def step_of(
                 )
             return loss(z, y[rows]), updated
 
-        (value, updated), gradient = jax.value_and_grad(of, has_aux=True)(params)
+        differentiate = jax.value_and_grad(compute_loss, has_aux=True)
+        (value, updated), gradient = differentiate(params)
         change, state = optimizer(rate).update(gradient, state, params, value=value)
         params = optax.apply_updates(params, change)
         return (dict(updated) | {"params": params}, state), value

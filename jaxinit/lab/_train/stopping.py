@@ -1,10 +1,9 @@
-"""Early stopping: each cell ends where its validation loss improves no more.
+"""Early stopping: a cell ends when its validation loss no longer improves.
 
-The loss on the rows held out is measured after each block. A cell whose loss there has
-not improved for some steps is stopped, and so is one that has diverged, whose loss is
-not finite. A stopped cell changes no more, and where all cells of a group have stopped,
-the group is not computed; the cells of a chunk that still train are packed together for
-that.
+The loss on the held-out rows is measured after each block. A cell is stopped when this
+loss has not improved for some steps, or when it has diverged, so that its loss is not
+finite. A stopped cell changes no more. A group of stopped cells is not computed; for
+this, the cells of a chunk that still train are packed together.
 """
 
 from collections.abc import Callable
@@ -15,13 +14,13 @@ import jax.numpy as jnp
 
 
 class Stopping(NamedTuple):
-    """What early stopping knows of a cell, or of cells, stacked.
+    """What early stopping knows about a cell, or about stacked cells.
 
     Attributes:
       best: the variables of the lowest validation loss; the initial ones if the first
         block diverges.
       loss: that loss.
-      step: after which it was measured.
+      step: the step after which it was measured.
       curve: training loss of the last block; nan or infinite if the cell has diverged.
       stopped: the step after which the cell was stopped; 0 while it trains.
     """
@@ -34,11 +33,13 @@ class Stopping(NamedTuple):
 
 
 def start(variables: Any) -> Stopping:
-    """Returns what is known of cells before their first step."""
+    """Returns what is known about cells before their first step."""
     cells = len(jax.tree.leaves(variables)[0])
     infinite = jnp.full(cells, jnp.inf, jnp.float32)
     zero = jnp.zeros(cells, jnp.int32)
-    return Stopping(variables, infinite, zero, infinite, zero)
+    return Stopping(
+        best=variables, loss=infinite, step=zero, curve=infinite, stopped=zero
+    )
 
 
 def after_block(
@@ -49,18 +50,18 @@ def after_block(
     step: jax.Array,
     patience: int,
 ) -> Stopping:
-    """Returns what is known of a cell after a block that it has trained.
+    """Returns what is known about a cell after it has trained a block.
 
     Args:
-      known: before the block.
-      variables: after the block.
+      known: what was known before the block.
+      variables: the variables after the block.
       training: mean training loss of the block.
-      validation: loss of the variables on the rows held out.
+      validation: loss of the variables on the held-out rows.
       step: the block's last step.
       patience: steps without a better validation loss before a cell is stopped.
     """
     # A cell that diverges in a block's last step has a finite training loss; its curve
-    # shall say so all the same.
+    # must show the divergence all the same.
     validation, training = (a.astype(jnp.float32) for a in (validation, training))
     curve = jnp.where(jnp.isfinite(validation), training, jnp.nan)
     diverged = ~jnp.isfinite(curve)
@@ -69,7 +70,8 @@ def after_block(
     loss = jnp.where(better, validation, known.loss)
     since = jnp.where(better, step, known.step)
     stops = diverged | (step - since >= patience)
-    return Stopping(best, loss, since, curve, jnp.where(stops, step, 0))
+    stopped = jnp.where(stops, step, 0)
+    return Stopping(best=best, loss=loss, step=since, curve=curve, stopped=stopped)
 
 
 def keep(condition: jax.Array, one: Any, other: Any) -> Any:
@@ -83,13 +85,13 @@ def map_running(
     """Maps a function over the cells that have not stopped.
 
     Args:
-      function: takes a cell to one of the same form.
+      function: maps a cell to one of the same form.
       cells: arrays with a leading axis of cells.
-      stopped: whether each has stopped.
+      stopped: whether each cell has stopped.
       together: cells of a group; it divides the number of cells.
 
     Returns:
-      The cells, those that have stopped unchanged.
+      The cells; those that have stopped are unchanged.
     """
 
     def one(cell: Any) -> Any:
@@ -100,17 +102,17 @@ def map_running(
         train = one if together == 1 else jax.vmap(one)
         return jax.lax.cond(cells[0].all(), lambda cells: cells, train, cells)
 
-    def grouped(array: jax.Array) -> jax.Array:
+    def pack(array: jax.Array) -> jax.Array:
         packed = array[order]
         return (
             packed if together == 1 else packed.reshape(-1, together, *array.shape[1:])
         )
 
-    def alone(array: jax.Array) -> jax.Array:
+    def unpack(array: jax.Array) -> jax.Array:
         flat = array if together == 1 else array.reshape(-1, *array.shape[2:])
         return flat[back]
 
     order = jnp.argsort(stopped, stable=True)
     back = jnp.argsort(order)
-    found = jax.lax.map(group, jax.tree.map(grouped, (stopped, cells)))
-    return jax.tree.map(alone, found)[1]
+    groups = jax.lax.map(group, jax.tree.map(pack, (stopped, cells)))
+    return jax.tree.map(unpack, groups)[1]

@@ -1,1 +1,1 @@
-"""What is tried: text as people write it, read into an experiment of values."""
+"""What a comparison tries: text as users write it, read into an experiment."""

@@ -1,4 +1,4 @@
-"""Arrays of .npz files by others: what a file says is checked before it is unpacked."""
+"""Reads arrays from users' .npz files, checking what a file claims before unpacking."""
 
 import math
 import warnings
@@ -11,32 +11,32 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit.lab._atomic import open_file
 
-MOST = 2**28  # entries of an array: 2 GiB in float64, which data are standardised in
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # that NumPy packs by
+MOST = 2**28  # entries of an array: 2 GiB in float64, which data are standardized in
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that NumPy uses
 _ENCRYPTED = 1  # a flag of a member
 _SAVE = "np.savez(path, x=x, y=y)."
 _SHOWN = 8  # names of arrays in a message
 
 
 class _Refused(Exception):
-    """A file that is not read; the message is the rule."""
+    """The file cannot be used; the message says why, and what to do."""
 
 
 def read(path: str | Path, *names: str) -> list[np.ndarray]:
-    """Reads arrays of an .npz file.
+    """Reads arrays from an .npz file.
 
     Args:
-      path: the file; pipes and devices, which may have no end, are none.
-      *names: of the arrays.
+      path: the file; pipes and devices, which may never end, are refused.
+      *names: the names of the arrays.
 
     Raises:
-      Unfit: if the file cannot be read, is no .npz file or a broken one, or lacks an
+      Unfit: if the file cannot be read, is not an .npz file, is broken, or lacks an
         array.
     """
     try:
         with open_file(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that are not Python's literals
-            return _arrays(stream, names)
+            warnings.simplefilter("ignore")  # about headers with odd literals
+            return _read_arrays(stream, names)
     except OSError as error:
         rule = f"cannot read the file: {error.strerror or error}."
     except _Refused as error:
@@ -44,11 +44,11 @@ def read(path: str | Path, *names: str) -> list[np.ndarray]:
     raise check.Unfit(rule, data=str(path))
 
 
-def _arrays(stream: BinaryIO, names: tuple[str, ...]) -> list[np.ndarray]:
+def _read_arrays(stream: BinaryIO, names: tuple[str, ...]) -> list[np.ndarray]:
     try:
         archive = zipfile.ZipFile(stream)
-    except Exception:  # of a directory of members that is broken there are many kinds
-        raise _Refused(_no_archive(stream)) from None
+    except Exception:  # a broken list of members raises many kinds
+        raise _Refused(_describe_other(stream)) from None
     with archive:
         members: dict[str, list[zipfile.ZipInfo]] = {}
         for member in archive.infolist():
@@ -61,7 +61,7 @@ def _arrays(stream: BinaryIO, names: tuple[str, ...]) -> list[np.ndarray]:
             rule = f"the file lacks {' and '.join(missing)}; it has "
             raise _Refused(rule + (", ".join(shown) or "nothing") + dots)
         try:
-            return [_array(archive, name, members[name]) for name in names]
+            return [_read_array(archive, name, members[name]) for name in names]
         except _Refused:
             raise
         except Exception as error:  # as many kinds as there are kinds of damage
@@ -69,8 +69,8 @@ def _arrays(stream: BinaryIO, names: tuple[str, ...]) -> list[np.ndarray]:
             raise _Refused(rule) from None
 
 
-def _no_archive(stream: BinaryIO) -> str:
-    """Says what a file is that is no archive."""
+def _describe_other(stream: BinaryIO) -> str:
+    """Says what a file is if it is not an archive."""
     stream.seek(0)
     first = stream.read(6)
     if first == b"\x93NUMPY":
@@ -83,10 +83,10 @@ def _no_archive(stream: BinaryIO) -> str:
     return f"{rule}save plain arrays by {_SAVE}"
 
 
-def _array(
+def _read_array(
     archive: zipfile.ZipFile, name: str, members: list[zipfile.ZipInfo]
 ) -> np.ndarray:
-    """Reads one array, of a size that its header and the archive agree on."""
+    """Reads one array, after checking that its header and the archive agree."""
     if len(members) > 1:
         raise _Refused(f"the file has {name} {len(members)} times.")
     (member,) = members
@@ -94,7 +94,7 @@ def _array(
         rule = f"{name} is encrypted, or packed by a method that NumPy does not use. "
         raise _Refused(f"{rule}Write the file by {_SAVE}")
     with archive.open(member) as stream:
-        shape, by_column, dtype = _header(stream)
+        shape, by_column, dtype = _read_header(stream)
         if dtype.hasobject:
             rule = f"refused: the file is pickled, as {name} holds objects of Python. "
             rule += f"Unpickling runs code: save plain arrays by {_SAVE}"
@@ -111,7 +111,7 @@ def _array(
     return np.ndarray(shape, dtype, data, order="F" if by_column else "C")
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Reads the header of an array: shape, whether by column, and dtype."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):

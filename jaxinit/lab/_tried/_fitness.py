@@ -1,4 +1,4 @@
-"""Whether a model fits a task and the machine, found out before any time is spent."""
+"""Checks that a model fits its task and the machine, before any time is spent."""
 
 import math
 import os
@@ -12,23 +12,24 @@ from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.networks import Network
 from jaxinit.lab._tried.settings import Settings
 
-_ROWS = 2  # one alone could hide that a model drops or mixes up the axis of rows
+_ROWS = 2  # a single row could hide that a model drops or mixes up the axis of rows
 
 
-def check_model(made: Network, task: Task, name: str) -> None:
+def check_model(network: Network, task: Task, name: str) -> None:
     """Traces a user's model, without computing anything.
 
     Raises:
-      Unfit: if it fails, has no parameters, or returns no row of outputs for each row.
+      Unfit: if it fails, has no parameters, or does not return a row of outputs for
+        each row of inputs.
     """
     x = jax.ShapeDtypeStruct((_ROWS, *task.x_train.shape[1:]), task.x_train.dtype)
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        variables = jax.eval_shape(made.init, key, x)
+        variables = jax.eval_shape(network.init, key, x)
         params = variables.get("params")
         returned = [
-            jax.eval_shape(made.apply, variables, x),
-            jax.eval_shape(made.train, variables, x, key)[0],
+            jax.eval_shape(network.apply, variables, x),
+            jax.eval_shape(network.train, variables, x, key)[0],
         ]
     except check.Unfit:
         raise
@@ -44,7 +45,7 @@ def check_model(made: Network, task: Task, name: str) -> None:
 
 
 def _check_outputs(z: Any, shape: tuple[int, ...], task: Task, name: str) -> None:
-    """Raises where a broadcast, or a class that there is not, would hide a mistake."""
+    """Raises for outputs of a wrong shape or dtype, which a loss could broadcast."""
     if not isinstance(z, jax.ShapeDtypeStruct):
         rule = f"must return one array, not {type(z).__name__}."
     elif z.shape != shape:
@@ -59,11 +60,11 @@ def _check_outputs(z: Any, shape: tuple[int, ...], task: Task, name: str) -> Non
 
 
 def check_size(params: Any, settings: Settings) -> None:
-    """Raises `Unfit` if the weights of all cells take more memory than there is."""
+    """Raises `Unfit` if the weights of all cells exceed the machine's memory."""
     entries = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     each = 4 * entries
     cells = settings.seeds * len(settings.initializers) * len(settings.learning_rates)
-    room = _memory()
+    room = _read_memory()
     if each * cells <= room:
         return
     own = "model" if ":" in settings.model else "width"
@@ -75,8 +76,8 @@ def check_size(params: Any, settings: Settings) -> None:
     raise check.Unfit(rule, **{name: getattr(settings, name)})
 
 
-def _memory() -> float:
-    """Returns the bytes of this machine's memory; infinity if it does not tell."""
+def _read_memory() -> float:
+    """Returns the bytes of this machine's memory; infinity if the system hides it."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

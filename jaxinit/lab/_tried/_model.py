@@ -1,4 +1,4 @@
-"""The network of the lab: a deep multilayer perceptron that shows its signals."""
+"""The lab's default network: a deep multilayer perceptron that exposes its signals."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ class Block(nn.Module):
     """A dense layer with its norm; ``z`` is its output before the activation.
 
     ``z`` is sown, so that its variance can be read, and perturbed, so that the gradient
-    with respect to it can.
+    with respect to it can be read, too.
     """
 
     features: int
@@ -29,7 +29,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns the layer's output, normalised if the block has a norm."""
+        """Returns the layer's output, normalized if the block has a norm."""
         dtype = self.dtype
         dense = nn.Dense(self.features, kernel_init=self.kernel_init, dtype=dtype)
         z: jax.Array = dense(x)
@@ -55,18 +55,23 @@ class Hidden(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
-        """Takes the output of one block to that of the next; None is for the scan."""
-        given = self.kernel_init, self.norm, self.dtype
-        block = Block(self.features, *given, name="block")
-        return block(dropped(self, self.activation(z), train), train), None
+        """Maps the output of one block to the next one's; the None is for the scan."""
+        block = Block(
+            features=self.features,
+            kernel_init=self.kernel_init,
+            norm=self.norm,
+            dtype=self.dtype,
+            name="block",
+        )
+        return block(drop_units(self, self.activation(z), train), train), None
 
 
-def dropped(module: Any, z: jax.Array, train: bool) -> jax.Array:
-    """Drops units at a module's rate, in training, where a key for it is given."""
+def drop_units(module: Any, z: jax.Array, train: bool) -> jax.Array:
+    """Drops units at the module's rate, in training and if it has a key for dropout."""
     if not (module.dropout and train and module.has_rng("dropout")):
         return z
-    kept: jax.Array = nn.Dropout(module.dropout, deterministic=False)(z)
-    return kept
+    thinned: jax.Array = nn.Dropout(module.dropout, deterministic=False)(z)
+    return thinned
 
 
 _STACKED: dict[CollectionFilter, InOutScanAxis] = dict.fromkeys(
@@ -84,13 +89,13 @@ class MLP(nn.Module):
       depth: number of dense layers, 2 or more.
       width: outputs of each layer but the last.
       outputs: outputs of the last layer.
-      activation: works on each entry alone.
-      norm: what stands between a hidden layer and its activation.
-      dropout: share of the hidden units that training drops, behind the activation.
+      activation: an elementwise function.
+      norm: the norm between each hidden layer and its activation.
+      dropout: share of the hidden units that training drops, after the activation.
       kernel_init: initializer of every kernel. Biases start at zero.
       unroll: hidden layers written out per round of the scan; it changes speed only.
-      dtype: what is computed in, of parameters of any; None for theirs. Outputs of 16
-        bits are returned in float32.
+      dtype: the dtype of the computation, whatever that of the parameters; None for
+        theirs. 16-bit outputs are returned in float32.
     """
 
     depth: int
@@ -120,24 +125,32 @@ class MLP(nn.Module):
                 length=self.depth - 2,
                 unroll=min(self.depth - 2, self.unroll),
             )
-            hidden = (self.width, self.activation, self.kernel_init, self.norm)
-            z, _ = stack(*hidden, self.dropout, self.dtype, name="hidden")(z, train)
+            hidden = stack(
+                features=self.width,
+                activation=self.activation,
+                kernel_init=self.kernel_init,
+                norm=self.norm,
+                dropout=self.dropout,
+                dtype=self.dtype,
+                name="hidden",
+            )
+            z, _ = hidden(z, train)
         last = Block(self.outputs, self.kernel_init, "none", self.dtype, name="last")
-        return widened(last(dropped(self, self.activation(z), train), train))
+        return widen(last(drop_units(self, self.activation(z), train), train))
 
 
-def widened(x: jax.Array) -> jax.Array:
-    """Returns numbers of 16 bits as float32, others as they are."""
+def widen(x: jax.Array) -> jax.Array:
+    """Converts 16-bit numbers to float32, and leaves others as they are."""
     return x.astype("float32") if x.dtype.itemsize == 2 else x
 
 
-def by_layer(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:
-    """Stacks what `read` takes from each block of a collection, first layer to last.
+def stack_layers(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:
+    """Stacks an array from each block of a collection, first layer to last.
 
     Args:
       collection: a collection of `MLP` variables, such as the parameters.
-      read: takes a block's entry, in which arrays of hidden layers have a leading axis
-        of layers, to an array that keeps that axis.
+      read: maps a block's entry, whose arrays have a leading axis of layers, to an
+        array that keeps that axis.
 
     Returns:
       One array with a leading axis of ``depth`` layers.

@@ -1,7 +1,7 @@
-"""What a setting knows of itself: its words, its rule, and its option.
+"""What a setting declares: its rule, its help, and its option of the command line.
 
-A rule takes a setting's name and value, and returns the value to hold or raises
-`Unfit`. The functions below make those that several settings share.
+A rule takes a setting's name and value, and returns the value to store or raises
+`Unfit`. The functions below are or make the rules that several settings share.
 """
 
 import dataclasses
@@ -14,22 +14,22 @@ Rule = Callable[[str, Any], Any]
 
 
 class Option(NamedTuple):
-    """What is known of a setting beside its name, type and default.
+    """All about a setting but its name, type and default.
 
     Attributes:
-      help: what it is, for the command line and for the documentation.
-      group: under which ``jaxinit compare --help`` lists it.
-      rule: takes the name and a value; returns the value to hold, or raises `Unfit`.
-      notes: what the documentation says beside the help.
-      flag: of the command line; by default the name.
-      read: reads a word of the command line; by default as of the default's type.
-      metavar: what stands for a value in the help; by default the name.
-      shown: the default in words; by default its value.
-      repeated: whether the flag is given once for each of several values.
+      help: what the setting is, for the command line and for the documentation.
+      group: the heading under which ``jaxinit compare --help`` lists it.
+      rule: takes the name and a value; returns the value to store, or raises `Unfit`.
+      notes: what the documentation adds to the help.
+      flag: the flag on the command line; by default the name.
+      read: reads a word of the command line; `setting` reads the default's type.
+      metavar: the placeholder for a value in the help; by default the name.
+      shown: the default in words; `setting` writes its value.
+      repeated: whether the flag is repeated, once for each of several values.
       fitted: whether `compare` fits the setting to the others unless it is given.
-      told: if the caption of the table tells of values other than the default, its
-        place among those told, and how.
-      usual: values that it does not tell of either.
+      told: for a setting that the table's caption mentions unless it has its default:
+        its place among those mentioned, and a format for its value.
+      usual: further values that the caption does not mention.
     """
 
     help: str
@@ -56,20 +56,20 @@ def setting(default: Any, help: str, group: str, rule: Rule, **more: Any) -> Any
 
 
 def any_value(name: str, value: Any) -> Any:
-    """Takes every value: the rule is one of several settings together."""
+    """Accepts every value: several settings are checked together."""
     return value
 
 
 def one_of(words: Sequence[str]) -> Rule:
-    """Takes one of the words."""
+    """Accepts one of the words."""
     return lambda name, value: check.choice(words, **{name: value})
 
 
 def count(most: int, least: int = 1) -> Rule:
-    """Takes an integer.
+    """Accepts an integer.
 
-    The largest is far above what can be trained here: a slip is answered before the
-    memory is full.
+    The largest is far above what a machine can train, so that a slip of the finger is
+    reported before it fills the memory.
     """
 
     def rule(name: str, value: Any) -> Any:
@@ -81,25 +81,25 @@ def count(most: int, least: int = 1) -> Rule:
 
 
 def not_negative(name: str, value: Any) -> Any:
-    """Takes a number, 0 or above."""
+    """Accepts a number, 0 or above."""
     check.not_negative(**{name: value})
     return value
 
 
 def share(name: str, value: Any) -> Any:
-    """Takes a number, at least 0 and below 1."""
+    """Accepts a number, at least 0 and below 1."""
     if not 0 <= check.real(**{name: value}) < 1:
         raise check.Unfit(f"{name} must lie in [0, 1).", **{name: value})
     return value
 
 
 def or_none(rule: Rule) -> Rule:
-    """Takes None beside what another rule takes."""
+    """Accepts None, and what another rule accepts."""
     return lambda name, value: None if value is None else rule(name, value)
 
 
 def read_by(reader: Callable[[str], Any]) -> Rule:
-    """Takes a text that a reader can read; the experiment has what it makes of it."""
+    """Accepts text that a reader can read; the setting stays text."""
 
     def rule(name: str, value: Any) -> Any:
         reader(value)

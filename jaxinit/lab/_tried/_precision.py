@@ -1,8 +1,8 @@
 """The device that trains, and the dtype that it computes in.
 
 Mixed precision, as is usual: parameters, optimizer state and loss are float32, and a
-network computes in the dtype that is asked for. In float64 all are float64. The initial
-weights are those of float32 in every dtype.
+network computes in the chosen dtype. With float64 everything is float64. In every dtype
+the initial weights have the values of float32.
 """
 
 import contextlib
@@ -23,34 +23,35 @@ Platform = Literal["cpu", "gpu", "tpu"]
 PLATFORMS = get_args(Platform)
 
 
-def kept(tree: Any, dtype: str) -> Any:
-    """Returns a tree whose real numbers have the dtype of parameters and loss.
+def cast_back(tree: Any, dtype: str) -> Any:
+    """Casts the real numbers of a tree to the dtype of parameters and loss.
 
-    Float32, unless they are float64; models of users keep their own.
+    That is float64 for float64, otherwise float32. With float32 the tree stays as it
+    is, so that users' models keep their own dtypes.
     """
     if dtype == "float32":
         return tree
     return _cast(tree, "float64" if dtype == "float64" else "float32")
 
 
-def mixed(model: MLP | Network, dtype: str) -> MLP | Network:
-    """Returns a model that computes in a dtype, with outputs in that of the loss."""
+def mix_precision(model: MLP | Network, dtype: str) -> MLP | Network:
+    """Makes a model compute in a dtype, with outputs in the dtype of the loss."""
     if dtype == "float32":
         return model
     if isinstance(model, MLP):
         return model.clone(dtype=dtype)
 
-    def lowered(variables: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    def lower(variables: Any, x: jax.Array) -> tuple[Any, jax.Array]:
         params = _cast(variables["params"], dtype)
         return {**variables, "params": params}, _cast(x, dtype)
 
     def apply(variables: Any, x: jax.Array) -> jax.Array:
-        z: jax.Array = kept(model.apply(*lowered(variables, x)), dtype)
+        z: jax.Array = cast_back(model.apply(*lower(variables, x)), dtype)
         return z
 
     def train(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
-        z, changed = model.train(*lowered(variables, x), key)
-        return kept(z, dtype), changed
+        z, changed = model.train(*lower(variables, x), key)
+        return cast_back(z, dtype), changed
 
     return dataclasses.replace(model, apply=apply, train=train)
 
@@ -76,31 +77,31 @@ def check_dtype(dtype: Any, model: str) -> None:
 
 
 def check_device(device: Any) -> None:
-    """Raises `Unfit` for a platform that is not here; None is JAX's default."""
+    """Raises `Unfit` for a platform that is missing here; None is JAX's default."""
     if device is None:
         return
     check.choice(PLATFORMS, device=device)
-    here = [platform for platform in PLATFORMS if _found(platform)]
+    here = [platform for platform in PLATFORMS if _has(platform)]
     if device not in here:
         rule = f"there is no {device}; here are {', '.join(here)}."
         raise check.Unfit(rule, device=device)
 
 
-def _found(platform: str) -> bool:
+def _has(platform: str) -> bool:
     try:
         return bool(jax.devices(platform))
-    except RuntimeError:  # how JAX says that there is none
+    except RuntimeError:  # JAX's answer for a platform that is missing
         return False
 
 
 @contextlib.contextmanager
-def computing(device: str | None, dtype: str) -> Iterator[None]:
-    """Lets a platform compute, where one is asked for, in a dtype."""
+def compute_in(device: str | None, dtype: str) -> Iterator[None]:
+    """Makes a platform JAX's default, unless it is None, and allows a dtype."""
     with contextlib.ExitStack() as stack:
         if device is not None:
             stack.enter_context(
                 jax.default_device(jax.local_devices(backend=device)[0])
             )
-        if dtype != "float32":  # norms of Flax mix 16 bits with float32 statistics
+        if dtype != "float32":  # Flax's norms mix 16 bits with float32 statistics
             stack.enter_context(jax.numpy_dtype_promotion("standard"))
         yield

@@ -1,9 +1,9 @@
 """Columns of mean 0 and variance 1, from numbers of any real type and any size.
 
-Numbers are standardized in float64. Squares leave its range where numbers are near
-1e-170 or 1e170, and sums lose what varies beside a large common part; so a column is
-divided by a power of two, which rounds nothing, and what is squared are distances from
-its first row, as a share of the largest.
+Numbers are standardized in float64. Squares of numbers near 1e-170 or 1e170 leave its
+range, and sums lose small differences between large numbers. So a column is divided by
+a power of two, which rounds nothing; then the squares are taken of its distances from
+the first row, as shares of the largest distance.
 """
 
 import numpy as np
@@ -23,10 +23,10 @@ def standardize(
     Args:
       array: real numbers. # [rows, ...]
       train: indices of the training rows.
-      test: those of the test rows, which are standardized by the training rows. What is
-        constant in the training rows has no scale: there, distances from it are shares
-        of the largest.
-      name: of the array, for messages.
+      test: indices of the test rows, which are standardized by the training rows. A
+        column that is constant in the training rows has no scale: there, distances from
+        the constant are shares of the largest.
+      name: the array's name, for messages.
       common: whether the variance is 1 on average instead, so that the pixels of an
         image keep their contrast and a pixel that is hardly ever lit is not blown up.
 
@@ -34,45 +34,46 @@ def standardize(
       The training rows and the test rows, flat. # float32 [rows, columns]
 
     Raises:
-      Unfit: if float32 cannot hold what comes out: a number of the test rows that lies
-        too far off, or pixels that vary too little beside others.
+      Unfit: if float32 cannot hold the result: a test row lies too far off, or pixels
+        vary too little beside others.
     """
     flat = array.reshape(len(array), -1)
     axis = None if common else 0
-    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
-        here, there = _shares(flat[train], flat[test], axis)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused
+        here, there = _scale_down(flat[train], flat[test], axis)
         mean, variance = here.mean(axis=0), here.var(axis=0)
         if common:
             variance = np.full_like(variance, variance.mean())
         scale = np.sqrt(np.where(variance > 0, variance, 1))
         wide, far = (here - mean) / scale, (there - mean) / scale
-        found, tested = wide.astype(np.float32), far.astype(np.float32)
-    lost = (np.ptp(wide, axis=0) > 0) & (np.ptp(found, axis=0) == 0)
+        x_train, x_test = wide.astype(np.float32), far.astype(np.float32)
+    lost = (np.ptp(wide, axis=0) > 0) & (np.ptp(x_train, axis=0) == 0)
     if lost.any():
-        where = _place(":", int(lost.argmax()), array)
+        where = _write_index(":", int(lost.argmax()), array)
         rule = f"{name}{where} varies too little beside the other entries for float32. "
         raise check.Unfit(f"{rule}Look for outliers in {name}.", data=name)
-    if not np.isfinite(tested).all():
-        row, column = np.argwhere(~np.isfinite(tested))[0]
-        where, value = _place(test[row], int(column), array), flat[test[row], column]
+    if not np.isfinite(x_test).all():
+        row, column = np.argwhere(~np.isfinite(x_test))[0]
+        where = _write_index(test[row], int(column), array)
+        value = flat[test[row], column]
         rule = f"{name}{where} is {value}, too far from the other rows for float32. "
         raise check.Unfit(f"{rule}Leave the row out.", data=name)
-    return found, tested
+    return x_train, x_test
 
 
-def first_place(wrong: np.ndarray, name: str) -> str:
+def name_first(wrong: np.ndarray, name: str) -> str:
     """Names the first entry that is wrong, such as ``x[0, 3]``."""
     place = np.argwhere(wrong)[0]
     return f"{name}[{', '.join(map(str, place))}]"
 
 
-def _place(row: object, column: int, array: np.ndarray) -> str:
-    """Returns the index of a row and a column, as the array has them."""
+def _write_index(row: object, column: int, array: np.ndarray) -> str:
+    """Writes an entry's index in the array, from its row and its flattened column."""
     place = np.unravel_index(column, array.shape[1:])
     return f"[{', '.join(map(str, (row, *place)))}]"
 
 
-def _shares(
+def _scale_down(
     train: np.ndarray, test: np.ndarray, axis: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns distances from the first training row, the largest of which is 1.
@@ -86,14 +87,14 @@ def _shares(
         train, test = np.ldexp(train, -exponent), np.ldexp(test, -exponent)
         here, there = train - train[0], test - train[0]
     else:
-        here, there = (_differences(part, train[0]) for part in (train, test))
+        here, there = (_subtract_integers(part, train[0]) for part in (train, test))
     largest = np.abs(here).max(axis=axis)
     largest = np.where(largest > 0, largest, np.abs(there).max(axis=axis))
     largest = np.where(largest > 0, largest, 1)
     return (here / largest).astype(np.float64), (there / largest).astype(np.float64)
 
 
-def _differences(whole: np.ndarray, origin: np.ndarray) -> np.ndarray:
+def _subtract_integers(whole: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Subtracts integers before they become float64, which has no room for 64 bits."""
     above = whole.astype(np.uint64) - origin.astype(np.uint64)  # modulo 2^64
     below = origin.astype(np.uint64) - whole.astype(np.uint64)

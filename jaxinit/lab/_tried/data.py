@@ -1,4 +1,4 @@
-"""Tasks: real data, split and standardised once, the same for every initializer."""
+"""Tasks: real data, split and standardized once, the same for every initializer."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit.lab._tried import _archive as archive
-from jaxinit.lab._tried._standardize import first_place, standardize
+from jaxinit.lab._tried._standardize import name_first, standardize
 
 TEST_SHARE = 0.25
 _SPLIT_SEED = 0  # the split is part of the task: no initializer seed changes it
-_VALID_SHARE, _VALID_ROWS = 0.2, 1000  # of the training rows; the most that it takes
+_VALID_SHARE, _VALID_ROWS = 0.2, 1000  # of the training rows, and the most rows
 _VALID_SEED = 1
 
 
@@ -19,22 +19,22 @@ class Task(NamedTuple):
     """Data to train on and to test on.
 
     Attributes:
-      name: what the data is.
-      kind: "classification" (y: class indices; -1 counts for nothing) or "regression"
-        (y: standardised targets).
+      name: what the data is, in words.
+      kind: "classification" (y: class indices; -1 is ignored) or "regression" (y:
+        standardized targets).
       x_train: inputs of mean 0 and variance 1, per feature for tables and on average
         for images; or tokens. # [rows, features], or [rows, length]
       y_train: targets. # [rows], [rows, outputs], or [rows, length] for tokens
-      x_test: as x_train, standardised by the training rows.
+      x_test: as x_train, standardized by the training rows.
       y_test: as y_train.
       outputs: number of classes or targets.
       chance: training loss of the best constant prediction: the entropy of the classes
-        in nats, or the variance of the targets; in the results, of the loss trained by.
-      shape: of an example, where it is an image; else empty.
-      tokens: how many tokens there are, where inputs are such; else 0.
-      x_valid: as x_train, of rows held out for early stopping; None without.
+        in nats, or the variance of the targets; in results, that of the loss in use.
+      shape: the shape of an example that is an image; otherwise empty.
+      tokens: how many different tokens the inputs have; 0 for inputs of numbers.
+      x_valid: as x_train, the rows held out for early stopping; None without it.
       y_valid: as y_train.
-      example: shape that models of users get examples in; empty for as they are.
+      example: the shape in which users' models get an example; empty to leave it as is.
     """
 
     name: str
@@ -75,16 +75,16 @@ def load(path: str | Path) -> Task:
 
     Args:
       path: the file. x has a row per example: features, or an image (more axes), which
-        is flattened but for models of users; y has one entry per row, where integers,
-        booleans and strings are classes and floats are real targets, of which there may
-        be several columns.
+        is flattened except for users' models; y has one entry per row, where integers,
+        booleans and strings are classes and floats are real targets, in one column or
+        several.
 
     Returns:
       The task.
 
     Raises:
-      ValueError: if the file is missing, no .npz, pickled, lacks an array, or its
-        arrays have the wrong shape or type, are too large, or are not finite.
+      ValueError: if the file is missing, not an .npz file, pickled, or lacks an array,
+        or its arrays have the wrong shape or type, are too large, or are not finite.
 
     Example:
       >>> import tempfile
@@ -102,7 +102,7 @@ def load(path: str | Path) -> Task:
 
 def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     """Splits and standardizes arrays, raising `Unfit` with the rule that they break."""
-    x, y = _inputs(x), _plain(y, "y")
+    x, y = _check_inputs(x), _make_array(y, "y")
     y = np.squeeze(y, axis=1) if y.ndim == 2 and y.shape[1] == 1 else y
     classes = y.dtype.kind in "iubUS"
     if not classes and y.dtype.kind != "f":
@@ -113,7 +113,8 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     if y.ndim not in ((1,) if classes else (1, 2)) or len(y) != len(x):
         rule = f"y must have an entry for each of the {len(x)} rows of x, "
         raise check.Unfit(rule + f"not shape {y.shape}.", data=name)
-    train, test, targets = (_classes if classes else _real_targets)(y, name)
+    split = _split_classes if classes else _split_targets
+    train, test, targets = split(y, name)
     x_train, x_test = standardize(x, train, test, "x", common=x.ndim > 2)
     return Task(
         name,
@@ -126,7 +127,7 @@ def make_task(name: str, x: np.ndarray, y: np.ndarray) -> Task:
     )
 
 
-def _classes(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
+def _split_classes(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
     """Returns training rows, test rows, and the fields of the task about classes."""
     names, y = np.unique(y, return_inverse=True)
     if len(names) < 2 or np.bincount(y).min() < 2:
@@ -138,11 +139,11 @@ def _classes(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
     return train, test, {**fields, "chance": entropy(y[train])}
 
 
-def _real_targets(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
+def _split_targets(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any]:
     """Returns training rows, test rows, and the fields of the task about targets."""
     if not np.isfinite(y).all():
         rule = "y has NaN or infinite entries. The first is "
-        raise check.Unfit(f"{rule}{first_place(~np.isfinite(y), 'y')}.", data=name)
+        raise check.Unfit(f"{rule}{name_first(~np.isfinite(y), 'y')}.", data=name)
     y = y.reshape(len(y), -1)
     train, test = _split(np.zeros(len(y), int))
     for rows in (slice(None), train):
@@ -156,9 +157,9 @@ def _real_targets(y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Any
 
 
 def _refuse_codes(y: np.ndarray, name: str) -> None:
-    """Raises for classes that are written as numbers to fit: 0.0 and 1.0, or one-hot.
+    """Raises for classes that are written like targets: 0.0 and 1.0, or one-hot.
 
-    Of both a network could be trained, as of targets, to another end than was meant.
+    A network could be trained on either as on targets, which is not what was meant.
     """
     if y.ndim not in (1, 2) or y.dtype.kind not in "iubf" or y.size == 0:
         return
@@ -172,27 +173,27 @@ def _refuse_codes(y: np.ndarray, name: str) -> None:
 
 
 def entropy(classes: np.ndarray) -> float:
-    """Computes the entropy of classes as often as they are there, in nats."""
+    """Computes the entropy of the classes, by their frequencies, in nats."""
     counts = np.bincount(classes)
     share = counts[counts > 0] / len(classes)
     return float(-(share * np.log(share)).sum())
 
 
-def _plain(array: Any, name: str) -> np.ndarray:
-    """Returns an array that is all there."""
+def _make_array(array: Any, name: str) -> np.ndarray:
+    """Makes a NumPy array, refusing masked entries and ragged lists."""
     if np.ma.is_masked(array):
         rule = f"{name} is masked. Fill its gaps, or leave those rows out."
         raise check.Unfit(rule, data=name)
     try:
         return np.asarray(array)
-    except ValueError:  # how NumPy answers to lists of different lengths
+    except ValueError:  # NumPy's answer to lists of different lengths
         rule = f"{name} must be an array, with rows of equal shape."
         raise check.Unfit(rule, data=name) from None
 
 
-def _inputs(x: Any) -> np.ndarray:  # [rows, ...]
-    """Returns x as finite real numbers, bits as whole ones."""
-    x = _plain(x, "x")
+def _check_inputs(x: Any) -> np.ndarray:  # [rows, ...]
+    """Checks that x is finite real numbers; booleans become integers."""
+    x = _make_array(x, "x")
     if x.dtype.kind not in "fiub":
         raise check.Unfit(f"x must hold real numbers, not {x.dtype}.", data="x")
     if x.ndim < 2 or len(x) < 8 or x[0].size == 0:
@@ -202,15 +203,15 @@ def _inputs(x: Any) -> np.ndarray:  # [rows, ...]
     if wrong.any():
         rows = int(wrong.reshape(len(x), -1).any(axis=1).sum())
         rule = f"x has NaN or infinite entries, in {rows} rows. The first is "
-        raise check.Unfit(f"{rule}{first_place(wrong, 'x')}.", data="x")
-    found: np.ndarray = x.astype(np.uint8) if x.dtype == bool else x
-    return found
+        raise check.Unfit(f"{rule}{name_first(wrong, 'x')}.", data="x")
+    numbers: np.ndarray = x.astype(np.uint8) if x.dtype == bool else x
+    return numbers
 
 
-def with_validation(task: Task) -> Task:
+def hold_out(task: Task) -> Task:
     """Holds a fifth of the training rows out for validation, a thousand at most.
 
-    The rows are the same for every cell. Of a class that has one row only, it stays.
+    The rows are the same for every cell. A class with a single row keeps it.
     """
     y = task.y_train
     classes = task.kind == "classification" and y.ndim == 1

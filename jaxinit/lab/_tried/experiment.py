@@ -1,7 +1,7 @@
 """An experiment: what is trained, on what and how, as values.
 
-What people write is text: specs, names and paths. `design` reads it, once, and finds
-out what can be found out before any time is spent; behind it are values only.
+Users write text: specs, names and paths. `design` reads it, once, and checks all that
+can be checked before any time is spent; from there on there are values only.
 """
 
 import dataclasses
@@ -17,13 +17,19 @@ from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
 from jaxinit.lab._tried._fitness import check_model, check_size
 from jaxinit.lab._tried._model import MLP
-from jaxinit.lab._tried.data import Task, with_validation
-from jaxinit.lab._tried.losses import DEFAULTS, Loss, chance_of, fitting, read_loss
-from jaxinit.lab._tried.networks import DEPTHS, Network, network
-from jaxinit.lab._tried.optimizers import Build, optimizer_of
+from jaxinit.lab._tried.data import Task, hold_out
+from jaxinit.lab._tried.losses import (
+    DEFAULTS,
+    Loss,
+    choose_loss,
+    compute_chance,
+    read_loss,
+)
+from jaxinit.lab._tried.networks import DEPTHS, Network, build_network
+from jaxinit.lab._tried.optimizers import Build, build_optimizer
 from jaxinit.lab._tried.rules import Rules, read
 from jaxinit.lab._tried.settings import OPTIONS, Settings
-from jaxinit.lab._tried.tasks import task_of
+from jaxinit.lab._tried.tasks import load_task
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +37,11 @@ class Experiment:
     """What a comparison trains.
 
     Attributes:
-      task: the data, from which early stopping has held rows out.
-      network: what is trained, without its initializer.
-      loss: what it is trained by.
-      optimizer: makes the optimizer of a learning rate.
-      settings: what all of it was made of, as it fits the task.
+      task: the data, with rows held out if early stopping needs them.
+      network: the network, without its initializer.
+      loss: the loss that training minimizes.
+      optimizer: builds the optimizer for a learning rate.
+      settings: the settings that all of this was made from, fitted to the task.
     """
 
     task: Task
@@ -48,14 +54,14 @@ class Experiment:
 def design(
     initializers: Any, data: Any = None, task: str | None = None, **settings: Any
 ) -> Experiment:
-    """Reads what `compare` is asked for.
+    """Reads the arguments of `compare`.
 
     Args:
-      initializers: as `compare` takes them, like all that follow.
+      initializers: specs, initializers or rules.
       data: a task, or the path of a file.
       task: the name of a task, instead of data.
-      **settings: the fields of `Settings`. The depth fits the model and the target loss
-        the loss, unless they are given.
+      **settings: the fields of `Settings`. Unless given, the depth depends on the model
+        and the target loss on the loss.
 
     Raises:
       ValueError: if something breaks its rule, or the parts do not fit each other.
@@ -63,9 +69,9 @@ def design(
     """
     try:
         asked = _read_settings(initializers, data, settings)
-        found = data if isinstance(data, Task) else task_of(task, data)
+        loaded = data if isinstance(data, Task) else load_task(task, data)
         targeted = settings.get("target_loss") is not None
-        experiment = fit(found, asked, targeted)
+        experiment = fit(loaded, asked, targeted)
         if isinstance(experiment.network, Network) and ":" in asked.model:
             check_model(experiment.network, experiment.task, asked.model)
     except check.Unfit as error:
@@ -78,9 +84,9 @@ def design(
     return experiment
 
 
-def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Settings:
+def _read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Settings:
     """Reads the initializers, and fits the depth to the model."""
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in OPTIONS:
             rule = f"there is no such setting.{check.suggestion(name, OPTIONS)}"
             raise check.Unfit(rule, TypeError, **{name: value})
@@ -97,14 +103,14 @@ def _read_settings(initializers: Any, data: Any, given: dict[str, Any]) -> Setti
         rule = "data must be a task or a path. Write arrays by np.savez(path, x=x, "
         rule += "y=y), and give the path."
         raise check.Unfit(rule, TypeError, data=data)
-    read_ones = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-    depth = DEPTHS.get(str(given.get("model", Settings.model)), 1)
+    parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
+    depth = DEPTHS.get(str(settings.get("model", Settings.model)), 1)
     named = {
         name: value
-        for name, value in given.items()
+        for name, value in settings.items()
         if value is not None or not OPTIONS[name].fitted
     }
-    return Settings(read_ones, **{"depth": depth} | named)
+    return Settings(parsed, **{"depth": depth} | named)
 
 
 def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
@@ -113,15 +119,15 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
     Args:
       task: the data.
       settings: the settings.
-      targeted: whether the target loss stays as it is, whatever the loss.
+      targeted: whether the user chose the target loss, so that it stays as it is.
 
     Raises:
       Unfit: if they do not fit.
     """
-    spec, early_stopping = fitting(task, settings.loss), settings.early_stopping
+    spec, early_stopping = choose_loss(task, settings.loss), settings.early_stopping
     other, rows = spec != DEFAULTS[task.kind], "training rows"
     if early_stopping:
-        task = with_validation(task)
+        task = hold_out(task)
         rows += " beside those held out"
         if task.x_valid is None or not len(task.x_valid):
             rule = "the task has too few training rows to hold some out."
@@ -130,7 +136,7 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
         rule = f"the task has {len(task.x_train)} {rows} only."
         raise check.Unfit(rule, batch_size=settings.batch_size)
     if other or early_stopping:
-        task = task._replace(chance=chance_of(task, read_loss(spec)))
+        task = task._replace(chance=compute_chance(task, read_loss(spec)))
     target = settings.target_loss
     if other and not targeted:
         target = float(f"{task.chance / 2:.2g}")
@@ -139,13 +145,13 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
 
 
 def assemble(task: Task, settings: Settings) -> Experiment:
-    """Makes values of settings that fit their task."""
+    """Builds the experiment from settings that fit their task."""
     s = settings
     return Experiment(
         task=task,
         network=_build(task, s),
-        loss=read_loss(fitting(task, s.loss)),
-        optimizer=optimizer_of(s.optimizer, s.schedule, s.clip, s.steps),
+        loss=read_loss(choose_loss(task, s.loss)),
+        optimizer=build_optimizer(s.optimizer, s.schedule, s.clip, s.steps),
         settings=s,
     )
 
@@ -153,23 +159,37 @@ def assemble(task: Task, settings: Settings) -> Experiment:
 def _build(task: Task, settings: Settings) -> MLP | Network:
     """Builds the network."""
     function = activation(settings.activation)
-    norm: Any = settings.norm  # "post" is a transformer's alone
-    sizes, dropout = (settings.depth, settings.width), settings.dropout
+    norm: Any = settings.norm  # "post" is for transformers only
     if settings.model != "mlp":
-        return network(settings.model, task, *sizes, function, norm, dropout)
+        return build_network(
+            settings.model,
+            task,
+            depth=settings.depth,
+            width=settings.width,
+            activation=function,
+            norm=norm,
+            dropout=settings.dropout,
+        )
     if task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
         raise check.Unfit(rule, model="mlp")
-    return MLP(*sizes, task.outputs, function, norm, dropout=dropout)
+    return MLP(
+        depth=settings.depth,
+        width=settings.width,
+        outputs=task.outputs,
+        activation=function,
+        norm=norm,
+        dropout=settings.dropout,
+    )
 
 
 def _draw_abstractly(experiment: Experiment) -> Any:
-    """Draws shapes by every initializer, each of which raises if it cannot take one."""
+    """Traces the draws of every initializer, which raises for shapes it cannot fill."""
     key, x = jax.random.key(0), jnp.asarray(experiment.task.x_train[:1])
-    made, drawn = experiment.network, None
+    network, drawn = experiment.network, None
     for init in experiment.settings.initializers:
-        if isinstance(made, MLP):
-            drawn = jax.eval_shape(made.clone(kernel_init=init).init, key, x)
+        if isinstance(network, MLP):
+            drawn = jax.eval_shape(network.clone(kernel_init=init).init, key, x)
         else:
-            drawn = jax.eval_shape(made.drawn(init), key, x)
+            drawn = jax.eval_shape(network.redraw_by(init), key, x)
     return drawn

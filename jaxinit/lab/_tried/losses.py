@@ -1,7 +1,7 @@
-"""Losses by spec, each with its unit and with the loss of chance; the test score.
+"""Losses, read from text, each with its unit and the loss of chance; the test score.
 
-Chance is the mean loss on the training rows of the best prediction that is the same
-for every row: what a network reaches that has learnt nothing from its inputs.
+Chance is the mean training loss of the best constant prediction, the same for every
+row: the loss of a network that has learned nothing from its inputs.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ import numpy as np
 import optax
 
 from jaxinit import _check as check
-from jaxinit.lab._tried._call import once, read
+from jaxinit.lab._tried._call import read, read_once
 from jaxinit.lab._tried.data import Task, entropy
 
-_THIRDS = 80  # of the search for the best probability: (2/3)^80 is 1e-14
+_THIRDS = 80  # steps of the search for the best probability: (2/3)^80 is 1e-14
 
 Kind = Literal["classification", "regression"]
 
@@ -25,12 +25,12 @@ class Loss(NamedTuple):
     """A loss.
 
     Attributes:
-      kind: of the tasks that it is for.
-      unit: of its values.
-      each: the loss of outputs and targets, an entry for each target: of a class its
-        index, not below 0. # [..., classes], [...] or [...], [...] -> [...]
-      chance: that of the best constant prediction of targets, from how many outputs
-        there are.
+      kind: the kind of task that it is for.
+      unit: the unit of its values.
+      each: maps outputs and targets to a loss for each target; a class is an index, 0
+        or above. # [..., classes], [...] or [...], [...] -> [...]
+      chance: computes the loss of the best constant prediction from the targets and the
+        number of outputs.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ def focal(gamma: float = 2.0, alpha: float | None = None) -> Loss:
     """Sigmoid focal loss of each class against the rest, averaged over classes.
 
     Args:
-      gamma: how much less a row counts that is already right, 0 or above; 0 is
+      gamma: how strongly rows that are right already are discounted, 0 or above; 0 is
         `binary_cross_entropy`.
       alpha: weight of the class, between 0 and 1; that of the rest is 1 - alpha. None
         for weights of 1.
@@ -68,8 +68,10 @@ def focal(gamma: float = 2.0, alpha: float | None = None) -> Loss:
         raise check.Unfit("alpha must lie between 0 and 1.", alpha=alpha)
 
     def each(z: jax.Array, labels: jax.Array) -> jax.Array:
-        found: jax.Array = optax.sigmoid_focal_loss(z, labels, alpha=alpha, gamma=gamma)
-        return found
+        losses: jax.Array = optax.sigmoid_focal_loss(
+            z, labels, alpha=alpha, gamma=gamma
+        )
+        return losses
 
     return _one_vs_rest("weighted nats a class", each, gamma, alpha)
 
@@ -84,7 +86,7 @@ def squared() -> Loss:
 
 
 def absolute() -> Loss:
-    """Absolute error; optax has none."""
+    """Absolute error, which optax lacks."""
 
     def chance(y: np.ndarray, outputs: int) -> float:
         y = y.astype(np.float64)
@@ -104,12 +106,12 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 DEFAULTS: dict[str, str] = {"classification": "cross_entropy", "regression": "squared"}
 
 
-@once
+@read_once
 def read_loss(spec: str) -> Loss:
     """Reads a loss: a name, or a call with literals such as ``"focal(gamma=2.0)"``.
 
     Raises:
-      Unfit: if the spec is none.
+      Unfit: if the spec is not that of a loss.
     """
     name, arguments = read(LOSSES, "focal(gamma=2.0)", 0, loss=spec)
     try:
@@ -118,35 +120,35 @@ def read_loss(spec: str) -> Loss:
         raise check.Unfit(str(error), error.kind, loss=spec) from None
 
 
-def fitting(task: Task, spec: str | None) -> str:
-    """Returns the spec, or without one the loss that the task has by default.
+def choose_loss(task: Task, spec: str | None) -> str:
+    """Returns the spec, or the task's default loss if there is no spec.
 
     Raises:
       Unfit: if the loss is for another kind of task.
     """
     if spec is None:
         return DEFAULTS[task.kind]
-    found = read_loss(spec)
-    if found.kind != task.kind:
+    loss = read_loss(spec)
+    if loss.kind != task.kind:
         fit = [name for name, build in LOSSES.items() if build().kind == task.kind]
-        rule = f"is for {found.kind}; for {task.name} choose one of {', '.join(fit)}."
+        rule = f"is for {loss.kind}; for {task.name} choose one of {', '.join(fit)}."
         raise check.Unfit(rule, loss=spec)
     return spec
 
 
-def loss_of(task: Task, loss: Loss) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the mean loss of a batch."""
+def make_loss(task: Task, loss: Loss) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns a function that computes the mean loss of a batch."""
 
-    def of_classes(z: jax.Array, y: jax.Array) -> jax.Array:
-        found = loss.each(z, jnp.maximum(y, 0))
-        return found.mean(where=y >= 0) if task.tokens else found.mean()
+    def classify(z: jax.Array, y: jax.Array) -> jax.Array:
+        losses = loss.each(z, jnp.maximum(y, 0))
+        return losses.mean(where=y >= 0) if task.tokens else losses.mean()
 
     if task.kind == "classification":
-        return of_classes
+        return classify
     return lambda z, y: loss.each(z, y).mean()
 
 
-def chance_of(task: Task, loss: Loss) -> float:
+def compute_chance(task: Task, loss: Loss) -> float:
     """Computes the loss of the best constant prediction of the training targets."""
     y = task.y_train
     if task.kind == "classification":
@@ -160,10 +162,10 @@ def _one_vs_rest(
     gamma: float,
     alpha: float | None,
 ) -> Loss:
-    """Makes a loss of classes from one of labels, (1 - p)^gamma (-log p) of class p."""
+    """Makes a loss over classes of a binary one: (1 - p)^gamma (-log p) for label p."""
     one, rest = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
-    def of_classes(z: jax.Array, y: jax.Array) -> jax.Array:
+    def average(z: jax.Array, y: jax.Array) -> jax.Array:
         return each(z, jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)).mean(-1)
 
     def chance(y: np.ndarray, outputs: int) -> float:
@@ -173,7 +175,7 @@ def _one_vs_rest(
             seen = one * share * (1 - p) ** gamma * -np.log(p)
             return seen + rest * (1 - share) * p**gamma * -np.log1p(-p)
 
-        # Convex in p for every gamma, so that thirds can be cut off.
+        # Convex in p for every gamma: a third of the range can be cut off each time.
         low, high = np.zeros(outputs), np.ones(outputs)
         for _ in range(_THIRDS):
             third = (high - low) / 3
@@ -184,14 +186,14 @@ def _one_vs_rest(
             )
         return float(loss((low + high) / 2).mean())
 
-    return Loss("classification", unit, of_classes, chance)
+    return Loss("classification", unit, average, chance)
 
 
-def score_of(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the test score: accuracy, or R^2, the share of variance explained."""
+def make_score(task: Task) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the function of the test score: accuracy, or R^2 (variance explained)."""
 
     def accuracy(z: jax.Array, y: jax.Array) -> jax.Array:
-        # The largest of numbers that are none is the first, which is no prediction.
+        # argmax of a row with NaN is an index, too, and would count as a prediction.
         right = (z.argmax(-1) == y) & ~jnp.isnan(z).any(-1)
         return right.mean(where=y >= 0) if task.tokens else right.mean()
 

@@ -1,7 +1,7 @@
-"""Networks of the lab beside the perceptron, and those of users, in one form.
+"""The lab's networks beside the perceptron, and users' own, in one form.
 
-The kernels of every network are drawn anew by the initializer under test, through
-`jaxinit.reinit`; biases, norms and embeddings stay what the network makes them.
+The initializer under test draws the kernels of every network anew, through
+`jaxinit.reinit`; biases, norms and embeddings stay as the network initializes them.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxinit import _check as check
 from jaxinit._import import load
 from jaxinit._initializer import Initializer
 from jaxinit.lab._tried._model import Norm as _Norm
-from jaxinit.lab._tried._model import dropped
+from jaxinit.lab._tried._model import drop_units
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.rules import Rules, draw
 
@@ -36,27 +36,29 @@ class Network:
 
     Attributes:
       init: makes variables, "params" among them, from a key and inputs.
-      apply: computes outputs from variables and inputs, as at evaluation.
-      train: the same as in training, with a key for dropout; returns outputs and what
-        changed beside the parameters.
+      apply: computes outputs from variables and inputs, in evaluation.
+      train: computes them in training, with a key for dropout; also returns the
+        collections that changed, parameters aside.
     """
 
     init: Callable[[jax.Array, jax.Array], Any]
     apply: Callable[[Any, jax.Array], jax.Array]
     train: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
-    def drawn(self, init: Initializer | Rules) -> Callable[[jax.Array, jax.Array], Any]:
-        """Returns the init function with kernels drawn anew, or what rules name."""
+    def redraw_by(
+        self, init: Initializer | Rules
+    ) -> Callable[[jax.Array, jax.Array], Any]:
+        """Returns an init function that draws kernels, or what rules name, anew."""
 
-        def made(key: jax.Array, x: jax.Array) -> Any:
+        def initialize(key: jax.Array, x: jax.Array) -> Any:
             variables = self.init(key, x)
             return {**variables, "params": draw(key, variables["params"], init)}
 
-        return made
+        return initialize
 
 
-class _OfImages(nn.Module):
-    """What networks of images are built from."""
+class _ImageNetwork(nn.Module):
+    """The fields of networks for images."""
 
     depth: int
     width: int
@@ -67,10 +69,10 @@ class _OfImages(nn.Module):
     dropout: float = 0.0
 
 
-class Convolutions(_OfImages):
-    """Convolutions of 3×3 with halving between them, and a dense classifier.
+class Convolutions(_ImageNetwork):
+    """3×3 convolutions, every second one at stride 2, and a dense classifier.
 
-    Dropout stands behind each activation.
+    Dropout follows each activation.
     """
 
     @nn.compact
@@ -83,11 +85,12 @@ class Convolutions(_OfImages):
         for i in range(self.depth - 1):
             stride = 2 if i % 2 and min(x.shape[1:3]) > 2 else 1
             x = nn.Conv(self.width, (3, 3), stride)(x)
-            x = dropped(self, self.activation(_normed(self.norm, x, train)), train)
+            x = self.activation(_normalize(self.norm, x, train))
+            x = drop_units(self, x, train)
         return nn.Dense(self.outputs)(x.reshape(len(x), -1))
 
 
-class Residual(_OfImages):
+class Residual(_ImageNetwork):
     """A residual network for small images: ``depth`` blocks of two convolutions.
 
     Dropout stands between the two.
@@ -102,14 +105,15 @@ class Residual(_OfImages):
         x = nn.Conv(self.width, (3, 3), name="stem")(x.reshape(len(x), *self.shape))
         for i in range(self.depth):
             h = nn.Conv(self.width, (3, 3), name=f"block{i}_conv1")(x)
-            h = dropped(self, self.activation(_normed(self.norm, h, train)), train)
+            h = self.activation(_normalize(self.norm, h, train))
+            h = drop_units(self, h, train)
             h = nn.Conv(self.width, (3, 3), name=f"block{i}_conv2")(h)
-            x = self.activation(x + _normed(self.norm, h, train))
+            x = self.activation(x + _normalize(self.norm, h, train))
         return nn.Dense(self.outputs, name="head")(x.mean((1, 2)))
 
 
-def _normed(norm: Norm, x: jax.Array, train: bool) -> jax.Array:
-    """Applies the norm that is named; of a transformer, "post" has none here."""
+def _normalize(norm: Norm, x: jax.Array, train: bool) -> jax.Array:
+    """Applies the norm that is named; "none" and "post" leave x as it is."""
     if norm == "layer":
         x = nn.LayerNorm()(x)
     elif norm == "batch":
@@ -125,7 +129,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Mixes places with those before. # [rows, length, width]."""
+        """Mixes each place with the places before it. # [rows, length, width]."""
         queries, keys, values = (
             nn.Dense(self.width, name=name)(x).reshape(*x.shape[:2], self.heads, -1)
             for name in ("query", "key", "value")
@@ -138,7 +142,7 @@ class Attention(nn.Module):
 class Transformer(nn.Module):
     """A causal transformer; norm "layer" stands before a branch, "post" behind it.
 
-    Dropout is of the embeddings and of what each branch adds.
+    Dropout acts on the embeddings and on the output of each branch.
     """
 
     depth: int
@@ -158,18 +162,18 @@ class Transformer(nn.Module):
         """
         length = x.shape[1]
         places = nn.Embed(length, self.width, name="places_embed")(jnp.arange(length))
-        h = dropped(self, nn.Embed(self.tokens, self.width)(x) + places, train)
+        h = drop_units(self, nn.Embed(self.tokens, self.width)(x) + places, train)
         for _ in range(self.depth):
             h = self._branch(h, Attention(self.width, self.heads), train)
             up, down = nn.Dense(4 * self.width), nn.Dense(self.width)
             h = self._branch(h, nn.Sequential([up, self.activation, down]), train)
-        return nn.Dense(self.outputs)(_normed(self.norm, h, train))
+        return nn.Dense(self.outputs)(_normalize(self.norm, h, train))
 
     def _branch(
         self, h: jax.Array, branch: Callable[[Any], Any], train: bool
     ) -> jax.Array:
         before = nn.LayerNorm()(h) if self.norm == "layer" else h
-        added: jax.Array = h + dropped(self, branch(before), train)
+        added: jax.Array = h + drop_units(self, branch(before), train)
         if self.norm == "post":
             added = nn.LayerNorm()(added)
         return added
@@ -178,7 +182,7 @@ class Transformer(nn.Module):
 class Recurrent(nn.Module):
     """``depth`` recurrent layers over tokens, and a dense layer at each place.
 
-    Dropout is of the inputs of each layer, the dense one among them.
+    Dropout acts on the inputs of each layer, the dense one included.
     """
 
     cell: str
@@ -198,20 +202,20 @@ class Recurrent(nn.Module):
         for _ in range(self.depth):
             cells = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
             cell = cells.get(self.cell, nn.SimpleCell)
-            made = cell(self.width, carry_init=functools.partial(_blank, h))
-            h = nn.RNN(made)(dropped(self, h, train))
-        return nn.Dense(self.outputs)(dropped(self, h, train))
+            layer = cell(self.width, carry_init=functools.partial(_make_blank, h))
+            h = nn.RNN(layer)(drop_units(self, h, train))
+        return nn.Dense(self.outputs)(drop_units(self, h, train))
 
 
-def _blank(like: jax.Array, key: Any, shape: Any, dtype: Any) -> jax.Array:
+def _make_blank(like: jax.Array, key: Any, shape: Any, dtype: Any) -> jax.Array:
     """Makes the first state of a recurrent cell, in the dtype of its inputs."""
     return jnp.zeros(shape, like.dtype)
 
 
 class Coordinates(nn.Module):
-    """A coordinate network: sines of the dense layers, the first 30 times as fast.
+    """A coordinate network: a sine of each dense layer, the first 30 times as fast.
 
-    Dropout stands behind each sine.
+    Dropout follows each sine.
     """
 
     depth: int
@@ -228,11 +232,11 @@ class Coordinates(nn.Module):
         """
         for i in range(self.depth - 1):
             x = jnp.sin((self.speed if i == 0 else 1.0) * nn.Dense(self.width)(x))
-            x = dropped(self, x, train)
+            x = drop_units(self, x, train)
         return nn.Dense(self.outputs)(x)
 
 
-def network(
+def build_network(
     name: str,
     task: Task,
     depth: int,
@@ -244,11 +248,11 @@ def network(
     """Builds a network for a task.
 
     Args:
-      name: one of ours but "mlp", or "package.module:Model" of a user.
+      name: one of the lab's names but "mlp", or a user's "package.module:Model".
       task: the data.
-      depth: of layers or blocks.
-      width: of layers.
-      activation: between layers.
+      depth: number of layers or blocks.
+      width: width of the layers.
+      activation: the function between layers.
       norm: "none", "layer", "batch", or "post" for a transformer.
       dropout: share of units that training drops.
 
@@ -259,8 +263,7 @@ def network(
         if dropout:
             rule = "is for the lab's own networks; a model of yours has its own."
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
-        return _shaped(imported(name), task.example)
-    outputs, common = task.outputs, (depth, width, task.outputs, activation, norm)
+        return _reshape_inputs(import_model(name), task.example)
     images = len(task.shape) == 3
     fits = {
         **dict.fromkeys(("cnn", "resnet"), images),
@@ -275,18 +278,20 @@ def network(
     if name == "transformer" and width % Transformer.heads:
         rule = f"must be a multiple of {Transformer.heads} heads for a transformer."
         raise check.Unfit(f"width {rule}", width=width)
-    made: dict[str, Callable[[], nn.Module]] = {
-        "cnn": lambda: Convolutions(*common, task.shape),
-        "resnet": lambda: Residual(*common, task.shape),
-        "transformer": lambda: Transformer(*common, task.tokens),
-        "coordinate": lambda: Coordinates(depth, width, outputs),
+    sizes: dict[str, Any] = {"depth": depth, "width": width, "outputs": task.outputs}
+    common = {**sizes, "activation": activation, "norm": norm}
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "cnn": lambda: Convolutions(**common, shape=task.shape),
+        "resnet": lambda: Residual(**common, shape=task.shape),
+        "transformer": lambda: Transformer(**common, tokens=task.tokens),
+        "coordinate": lambda: Coordinates(**sizes),
     }
-    recurrent = functools.partial(Recurrent, name, depth, width, outputs, task.tokens)
-    return linen(made.get(name, recurrent)().clone(dropout=dropout))
+    recurrent = functools.partial(Recurrent, cell=name, **sizes, tokens=task.tokens)
+    return adapt_linen(builders.get(name, recurrent)().clone(dropout=dropout))
 
 
-def linen(module: nn.Module) -> Network:
-    """Gives a Linen module the form; its call may take ``train``."""
+def adapt_linen(module: nn.Module) -> Network:
+    """Makes a network of a Linen module, whose call may take ``train``."""
     takes_train = "train" in inspect.signature(type(module).__call__).parameters
 
     def call(train: bool) -> dict[str, Any]:
@@ -301,16 +306,16 @@ def linen(module: nn.Module) -> Network:
 
     def train(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
         others = [name for name in variables if name != "params"]
-        made: Any = module.apply(
+        output: Any = module.apply(
             variables, x, mutable=others, rngs={"dropout": key}, **call(True)
         )
-        return made[0], made[1]
+        return output[0], output[1]
 
     return Network(init, apply, train)
 
 
-def nnx_model(make: Callable[..., Any]) -> Network:
-    """Gives an NNX class or factory, called with ``rngs``, the form."""
+def adapt_nnx(make: Callable[..., Any]) -> Network:
+    """Makes a network of an NNX class or factory, which is called with ``rngs``."""
     from flax import nnx
 
     graph: list[Any] = []
@@ -321,7 +326,7 @@ def nnx_model(make: Callable[..., Any]) -> Network:
         return {"params": parts[1], "rest": parts[2]}
 
     def run(variables: Any, x: jax.Array, train: bool) -> tuple[jax.Array, Any]:
-        # Copied: variables of NNX belong to the trace that makes them.
+        # Copies, because NNX variables belong to the trace that makes them.
         variables = jax.tree.map(lambda leaf: leaf, variables)
         model = nnx.merge(graph[0], variables["params"], variables["rest"])
         model.train() if train else model.eval()
@@ -335,31 +340,31 @@ def nnx_model(make: Callable[..., Any]) -> Network:
     return Network(init, apply, lambda variables, x, key: run(variables, x, True))
 
 
-def _shaped(made: Network, shape: tuple[int, ...]) -> Network:
-    """Returns a network that is given examples in this shape, if there is one."""
+def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:
+    """Gives a network its examples in a shape; the empty shape leaves them flat."""
     if not shape:
-        return made
+        return network
 
-    def given(x: jax.Array) -> jax.Array:
+    def reshape(x: jax.Array) -> jax.Array:
         return x.reshape(len(x), *shape)
 
     return Network(
-        lambda key, x: made.init(key, given(x)),
-        lambda variables, x: made.apply(variables, given(x)),
-        lambda variables, x, key: made.train(variables, given(x), key),
+        lambda key, x: network.init(key, reshape(x)),
+        lambda variables, x: network.apply(variables, reshape(x)),
+        lambda variables, x, key: network.train(variables, reshape(x), key),
     )
 
 
-def imported(name: str) -> Network:
+def import_model(name: str) -> Network:
     """Imports a user's model: a Linen module or class, or an NNX class or factory."""
     from flax import nnx
 
-    found = load(name)
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        found = found()
-    if isinstance(found, nn.Module):
-        return linen(found)
-    if callable(found) and not isinstance(found, nnx.Module):
-        return nnx_model(found)
+    model = load(name)
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        model = model()
+    if isinstance(model, nn.Module):
+        return adapt_linen(model)
+    if callable(model) and not isinstance(model, nnx.Module):
+        return adapt_nnx(model)
     rule = "is neither a Linen module nor an NNX class, or a function of rngs."
     raise check.Unfit(rule, model=name)

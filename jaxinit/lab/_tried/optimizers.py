@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxinit import _check as check
-from jaxinit.lab._tried._call import once, read
+from jaxinit.lab._tried._call import read, read_once
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "steps", "plateau"]
 SCHEDULES = get_args(Schedule)
 
 Rate = Any  # a number, traced or not, or a function of the step
-_WARMUP = 10  # the share of the steps that warm up is one in as many
-_PATIENCE, _FACTOR = 20, 0.5  # of a plateau: steps without progress; what follows
+_WARMUP = 10  # one step in this many warms up
+_PATIENCE, _FACTOR = 20, 0.5  # of "plateau": steps without progress; then the factor
 
 
 def adam_then_sgd(
@@ -27,9 +27,9 @@ def adam_then_sgd(
     Both are updated at every step, so that the momentum is there at the switch.
 
     Args:
-      learning_rate: of Adam.
+      learning_rate: Adam's learning rate.
       switch: the step from which SGD takes over.
-      momentum: of SGD.
+      momentum: SGD's momentum.
       factor: SGD's learning rate over Adam's.
 
     References:
@@ -68,11 +68,11 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-# Makes the optimizer of a learning rate.
+# Builds the optimizer for a learning rate.
 Build = Callable[[Rate], optax.GradientTransformationExtraArgs]
 
 
-@once
+@read_once
 def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
     """Reads an optimizer: a function of the learning rate.
 
@@ -80,32 +80,32 @@ def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
       spec: a name, or a call with literals: ``"adamw(weight_decay=0.01)"``.
 
     Raises:
-      Unfit: if it is none, or does not take the arguments.
+      Unfit: if the spec is not that of an optimizer, or its arguments do not fit.
     """
     example = "adamw(weight_decay=0.01)"
     name, arguments = read(OPTIMIZERS, example, 1, optimizer=spec)
 
     build = functools.partial(OPTIMIZERS[name], **arguments)
-    _try(lambda r: _mixing_dtypes(optax.with_extra_args_support(build(r))), spec)
+    _try(lambda r: _allow_mixed_dtypes(optax.with_extra_args_support(build(r))), spec)
     return build
 
 
-def optimizer_of(
+def build_optimizer(
     spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
 ) -> Build:
-    """Returns an optimizer with a schedule and clipping: a function of the rate.
+    """Builds an optimizer with a schedule and clipping, as a function of the rate.
 
     Args:
       spec: see `read_optimizer`.
-      schedule: what the learning rate is multiplied by: "constant" 1; "cosine" falls to
-        0; "warmup_cosine" rises over a tenth of the steps before; "steps" a tenth from
-        the middle and a hundredth from three quarters on; "plateau" half whenever the
+      schedule: the factor on the learning rate: "constant" is 1; "cosine" falls to 0;
+        "warmup_cosine" rises over a tenth of the steps first; "steps" is a tenth from
+        the middle and a hundredth from three quarters on; "plateau" halves whenever the
         loss has not fallen for 20 steps.
-      clip: the largest norm of all gradients together; 0 for any.
-      steps: of the training.
+      clip: the largest norm of all gradients together; 0 for no limit.
+      steps: number of training steps.
 
     Raises:
-      Unfit: if the spec is none.
+      Unfit: if the spec is not that of an optimizer.
     """
     plain = read_optimizer(spec)
     shape = {
@@ -133,13 +133,13 @@ def optimizer_of(
             reduce = optax.contrib.reduce_on_plateau
             parts.append(reduce(factor=_FACTOR, patience=_PATIENCE))
         chained = parts[0] if len(parts) == 1 else optax.chain(*parts)
-        return _mixing_dtypes(optax.with_extra_args_support(chained))
+        return _allow_mixed_dtypes(optax.with_extra_args_support(chained))
 
     return build
 
 
 def _try(build: Build, spec: str) -> None:
-    """Traces a step, because optax looks at arguments no sooner.
+    """Traces a step: only then does optax check its arguments.
 
     Raises:
       Unfit: if the optimizer does not take the arguments of its spec.
@@ -152,16 +152,16 @@ def _try(build: Build, spec: str) -> None:
 
     try:
         jax.eval_shape(step, jnp.float32(0.1), jnp.ones(2, jnp.float32))
-    except Exception as error:  # whatever optax makes of them
+    except Exception as error:  # whatever optax raises
         raise check.Unfit(f"fails: {check.brief(error)}", optimizer=spec) from error
 
 
-def _mixing_dtypes(
+def _allow_mixed_dtypes(
     optimizer: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets an optimizer mix dtypes whatever JAX is told of promotion.
+    """Lets an optimizer mix dtypes, whatever JAX's setting of promotion.
 
-    As optax does: Adam raises a Python float to the power of an int32 count.
+    Optax does so: Adam raises a Python float to the power of an int32 count.
     """
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:

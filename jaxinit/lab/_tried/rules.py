@@ -1,15 +1,15 @@
 """What a comparison tries: an initializer for every kernel, or rules by path, as text.
 
-A text is one or more parts with semicolons between them, where the first that fits a
-parameter wins:
+A text has one or more parts, separated by semicolons; the first part that matches a
+parameter applies to it:
 
 - ``he_normal()``: an initializer, for every kernel;
 - ``**/h/kernel: identity()`` or ``**/hf/bias: 1.0``: an initializer or a number, for
-  the parameters whose path fits the pattern, as in `jaxinit.reinit`;
+  the parameters whose path matches the pattern, as in `jaxinit.reinit`;
 - ``recipes.fixup(6)``: a recipe of `jaxinit.recipes`, called with literals.
 
-One initializer alone is that initializer; all else is `Rules`. A parameter that no part
-fits stays what the network makes it.
+A single initializer is read as that initializer, everything else as `Rules`. A
+parameter that no part matches stays as the network initializes it.
 """
 
 import ast
@@ -39,7 +39,7 @@ class Rules:
     Attributes:
       text: what they were read from; equal texts are equal rules.
       rules: pairs (pattern, what), as `jaxinit.reinit` takes them.
-      named: the patterns that the text names; each must fit a parameter.
+      named: the patterns in the text; each must match a parameter.
     """
 
     text: str
@@ -54,7 +54,7 @@ def read(text: str) -> Initializer | Rules:
     """Reads what a comparison tries; nothing is evaluated.
 
     Raises:
-      ValueError: if a part is none of the three kinds.
+      ValueError: if a part is not of one of the three kinds.
       Unfit: if a recipe is unknown, or does not take its arguments.
     """
     parts = [part.strip() for part in text.split(";")]
@@ -65,10 +65,10 @@ def read(text: str) -> Initializer | Rules:
     for part in parts:
         pattern, colon, what = (word.strip() for word in part.partition(":"))
         if _is_recipe(part):
-            rules += _recipe(part)
+            rules += _call_recipe(part)
             texts.append(part)
         elif colon and pattern:
-            rules.append((pattern, _number(what)))
+            rules.append((pattern, _read_value(what)))
             named.append(pattern)
             texts.append(f"{pattern}: {rules[-1][1]!r}")
         else:
@@ -78,7 +78,7 @@ def read(text: str) -> Initializer | Rules:
 
 
 def is_kernel(path: str, leaf: Any) -> bool:
-    """Returns whether a parameter is a kernel: of two axes or more, no embedding."""
+    """Returns whether a parameter has two axes or more and is not an embedding."""
     return len(leaf.shape) > 1 and "embed" not in path.rpartition("/")[2]
 
 
@@ -86,7 +86,8 @@ def draw(key: jax.Array, params: Any, init: Initializer | Rules) -> Any:
     """Draws the parameters of a network anew.
 
     Raises:
-      ValueError: if a pattern fits no parameter, or an initializer cannot take one.
+      ValueError: if a pattern matches no parameter, or an initializer does not support
+        a shape.
     """
     if not isinstance(init, Rules):
         return reinit(key, params, [(is_kernel, init)])
@@ -104,25 +105,25 @@ def _is_recipe(part: str) -> bool:
     return part.strip().startswith("recipes.")
 
 
-def _number(what: str) -> Any:
-    """Reads what a pattern gives: a number, or an initializer."""
+def _read_value(what: str) -> Any:
+    """Reads the value behind a pattern: a number, or an initializer."""
     try:
         return float(what)
     except ValueError:
         return parse(what)
 
 
-def _recipe(part: str) -> list[Any]:
+def _call_recipe(part: str) -> list[Any]:
     """Calls a recipe."""
     rule = "a recipe is a call with literals such as recipes.fixup(6)."
-    function, given, named = _call.parts(rule, initializers=part)
+    function, positional, named = _call.split_call(rule, initializers=part)
     name = ast.unparse(function).partition(".")[2]
     if name not in _RECIPES:
         near = check.suggestion(name, _RECIPES)
         rule = f"there is no recipe {name!r}.{near}"
         raise check.Unfit(rule, initializers=part)
     try:
-        found: list[Any] = _RECIPES[name](*given, **named)
+        rules: list[Any] = _RECIPES[name](*positional, **named)
     except TypeError as error:
         raise check.Unfit(f"{error}.", initializers=part) from None
-    return found
+    return rules

@@ -1,8 +1,8 @@
 """Settings of a comparison: the one list of what is varied and what is held fixed.
 
-A field of `Settings` knows all that is to be known of a setting: its default, its rule,
-its words, and how the command line asks for it. `compare`, the command line and the
-caption of the table read the fields; none of them lists settings again.
+A field of `Settings` holds all about a setting: its default, its rule, its help, and
+its option of the command line. `compare`, the command line and the caption of the table
+read the fields; none of them lists settings again.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from jaxinit.lab._tried.networks import NAMES
 from jaxinit.lab._tried.optimizers import SCHEDULES, read_optimizer
 from jaxinit.lab._tried.rules import Rules
 
-_MOST_ROWS = 2**28  # of all batches together, whose order is drawn beforehand
+_MOST_ROWS = 2**28  # of all batches together; their order is drawn beforehand
 _MOST_STEPS = 2**31 - 1  # steps are counted in int32
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,12 +77,12 @@ def _rates(name: str, rates: Any) -> tuple[float, ...]:
             rule = "learning rates must be numbers that float32 holds."
             raise check.Unfit(rule, learning_rates=rate)
     plain = (r if isinstance(r, (int, float)) else float(r) for r in rates)
-    found: tuple[float, ...] = _several(name, tuple(plain))
-    return found
+    distinct: tuple[float, ...] = _several(name, tuple(plain))
+    return distinct
 
 
-def _patience(word: str) -> int:
-    """Reads a number of steps; 0 would not be the shortest patience, but none."""
+def _read_patience(word: str) -> int:
+    """Reads a number of steps; 0 is refused, as it would mean no early stopping."""
     steps = int(word)
     if steps == 0:
         rule = "must be 1 or above; leave it out to train every run to the end"
@@ -96,7 +96,7 @@ DATA, MACHINE = "data and loss", "machine"
 
 @dataclass(frozen=True)
 class Settings:
-    """What `compare` varies and what it holds fixed; checked when made."""
+    """What `compare` varies and what it holds fixed; checked on creation."""
 
     initializers: tuple[Initializer | Rules, ...] = dataclasses.field(
         metadata={
@@ -238,7 +238,7 @@ class Settings:
         "rows, and keep its best weights",
         _TRAINING,
         count(_MOST_STEPS, 0),
-        read=_patience,
+        read=_read_patience,
         metavar="PATIENCE",
         notes="0 for none; a fifth of the training rows, 1000 at most, is held out, "
         "every cell keeps the parameters of its best block, and cells that diverge "
@@ -303,7 +303,7 @@ class Settings:
 
 
 class Given(TypedDict, total=False):
-    """The settings that `compare` takes by name, as type checkers know them."""
+    """The settings that `compare` takes by name, as type checkers see them."""
 
     activation: str
     depth: int | None
@@ -351,8 +351,8 @@ def spell_out(function: F) -> F:
     return function
 
 
-def _attributes() -> str:
-    """Returns the section of the documentation on the settings."""
+def _document() -> str:
+    """Writes the section of the documentation about the settings."""
     lines = ["", "", "    Attributes:"]
     for field in dataclasses.fields(Settings):
         option = OPTIONS[field.name]
@@ -366,5 +366,5 @@ def _attributes() -> str:
     return "\n".join([*lines, "    "])
 
 
-if Settings.__doc__ is not None:  # it is without under python -OO
-    Settings.__doc__ += _attributes()
+if Settings.__doc__ is not None:  # python -OO drops docstrings
+    Settings.__doc__ += _document()

@@ -12,11 +12,11 @@ from jaxinit.lab._atomic import open_file
 from jaxinit.lab._tried._archive import MOST
 from jaxinit.lab._tried.data import TEST_SHARE, Task, digits, entropy, load, make_task
 
-_COARSE = 8  # pixels of the photograph in each direction that one is kept of
+_COARSE = 8  # one pixel of the photograph in this many is kept, in each direction
 _LENGTH = 64  # characters of a row of text
-_RECALLED, _DELAY, _SYMBOLS = 5, 20, 8  # of the task of delayed memory
+_RECALLED, _DELAY, _SYMBOLS = 5, 20, 8  # of the memory task
 _ROWS = 1024
-_SEED = 0  # of drawn tasks: part of the task
+_SEED = 0  # of the memory task, and part of it
 
 
 def diabetes() -> Task:
@@ -28,7 +28,7 @@ def diabetes() -> Task:
 
 
 def photograph() -> Task:
-    """Loads scikit-learn's bundled photograph: colours by coordinates.
+    """Loads scikit-learn's bundled photograph: colors by coordinates.
 
     Every eighth pixel in each direction; a quarter of them are test rows.
     """
@@ -42,12 +42,12 @@ def photograph() -> Task:
 
 
 def text(path: str | Path | None = None) -> Task:
-    """Makes the task of the next character of a text.
+    """Makes the task of predicting the next character of a text.
 
     Rows are pieces of 64 characters; the last quarter of the text is for the test.
 
     Args:
-      path: of a text file; by default the descriptions of scikit-learn's bundled data.
+      path: a text file; by default the descriptions of scikit-learn's bundled data.
 
     Raises:
       ValueError: if the file cannot be read as text, or is too short.
@@ -68,7 +68,7 @@ def text(path: str | Path | None = None) -> Task:
     x = codes[: rows * _LENGTH].reshape(rows, _LENGTH).astype(np.int32)
     y = codes[1 : rows * _LENGTH + 1].reshape(rows, _LENGTH).astype(np.int32)
     first = rows - max(1, round(TEST_SHARE * rows))
-    return _sequences(name, x, y, first, len(alphabet))
+    return _make_sequences(name, x, y, first=first, tokens=len(alphabet))
 
 
 def _read_text(path: str | Path) -> str:
@@ -88,7 +88,7 @@ def _read_text(path: str | Path) -> str:
 
 
 def memory() -> Task:
-    """Makes the task of long delay: five symbols, recalled after twenty blanks.
+    """Makes the task of recalling five symbols after twenty blanks.
 
     References:
       Hochreiter, Schmidhuber. Long Short-Term Memory. 1997.
@@ -104,17 +104,25 @@ def memory() -> Task:
     y = np.full(x.shape, -1, np.int32)
     y[:, -_RECALLED:] = symbols
     name = f"memory ({_RECALLED} symbols after {_DELAY} blanks)"
-    task = _sequences(name, x, y, _ROWS, _SYMBOLS + 2)
+    task = _make_sequences(name, x, y, first=_ROWS, tokens=_SYMBOLS + 2)
     return task._replace(outputs=_SYMBOLS, chance=math.log(_SYMBOLS))
 
 
-def _sequences(
-    name: str, x: np.ndarray, y: np.ndarray, first: int, tokens: int
+def _make_sequences(
+    name: str, x: np.ndarray, y: np.ndarray, *, first: int, tokens: int
 ) -> Task:
-    """Makes a task of sequences whose rows from the first on are for the test."""
-    chance = entropy(y[:first][y[:first] >= 0])
-    parts = x[:first], y[:first], x[first:], y[first:]
-    return Task(name, "classification", *parts, tokens, chance, tokens=tokens)
+    """Makes a task of sequences; the rows from ``first`` on are for the test."""
+    return Task(
+        name,
+        "classification",
+        x_train=x[:first],
+        y_train=y[:first],
+        x_test=x[first:],
+        y_test=y[first:],
+        outputs=tokens,
+        chance=entropy(y[:first][y[:first] >= 0]),
+        tokens=tokens,
+    )
 
 
 TASKS: dict[str, Callable[[], Task]] = {
@@ -126,11 +134,11 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def task_of(name: str | None, data: str | Path | None) -> Task:
-    """Returns a task by name, or of a user's file: .npz arrays, or a text.
+def load_task(name: str | None, data: str | Path | None) -> Task:
+    """Loads a task by name, or from a user's file: .npz arrays, or a text.
 
     Raises:
-      ValueError: if the file is none for the task.
+      ValueError: if the file does not suit the task.
       Unfit: if there is no such task, or it takes no file.
     """
     if data is None:
