@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from marks import slow_but
+from marks import slow_but, stable
 
 import jaxinit
 from jaxinit import lab
@@ -331,7 +331,7 @@ def test_a_directory_is_refused(tmp_path):
         ({"activation": "rellu"}, ValueError, "Did you mean 'relu'"),
         ({"data": 5}, TypeError, "by np.savez(path, x=x, y=y), and give the path."),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_a_setting_that_breaks_its_rule_is_named(clusters, setting, kind, rule):
     ((name, _),) = setting.items()
