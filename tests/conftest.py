@@ -31,7 +31,7 @@ hypothesis.settings.register_profile("jaxinit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxinit")
 
 # Modules whose values are compared with tolerances, or with those of equal programs.
-OF_NO_BITS = {f"test_{name}" for name in ("cures", "frameworks", "signal", "verdicts")}
+OF_NO_BITS = {f"test_{name}" for name in ("cures", "signal", "verdicts")}
 OF_NO_BITS |= {f"test_check_{name}" for name in ("flags", "inputs", "models")}
 OF_NO_BITS |= {
     f"test_lab_{name}"

@@ -38,7 +38,6 @@ from bench.meters.row import (
 )
 from bench.meters.settings import Settings
 from bench.weight.peers import TRUNCATED
-from jaxinit._paths import named
 
 QUESTION = "whole models, from cold"
 
@@ -193,14 +192,20 @@ def _build_contenders(filling: Filling, settings: Settings) -> dict[str, Contend
     return contenders
 
 
+def _name_leaf(keys: tuple[Any, ...]) -> str:
+    """Returns the last key of a leaf's path; the box around it has none."""
+    path = jax.tree_util.keystr(keys, simple=True, separator="/")
+    return path.removesuffix("/value").rpartition("/")[2]
+
+
 def _build_torch_laws(filling: Filling) -> Callable[[], Any]:
     """Returns a function that draws the stock model's parameters in torch."""
     from torch import empty
     from torch.nn import init
 
     parameters = [
-        (name.rpartition("/")[2], tuple(leaf.shape))
-        for name, leaf in named(_trace(filling.stock))
+        (_name_leaf(keys), tuple(leaf.shape))
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(_trace(filling.stock))
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
 
