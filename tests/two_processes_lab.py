@@ -23,7 +23,7 @@ from tests.test_lab_processes import CALL  # noqa: E402
 
 files.plots = lambda comparison: {}
 files.page = lambda comparison, command: "page"
-training.health = lambda *given: None
+training.diagnose = lambda *given: None
 grid._LONGEST_BLOCK = 2
 given = {**CALL, "devices": 2, "out": f"{directory}/out", "save_every": 1}
 
