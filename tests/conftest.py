@@ -30,17 +30,6 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile("jaxinit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxinit")
 
-# Modules whose values are compared with tolerances, or with those of equal programs.
-OF_NO_BITS = {f"test_{name}" for name in ("cures", "signal", "verdicts")}
-OF_NO_BITS |= {f"test_check_{name}" for name in ("flags", "inputs", "models")}
-OF_NO_BITS |= {
-    f"test_lab_{name}"
-    for name in (
-        *("answer", "damage", "directory", "effects", "few_seeds", "live", "models"),
-        *("own", "page", "resume", "rules", "statistics", "training", "tuning"),
-    )
-}
-
 
 def pytest_unconfigure(config):
     """Removes the folder of programs that was made for this run."""
@@ -55,16 +44,13 @@ def x64():
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler(request):
-    """Leaves out most of XLA's optimizations, in modules that compare no bits with JAX.
+@pytest.fixture(scope="module")
+def quick_compiler():
+    """Leaves out most of XLA's optimizations, where no bits are compared with JAX's.
 
     Compiling takes nearly all the time of the suite, and a third less so. Processes
     that a test starts do the same; no program made so stays for other modules.
     """
-    if request.module.__name__ not in OF_NO_BITS:
-        yield
-        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         jax.config.update("jax_disable_most_optimizations", True)

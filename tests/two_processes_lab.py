@@ -19,7 +19,7 @@ sys.path.append(str(__import__("pathlib").Path(__file__).parents[1]))
 from jaxinit import lab  # noqa: E402
 from jaxinit.lab import files, training  # noqa: E402
 from jaxinit.lab._train import grid  # noqa: E402
-from tests.test_lab_processes import CALL  # noqa: E402
+from tests.lab.test_lab_processes import CALL  # noqa: E402
 
 files.plots = lambda comparison: {}
 files.page = lambda comparison, command: "page"

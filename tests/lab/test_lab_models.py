@@ -1,0 +1,243 @@
+"""Networks and tasks of the lab: every pair that makes sense, users' own, messages."""
+
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from marks import slow_but
+
+import jaxinit
+from jaxinit import lab
+from jaxinit._paths import named
+from jaxinit.cli import main
+from jaxinit.lab._tried.losses import make_loss, make_score, read_loss
+from jaxinit.lab._tried.networks import NAMES, build_network
+from jaxinit.lab._tried.rules import is_kernel
+from jaxinit.lab._tried.tasks import TASKS, load_task, memory, photograph, text
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+TINY = {
+    "initializers": ["he_normal()"],
+    "depth": 2,
+    "width": 8,
+    "seeds": 1,
+    "steps": 2,
+    "learning_rates": [1e-3],
+    "batch_size": 8,
+}
+# What makes sense; the pairs in the first list are in the default run, and a
+# transformer on memory by each schedule, in test_lab_tuning.
+FIRST = [("cnn", "digits"), ("coordinate", "photograph")]
+PAIRS = [
+    *FIRST,
+    *(
+        pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in [
+            *(("mlp", task) for task in ("digits", "diabetes", "photograph")),
+            ("resnet", "digits"),
+            *((model, "memory") for model in ("transformer", "lstm", "gru", "rnn")),
+            *((model, "text") for model in ("transformer", "lstm", "gru", "rnn")),
+            *(("coordinate", task) for task in ("digits", "diabetes")),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "task"), PAIRS)
+def test_every_network_learns_every_task_it_is_for(model, task, capsys):
+    words = f"compare --model {model} --task {task} --init he_normal() --depth 2"
+    words += " --width 8 --seeds 1 --steps 2 --lr 1e-3 --batch-size 8"
+    assert main(words.split()) == 0
+    assert "he_normal()" in capsys.readouterr().out
+
+
+def test_the_pairs_name_every_network_and_task():
+    models, tasks = zip(*(getattr(p, "values", p) for p in PAIRS), strict=True)
+    assert set(models) == set(NAMES) and set(tasks) == set(TASKS)
+
+
+class Mine(nn.Module):
+    """A user's model: a table, a norm, dropout."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(16, name="first")(x)
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+        return nn.Dense(10, name="last")(x)
+
+
+class MineToo(nnx.Module):
+    """The same in NNX."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(64, 16, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.last = nnx.Linear(16, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))
+
+
+@pytest.mark.parametrize("name", ["Mine", "MineToo"])
+def test_models_of_users(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
+    result = lab.compare(
+        ["he_normal()", "zeros()"],
+        model=f"test_lab_models:{name}",
+        seeds=2,
+        steps=30,
+        learning_rates=[1e-2],
+    )
+    he, zeros = result.scores.loss[:, :, 0].mean(axis=1)
+    assert he < 0.7 * zeros
+    assert np.isnan(result.rows()[0].forward_ratio) and result.signals is None
+    assert not result.kernels(1)[0][0].any()
+    before, after = result.kernels(0)
+    assert len(before) == 2 and (before[0] != after[0]).any()
+
+
+def test_kernels_are_drawn_and_all_else_is_left():
+    task = memory()
+    made = build_network("transformer", task, 1, 8, jax.nn.relu, "layer")
+    x = jnp.asarray(task.x_train[:1])
+    stock = jax.jit(made.init)(jax.random.key(0), x)
+    drawn = jax.jit(made.redraw_by(jaxinit.constant(2.0)))(jax.random.key(0), x)
+    for (path, a), (_, b) in zip(named(stock), named(drawn), strict=True):
+        if path.endswith("/kernel"):
+            assert (b == 2).all(), path
+        else:
+            np.testing.assert_array_equal(a, b)
+    assert is_kernel("a/kernel", jnp.ones((2, 2))) and not is_kernel("b", jnp.ones(2))
+    assert not is_kernel("Embed_0/embedding", jnp.ones((2, 2)))
+
+
+def test_causal_networks_see_the_past_only():
+    task = memory()
+    x = jnp.asarray(task.x_train[:1])
+    changed = x.at[0, 20].set((x[0, 20] + 1) % task.tokens)
+    for name in ("transformer", "lstm", "gru", "rnn"):
+        made = build_network(name, task, 1, 8, jax.nn.relu, "none")
+        variables = made.init(jax.random.key(0), x)
+        one, two = (made.apply(variables, z) for z in (x, changed))
+        np.testing.assert_allclose(one[:, :20], two[:, :20], atol=1e-6)
+        assert np.abs(one[:, 20:] - two[:, 20:]).max() > 1e-6
+
+
+# tasks
+
+
+def test_memory_is_recalled_from_the_beginning():
+    task = memory()
+    assert task.x_train.shape == task.y_train.shape == (1024, 30)
+    np.testing.assert_array_equal(task.x_train[:, :5], task.y_train[:, -5:])
+    assert (task.y_train[:, :-5] == -1).all() and task.chance == np.log(8)
+    z = jnp.zeros((4, 30, 8))
+    y = jnp.asarray(task.y_train[:4])
+    assert float(make_loss(task, read_loss("cross_entropy"))(z, y)) == pytest.approx(
+        np.log(8)
+    )
+    perfect = 20.0 * jax.nn.one_hot(y, 8)
+    assert float(make_score(task)(perfect, y)) == 1
+    assert float(make_score(task)(perfect.at[0, -1].set(0), y)) < 1
+
+
+def test_text_is_the_next_character(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("abcdefgh" * 100)
+    task = text(file)
+    assert task.tokens == task.outputs == 8 and task.chance == pytest.approx(np.log(8))
+    np.testing.assert_array_equal((task.x_train + 1) % 8, task.y_train)
+    assert len(task.x_test) >= 1 and load_task(None, file).name == "words.txt"
+    assert len(text().x_train) > 50
+
+
+def test_the_photograph_has_three_colours():
+    task = photograph()
+    assert task.kind == "regression" and task.outputs == 3
+    assert task.x_train.shape[1] == 2 and len(task.x_train) + len(task.x_test) == 4320
+
+
+# messages
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--model cnm", "model must be one of 'mlp', 'cnn'"),
+        ("--task digit", "Did you mean 'digits'?"),
+        ("--model nowhere:Model", "there is no module nowhere, neither here nor"),
+        ("--model json:nothing", "json has no nothing."),
+        ("--model json:__name__", "is neither a Linen module nor an NNX class"),
+        ("--model cnn --task memory", "is for a task of images"),
+        ("--model lstm", "is for a task of tokens"),
+        ("--model coordinate --task text", "is for a task of numbers"),
+        ("--task text", "takes numbers, and text (descriptions of data) has tokens"),
+        ("--norm post", "post stands in a transformer only"),
+        ("--model cnn --norm post", "post stands in a transformer only"),
+        ("--model json:nothing --norm post", "post stands in a transformer only"),
+        ("--model transformer --task text --width 10", "must be a multiple of 4 heads"),
+        ("--model cnn --depth 0", "depth must be 1 or above"),
+        ("--task memory --data x.npz", "takes no file of yours"),
+        ("--data nothing.txt", "cannot read the file: No such file"),
+    ],
+)
+def test_messages(words, message, capsys):
+    assert main(["compare", *words.split()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("jaxinit: compare(") and message in err
+    assert err.count("\n") == 1
+
+
+def test_a_text_can_be_too_short(tmp_path, capsys):
+    file = tmp_path / "short.txt"
+    file.write_text("too short")
+    assert main(["compare", "--data", str(file)]) == 2
+    assert "must have 513 characters or more" in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe\x00" * 999)
+    assert main(["compare", "--data", str(file)]) == 2
+    assert "no text in UTF-8" in capsys.readouterr().err
+
+
+def test_models_are_imported_from_the_working_directory(monkeypatch, tmp_path):
+    (tmp_path / "own_model.py").write_text(
+        "import flax.linen as nn\nModel = nn.Dense(10)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    words = "compare --model own_model:Model --init he_normal() --seeds 1 --steps 1"
+    assert main([*words.split(), "--lr", "1e-3"]) == 0
+
+
+# devices
+
+
+@pytest.mark.parametrize(
+    ("seeds", "devices"),
+    slow_but([(3, 8)], [(1, 2), (1, 8), (3, 2), (3, 8)], rows=True),
+)
+def test_results_do_not_depend_on_the_devices(seeds, devices):
+    """Up to rounding, for grids that fill the devices and grids that do not."""
+    settings = TINY | {
+        "initializers": ["he_normal()", "lecun_normal()"],
+        "seeds": seeds,
+    }
+    settings |= {"learning_rates": [1e-3, 1e-2, 1e-1], "steps": 4}
+    one = lab.compare(devices=1, **settings)
+    many = lab.compare(devices=devices, **settings)
+    np.testing.assert_allclose(one.curves, many.curves, rtol=1e-5)
+    for a, b in zip(one.scores, many.scores, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (one.final, many.final)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_there_are_no_more_devices_than_there_are(capsys):
+    assert main(["compare", "--devices", "99"]) == 2
+    assert "there are 8 devices only" in capsys.readouterr().err

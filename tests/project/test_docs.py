@@ -1,0 +1,177 @@
+"""Documentation: every example runs, every public name has its sections."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pages
+import pytest
+from catalogue import OWN
+from marks import slow_but
+
+import jaxinit
+from jaxinit._initializer import REGISTRY
+from jaxinit.cli import describe
+
+TOP = Path(__file__).parents[2]
+README = TOP / "README.md"
+MARKDOWN = [*TOP.glob("*.md"), *TOP.glob("jaxinit/**/*.md"), *TOP.glob("bench/**/*.md")]
+NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit, **vars(jaxinit)}
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages(jaxinit.__path__, "jaxinit.")
+    if not info.name.endswith("__main__")
+)
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """Forgets the builders that examples define."""
+    known = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(known)
+
+
+def run(test):
+    failed, attempted = doctest.DocTestRunner(verbose=False).run(test)
+    assert not failed
+    return attempted
+
+
+def room_of(name):
+    """Returns a room of the public ones, as users import it."""
+    if name == ".recipes":
+        return jaxinit.recipes
+    return importlib.import_module(f"jaxinit{name}")
+
+
+def examples(module):
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(importlib.import_module(module), globs=dict(NAMES))
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(module):
+    for test in examples(module):
+        run(test)
+
+
+def test_examples_are_found():
+    assert sum(len(examples(module)) for module in MODULES) > 20
+
+
+# Exported for other rooms, not for users.
+INNER = {"complex_truncated_variance", "disk", "normal_mass", "truncated_moments"}
+INNER |= {"finite_log", "matmul", "suggestion", "whole", "zero_of"}
+PUBLIC = {
+    f"{room}.{name}": value
+    for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")
+    + (".signal.theory", ".torch")
+    for name, value in vars(room_of(room)).items()
+    if inspect.isfunction(value) and name[0] != "_" and name not in INNER
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_have_examples(name):
+    """`test_examples` runs them."""
+    assert ">>> " in inspect.getdoc(PUBLIC[name])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_builders_are_documented(name):
+    doc = inspect.getdoc(OWN[name])
+    for section in ("Law: ", "Args:", "Returns:", "Example:", "References:"):
+        assert section in doc
+    assert all(describe(OWN[name]).values())
+    for argument in inspect.signature(OWN[name]).parameters:
+        assert re.search(rf"^  {argument}: ", doc, re.M), argument
+
+
+def test_public_names():
+    public = {name for name in vars(jaxinit) if not name.startswith("_")}
+    rooms = {
+        "initializers",
+        "random",
+        "torch",
+        "testing",
+        "model",
+        "signal",
+        "lab",
+        "cli",
+    }
+    functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
+    functions |= {"describe", "jit_init", "preview", "recipes", "reinit"}
+    aliases = {
+        f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
+    }
+    builders = {name for name in OWN if "." not in name}
+    assert public - rooms == builders | functions | aliases | {"Initializer", "Moments"}
+
+
+ROOMS = README.parent / "jaxinit"
+PAGES = (README, ROOMS / "signal" / "README.md", ROOMS / "model" / "README.md")
+
+
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
+
+
+BLOCKS = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
+LONG = [(PAGES[1], 0)]  # two networks of fifty layers
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    slow_but([block for block in BLOCKS if block not in LONG], BLOCKS, rows=True),
+)
+def test_pages_python(page, number):
+    exec(compile(blocks("python", page)[number], f"{page} block {number}", "exec"), {})
+
+
+def test_readme_is_short_and_starts_with_code():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("```") for line in lines[:15])
+    assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
+
+
+def test_the_page_of_builders_is_that_of_the_docstrings():
+    text = pages.FILE.read_text()
+    assert text == pages.page()  # else: python tests/pages.py
+    assert not [name for name in OWN if f"| `{name}` |" not in text]
+    assert "(jaxinit/initializers/README.md)" in README.read_text()
+
+
+@pytest.mark.parametrize("page", [ROOMS / "README.md", TOP / "CONTRIBUTING.md"])
+def test_the_plan_names_files_that_there_are(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    named = set(re.findall(r"`([\w./]+(?:\.(?:py|md|yml)|/))`", text))
+    known = {path.name for path in ROOMS.rglob("*.py")}
+    known |= {f"{path.parent.name}/" for path in ROOMS.rglob("__init__.py")}
+    places = {name: [TOP / name, ROOMS / name] for name in named - known}
+    assert len(named) > 1
+    assert not [
+        name for name, where in places.items() if not any(map(Path.exists, where))
+    ]
+
+
+def test_the_plan_has_every_room():
+    text = (ROOMS / "README.md").read_text()
+    rooms = [f"{path.parent.name}/" for path in ROOMS.glob("*/__init__.py")]
+    files = [path.name for path in ROOMS.glob("_*.py") if path.name[:2] != "__"]
+    assert not [room for room in (*rooms, *files) if f"`{room}`" not in text]
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(TOP)))
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]

@@ -1,0 +1,62 @@
+"""All results have one manner: a short repr, a table, HTML, a dictionary, JSON."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from reports import chain, report
+
+import jaxinit
+from jaxinit._number import plain
+from jaxinit.signal.theory import profile
+
+KEY = jax.random.key(0)
+PARAMS = {f"layer_{i}": {"kernel": jnp.ones((2, 3))} for i in range(40)}
+RULES = [("**/kernel", jaxinit.he_normal()), ("**/bias", 0.0)]
+RESULTS = {
+    "Assignments": lambda: jaxinit.preview(PARAMS, RULES, strict=False),
+    "Description": lambda: jaxinit.describe(PARAMS),
+    "Plan": lambda: jaxinit.jit_init(lambda key: PARAMS).plan(KEY),
+    "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),
+    "Recommendation": lambda: jaxinit.recommend("relu"),
+    "SignalReport": lambda: report(*chain(40)),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_have_one_manner(name):
+    result = RESULTS[name]()
+    assert repr(result).startswith(f"{name}(") and repr(result).endswith(")")
+    assert "\n" not in repr(result) and len(repr(result)) < 80
+    assert str(result) != repr(result)
+    assert result._repr_html_().startswith('<div class="jaxinit-report">')
+    assert json.loads(result.to_json(indent=1)) == plain(result.to_dict())
+    assert (result == result) is True and (result == "another") is False
+
+
+def test_a_plan_has_a_row_for_each_program():
+    """Its numbers are those of the table, whose cells a notebook shows."""
+
+    def init(key):
+        return {"a": jaxinit.normal()(key, (3, 4)), "b": {"c": jnp.zeros(5)}}
+
+    plan = jaxinit.jit_init(init).plan(KEY)
+    assert [row["parameters"] for row in plan.to_dict()] == [["a"], ["b/c"]]
+    law, constant = plan.to_dict()
+    assert (law["shapes"], law["bytes"]) == ([[3, 4]], 48)
+    assert constant["compile_seconds"] is law["fill_seconds"] is None
+    lines = str(plan).splitlines()
+    assert lines[0].split()[:2] == ["parameters", "kind"] and len(lines) == 6
+    assert lines[-1] == "2 arrays, 68 B, 2 programs"
+    for cell in (*lines[2].split(), lines[-1]):
+        assert cell in plan._repr_html_()
+
+
+def test_a_profile_has_a_row_for_each_layer():
+    found = profile("relu", 2.0, depth=3)
+    assert repr(found) == "Profile(3 layers)"
+    assert found.to_dict()["correlation"] is None
+    heads, _, *rows = str(found).splitlines()
+    assert heads.split() == ["layer", "variance", "second", "moment", "gradient"]
+    assert [row.split() for row in rows] == [[str(i), "2", "1", "1"] for i in (1, 2, 3)]
