@@ -140,60 +140,66 @@ def stft(
     if isinstance(window, str):
         check.choice(tuple(_WINDOWS), window=window)
     elif window is not None:
-        values = _vector(window)
-
-    def weights(shape: tuple[int, ...]) -> np.ndarray:  # [frame]
-        frame = shape[0]
-        if window is None:
-            return np.ones(frame)
-        if isinstance(window, str):
-            taps = _WINDOWS[window](frame + periodic)[:frame]
-        else:
-            taps = values
-        if taps.size != frame:
-            rule = f"the window has {taps.size} values, not one for each of the frame."
-            raise check.Unfit(rule, shape=shape)
-        if scaling is None or not frame:
-            return taps
-        size = np.linalg.norm(taps, 2 if scaling == "density" else 1)
-        if not size:
-            raise check.Unfit(
-                "the window is zero there. Use scaling=None.", shape=shape
-            )
-        return np.asarray(taps / size)
-
-    def period(shape: tuple[int, ...]) -> int:
-        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
-            rule = "needs a shape (frame, 1, frequencies), with two frequencies or more"
-            raise check.Unfit(rule + ".", shape=shape)
-        if shape[2] > _MOST:
-            raise check.Unfit(f"has at most {_MOST} frequencies.", shape=shape)
-        return 2 * (shape[2] - 1)
+        window = _vector(window)
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         if not jnp.issubdtype(dtype, np.inexact):
             raise check.Unfit("needs a float or complex dtype.", dtype=dtype.name)
-        turns = np.arange(n := period(shape)) / n
+        turns = np.arange(n := _period(shape)) / n
         table = (
             np.cos(2 * np.pi * turns) if side == "real" else -np.sin(2 * np.pi * turns)
         )
         wave = jnp.asarray(table.astype(dtype))[_turns(shape[0], shape[2], n)]
-        taps = np.broadcast_to(weights(shape).astype(dtype)[:, None], wave.shape)
-        return (wave * taps)[:, None]
+        taps = _weights(shape, window, scaling, periodic).astype(dtype)
+        return (wave * np.broadcast_to(taps[:, None], wave.shape))[:, None]
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        period(shape)
+        _period(shape)
         return _moments(np.asarray(fill(None, shape, np.dtype(np.float32)), float))
 
     def extent(shape: tuple[int, ...]) -> Extent:
-        period(shape)
-        largest = float(np.abs(weights(shape)).max(initial=0))
+        _period(shape)
+        taps = _weights(shape, window, scaling, periodic)
+        largest = float(np.abs(taps).max(initial=0))
         return symmetric(largest, largest)
 
     return fill, moments, extent
 
 
 _MOST = 2**23  # frequencies, so that the products below stay under 2^32
+
+
+def _period(shape: tuple[int, ...]) -> int:
+    """Returns the length n of the transform."""
+    if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+        rule = "needs a shape (frame, 1, frequencies), with two frequencies or more."
+        raise check.Unfit(rule, shape=shape)
+    if shape[2] > _MOST:
+        raise check.Unfit(f"has at most {_MOST} frequencies.", shape=shape)
+    return 2 * (shape[2] - 1)
+
+
+def _weights(
+    shape: tuple[int, ...],
+    window: str | np.ndarray | None,
+    scaling: Scaling | None,
+    periodic: bool,
+) -> np.ndarray:  # [frame]
+    """Computes the window, divided by its norm."""
+    frame = shape[0]
+    if window is None:
+        return np.ones(frame)
+    if isinstance(window, str):
+        window = _WINDOWS[window](frame + periodic)[:frame]
+    if window.size != frame:
+        rule = f"the window has {window.size} values, not one for each of the frame."
+        raise check.Unfit(rule, shape=shape)
+    if scaling is None or not frame:
+        return window
+    size = np.linalg.norm(window, 2 if scaling == "density" else 1)
+    if not size:
+        raise check.Unfit("the window is zero there. Use scaling=None.", shape=shape)
+    return np.asarray(window / size)
 
 
 def _turns(frame: int, frequencies: int, n: int) -> jax.Array:  # [frame, frequencies]

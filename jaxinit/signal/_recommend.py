@@ -121,42 +121,10 @@ def recommend(
             check.choice(tuple(ACTIVATIONS), activation=activation)
     except check.Unfit as error:
         raise error.at("recommend", "activation") from None
-    if layer == "embedding":
-        return Recommendation(
-            initializers.normal(0.02),
-            "an embedding has no inputs to sum over; small entries let the first "
-            "normalization set the scale.",
-            _GPT2,
-        )
-    if layer == "output":
-        return Recommendation(
-            initializers.lecun_normal(),
-            "no activation follows: gain 1 keeps the variance; zeros() is as sound "
-            "here, since the layer below is random, and starts at equal outputs.",
-            _LECUN,
-        )
-    if layer == "recurrent":
-        return Recommendation(
-            initializers.orthogonal(),
-            "the same matrix is applied at every step: all its singular values must be "
-            "1 for a gradient to reach back.",
-            _SAXE,
-        )
+    if layer in _WHATEVER_FOLLOWS:
+        return _WHATEVER_FOLLOWS[layer]
     if residual and norm is None:
-        if depth is None:
-            return Recommendation(
-                initializers.zeros(),
-                "without normalization, branches that add up make the variance grow "
-                "with depth; a last layer of zeros starts each branch closed.",
-                _FIXUP,
-            )
-        scale = 1 / (2 * depth)
-        return Recommendation(
-            initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
-            f"{depth} branches add up: each with 1/{2 * depth} of the variance keeps "
-            "the sum near that of the input.",
-            _GPT2,
-        )
+        return _recommend_for_branch(depth)
     variance, why = find_weight_variance(activation)
     if norm is not None:
         why += f" (the {norm} normalization forgives another scale)"
@@ -171,6 +139,46 @@ def recommend(
             _XIAO,
         )
     return Recommendation(choose_builder(variance), why + "." + axes, reference)
+
+
+_WHATEVER_FOLLOWS = {
+    "embedding": Recommendation(
+        initializers.normal(0.02),
+        "an embedding has no inputs to sum over; small entries let the first "
+        "normalization set the scale.",
+        _GPT2,
+    ),
+    "output": Recommendation(
+        initializers.lecun_normal(),
+        "no activation follows: gain 1 keeps the variance; zeros() is as sound here, "
+        "since the layer below is random, and starts at equal outputs.",
+        _LECUN,
+    ),
+    "recurrent": Recommendation(
+        initializers.orthogonal(),
+        "the same matrix is applied at every step: all its singular values must be 1 "
+        "for a gradient to reach back.",
+        _SAXE,
+    ),
+}
+
+
+def _recommend_for_branch(depth: int | None) -> Recommendation:
+    """Recommends an initializer for the last layer of a branch without a norm."""
+    if depth is None:
+        return Recommendation(
+            initializers.zeros(),
+            "without normalization, branches that add up make the variance grow with "
+            "depth; a last layer of zeros starts each branch closed.",
+            _FIXUP,
+        )
+    scale = 1 / (2 * depth)
+    return Recommendation(
+        initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
+        f"{depth} branches add up: each with 1/{2 * depth} of the variance keeps the "
+        "sum near that of the input.",
+        _GPT2,
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxinit import _check as check
@@ -256,21 +257,12 @@ def fixup(
     if skip is not None:
         skips = named("fixup", he, skip, (), name="skip")
 
-    def branch_of(site: Site) -> list[str]:
-        """Returns the numbered modules of a branch, without those beside it."""
-        near = {name: site.sites.kernel(join(site.parent, name)) for name in site.peers}
-        return [
-            name
-            for name, kernel in near.items()
-            if kernel and not any(meets(pattern, kernel) for pattern, _ in skips)
-        ]
-
     def is_last(site: Site) -> bool:
-        names = branch_of(site) if site.in_branch else []
+        names = _list_branch(site, skips) if site.in_branch else []
         return len(names) == many and site.owner == names[-1]
 
     def in_branch(site: Site) -> Any:
-        if last is None and len(names := branch_of(site)) != many:
+        if last is None and len(names := _list_branch(site, skips)) != many:
             raise ValueError(
                 f"{len(names)} convolutions stand beside each other here, and "
                 f"convolutions={many}. Say recipes.fixup(convolutions=...), or name "
@@ -295,6 +287,16 @@ def fixup(
     if branch is None:
         rules.append(RecipeRule(_IN_BLOCK, small))
     return [*rules, RecipeRule(KERNEL, he, every_matrix("fixup")), *NORMS]
+
+
+def _list_branch(site: Site, skips: Sequence[Rule]) -> list[str]:
+    """Lists the numbered modules of a branch, without those beside it."""
+    near = {name: site.sites.kernel(join(site.parent, name)) for name in site.peers}
+    return [
+        name
+        for name, kernel in near.items()
+        if kernel and not any(meets(pattern, kernel) for pattern, _ in skips)
+    ]
 
 
 _BRANCH = Part("branch", "kernel", lambda site: site.in_branch)
