@@ -164,6 +164,8 @@ def shape(value: Any) -> tuple[int, ...]:
         sizes = None
     if sizes is None or isinstance(value, (bool, bytes)):
         rule = "shape must be a tuple of integers, such as (256, 512)."
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value)):
+            rule += " Within jax.jit it must be static: static_argnames='shape'."
         raise Unfit(rule, TypeError, shape=value) from None
     if any(size < 0 for size in sizes):
         raise Unfit("sizes must be 0 or above.", shape=sizes)

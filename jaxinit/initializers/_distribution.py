@@ -206,6 +206,8 @@ def truncated_normal(
             raise check.Unfit(rule, low=low)
         least = -math.inf if low is None else check.real(low=low)
         most = math.inf if high is None else check.real(high=high)
+        if not least < most:
+            raise check.Unfit(f"low must be below high, {most:g}.", low=least)
         lower = -_FAR if low is None else (least - mean) / stddev
         upper = _FAR if high is None else (most - mean) / stddev
         bounds = least, most

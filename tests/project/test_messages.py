@@ -15,7 +15,10 @@ KEY = jax.random.key(0)
         (lambda: ji.truncated_normal(lower=-1, low=0), "lower and upper, in units of"),
         (lambda: ji.truncated_normal(low=0, corrected=True), "above 0, and no correct"),
         (lambda: ji.truncated_normal(0.0, high=1), "above 0, and no correction"),
-        (lambda: ji.truncated_normal(low=1, high=0), "lower must be below upper"),
+        (
+            lambda: ji.truncated_normal(low=1, high=0),
+            r"truncated_normal\(low=1.0\): low must be below high, 0",
+        ),
         (
             lambda: ji.variance_scaling(1.0, "fan_inn", "normal"),
             r"variance_scaling\(mode='fan_inn'\): mode must be one of 'fan_in', "
