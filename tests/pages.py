@@ -1,12 +1,13 @@
-"""Writes the page of builders from their docstrings: ``python tests/pages.py``."""
+"""Writes pages from docstrings, of builders and recipes: ``python tests/pages.py``."""
 
 from pathlib import Path
 
 from catalogue import OWN
 
+from jaxinit import recipes
 from jaxinit.cli import describe
 
-FILE = Path(__file__).parent.parent / "jaxinit" / "initializers" / "README.md"
+ROOT = Path(__file__).parent.parent / "jaxinit"
 BUILDS = "Builds an initializer "
 HEADS = ("builder", "builds an initializer", "law of an entry", "variance", "reference")
 TEXT = """\
@@ -38,20 +39,58 @@ Every function of `torch.nn.init`, and the defaults of torch's layers, as
 """
 
 
-def table(names):
-    """Returns the rows of the builders of these names in Markdown."""
-    rows = [HEADS, [":---"] * len(HEADS)]
-    for name in sorted(names):
-        row = describe(OWN[name]) | {"name": f"`{name}`"}
+RECIPES = """\
+# Recipes
+
+Each function of `jaxinit.recipes` returns the rules by which a well-known model is
+initialized: a plain list for `reinit` and `preview`. Arguments and an example:
+`help(jaxinit.recipes.gpt2)`. L is the number of blocks, `layers`; [whole
+models](../README.md) explains rules.
+
+This page is made from the docstrings: `python tests/pages.py`.
+
+{recipes}
+"""
+
+
+def table(heads, rows):
+    """Returns a table in Markdown."""
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [heads, [":---"] * len(heads), *escaped]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def builders(names):
+    """Returns the table of the builders of these names."""
+    rows = [describe(OWN[name]) | {"name": f"`{name}`"} for name in sorted(names)]
+    for row in rows:
         row["summary"] = row["summary"].removeprefix(BUILDS).removesuffix(".")
-        rows.append([cell.replace("|", r"\|") for cell in row.values()])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(HEADS, [row.values() for row in rows])
 
 
-def page():
+def page_of_builders():
     torch = {name for name in OWN if name.startswith("torch.")}
-    return TEXT.format(own=table(set(OWN) - torch), torch=table(torch))
+    return TEXT.format(own=builders(set(OWN) - torch), torch=builders(torch))
 
+
+def page_of_recipes():
+    found = {name: made for name, made in vars(recipes).items() if name[0] != "_"}
+    rows = [
+        (f"`{name}`", row["summary"], law(row), row["reference"])
+        for name, row in sorted((name, describe(made)) for name, made in found.items())
+    ]
+    return RECIPES.format(recipes=table(("recipe", "of", "law", "reference"), rows))
+
+
+def law(row):
+    return "; ".join(filter(None, (row["law"].rstrip("."), row["variance"])))
+
+
+PAGES = {
+    ROOT / "initializers" / "README.md": page_of_builders,
+    ROOT / "model" / "recipes" / "README.md": page_of_recipes,
+}
 
 if __name__ == "__main__":
-    FILE.write_text(page())
+    for path, page in PAGES.items():
+        path.write_text(page())

@@ -33,7 +33,7 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
     law, _, variance = law.partition("; ")
     references = sections.get("References", ["", ""])[1:]
     return {
-        "name": registered(builder),
+        "name": getattr(builder, "registered", builder.__name__),
         "summary": body.partition("\n")[0],
         "law": law,
         "variance": variance.rstrip("."),

@@ -144,10 +144,16 @@ def test_readme_is_short_and_starts_with_code():
     assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
 
 
-def test_the_page_of_builders_is_that_of_the_docstrings():
-    text = pages.FILE.read_text()
-    assert text == pages.page()  # else: python tests/pages.py
-    assert not [name for name in OWN if f"| `{name}` |" not in text]
+@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.parent.name)
+def test_pages_are_those_of_the_docstrings(path):
+    assert path.read_text() == pages.PAGES[path]()  # else: python tests/pages.py
+
+
+def test_all_builders_and_recipes_have_a_row():
+    builders, recipes = (path.read_text() for path in pages.PAGES)
+    assert not [name for name in OWN if f"| `{name}` |" not in builders]
+    made = [name for name in vars(jaxinit.recipes) if name[0] != "_"]
+    assert not [name for name in made if f"| `{name}` |" not in recipes]
     assert "(jaxinit/initializers/README.md)" in README.read_text()
 
 

@@ -17,18 +17,7 @@ by ``reinit(..., stacked="**/layers/**")``.
 residual stream.
 """
 
-from jaxinit.model.recipes._depth import deepnorm as deepnorm
-from jaxinit.model.recipes._depth import deepnorm_alpha as deepnorm_alpha
-from jaxinit.model.recipes._depth import fixup as fixup
-from jaxinit.model.recipes._depth import t_fixup as t_fixup
-from jaxinit.model.recipes._language import bert as bert
-from jaxinit.model.recipes._language import gpt2 as gpt2
-from jaxinit.model.recipes._language import gpt_neox as gpt_neox
-from jaxinit.model.recipes._language import llama as llama
-from jaxinit.model.recipes._language import megatron as megatron
-from jaxinit.model.recipes._language import t5 as t5
-from jaxinit.model.recipes._torch import torch_default as torch_default
-from jaxinit.model.recipes._vision import dcgan as dcgan
-from jaxinit.model.recipes._vision import detection_head as detection_head
-from jaxinit.model.recipes._vision import resnet as resnet
-from jaxinit.model.recipes._vision import vit as vit
+from jaxinit.model.recipes._depth import *  # noqa: F403
+from jaxinit.model.recipes._language import *  # noqa: F403
+from jaxinit.model.recipes._torch import *  # noqa: F403
+from jaxinit.model.recipes._vision import *  # noqa: F403

@@ -26,6 +26,8 @@ from jaxinit.model.recipes._form import (
     parts,
 )
 
+__all__ = ["deepnorm", "deepnorm_alpha", "fixup", "t_fixup"]
+
 _VALUE = parts("value", "value")
 _MLP = parts("MLP", "mlp in", "mlp out")
 

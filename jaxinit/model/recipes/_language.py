@@ -26,6 +26,8 @@ from jaxinit.model.recipes._form import (
     parts,
 )
 
+__all__ = ["bert", "gpt2", "gpt_neox", "llama", "megatron", "t5"]
+
 _RELATIVE = ("**/rel*/embedding", "**/rel*bias*/*")
 
 
@@ -76,6 +78,9 @@ def llama(
     layers: int, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """LLaMA as trained by Megatron: as `gpt2`, a custom that Megatron-LM set.
+
+    Law: N(0, std^2); projections into the residual stream N(0, std^2 / (2 L)); biases
+    0, norms 1 and 0.
 
     LLaMA's own initial weights are not published. Hugging Face's classes draw all
     kernels from N(0, 0.02^2): ``residual=()`` does so.

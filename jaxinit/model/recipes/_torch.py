@@ -19,6 +19,8 @@ from jaxinit.model.recipes._form import (
     settle,
 )
 
+__all__ = ["torch_default"]
+
 _TRANSPOSED = re.compile(r"transpose|deconv", re.IGNORECASE)
 _CELLS = (  # recurrent cells: the kernel of the state, of the input, and all of them
     ("hi", "ii", r"[hi][ifgo]_?"),

@@ -32,6 +32,8 @@ from jaxinit.model.recipes._form import (
 )
 from jaxinit.model.recipes._torch import bias_law, kernel_law
 
+__all__ = ["dcgan", "detection_head", "resnet", "vit"]
+
 _PATCHES = Part("patches", "kernel", lambda site: site.is_patches)
 _POSITIONS = Part("positions", "embedding", lambda site: "pos" in site.owner.lower())
 _JOINT = parts("queries, keys and values", "joint")
