@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options: those of the settings, and those of data, files and output."""
-    from jaxinit.lab.command import DATA, MACHINE, OPTIONS
+    from jaxinit.lab.command import DATA, MACHINE, OPTIONS, TASKS
 
     groups = {option.group: None for option in OPTIONS.values()}
     group = {title: parser.add_argument_group(title).add_argument for title in groups}
@@ -66,9 +66,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             metavar=option.metavar,
             help=f"{option.help}{several} (default: {option.shown})",
         )
-    group[DATA](
-        "--task", help="digits, diabetes, photograph, text or memory (default: digits)"
-    )
+    *others, last = TASKS
+    tasks = f"{', '.join(others)} or {last}"
+    group[DATA]("--task", help=f"{tasks} (default: {others[0]})")
     group[DATA](
         "--data",
         metavar="FILE.npz",

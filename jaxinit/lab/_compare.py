@@ -71,7 +71,8 @@ def compare(
         or "**/h/kernel: identity(); glorot_normal()", where the first part that matches
         a parameter applies.
       data: a task, the path of an .npz file (see `load`) or of a text, or None.
-      task: "digits", "diabetes", "photograph", "text" or "memory", instead of data.
+      task: a task by its name, such as "digits", instead of data; an unknown name lists
+        them all.
       progress: a function called after each block with (steps done, all steps).
       out: a directory for results.json, plots, a page, and the saves of training.
       resume: continue from the last save in `out`, which must have the same settings;

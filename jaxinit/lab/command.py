@@ -24,5 +24,6 @@ from jaxinit.lab._tried.settings import DATA as DATA
 from jaxinit.lab._tried.settings import MACHINE as MACHINE
 from jaxinit.lab._tried.settings import OPTIONS as OPTIONS
 from jaxinit.lab._tried.settings import Settings as Settings
+from jaxinit.lab._tried.tasks import TASKS as TASKS
 from jaxinit.lab.training import open_files as open_files
 from jaxinit.lab.training import run as run
