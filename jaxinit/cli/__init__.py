@@ -1,6 +1,7 @@
 """The command line: ``jaxinit check``, ``compare``, ``list`` and ``show``."""
 
 import argparse
+import contextlib
 import io
 import os
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from jaxinit._watch import CODE, NO_RESULT, watch
 from jaxinit.cli import _check, _compare, _list, _show
 from jaxinit.cli._list import describe as describe
+from jaxinit.cli._programs import keep_programs
 from jaxinit.cli._terminal import FULL, cannot_write, one_line
 from jaxinit.cli._terminal import BadInput as BadInput
 from jaxinit.cli._terminal import Parser as Parser
@@ -33,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = _read(words)
         parsed.command = shlex.join(["jaxinit", *words])
-        code: int = parsed.run(parsed)
+        # A process of its own keeps what it compiles; a caller's JAX stays as it is.
+        own = arguments is None and getattr(parsed, "cache", False)
+        with keep_programs() if own else contextlib.nullcontext():
+            code: int = parsed.run(parsed)
         sys.stdout.flush()  # so that a closed pipe is noticed here
         return CODE if watch.pressed else code
     except BadInput as error:
@@ -86,6 +91,8 @@ def _read(words: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="name", metavar="COMMAND")
     for command in (_check, _compare, _list, _show):
         command.add(commands)
+    for command in (_check, _compare, _show):
+        _add_cache(commands.choices[command.__name__.rpartition("._")[2]])
     names = list(commands.choices)
     if any("\ud800" <= letter <= "\udfff" for letter in "".join(words)):
         parser.error("the arguments must be UTF-8.")
@@ -96,6 +103,17 @@ def _read(words: list[str]) -> argparse.Namespace:
     if rest:
         commands.choices.get(parsed.name, parser).refuse(rest)
     return parsed
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of commands that compile."""
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="do not keep compiled programs for the next command; they are in "
+        "~/.cache/jaxinit, or in jaxinit within XDG_CACHE_HOME",
+    )
 
 
 def _read_version() -> str:

@@ -24,10 +24,10 @@ from test_lab_resume import (
 )
 
 from jaxinit import lab
+from jaxinit._lock import Lock
 from jaxinit.cli import main
 from jaxinit.cli._terminal import shorten_warnings
 from jaxinit.lab._train import checkpoint
-from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")

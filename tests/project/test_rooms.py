@@ -21,6 +21,7 @@ FLOORS = [
         "_number",
         "_panels",
         "_threads",
+        "_lock",
         "_tiles",
         "_watch",
     },

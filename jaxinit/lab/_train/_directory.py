@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxinit import _check as check
+from jaxinit._lock import Lock
 from jaxinit.lab._atomic import read_bytes
 from jaxinit.lab._train import processes
-from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.checkpoint import (
     AFRESH,
     Checkpoint,

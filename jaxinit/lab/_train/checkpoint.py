@@ -27,10 +27,10 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
+from jaxinit._lock import Lock
 from jaxinit.lab._atomic import write_bytes
 from jaxinit.lab._train import processes
 from jaxinit.lab._train._environment import describe_device, read_versions
-from jaxinit.lab._train._lock import Lock
 from jaxinit.lab._train.grid import Grid
 from jaxinit.lab._train.probe import Probe, stack, unstack
 from jaxinit.lab._tried.data import Task

@@ -1,0 +1,129 @@
+"""Keeps compiled programs in the user's cache folder: the next command starts at once.
+
+They are kept by JAX's own persistent cache, which believes what it reads. So each entry
+has its digest beside it, and what was damaged, left half written or made elsewhere is
+removed before JAX looks. One command at a time uses the folder.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import stat
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxinit._lock import Lock
+
+_MOST = 2**29  # bytes of all entries; the ones written first go first
+_DIGEST, _ORIGIN = ".sha256", "origin"
+
+
+def find_folder() -> Path:
+    """Returns the folder of programs, in XDG_CACHE_HOME or else in ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return home / "jaxinit" / "programs"
+
+
+@contextlib.contextmanager
+def keep_programs() -> Iterator[None]:
+    """Lets JAX read and write compiled programs in the user's cache folder.
+
+    Nothing is kept if JAX has a cache already, or is told to have none; if the folder
+    cannot be written, belongs to somebody else, or is used by another command.
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
+        yield
+        return
+    lock = None
+    try:
+        folder = find_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(folder):
+            raise PermissionError
+        lock = Lock(folder)
+        _remove_unsound(folder)
+    except (OSError, RuntimeError):  # no home, no right, no space: compile anew
+        if lock is not None:
+            lock.close()
+        yield
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _vouch(folder)
+        lock.close()
+
+
+def _is_private(folder: Path) -> bool:
+    """Returns whether only this user can write to a folder: programs are run."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.stat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return found.st_uid == os.getuid() and not found.st_mode & others
+
+
+def _remove_unsound(folder: Path) -> None:
+    """Removes all entries of another machine or JAX, and those without their digest."""
+    origin, entries = folder / _ORIGIN, _list_entries(folder)
+    mine = origin.is_file() and origin.read_text(errors="replace") == _describe_here()
+    for entry in entries:
+        told = entry.with_name(entry.name + _DIGEST)
+        if not (mine and told.is_file() and told.read_bytes() == _digest(entry)):
+            _remove(entry)
+    if not mine:
+        origin.write_text(_describe_here())
+    left = [(entry.stat(), entry) for entry in entries if entry.exists()]
+    total = sum(found.st_size for found, _ in left)
+    for found, entry in sorted(left, key=lambda each: each[0].st_mtime):
+        if total <= _MOST:
+            break
+        total -= found.st_size
+        _remove(entry)
+
+
+def _vouch(folder: Path) -> None:
+    """Writes the digests of new entries."""
+    for entry in _list_entries(folder):
+        told = entry.with_name(entry.name + _DIGEST)
+        if not told.exists():
+            told.write_bytes(_digest(entry))
+
+
+def _list_entries(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name != _ORIGIN and path.suffix != _DIGEST
+    ]
+
+
+def _remove(entry: Path) -> None:
+    entry.unlink()
+    entry.with_name(entry.name + _DIGEST).unlink(missing_ok=True)
+
+
+def _digest(entry: Path) -> bytes:
+    with entry.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _describe_here() -> str:
+    """Describes what makes the entries: JAX, and the machine with its instructions."""
+    flags = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    versions = (metadata.version(name) for name in ("jax", "jaxlib", "jaxinit"))
+    kinds = *versions, platform.machine(), platform.processor()
+    return "\n".join((*kinds, flags))

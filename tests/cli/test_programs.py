@@ -1,0 +1,164 @@
+"""Programs kept by the command line: what is damaged or foreign is never believed."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from jaxinit._lock import Lock
+from jaxinit.cli import _programs
+from jaxinit.cli._programs import find_folder, keep_programs
+
+NAMES = ("jit_a-1-cache", "jit_b-2-cache")
+
+
+class Config(SimpleNamespace):
+    """Stands for JAX's."""
+
+    def update(self, name, value):
+        setattr(self, name, value)
+
+
+@pytest.fixture
+def config(monkeypatch, tmp_path):
+    """A JAX without a cache, and a home without programs."""
+    made = Config(jax_compilation_cache_dir=None, jax_enable_compilation_cache=True)
+    monkeypatch.setattr(_programs, "jax", SimpleNamespace(config=made, __version__="1"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return made
+
+
+@pytest.fixture
+def folder(config):
+    """A folder in which a command has left two programs."""
+    with keep_programs():
+        for name in NAMES:
+            (find_folder() / name).write_bytes(name.encode() * 100)
+    return find_folder()
+
+
+def left(folder):
+    """Opens the folder once more, and returns the programs that JAX would see."""
+    _programs.jax.config.jax_compilation_cache_dir = None
+    with keep_programs():
+        return sorted(path.name for path in folder.glob("*-cache"))
+
+
+def test_programs_are_kept(config, folder):
+    assert left(folder) == sorted(NAMES)
+    assert config.jax_compilation_cache_dir == str(folder)
+    assert config.jax_persistent_cache_min_compile_time_secs == 0
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("at", [0, 57, -1])
+def test_a_flipped_bit(folder, at):
+    path = folder / NAMES[0]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert left(folder) == [NAMES[1]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-7]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.with_name(path.name + ".sha256").unlink(),
+        lambda path: path.with_name(path.name + ".sha256").write_bytes(b""),
+        lambda path: path.unlink(),
+    ],
+    ids=["cut", "empty", "no digest", "empty digest", "gone"],
+)
+def test_damage(folder, damage):
+    damage(folder / NAMES[0])
+    assert left(folder) == [NAMES[1]]
+
+
+@pytest.mark.parametrize("said", ["", "another machine", None])
+def test_programs_of_another_machine_or_version(folder, said):
+    origin = folder / "origin"
+    origin.unlink() if said is None else origin.write_text(said)
+    assert left(folder) == []
+    (folder / NAMES[0]).write_bytes(b"new")
+    assert left(folder) == []  # it has no digest
+
+
+def test_the_oldest_go_where_they_are_too_many(folder, monkeypatch):
+    monkeypatch.setattr(_programs, "_MOST", 2000)
+    os.utime(folder / NAMES[1], (1, 1))
+    assert left(folder) == [NAMES[0]]
+
+
+def test_what_another_command_uses_is_left_alone(config, folder):
+    lock = Lock(folder)
+    (folder / NAMES[0]).write_bytes(b"half written")
+    assert left(folder) == sorted(NAMES) and config.jax_compilation_cache_dir is None
+    lock.close()
+    assert left(folder) == [NAMES[1]]
+
+
+def test_a_folder_that_others_can_write_to(config, folder):
+    folder.chmod(0o770)
+    assert left(folder) == sorted(NAMES) and config.jax_compilation_cache_dir is None
+
+
+def test_no_place_for_a_folder(config, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with keep_programs():
+        assert config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"jax_compilation_cache_dir": "mine"}, {"jax_enable_compilation_cache": False}],
+)
+def test_what_the_user_has_set_stays(config, given):
+    vars(config).update(given)
+    before = dict(vars(config))
+    with keep_programs():
+        assert vars(config) == before
+    assert not find_folder().exists()
+
+
+def test_the_folder_is_in_the_home_by_default(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_folder() == tmp_path / ".cache" / "jaxinit" / "programs"
+
+
+def test_a_command_reads_what_the_last_one_wrote(tmp_path):
+    """A spoiled program is compiled again, and no command says anything."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    env |= {"XDG_CACHE_HOME": str(tmp_path)}
+    words = [
+        sys.executable,
+        "-m",
+        "jaxinit",
+        "show",
+        "he_normal()",
+        "--shape",
+        "8",
+        "8",
+    ]
+    folder = tmp_path / "jaxinit" / "programs"
+
+    def run(*more):
+        done = subprocess.run([*words, *more], env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        entries = {p.name: p.read_bytes() for p in folder.glob("*-cache")}
+        return done.stdout, entries
+
+    said, none = run("--no-cache")
+    assert not none and not folder.exists()
+    again, entries = run()
+    assert again == said and entries
+    for name in entries:
+        (folder / name).write_bytes(b"spoiled")
+    last, mended = run()
+    assert last == said and mended.keys() == entries.keys()
+    assert b"spoiled" not in mended.values()
