@@ -1,15 +1,21 @@
-"""The command line: ``python -m bench [suite ...] [--json FILE] [--quick]``."""
+"""The command line: ``python -m bench [suite ...] [--json FILE] [--quick]``.
+
+``python -m bench gpu --out DIR`` measures all that a GPU is asked.
+"""
 
 import argparse
 import difflib
+import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import gpu
 from bench.meters.row import Row
 from bench.meters.settings import Settings
 from jaxinit.cli import BadInput, Parser
@@ -28,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0, 1 if a case was not verified, 2 for bad input, 130 after an
       interrupt.
     """
-    options = _build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if words[:1] == ["gpu"]:
+            return gpu.main(words[1:])
+        options = _build_parser().parse_args(words)
         return _read(options) if options.read is not None else _run(options)
     except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -69,6 +78,11 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help='cases with this in their name, such as "normal 3"',
     )
+    add(
+        "--seconds",
+        type=float,
+        help="begin no case after so many seconds of a suite (default: begin all)",
+    )
     add("--read", metavar="FILE", type=Path, help="show results instead of measuring")
     return parser
 
@@ -83,6 +97,9 @@ def _run(options: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(_choose("suite", options.suites, SUITES) or SUITES))
     settings = _parse_settings(options)
+    seconds = math.inf if options.seconds is None else options.seconds
+    if not seconds > 0:
+        raise BadInput(f"--seconds {seconds:g}: must be above 0.")
     for option in ("json", "plots"):
         _check_writable(option, getattr(options, option))
 
@@ -108,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
             f"--only {options.only!r}: no case of {', '.join(names)} has it."
         )
     for name in filter(chosen.get, names):
-        rows = _measure(name, chosen[name], settings)
+        rows = _measure(name, chosen[name], settings, seconds)
         result["suites"][name] = rows
         console.print(report.build_table(name, SUITES[name].QUESTION, rows))
         if options.json is not None:  # after each suite: an interrupt loses one at most
@@ -128,7 +145,9 @@ def _parse_settings(options: argparse.Namespace) -> Settings:
     return Settings(repeats, _choose_peers(options.peers), options.quick)
 
 
-def _measure(name: str, cases: list[Any], settings: Settings) -> list[Row]:
+def _measure(
+    name: str, cases: list[Any], settings: Settings, seconds: float
+) -> list[Row]:
     """Measures the cases of a suite, with progress on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -138,7 +157,12 @@ def _measure(name: str, cases: list[Any], settings: Settings) -> list[Row]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, transient=True, **_choose_terminal()) as bar:
         job = bar.add_task(name, total=len(cases))
-        for case in cases:
+        end = time.monotonic() + seconds
+        for number, case in enumerate(cases):
+            if time.monotonic() > end:
+                left = ", ".join(case.name for case in cases[number:])
+                print(f"bench: --seconds {seconds:g}: no time for {left}.")
+                break
             bar.update(job, description=case.name)
             rows.append(SUITES[name].measure(case, settings))
             bar.advance(job)
@@ -159,7 +183,7 @@ def _read(options: argparse.Namespace) -> int:
     from bench.show import report
     from bench.suites import SUITES
 
-    for option in ("json", "quick", "repeats", "peers", "only"):
+    for option in ("json", "quick", "repeats", "peers", "only", "seconds"):
         if getattr(options, option):
             rule = "measures nothing. Leave one of the two out."
             raise BadInput(f"--read {options.read} --{option}: --read {rule}")
