@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import gpu
+from bench.apart import gpu
 from bench.meters.row import Row
 from bench.meters.settings import Settings
 from jaxinit.cli import BadInput, Parser

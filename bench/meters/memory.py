@@ -21,7 +21,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measure_in_child(suite: str, case: str, **changes: Any) -> dict[str, int] | None:
-    """Runs `bench.child` on a case of full size; returns the memory that it measures.
+    """Runs `bench.apart.child` on a case of full size; returns the memory it takes.
 
     Args:
       suite: the case's suite.
@@ -34,7 +34,7 @@ def measure_in_child(suite: str, case: str, **changes: Any) -> dict[str, int] | 
     """
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     child = subprocess.run(
-        [sys.executable, "-m", "bench.child", suite, case, json.dumps(changes)],
+        [sys.executable, "-m", "bench.apart.child", suite, case, json.dumps(changes)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ class Suite(Protocol):
     """The functions in the file of a suite.
 
     A suite whose cases have their memory measured also has ``measure_memory(case)``,
-    which `bench.child` calls in a process of its own.
+    which `bench.apart.child` calls in a process of its own.
     """
 
     @property

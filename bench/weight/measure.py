@@ -29,7 +29,7 @@ def measure_draw(suite: str, draw: Draw, settings: Settings) -> Row:
     """Measures the time that each contender takes for a draw.
 
     Args:
-      suite: the draw's suite, where `bench.child` finds it.
+      suite: the draw's suite, where `bench.apart.child` finds it.
       draw: the draw.
       settings: how to measure.
 

@@ -8,8 +8,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))  # bench is no part of the package
 
-from bench import gpu  # noqa: E402
 from bench.__main__ import main  # noqa: E402
+from bench.apart import gpu  # noqa: E402
 from bench.suites import SUITES  # noqa: E402
 
 

@@ -28,7 +28,7 @@ BOUNDS = {
 _TESTS = "tests"
 _WIDTH = 180  # columns of the tables
 TESTS_BOUND = 60
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""A case in a process of its own: ``python -m bench.child SUITE CASE [CHANGES]``.
+"""A case in a process of its own: ``python -m bench.apart.child SUITE CASE [CHANGES]``.
 
 The last line that it prints is the memory that the case takes, as JSON, which
 `bench.meters.memory.measure_in_child` reads.
