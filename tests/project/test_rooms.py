@@ -25,6 +25,7 @@ FLOORS = [
         "_watch",
     },
     {
+        "_adapt",
         "_axes",
         "_extent",
         "_gain",
