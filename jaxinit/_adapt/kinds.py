@@ -48,20 +48,20 @@ def set_arguments(maker: Any, settings: Mapping[str, Any]) -> Any:
       settings: its arguments by name, all but those that draw weights.
 
     Returns:
-      The model; or a function of ``rngs``, or of a key, that makes it.
+      The model; or a function of ``rngs``, or of a key, that makes it, for `construct`.
     """
     parameters = read_parameters(maker)
     if "rngs" in parameters or is_class_of(maker, "flax.nnx"):
         return lambda rngs: maker(**settings, rngs=rngs)
-    waiting = {
+    left = [
         name
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    }
-    left = waiting - set(settings)
+        and name not in settings
+    ]
     if "key" in parameters or (inspect.isfunction(maker) and len(left) == 1):
-        return functools.partial(maker, **settings)  # waits for a key, or rngs
+        return functools.partial(maker, **settings)
     return maker(**settings)
 
 

@@ -15,7 +15,7 @@ from jaxinit._jaxpr.tracers import trace_quietly
 def adapt_pair(pair: Any, call: Call) -> Model:
     """Adapts two functions; those of a `hk.transform` may take a state and a key."""
     init, apply = pair
-    (_, *names), stateful = _list_parameters(apply), "WithState" in type(pair).__name__
+    names, stateful = list(read_parameters(apply)), "WithState" in type(pair).__name__
     of_inputs = len(_list_required(init)) > 1
     restores: list[Restore] = []
 
@@ -27,7 +27,7 @@ def adapt_pair(pair: Any, call: Call) -> Model:
 
     def run(params: Params, state: Any, key: jax.Array, *inputs: Any) -> Any:
         before = [state] if stateful else []
-        before += [key] if "rng" in names[:2] else []
+        before += [key] if "rng" in names[1:3] else []
         whole = restores[0](jax.tree.leaves(params))
         output = apply(whole, *before, *inputs, **call.arguments)
         return output[0] if stateful else output
@@ -39,10 +39,6 @@ def find_owner(function: Callable[..., Any]) -> Any:
     """Returns the object that a function is a method of, decorated or not; or None."""
     method = inspect.unwrap(function, stop=lambda f: hasattr(f, "__self__"))
     return getattr(method, "__self__", None)
-
-
-def _list_parameters(function: Callable[..., Any]) -> list[str]:
-    return list(read_parameters(function)) or [""]
 
 
 def _list_required(function: Any) -> list[str]:
