@@ -22,8 +22,8 @@ from bench.meters import memory
 from bench.meters.race import Contender, make_cold_key
 from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
+from jaxinit._adapt.adapt import adapt
 from jaxinit.signal._measure.program import prepare
-from jaxinit.signal._model import adapt
 
 QUESTION = "signal and gradient of all seeds, from cold"
 

@@ -3,14 +3,12 @@
 import argparse
 import ast
 import contextlib
-import functools
 import importlib
-import inspect
 import math
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 
 import jaxinit
 from jaxinit import _check as check
+from jaxinit._adapt.kinds import is_built, set_arguments
 from jaxinit._import import load
 from jaxinit._initializer import REGISTRY
 from jaxinit._value import as_dtype
@@ -34,7 +33,6 @@ from jaxinit.cli._terminal import (
 )
 from jaxinit.signal import SignalReport
 
-_FRAMEWORKS = ("flax.linen", "flax.nnx", "equinox")
 _PLOTS = (".png", ".svg", ".pdf")
 _WORDS = ("True", "False", "None")
 _LONGEST_NAME = 100
@@ -53,14 +51,23 @@ def add(commands: Any) -> None:
         epilog="Exit code: 0 for a healthy model, 1 for an unhealthy one, 2 for bad "
         "input.",
     )
-    option = parser.add_argument
-    option(
+    parser.set_defaults(run=run)
+    parser.add_argument(
         "model",
         metavar="MODULE:OBJECT",
         help="what to import, from here or from what is installed: a Flax class, a "
         "Linen module, a function that makes a model, a class of Equinox, what "
         "hk.transform of Haiku returns, or a pair of functions (init, apply)",
     )
+    option = parser.add_argument
+    _add_inputs(option)
+    _add_arguments(option)
+    _add_measurement(option)
+    _add_output(option)
+
+
+def _add_inputs(option: Callable[..., Any]) -> None:
+    """Adds the options about the inputs that are drawn."""
     option(
         "--input",
         metavar="SHAPE",
@@ -77,6 +84,10 @@ def add(commands: Any) -> None:
         type=int,
         help="how many tokens there are, for inputs of integers",
     )
+
+
+def _add_arguments(option: Callable[..., Any]) -> None:
+    """Adds the options about what the model is called with beside its inputs."""
     option(
         "--set",
         metavar="NAME=VALUE",
@@ -104,6 +115,10 @@ def add(commands: Any) -> None:
         help="an axis that the model reads, such as the axis_name of a BatchNorm: it "
         "is bound with one entry; repeatable",
     )
+
+
+def _add_measurement(option: Callable[..., Any]) -> None:
+    """Adds the options about the measurement and its limit."""
     option("--seeds", type=int, default=32, help="draws of the weights (default: 32)")
     option("--seed", type=int, default=0, help="seed of all of them (default: 0)")
     option(
@@ -113,6 +128,10 @@ def add(commands: Any) -> None:
         default=100.0,
         help="over all layers, by which a signal vanishes or explodes (default: 100)",
     )
+
+
+def _add_output(option: Callable[..., Any]) -> None:
+    """Adds the options about what is printed and written."""
     option(
         "--json",
         metavar="FILE",
@@ -125,7 +144,6 @@ def add(commands: Any) -> None:
         help="draw the report there, as PNG, SVG or PDF",
     )
     option("--all", action="store_true", help="print a row for every layer")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -307,29 +325,9 @@ def _import(spec: str) -> Any:
 
 def _build(imported: Any, settings: dict[str, Any], spec: str) -> Any:
     """Builds a model for `jaxinit.check` from the imported object."""
-    if not callable(imported) or isinstance(imported, _find_modules(*_FRAMEWORKS)):
-        if settings:
-            rule = "is built already: --set needs a class or a function."
-            raise BadInput(f"{spec}: {rule}")
-        return imported
-    parameters = inspect.signature(imported).parameters
-    is_class = isinstance(imported, type)
-    is_nnx = is_class and issubclass(imported, _find_modules("flax.nnx"))
-    if "rngs" in parameters or is_nnx:
-        return lambda rngs: imported(**settings, rngs=rngs)
-    waiting = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
-    left = set(waiting) - set(settings)
-    if "key" in parameters or (inspect.isfunction(imported) and len(left) == 1):
-        return functools.partial(imported, **settings)  # waits for a key, or rngs
-    return imported(**settings)
-
-
-def _find_modules(*frameworks: str) -> tuple[type, ...]:
-    """Returns the module classes of those frameworks that are loaded."""
-    loaded = (sys.modules.get(name) for name in frameworks)
-    return tuple(framework.Module for framework in loaded if framework)
+    if not is_built(imported):
+        return set_arguments(imported, settings)
+    if settings:
+        rule = "is built already: --set needs a class or a function."
+        raise BadInput(f"{spec}: {rule}")
+    return imported

@@ -7,12 +7,13 @@ import jax
 
 from jaxinit import _check as check_that
 from jaxinit import _placement
-from jaxinit.signal._inputs import Restore, read_inputs, split_arrays
+from jaxinit._adapt.adapt import adapt
+from jaxinit._adapt.functions import Model, bind_axes
+from jaxinit._adapt.inputs import Restore, read_inputs, split_arrays
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
 from jaxinit.signal._measure.progress import report_progress
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
-from jaxinit.signal._model import Model, adapt, bind_axes
 from jaxinit.signal._report.report import SignalReport
 
 

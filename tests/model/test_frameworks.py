@@ -1,10 +1,15 @@
 """Models of Equinox and Haiku: filled, drawn anew, described and checked."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 import jaxinit
+from jaxinit._adapt.adapt import adapt_for_training
+from jaxinit._adapt.kinds import construct
+from jaxinit._check import Unfit
 from jaxinit._paths import named
 
 eqx = pytest.importorskip("equinox")
@@ -111,3 +116,34 @@ def test_check_of_equinox_as_a_pair():
 
     report = jaxinit.check((init, apply), X, key=KEY, seeds=2, jacobian=0)
     assert len(report.layers) == 3 and report.condition
+
+
+MAKERS = {
+    "rngs": lambda rngs: rngs,
+    "key": lambda key: key,
+    "rngs of a partial": functools.partial(lambda width, rngs: rngs, 3),
+    "rngs by another name": lambda streams: streams,
+    "key by another name": lambda k: {"key": k}[k],
+    "rngs among keywords": lambda **given: given["rngs"],
+    "key among keywords": lambda **given: given["key"],
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_maker_is_called_with_what_it_takes(name):
+    found = construct(MAKERS[name], {"rngs": "rngs", "key": "key"})
+    assert found == name.partition(" ")[0]
+
+
+def test_a_maker_that_fails_raises_its_first_error():
+    def fail(source):
+        raise ValueError(source)
+
+    with pytest.raises(ValueError, match="^rngs$"):
+        construct(fail, {"rngs": "rngs", "key": "key"})
+
+
+def test_only_models_of_flax_are_trained():
+    for model in (equinox(KEY), HAIKU, (HAIKU.init, HAIKU.apply)):
+        with pytest.raises(Unfit, match="is neither a Linen module nor an NNX class"):
+            adapt_for_training(model, "package:Model")

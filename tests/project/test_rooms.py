@@ -26,6 +26,7 @@ FLOORS = [
         "_watch",
     },
     {
+        "_adapt",
         "_axes",
         "_extent",
         "_gain",

@@ -11,13 +11,13 @@ from flax import nnx
 from marks import slow_but
 
 import jaxinit as ji
+from jaxinit._adapt.adapt import adapt
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal import theory
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._measure.seeds import measure
-from jaxinit.signal._model import adapt
 from jaxinit.signal._recommend import find_weight_variance
 from jaxinit.signal._trace.links import find_chains
 

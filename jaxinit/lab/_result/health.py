@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit._adapt.functions import Model
 from jaxinit.initializers import zeros
 from jaxinit.lab._tried._model import MLP, Block, Norm, widen
 from jaxinit.lab._tried.data import Task
@@ -18,7 +19,6 @@ from jaxinit.lab._tried.networks import Network
 from jaxinit.signal import Finding
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import Program, layers_of, prepare
-from jaxinit.signal._model import Model
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
 ROWS = 64  # of the training data

@@ -5,7 +5,6 @@ The initializer under test draws the kernels of every network anew, through
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
+from jaxinit._adapt.adapt import adapt_for_training
 from jaxinit._import import load
 from jaxinit._initializer import Initializer
 from jaxinit.lab._tried._model import Norm as _Norm
@@ -263,7 +263,8 @@ def build_network(
         if dropout:
             rule = "is for the lab's own networks; a model of yours has its own."
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
-        return _reshape_inputs(import_model(name), task.example)
+        own = Network(*adapt_for_training(load(name), name))
+        return _reshape_inputs(own, task.example)
     images = len(task.shape) == 3
     fits = {
         **dict.fromkeys(("cnn", "resnet"), images),
@@ -287,57 +288,8 @@ def build_network(
         "coordinate": lambda: Coordinates(**sizes),
     }
     recurrent = functools.partial(Recurrent, cell=name, **sizes, tokens=task.tokens)
-    return adapt_linen(builders.get(name, recurrent)().clone(dropout=dropout))
-
-
-def adapt_linen(module: nn.Module) -> Network:
-    """Makes a network of a Linen module, whose call may take ``train``."""
-    takes_train = "train" in inspect.signature(type(module).__call__).parameters
-
-    def call(train: bool) -> dict[str, Any]:
-        return {"train": train} if takes_train else {}
-
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        return module.init({"params": key, "dropout": key}, x, **call(True))
-
-    def apply(variables: Any, x: jax.Array) -> jax.Array:
-        output: Any = module.apply(variables, x, **call(False))
-        return output  # type: ignore[no-any-return]
-
-    def train(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
-        others = [name for name in variables if name != "params"]
-        output: Any = module.apply(
-            variables, x, mutable=others, rngs={"dropout": key}, **call(True)
-        )
-        return output[0], output[1]
-
-    return Network(init, apply, train)
-
-
-def adapt_nnx(make: Callable[..., Any]) -> Network:
-    """Makes a network of an NNX class or factory, which is called with ``rngs``."""
-    from flax import nnx
-
-    graph: list[Any] = []
-
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        parts: Any = nnx.split(make(rngs=nnx.Rngs(key)), nnx.Param, ...)
-        graph[:] = parts[:1]
-        return {"params": parts[1], "rest": parts[2]}
-
-    def run(variables: Any, x: jax.Array, train: bool) -> tuple[jax.Array, Any]:
-        # Copies, because NNX variables belong to the trace that makes them.
-        variables = jax.tree.map(lambda leaf: leaf, variables)
-        model = nnx.merge(graph[0], variables["params"], variables["rest"])
-        model.train() if train else model.eval()
-        output = model(x)
-        parts: Any = nnx.split(model, nnx.Param, ...)
-        return output, {"rest": parts[2]}
-
-    def apply(variables: Any, x: jax.Array) -> jax.Array:
-        return run(variables, x, False)[0]
-
-    return Network(init, apply, lambda variables, x, key: run(variables, x, True))
+    module = builders.get(name, recurrent)().clone(dropout=dropout)
+    return Network(*adapt_for_training(module, name))
 
 
 def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:
@@ -353,18 +305,3 @@ def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:
         lambda variables, x: network.apply(variables, reshape(x)),
         lambda variables, x, key: network.train(variables, reshape(x), key),
     )
-
-
-def import_model(name: str) -> Network:
-    """Imports a user's model: a Linen module or class, or an NNX class or factory."""
-    from flax import nnx
-
-    model = load(name)
-    if isinstance(model, type) and issubclass(model, nn.Module):
-        model = model()
-    if isinstance(model, nn.Module):
-        return adapt_linen(model)
-    if callable(model) and not isinstance(model, nnx.Module):
-        return adapt_nnx(model)
-    rule = "is neither a Linen module nor an NNX class, or a function of rngs."
-    raise check.Unfit(rule, model=name)

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxinit import _check as check
 from jaxinit import _paths, _placement
+from jaxinit._adapt.kinds import find_modules
 from jaxinit._jaxpr.equation import is_divided
 from jaxinit._jaxpr.tracers import trace_quietly
 from jaxinit.model._fill.plan import Plan, platform_of
@@ -92,8 +92,7 @@ def _check_function(init_fn: Any) -> None:
     if not callable(init_fn):
         rule = "init_fn must be a function, such as model.init."
         raise check.Unfit(rule, TypeError, init_fn=init_fn).at("jit_init")
-    linen: Any = sys.modules.get("flax.linen")
-    if linen is not None and isinstance(init_fn, linen.Module):
+    if isinstance(init_fn, find_modules("flax.linen")):
         rule = "init_fn must be a function, and this is a module. Pass model.init."
         raise check.Unfit(rule, TypeError, init_fn=type(init_fn)).at("jit_init")
 

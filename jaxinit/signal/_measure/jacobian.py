@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxinit._adapt.functions import Model
 from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._measure.statistics import is_float, real
-from jaxinit.signal._model import Model
 
 
 def prepare_singular_values(

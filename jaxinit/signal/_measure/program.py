@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit._adapt.functions import Model
 from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._measure.chance import Readout, compare_to_chance, find_readout
 from jaxinit.signal._measure.groups import (
@@ -29,7 +30,6 @@ from jaxinit.signal._measure.statistics import (
     is_float,
     wide,
 )
-from jaxinit.signal._model import Model
 from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.site import Placed, Site, Values

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxinit._adapt.functions import Model
 from jaxinit._threads import map_on_threads
 from jaxinit.signal._measure.jacobian import prepare_singular_values
 from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
-from jaxinit.signal._model import Model
 
 # Threads on a CPU: most of a seed's work runs on one core. Each thread needs the memory
 # of a seed.

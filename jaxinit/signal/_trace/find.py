@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxinit._adapt.functions import TAG
 from jaxinit._jaxpr.equation import (
     bind,
     find_variables,
@@ -39,8 +40,6 @@ from jaxinit.signal._trace.site import Placed, Product, Site, Values
 # None, for data.
 Origin = frozenset[int] | None
 _NOTHING: Origin = frozenset()  # the origin of constants
-
-TAG = "jaxinit:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

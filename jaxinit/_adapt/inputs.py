@@ -84,3 +84,8 @@ def split_arrays(tree: Any) -> tuple[list[Any], Restore]:
         return jax.tree.unflatten(structure, merged)
 
     return [x for x, is_array in zip(leaves, flags, strict=True) if is_array], restore
+
+
+def keep_arrays(tree: Any) -> Any:
+    """Replaces leaves that are not arrays, such as an Equinox activation, by None."""
+    return jax.tree.map(lambda x: x if isinstance(x, ARRAYS) else None, tree)
