@@ -3,12 +3,15 @@
 import argparse
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 import jaxinit
 from jaxinit._initializer import Initializer
+from jaxinit._table import Column, Table
+from jaxinit._text import or_dash
 from jaxinit.cli._terminal import (
     MOST,
     BadInput,
@@ -23,6 +26,10 @@ from jaxinit.cli._terminal import (
 
 _WIDE = ("float64", "complex128", "int64", "uint64")
 _MOST_AXES = 32  # of an array of NumPy or JAX
+_COLUMNS: tuple[Column[tuple[str, Any]], ...] = (
+    Column("name", lambda pair: pair[0], left=True),
+    Column("value", lambda pair: or_dash(pair[1], "{:.6g}".format), left=True),
+)
 
 
 def add(commands: Any) -> None:
@@ -38,10 +45,10 @@ def add(commands: Any) -> None:
     option(
         "--shape",
         metavar="SIZE",
-        type=int,
+        type=_read_sizes,
         nargs="+",
         required=True,
-        help="such as 512 256",
+        help="such as 512 256, or 512x256",
     )
     option("--seed", type=int, default=0, help="seed of the key (default: 0)")
     option("--dtype", default=None, help="dtype of the weight (default: float32)")
@@ -86,7 +93,9 @@ def _run(options: argparse.Namespace) -> int:
         check_target("--plot", options.plot, (".png",))
     init = try_call(jaxinit.parse, options.spec)
     key = make_key(options.seed)
-    weight = np.asarray(try_call(init, key, _check_shape(options.shape), options.dtype))
+    weight = np.asarray(
+        try_call(init, key, _check_shape(sum(options.shape, [])), options.dtype)
+    )
     if options.plot is not None and (not weight.size or np.iscomplexobj(weight)):
         raise BadInput("a plot needs a real weight with entries.")
     with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
@@ -99,13 +108,17 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"spec": repr(init), "shape": weight.shape, **numbers}))
         return 0
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in numbers.items():
-        table.add_row(name, "–" if value is None else f"{value:.6g}")
-    console().print(table)
+    form = {"show_header": False, "title": title, "title_justify": "left"}
+    console().print(Table.of(_COLUMNS, numbers.items()).rich(framed=True, **form))
     return 0
+
+
+def _read_sizes(word: str) -> list[int]:
+    """Reads a size, or several with x or a comma between them."""
+    try:
+        return [int(size) for size in re.split("[x,]", word)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {word!r}") from None
 
 
 def _check_shape(sizes: list[int]) -> list[int]:

@@ -567,7 +567,7 @@ def on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_check_has_colours_on_a_terminal(models, asked, capsys, monkeypatch):
+def test_check_has_colors_on_a_terminal(models, asked, capsys, monkeypatch):
     on_a_terminal(monkeypatch)
     assert main(["check", f"{models}:pair", "--input", "2x3"]) == 0
     assert capsys.readouterr().out.startswith("\x1b[32mhealthy, 1 layer, 2 seeds")

@@ -1,4 +1,4 @@
-"""The forms of a signal report: text, colours, HTML, JSON, plot, assertion."""
+"""The forms of a signal report: text, colors, HTML, JSON, plot, assertion."""
 
 import html.parser
 import io
@@ -12,9 +12,10 @@ import pytest
 from reports import SEEDS, chain, layer, module, report
 from rich.console import Console
 
-from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
+from jaxinit._text import number, percent, span, with_error
 from jaxinit.signal import Finding
+from jaxinit.signal._judge.findings import over_seeds
 from jaxinit.signal._report.tree import join_runs, make_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -428,11 +429,11 @@ def test_a_rich_console_has_the_same_words(make):
     assert printed(make()) == [line for line in lines if not line.startswith("──")]
 
 
-def test_a_rich_console_has_colours():
-    colours = {"force_terminal": True, "color_system": "standard"}
-    (first, *_) = printed(vanishing(), **colours)
+def test_a_rich_console_has_colors():
+    colors = {"force_terminal": True, "color_system": "standard"}
+    (first, *_) = printed(vanishing(), **colors)
     assert first.startswith("\x1b[1;31mvanishing")
-    (first, *_) = printed(report(layer("a")), **colours)
+    (first, *_) = printed(report(layer("a")), **colors)
     assert first.startswith("\x1b[32mhealthy")
 
 

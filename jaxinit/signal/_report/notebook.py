@@ -2,12 +2,12 @@
 
 from html import escape
 
-from jaxinit import _html
+from jaxinit import _table
 from jaxinit.signal._judge.findings import Findings
 from jaxinit.signal._report.columns import (
-    Grid,
     explain,
-    make_grid,
+    make_table,
+    mark,
     summarize,
     write_heading,
 )
@@ -21,23 +21,9 @@ def page(report: Findings) -> str:
         f"Cure: <code>{escape(finding.cure)}</code></dd>"
         for finding in report.findings
     )
-    return _html.page(
-        _html.line(write_heading(report), _mark(report.condition)),
-        _table(make_grid(report)),
+    return _table.page(
+        _table.line(write_heading(report), mark(report.condition)),
+        make_table(report).html(),
         f"<dl>{findings}</dl>" if findings else "",
-        *map(_html.line, summarize(report)),
+        *map(_table.line, summarize(report)),
     )
-
-
-def _table(grid: Grid) -> str:
-    last = len(grid.columns) - 1
-    return _html.table(
-        [column.head for column in grid.columns],
-        grid.cells,
-        [place for place, column in enumerate(grid.columns) if column.left],
-        lambda place, cell: _mark(cell) if place == last else "",
-    )
-
-
-def _mark(condition: str) -> str:
-    return {"": "", "healthy": "healthy"}.get(condition, "wrong")

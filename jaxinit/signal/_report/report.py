@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._import import explain_missing
-from jaxinit._number import over_seeds, plain
-from jaxinit.signal._judge.findings import Findings
+from jaxinit._result import plain
+from jaxinit.signal._judge.findings import Findings, over_seeds
 from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._report import columns, notebook
 from jaxinit.signal._report.limits import Limits, find_broken

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
-from jaxinit._number import number
-from jaxinit._result import Result, Table
+from jaxinit._result import Result
+from jaxinit._table import Column, Table
+from jaxinit._text import number, plural
 from jaxinit.signal.theory._expectation import (
     AnyActivation,
     Expectation,
@@ -43,18 +44,22 @@ class Profile(Result):
     gradient: np.ndarray
 
     def __repr__(self) -> str:
-        return f"Profile({len(self.variance)} layers)"
+        return f"Profile({plural(len(self.variance), 'layer')})"
 
     def to_dict(self) -> dict[str, list[float] | None]:
         """Returns the attributes as lists."""
         return {k: None if x is None else x.tolist() for k, x in vars(self).items()}
 
     def _table(self) -> Table:
-        columns = {name: x for name, x in vars(self).items() if x is not None}
-        each = enumerate(zip(*columns.values(), strict=True), 1)
-        rows = [[str(layer), *map(number, values)] for layer, values in each]
-        heads = ["layer", *(name.replace("_", " ") for name in columns)]
-        return Table(heads, rows, ())
+        arrays = {name: x for name, x in vars(self).items() if x is not None}
+        names = (name.replace("_", " ") for name in arrays)
+        columns: list[Column[int]] = [Column("layer", lambda layer: str(layer + 1))]
+        columns += map(_column, names, arrays.values())
+        return Table.of(columns, range(len(self.variance)))
+
+
+def _column(head: str, values: np.ndarray) -> Column[int]:
+    return Column(head, lambda layer: number(values[layer]))
 
 
 def profile(
