@@ -1,8 +1,7 @@
 """Tables: one record, written as text, for rich consoles, as HTML and as Markdown.
 
 A room lists its columns, each with the function that makes a cell; `Table.of` applies
-them to the things that have a row. HTML is for notebooks: self-contained, without
-scripts, in light and dark mode.
+them to what has a row. HTML is for notebooks: self-contained, without scripts.
 """
 
 import dataclasses
@@ -53,7 +52,7 @@ class Column(Generic[Item]):
     """
 
     head: str
-    cell: Callable[[Item], str]
+    cell: Callable[[Item], str] = str
     left: bool = False
     wraps: bool = False
     rank: int = 0

@@ -1,7 +1,6 @@
 """Reports: rows as a table for the terminal, results as JSON."""
 
 import json
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ def build_table(suite: str, question: str, rows: list[Row]) -> Grid:
     heads = [head for row in cells for head in row]
     ratios = [h for h in dict.fromkeys(heads) if h not in (*_FIRST, *_LAST)]
     used = [head for head in (*_FIRST, *ratios, *_LAST) if head in heads]
+    text = ("case", "verified")
     columns = [
-        Column(x, methodcaller("get", x, "–"), left=x in _TEXT, wraps=x in _TEXT)
-        for x in used
+        Column[str](head, left=head in text, wraps=head in text) for head in used
     ]
-    table = Table.of(columns, cells).rich(framed=True, title=f"{suite}: {question}")
+    texts = [[row.get(head, "–") for head in used] for row in cells]
+    table = Table(columns, texts).rich(framed=True, title=f"{suite}: {question}")
     table.title_justify = "left"
     notes = dict.fromkeys(
         f"{name}: {reason}" for row in rows for name, reason in row["left_out"].items()
@@ -39,7 +39,6 @@ def build_table(suite: str, question: str, rows: list[Row]) -> Grid:
 
 
 _FIRST = ("case", "ours", "±", "eager", "GB/s", "limit")
-_TEXT = ("case", "verified")
 _LAST = ("memory, MB", "compile, s", "×jax compile", "verified")
 
 

@@ -4,7 +4,6 @@ import argparse
 import inspect
 import json
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
 from jaxinit._initializer import REGISTRY, registered
@@ -54,11 +53,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(builders, indent=1, ensure_ascii=False))
         return 0
-    columns = [
-        Column(name, itemgetter(name), left=True, wraps=name != "name")
-        for name in _RATIOS
-    ]
-    table = Table.of(columns, builders).rich(framed=True, show_lines=True)
+    columns = [Column[str](name, left=True, wraps=name != "name") for name in _RATIOS]
+    rows = [list(builder.values()) for builder in builders]
+    table = Table(columns, rows).rich(framed=True, show_lines=True)
     for column, ratio in zip(table.columns, _RATIOS.values(), strict=True):
         column.ratio = ratio
     console().print(table)

@@ -1,6 +1,7 @@
 """``jaxinit show``: one weight beside its law."""
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -26,10 +27,6 @@ from jaxinit.cli._terminal import (
 
 _WIDE = ("float64", "complex128", "int64", "uint64")
 _MOST_AXES = 32  # of an array of NumPy or JAX
-_COLUMNS: tuple[Column[tuple[str, Any]], ...] = (
-    Column("name", lambda pair: pair[0], left=True),
-    Column("value", lambda pair: or_dash(pair[1], "{:.6g}".format), left=True),
-)
 
 
 def add(commands: Any) -> None:
@@ -93,9 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         check_target("--plot", options.plot, (".png",))
     init = try_call(jaxinit.parse, options.spec)
     key = make_key(options.seed)
-    weight = np.asarray(
-        try_call(init, key, _check_shape(sum(options.shape, [])), options.dtype)
-    )
+    weight = np.asarray(try_call(init, key, _check_shape(options.shape), options.dtype))
     if options.plot is not None and (not weight.size or np.iscomplexobj(weight)):
         raise BadInput("a plot needs a real weight with entries.")
     with np.errstate(invalid="ignore"):  # entries that overflow a narrow dtype
@@ -108,8 +103,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"spec": repr(init), "shape": weight.shape, **numbers}))
         return 0
+    columns = Column[str]("name", left=True), Column[str]("value", left=True)
+    rows = [(name, or_dash(x, "{:.6g}".format)) for name, x in numbers.items()]
     form = {"show_header": False, "title": title, "title_justify": "left"}
-    console().print(Table.of(_COLUMNS, numbers.items()).rich(framed=True, **form))
+    console().print(Table(columns, rows).rich(framed=True, **form))
     return 0
 
 
@@ -121,8 +118,9 @@ def _read_sizes(word: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"invalid int value: {word!r}") from None
 
 
-def _check_shape(sizes: list[int]) -> list[int]:
-    """Checks that a weight of this shape can be drawn here."""
+def _check_shape(words: list[list[int]]) -> list[int]:
+    """Returns the shape, if a weight of it can be drawn here."""
+    sizes = list(itertools.chain(*words))
     entries = math.prod(max(1, abs(size)) for size in sizes)
     if entries > MOST or len(sizes) > _MOST_AXES:
         rule = f"give a shape of at most {MOST} entries, on {_MOST_AXES} axes or fewer."

@@ -13,7 +13,16 @@ from reports import SEEDS, chain, layer, module, report
 from rich.console import Console
 
 from jaxinit._panels import png
-from jaxinit._text import number, percent, span, with_error
+from jaxinit._text import (
+    number,
+    or_dash,
+    percent,
+    plural,
+    shape,
+    size,
+    span,
+    with_error,
+)
 from jaxinit.signal import Finding
 from jaxinit.signal._judge.findings import over_seeds
 from jaxinit.signal._report.tree import join_runs, make_rows
@@ -344,6 +353,26 @@ def test_findings_name_their_layers_and_cures():
 
 def test_a_reason_that_names_its_layers_is_left_as_it_is():
     assert "\nnon-finite: Dense_1: no number.\n" in not_finite().table()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (plural(1, "entry"), "1 entry"),
+        (plural(2000, "entry", ","), "2,000 entries"),
+        (plural(0, "array"), "0 arrays"),
+        (plural(2, "learning rate"), "2 learning rates"),
+        (size(1), "1 B"),
+        (size(1536), "1.5 KiB"),
+        (size(2**54), "16384.0 TiB"),
+        (shape((3, 4)), "3×4"),
+        (shape(()), "scalar"),
+        (or_dash(None, str), "–"),
+        (or_dash(0, str), "0"),
+    ],
+)
+def test_counts_and_sizes_read_well(text, said):
+    assert text == said
 
 
 # Width.

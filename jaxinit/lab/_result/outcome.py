@@ -305,6 +305,5 @@ def _select_leaves(params: Any, name: str) -> list[np.ndarray]:
 
 def count_cells(settings: Settings) -> str:
     """Says what the cells of a comparison are: all combinations of what it varies."""
-    initializers = plural(len(settings.initializers), "initializer")
-    rates = plural(len(settings.learning_rates), "learning rate")
-    return f"{initializers} × {plural(settings.seeds, 'seed')} × {rates}"
+    counts = len(settings.initializers), settings.seeds, len(settings.learning_rates)
+    return " × ".join(map(plural, counts, ("initializer", "seed", "learning rate")))

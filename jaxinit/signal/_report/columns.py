@@ -1,9 +1,10 @@
-"""Makes the table of a report: columns of cells for text, rich consoles and HTML."""
+"""Makes the table of a report, and writes the report as text and as HTML."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
-from jaxinit._table import GAP, Column, Table
+from jaxinit._table import GAP, Column, Table, line, page
 from jaxinit._text import number, percent, plural, shape, span, with_error
 from jaxinit.signal._judge.findings import Finding, Findings, Layer, over_seeds
 from jaxinit.signal._measure.chance import MOST
@@ -154,3 +155,19 @@ def write_text(
         lines += [f"{finding.condition}: {explain(report, finding)}"]
         lines += [f"{GAP}cure: {finding.cure}"]
     return "\n".join([*lines, *summarize(report)])
+
+
+def write_html(report: Findings) -> str:
+    """Returns a report as HTML, for notebooks."""
+    findings = "".join(
+        f'<dt class="wrong">{escape(finding.condition)}</dt>'
+        f"<dd>{escape(explain(report, finding))}<br>"
+        f"Cure: <code>{escape(finding.cure)}</code></dd>"
+        for finding in report.findings
+    )
+    return page(
+        line(write_heading(report), mark(report.condition)),
+        make_table(report).html(),
+        f"<dl>{findings}</dl>" if findings else "",
+        *map(line, summarize(report)),
+    )

@@ -51,15 +51,11 @@ class Profile(Result):
         return {k: None if x is None else x.tolist() for k, x in vars(self).items()}
 
     def _table(self) -> Table:
-        arrays = {name: x for name, x in vars(self).items() if x is not None}
-        names = (name.replace("_", " ") for name in arrays)
-        columns: list[Column[int]] = [Column("layer", lambda layer: str(layer + 1))]
-        columns += map(_column, names, arrays.values())
-        return Table.of(columns, range(len(self.variance)))
-
-
-def _column(head: str, values: np.ndarray) -> Column[int]:
-    return Column(head, lambda layer: number(values[layer]))
+        columns = {name: x for name, x in vars(self).items() if x is not None}
+        each = enumerate(zip(*columns.values(), strict=True), 1)
+        rows = [[str(layer), *map(number, values)] for layer, values in each]
+        heads = ["layer", *(name.replace("_", " ") for name in columns)]
+        return Table(list(map(Column, heads)), rows)
 
 
 def profile(
