@@ -175,7 +175,7 @@ def _count_layers(
     first, layers = next(iter(counts.items()))
     for name, count in counts.items():
         if count != layers or count < 1:
-            rule = f"{name} is for {count} layers, {first} for {layers}."
+            rule = f"{name} is for {plural(count, 'layer')}, {first} for {layers}."
             raise check.Unfit(rule, **{name: lists[name]})
     return layers
 
