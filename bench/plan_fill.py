@@ -10,6 +10,7 @@ or given.
 import argparse
 import math
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ import numpy as np
 
 import jaxinit
 from bench import models
-from jaxinit import _columns
+from jaxinit import _text
+from jaxinit._table import Column, Table
 
 _SAMPLE = 2**24  # entries of the draw that the rate is measured on
 
@@ -53,29 +55,28 @@ def main(arguments: list[str] | None = None) -> int:
     plan = jaxinit.jit_init(model.init).plan(key, tokens)
     traced = time.perf_counter() - begun
     rate = options.rate or _measure_rate()
-    rows = []
-    for part in plan.slices:
-        entries = sum(math.prod(o.shape) for member in part.members for o in member)
-        share = entries / options.devices
-        seconds = 0.0 if part.kind == "constant" else share / rate
-        rows.append(
-            (
-                part.members[0][0].path,
-                part.kind,
-                str(len(part.members)),
-                f"{entries / 1e9:.3f}",
-                _columns.size(part.bytes),
-                _columns.size(part.bytes / options.devices),
-                f"{seconds:.2f}",
-            )
-        )
-    heads = ("first", "kind", "arrays", "10^9 entries", "bytes", "a device", "seconds")
-    print("\n".join(_columns.lines(heads, rows, left=(0, 1))))
+
+    def count(part: Any) -> int:
+        return sum(math.prod(output.shape) for output in part.outputs)
+
+    def estimate(part: Any) -> float:
+        return 0.0 if part.kind == "constant" else count(part) / options.devices / rate
+
+    columns: tuple[Column[Any], ...] = (
+        Column("first", lambda part: part.outputs[0].path, left=True),
+        Column("kind", lambda part: part.kind, left=True),
+        Column("arrays", lambda part: str(len(part.members))),
+        Column("10^9 entries", lambda part: f"{count(part) / 1e9:.3f}"),
+        Column("bytes", lambda part: _text.size(part.bytes)),
+        Column("a device", lambda part: _text.size(part.bytes / options.devices)),
+        Column("seconds", lambda part: f"{estimate(part):.2f}"),
+    )
+    print("\n".join(Table.of(columns, plan.slices).lines()))
     entries = sum(math.prod(o.shape) for o in plan.outputs)
     size = sum(o.bytes for o in plan.outputs)
     print(
-        f"\n{entries / 1e9:.1f} billion parameters, {_columns.size(size)}, "
-        f"{_columns.size(size / options.devices)} on each of "
+        f"\n{entries / 1e9:.1f} billion parameters, {_text.size(size)}, "
+        f"{_text.size(size / options.devices)} on each of "
         f"{options.devices} devices, {len(plan.slices)} programs; "
         f"traced in {traced:.1f} s; {rate / 1e9:.2f} billion entries a second: "
         f"{entries / options.devices / rate:.1f} s a device."

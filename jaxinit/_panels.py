@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 # Paul Tol's "muted" and "bright" colors, told apart by people with any color vision.
-COLOURS = (
+COLORS = (
     *("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255"),
     *("#44aa99", "#999933", "#aa4499", "#ee7733", "#4477aa", "#555555"),
 )
@@ -25,7 +25,7 @@ def png(figure: Figure) -> bytes:
 
 
 def band(
-    axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, share: float = 1.0
+    axis: Axes, x: np.ndarray, y: np.ndarray, color: str, share: float = 1.0
 ) -> None:
     """Draws the median over seeds, and the range that holds this share of them.
 
@@ -38,8 +38,8 @@ def band(
         parts = (1 - share) / 2, 0.5, (1 + share) / 2
         for line, part in zip((low, middle, high), parts, strict=True):
             line[seen] = np.nanquantile(y[:, seen], part, axis=0)
-        axis.plot(x, middle, color=colour, linewidth=1.6)
-        axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+        axis.plot(x, middle, color=color, linewidth=1.6)
+        axis.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
 
 
 def note(axis: Axes, text: str, height: float = 0.85) -> None:
@@ -50,7 +50,7 @@ def note(axis: Axes, text: str, height: float = 0.85) -> None:
 def histogram(
     axis: Axes,
     values: np.ndarray,
-    colour: str,
+    color: str,
     label: str | None = None,
     bins: int = 80,
     outline: bool = False,
@@ -63,7 +63,7 @@ def histogram(
         note(axis, "not finite", 0.5)
     elif np.ptp(finite) <= _FLAT * np.abs(finite).max():
         each = f"all {finite[0]:.3g}"
-        axis.axvline(finite[0], color=colour, label=label and f"{label}: {each}")
+        axis.axvline(finite[0], color=color, label=label and f"{label}: {each}")
         if label is None:
             note(axis, each)
     else:
@@ -73,7 +73,7 @@ def histogram(
             density=True,
             histtype="step" if outline else "stepfilled",
             alpha=None if outline else 0.55,
-            color=colour,
+            color=color,
             label=label,
         )
 
@@ -81,7 +81,7 @@ def histogram(
 def spread(axis: Axes, mean: float, std: float) -> None:
     """Marks a standard deviation on both sides of a mean."""
     for x in (mean - std, mean + std):
-        axis.axvline(x, color=COLOURS[0], linewidth=1, linestyle="--")
+        axis.axvline(x, color=COLORS[0], linewidth=1, linestyle="--")
 
 
 def heatmap(axis: Axes, weight: np.ndarray) -> AxesImage:
@@ -99,7 +99,7 @@ def histogram_and_heatmap(weight: np.ndarray, title: str) -> bytes:
     figure = Figure((9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subplots(1, 2)
-    histogram(left, weight.ravel(), COLOURS[1], "weights")
+    histogram(left, weight.ravel(), COLORS[1], "weights")
     left.set_xlabel("value")
     left.set_ylabel("density")
     figure.colorbar(heatmap(right, weight), ax=right)

@@ -1,29 +1,10 @@
 """The faces of a result that is one table: text, HTML for notebooks, JSON."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
-from jaxinit import _columns, _html
-from jaxinit._number import plain
-
-
-class Table(NamedTuple):
-    """A table, and the lines below it.
-
-    Attributes:
-      heads: headings of the columns.
-      rows: the cells of each row, as text.
-      left: numbers of the columns that are aligned left, as text is.
-      notes: lines below, each with its class in HTML, or "".
-      mark: returns a cell's class in HTML, from its column's number and its text.
-    """
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: tuple[int, ...]
-    notes: Sequence[tuple[str, str]] = ()
-    mark: _html.Mark = lambda place, cell: ""
+from jaxinit._table import Table, line, page
 
 
 class Result:
@@ -49,12 +30,19 @@ class Result:
 
     def __str__(self) -> str:
         table = self._table()
-        lines = list(_columns.lines(table.heads, table.rows, table.left))
         notes = [text for text, _ in table.notes]
-        return "\n".join([*lines, *([""] if notes else []), *notes])
+        return "\n".join([*table.lines(), *([""] if notes else []), *notes])
 
     def _repr_html_(self) -> str:
         table = self._table()
-        notes = [_html.line(*note) for note in table.notes]
-        cells = _html.table(table.heads, table.rows, table.left, table.mark)
-        return _html.page(cells, *notes)
+        notes = [line(*note) for note in table.notes]
+        return page(table.html(), *notes)
+
+
+def plain(value: Any) -> Any:
+    """Replaces numbers that are not finite, which JSON lacks, by None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
 from bench.meters.row import Row
+from jaxinit._table import Column, Table
 
 Result = dict[str, Any]
 
@@ -15,18 +16,19 @@ FORMAT = 1  # of the JSON file
 _KEYS = {"format", "settings", "machine", "device", "versions", "suites"}
 
 
-def build_table(suite: str, question: str, rows: list[Row]) -> Table:
+def build_table(suite: str, question: str, rows: list[Row]) -> Grid:
     """Returns the table of a suite; a column that no row fills is left out."""
-    table = Table(title=f"{suite}: {question}", title_justify="left")
     cells = [_write_cells(row) for row in rows]
     heads = [head for row in cells for head in row]
     ratios = [h for h in dict.fromkeys(heads) if h not in (*_FIRST, *_LAST)]
     used = [head for head in (*_FIRST, *ratios, *_LAST) if head in heads]
-    for head in used:
-        left = head in ("case", "verified")
-        table.add_column(head, justify="left" if left else "right", no_wrap=not left)
-    for row in cells:
-        table.add_row(*(escape(row.get(head, "–")) for head in used))
+    text = ("case", "verified")
+    columns = [
+        Column[str](head, left=head in text, wraps=head in text) for head in used
+    ]
+    texts = [[row.get(head, "–") for head in used] for row in cells]
+    table = Table(columns, texts).rich(framed=True, title=f"{suite}: {question}")
+    table.title_justify = "left"
     notes = dict.fromkeys(
         f"{name}: {reason}" for row in rows for name, reason in row["left_out"].items()
     )

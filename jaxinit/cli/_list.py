@@ -7,7 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxinit._initializer import REGISTRY, registered
+from jaxinit._table import Column, Table
 from jaxinit.cli._terminal import console
+
+# Shares of the width by column; that of names is as wide as they are.
+_RATIOS = {"name": None, "summary": 3, "law": 4, "variance": 3, "reference": 4}
 
 
 def add(commands: Any) -> None:
@@ -49,18 +53,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(builders, indent=1, ensure_ascii=False))
         return 0
-    from rich.table import Table
-
-    table = Table(show_lines=True)
-    for name, ratio in {
-        "name": None,
-        "summary": 3,
-        "law": 4,
-        "variance": 3,
-        "reference": 4,
-    }.items():
-        table.add_column(name, ratio=ratio, no_wrap=name == "name")
-    for row in builders:
-        table.add_row(*row.values())
+    columns = [Column[str](name, left=True, wraps=name != "name") for name in _RATIOS]
+    rows = [list(builder.values()) for builder in builders]
+    table = Table(columns, rows).rich(framed=True, show_lines=True)
+    for column, ratio in zip(table.columns, _RATIOS.values(), strict=True):
+        column.ratio = ratio
     console().print(table)
     return 0

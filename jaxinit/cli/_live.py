@@ -12,10 +12,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.progress import Task as Job
-from rich.table import Column, Table
+from rich.table import Column as Form
 from rich.text import Text
 
-from jaxinit._number import number
+from jaxinit._table import Column, Table
+from jaxinit._text import number
 from jaxinit._watch import watch
 from jaxinit.lab.command import Grid, Settings, Task, block_length, median
 
@@ -33,6 +34,14 @@ class Leader(NamedTuple):
     diverged: float
 
 
+_COLUMNS: tuple[Column[Leader], ...] = (
+    Column("leading", lambda leader: leader.initializer, left=True),
+    Column("training loss", lambda x: number(x.loss) if math.isfinite(x.loss) else "–"),
+    Column("learning rate", lambda leader: f"{leader.learning_rate:g}"),
+    Column("diverged", lambda leader: f"{100 * leader.diverged:.0f} %"),
+)
+
+
 class Screen:
     """The bar and the table; rich draws them from its own thread, at its own pace."""
 
@@ -43,7 +52,7 @@ class Screen:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total} steps"),
-            _Pace(table_column=Column(no_wrap=True)),
+            _Pace(table_column=Form(no_wrap=True)),
         )
         self.bar = Progress(*columns, speed_estimate_period=_PERIOD, expand=True)
         self._job = self.bar.add_task("drawing and compiling", total=settings.steps)
@@ -92,14 +101,7 @@ class Screen:
         leaders = self.leaders()
         if not leaders:
             return Group(self.bar)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("leading", no_wrap=True, overflow="ellipsis")
-        for head in ("training loss", "learning rate", "diverged"):
-            table.add_column(head, justify="right", no_wrap=True)
-        for init, rate, loss, diverged in leaders[:_LEADERS]:
-            shown = number(loss) if math.isfinite(loss) else "–"
-            cells = (init, shown, f"{rate:g}", f"{100 * diverged:.0f} %")
-            table.add_row(*map(Text, cells))
+        table = Table.of(_COLUMNS, leaders[:_LEADERS]).rich()
         more = len(leaders) - _LEADERS
         rest = [Text(f"and {more} more", "dim")] if more > 0 else []
         return Group(self.bar, table, *rest)

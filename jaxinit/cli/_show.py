@@ -1,14 +1,18 @@
 """``jaxinit show``: one weight beside its law."""
 
 import argparse
+import itertools
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 import jaxinit
 from jaxinit._initializer import Initializer
+from jaxinit._table import Column, Table
+from jaxinit._text import or_dash
 from jaxinit.cli._terminal import (
     MOST,
     BadInput,
@@ -38,10 +42,10 @@ def add(commands: Any) -> None:
     option(
         "--shape",
         metavar="SIZE",
-        type=int,
+        type=_read_sizes,
         nargs="+",
         required=True,
-        help="such as 512 256",
+        help="such as 512 256, or 512x256",
     )
     option("--seed", type=int, default=0, help="seed of the key (default: 0)")
     option("--dtype", default=None, help="dtype of the weight (default: float32)")
@@ -99,17 +103,24 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"spec": repr(init), "shape": weight.shape, **numbers}))
         return 0
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in numbers.items():
-        table.add_row(name, "–" if value is None else f"{value:.6g}")
-    console().print(table)
+    columns = Column[str]("name", left=True), Column[str]("value", left=True)
+    rows = [(name, or_dash(x, "{:.6g}".format)) for name, x in numbers.items()]
+    form = {"show_header": False, "title": title, "title_justify": "left"}
+    console().print(Table(columns, rows).rich(framed=True, **form))
     return 0
 
 
-def _check_shape(sizes: list[int]) -> list[int]:
-    """Checks that a weight of this shape can be drawn here."""
+def _read_sizes(word: str) -> list[int]:
+    """Reads a size, or several with x or a comma between them."""
+    try:
+        return [int(size) for size in re.split("[x,]", word)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {word!r}") from None
+
+
+def _check_shape(words: list[list[int]]) -> list[int]:
+    """Returns the shape, if a weight of it can be drawn here."""
+    sizes = list(itertools.chain(*words))
     entries = math.prod(max(1, abs(size)) for size in sizes)
     if entries > MOST or len(sizes) > _MOST_AXES:
         rule = f"give a shape of at most {MOST} entries, on {_MOST_AXES} axes or fewer."

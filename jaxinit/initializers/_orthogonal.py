@@ -133,7 +133,7 @@ def orthogonal(
     return draw, moments, lambda shape: spread(factor, moments(shape))
 
 
-def _centre(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _center(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the middle tap of a kernel (3 to 5 axes, inputs and outputs last)."""
     check.kernel(shape)
     if shape[-1] < shape[-2]:
@@ -187,14 +187,14 @@ def delta_orthogonal(
     check.choice(get_args(Method), method=method)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        centre = _centre(shape)
+        center = _center(shape)
         middle = _orthogonal(key, shape[-2:], dtype, column_axis, method)
         return (
-            jnp.zeros(shape, dtype).at[centre].set(np.asarray(factor, dtype) * middle)
+            jnp.zeros(shape, dtype).at[center].set(np.asarray(factor, dtype) * middle)
         )
 
     def moments(shape: tuple[int, ...]) -> Moments:
-        _centre(shape)
+        _center(shape)
         return Moments(0.0, factor * factor / (math.prod(shape[:-2]) * shape[-1]))
 
     return draw, moments, lambda shape: spread(factor, moments(shape), shape[:-2])
@@ -274,8 +274,8 @@ def scaled_uniform_orthogonal(
         middle = jnp.multiply(np.asarray(size, dtype), unit)
         if taps == 1:
             return middle
-        centre = tuple(size // 2 for size in shape[:-2])
-        return jnp.zeros(shape, dtype).at[centre].set(middle)
+        center = tuple(size // 2 for size in shape[:-2])
+        return jnp.zeros(shape, dtype).at[center].set(middle)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         rows, _, taps = matrix(shape)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _columns, _paths, _placement
+from jaxinit import _paths, _placement, _text
 from jaxinit._import import explain_missing
 from jaxinit._moments import moments
-from jaxinit._number import number, percent
-from jaxinit._result import Result, Table
+from jaxinit._result import Result
+from jaxinit._table import Column, Table
+from jaxinit._text import number, percent, plural
 from jaxinit.model._rules import arguments, stacks
 from jaxinit.model._rules.reinit import Rule, _preview
 from jaxinit.model._rules.stacks import Stacked
@@ -113,27 +114,19 @@ class Description(Result):
         ]
 
     def __repr__(self) -> str:
-        return f"Description({len(self.parameters)} parameters)"
+        return f"Description({plural(len(self.parameters), 'parameter')})"
 
     def _table(self) -> Table:
-        def mark(place: int, cell: str) -> str:
-            bars = "wrong" if cell == _SICK else "bars"
-            return bars if place == len(heads) - 1 else ""
-
         expected = any(x.expected is not None for x in self.parameters)
-        heads = ["path", "shape", "dtype", "mean", "std"]
-        heads += ["expected"] if expected else []
-        heads += ["least", "largest", "zeros", "histogram"]
-        rows = [_row(x, expected) for x in self.parameters]
-        left = (0, 2, len(heads) - 1)
-        return Table(heads, rows, left, [(self._total(), "")], mark)
+        columns = [x for x in _COLUMNS if expected or x.head != "expected"]
+        return Table.of(columns, self.parameters, [(self._total(), "")])
 
     def _total(self) -> str:
         size = sum(
             math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in self.parameters
         )
-        count = f"{len(self.parameters)} parameters, {self.count:,} entries"
-        return f"{count}, {_columns.size(size)}"
+        count = plural(len(self.parameters), "parameter")
+        return f"{count}, {plural(self.count, 'entry', ',')}, {_text.size(size)}"
 
     def plot(self, what: Plot = "histogram", match: str | None = None) -> "Figure":
         """Draws the parameters, a panel for each.
@@ -296,13 +289,23 @@ def _parameter(
     )
 
 
-def _row(x: Parameter, with_expected: bool) -> list[str]:
-    row = [_paths.shown(x.path), "×".join(map(str, x.shape)) or "scalar", x.dtype]
-    row += [number(x.mean), number(x.std)]
-    if with_expected:
-        row.append("–" if x.expected is None else number(x.expected))
-    spark = x.sparkline if x.finite else _SICK
-    return [*row, number(x.minimum), number(x.maximum), percent(x.zeros), spark]
+_COLUMNS: tuple[Column[Parameter], ...] = (
+    Column("path", lambda x: _paths.shown(x.path), left=True),
+    Column("shape", lambda x: _text.shape(x.shape)),
+    Column("dtype", lambda x: x.dtype, left=True),
+    Column("mean", lambda x: number(x.mean)),
+    Column("std", lambda x: number(x.std)),
+    Column("expected", lambda x: _text.or_dash(x.expected, number)),
+    Column("least", lambda x: number(x.minimum)),
+    Column("largest", lambda x: number(x.maximum)),
+    Column("zeros", lambda x: percent(x.zeros)),
+    Column(
+        "histogram",
+        lambda x: x.sparkline if x.finite else _SICK,
+        left=True,
+        mark=lambda cell: "wrong" if cell == _SICK else "bars",
+    ),
+)
 
 
 def _figure(
@@ -324,14 +327,12 @@ def _figure(
         axis.tick_params(labelsize=7)
         if what == "histogram":
             bins = min(80, max(4, math.isqrt(x.sample.size)))
-            _panels.histogram(axis, x.sample, _panels.COLOURS[1], bins=bins)
+            _panels.histogram(axis, x.sample, _panels.COLORS[1], bins=bins)
             if x.expected:
                 _panels.spread(axis, x.mean, x.expected)
         elif what == "bias":
             values = np.asarray(arrays[x.path]).astype(float)
-            axis.bar(
-                np.arange(values.size), values, width=1.0, color=_panels.COLOURS[1]
-            )
+            axis.bar(np.arange(values.size), values, width=1.0, color=_panels.COLORS[1])
         else:
             figure.colorbar(_panels.heatmap(axis, _thinned(arrays[x.path])), ax=axis)
     return figure

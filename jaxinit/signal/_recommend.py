@@ -6,7 +6,7 @@ import json
 import math
 
 from jaxinit import _check as check
-from jaxinit import _html, initializers
+from jaxinit import _table, initializers
 from jaxinit._gain import ACTIVATIONS, Activation
 from jaxinit._gain import gain as gain_of
 from jaxinit._initializer import Initializer
@@ -37,7 +37,7 @@ class Recommendation:
         return f"Recommendation({self.initializer})"
 
     def _repr_html_(self) -> str:
-        return _html.page(_html.line(str(self)))
+        return _table.page(_table.line(str(self)))
 
     def to_dict(self) -> dict[str, str]:
         """Returns the attributes, the initializer as its text."""

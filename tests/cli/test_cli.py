@@ -290,6 +290,12 @@ def test_a_reader_that_stops_early_sees_no_traceback(words):
 # show
 
 
+@pytest.mark.parametrize("words", ["8 4", "8x4", "8,4"])
+def test_show_reads_a_shape_in_every_usual_form(capsys, words):
+    assert main(["show", "he_normal()", "--json", "--shape", *words.split()]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == [8, 4]
+
+
 @pytest.mark.parametrize(
     "spec, shape, dtype",
     [
@@ -350,6 +356,7 @@ def test_show_prints_a_table_and_writes_a_plot(capsys, tmp_path):
         (["he_normal(", "--shape", "2", "3"], "malformed"),
         (["he_normal()", "--shape", "5"], "needs two axes"),
         (["he_normal()", "--shape", "2", "x"], "invalid int value: 'x'"),
+        (["he_normal()", "--shape", "2x"], "invalid int value: '2x'"),
         (["zeros()", "--shape", "2", "-3"], "sizes must be 0 or above."),
         (["zeros()", "--shape", "2", "--dtype", "float33"], "must be a number type"),
         (["normal()", "--shape", "2", "--dtype", "int8"], "a float or complex dtype"),
@@ -567,7 +574,7 @@ def on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_check_has_colours_on_a_terminal(models, asked, capsys, monkeypatch):
+def test_check_has_colors_on_a_terminal(models, asked, capsys, monkeypatch):
     on_a_terminal(monkeypatch)
     assert main(["check", f"{models}:pair", "--input", "2x3"]) == 0
     assert capsys.readouterr().out.startswith("\x1b[32mhealthy, 1 layer, 2 seeds")

@@ -78,12 +78,12 @@ def test_complex_dtypes(row):
         return
     w = np.asarray(row.init(KEY, row.shape, jnp.complex128))
     assert w.dtype == np.complex128
-    centred = w - row.mean
+    centered = w - row.mean
     # Five standard errors, of entries with the fourth moment of a complex normal: 2.
     error = 5 * np.sqrt(2 / (w != 0).sum())
-    assert np.mean(np.abs(centred) ** 2) == pytest.approx(row.variance, rel=error)
+    assert np.mean(np.abs(centered) ** 2) == pytest.approx(row.variance, rel=error)
     # Circular: the square has mean 0, as the real one never has.
-    assert abs(np.mean(centred**2)) < error * row.variance
+    assert abs(np.mean(centered**2)) < error * row.variance
 
 
 @main_rows

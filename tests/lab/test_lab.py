@@ -138,7 +138,7 @@ def test_columns_of_tables_have_mean_0_and_variance_1():
     np.testing.assert_allclose(train.var(axis=0), 1, atol=1e-6)
 
 
-def test_test_rows_are_standardised_by_the_training_rows():
+def test_test_rows_are_standardized_by_the_training_rows():
     y, x = classes_and_rows()
     task, moved = make_task("a", x, y), make_task("b", 7 * x + 3, y)
     np.testing.assert_allclose(task.x_test, moved.x_test, atol=1e-5)
@@ -193,7 +193,7 @@ def test_booleans_are_two_classes(saved):
 
 
 @pytest.mark.parametrize("columns", [0, 1, 2], ids=["1-D", "one column", "2-D"])
-def test_floats_are_real_targets_standardised_by_column(saved, columns):
+def test_floats_are_real_targets_standardized_by_column(saved, columns):
     x, y = linear_targets(max(columns, 1))
     task = load(saved(x=x, y=100 * y if columns else 100 * y[:, 0]))
     assert (task.kind, task.outputs) == ("regression", max(columns, 1))
@@ -522,7 +522,7 @@ def alone(clusters):
     return [lab.compare(["he_normal()"], data=clusters, **rates, **SMALL) for _ in "ab"]
 
 
-def test_cells_that_diverge_or_not_leave_their_neighbours_alone(result, alone):
+def test_cells_that_diverge_or_not_leave_their_neighbors_alone(result, alone):
     assert np.isfinite(alone[0].curves).all()
     pairs = [
         (result.curves[HE, :, :2], alone[0].curves[0]),

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
-from test_lab_statistics import HE, HUGE, LOSS, TEST, ZEROS, made_up, result
+from test_lab_statistics import HE, HUGE, LOSS, TEST, ZEROS, cells, made_up, result
 
 import jaxinit
 from jaxinit import lab
 from jaxinit.lab._result.answer import Standing, answer, sentence
-from jaxinit.lab._show.table import cells, markdown, rank_rows, table
+from jaxinit.lab._show.table import markdown, rank_rows, table
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
+from test_lab_statistics import cells, result
 from test_lab_statistics import made_up as made_up_of_rates
-from test_lab_statistics import result
 
 import jaxinit
 from jaxinit import lab
@@ -16,7 +16,7 @@ from jaxinit.lab._result import statistics
 from jaxinit.lab._result.statistics import interval, paired
 from jaxinit.lab._show.page import page
 from jaxinit.lab._show.plots import select_plots
-from jaxinit.lab._show.table import caption, cells, markdown
+from jaxinit.lab._show.table import caption, markdown
 from jaxinit.lab._tried.data import make_task
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")

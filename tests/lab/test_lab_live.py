@@ -20,7 +20,7 @@ import jaxinit
 from jaxinit import _check, lab
 from jaxinit.cli import main
 from jaxinit.cli._live import Screen, show_progress
-from jaxinit.lab._show.table import header, markdown
+from jaxinit.lab._show.table import list_columns, markdown
 from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train.grid import Grid
 from jaxinit.lab._tried import _precision as precision
@@ -177,7 +177,7 @@ def test_a_device_is_where_the_training_is(words, monkeypatch, capsys):
 def test_tables_have_no_columns_without_a_number(whole):
     bare = dataclasses.replace(whole, signals=None)
     heads = [cell.strip() for cell in markdown(bare).splitlines()[2].split(" | ")]
-    assert len(heads) == len(header(whole)) - 2
+    assert len(heads) == len(list_columns(whole)) - 2
     assert not any(word in markdown(bare) for word in ("signal", "gradient"))
     assert (
         len(set(map(len, (x.split(" | ") for x in markdown(bare).split("\n")[2:5]))))

@@ -158,7 +158,7 @@ def test_text_is_the_next_character(tmp_path):
     assert len(text().x_train) > 50
 
 
-def test_the_photograph_has_three_colours():
+def test_the_photograph_has_three_colors():
     task = photograph()
     assert task.kind == "regression" and task.outputs == 3
     assert task.x_train.shape[1] == 2 and len(task.x_train) + len(task.x_test) == 4320

@@ -139,7 +139,7 @@ def test_pictures_are_right_in_the_light_and_in_the_dark(text):
     assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
     pictures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert "currentColor" in pictures and "var(--c0)" in pictures
-    # No colour but the page's, and no ground; heat maps are images.
+    # No color but the page's, and no ground; heat maps are images.
     assert set(re.findall(r"(?:fill|stroke): (#\w+)", pictures)) <= {"#ffffff"}
 
 

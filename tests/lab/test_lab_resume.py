@@ -69,7 +69,7 @@ def timeless(path):
     """Reads results.json without its times."""
     found = json.loads((path / "results.json").read_text())
     seconds = found.pop("seconds")
-    assert set(seconds) == {"initialise", "train", "evaluate"}
+    assert set(seconds) == {"initialize", "train", "evaluate"}
     return found
 
 

@@ -16,7 +16,7 @@ from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab._result import statistics
 from jaxinit.lab._result.statistics import interval, paired, sensitivity
-from jaxinit.lab._show.table import cells, header, markdown, table
+from jaxinit.lab._show.table import list_columns, markdown, table
 from jaxinit.lab._tried.data import make_task
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -265,6 +265,16 @@ def result():
     x = np.random.default_rng(0).normal(size=(40, 3)) + y[:, None]
     rates = {"learning_rates": (0.01, 0.1)}
     return lab.compare(INITIALIZERS, data=make_task("two", x, y), **rates, **SETTINGS)
+
+
+def header(found):
+    """The headings of the table."""
+    return [column.head for column in list_columns(found)]
+
+
+def cells(found, row):
+    """The cells of a row of the table."""
+    return [column.cell(row) for column in list_columns(found)]
 
 
 def made_up(result, loss, test, **changes):

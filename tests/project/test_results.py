@@ -8,7 +8,7 @@ import pytest
 from reports import chain, report
 
 import jaxinit
-from jaxinit._number import plain
+from jaxinit._result import plain
 from jaxinit.signal.theory import profile
 
 KEY = jax.random.key(0)

@@ -1,4 +1,4 @@
-"""The forms of a signal report: text, colours, HTML, JSON, plot, assertion."""
+"""The forms of a signal report: text, colors, HTML, JSON, plot, assertion."""
 
 import html.parser
 import io
@@ -12,9 +12,19 @@ import pytest
 from reports import SEEDS, chain, layer, module, report
 from rich.console import Console
 
-from jaxinit._number import number, over_seeds, percent, span, with_error
 from jaxinit._panels import png
+from jaxinit._text import (
+    number,
+    or_dash,
+    percent,
+    plural,
+    shape,
+    size,
+    span,
+    with_error,
+)
 from jaxinit.signal import Finding
+from jaxinit.signal._judge.findings import over_seeds
 from jaxinit.signal._report.tree import join_runs, make_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -345,6 +355,26 @@ def test_a_reason_that_names_its_layers_is_left_as_it_is():
     assert "\nnon-finite: Dense_1: no number.\n" in not_finite().table()
 
 
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (plural(1, "entry"), "1 entry"),
+        (plural(2000, "entry", ","), "2,000 entries"),
+        (plural(0, "array"), "0 arrays"),
+        (plural(2, "learning rate"), "2 learning rates"),
+        (size(1), "1 B"),
+        (size(1536), "1.5 KiB"),
+        (size(2**54), "16384.0 TiB"),
+        (shape((3, 4)), "3×4"),
+        (shape(()), "scalar"),
+        (or_dash(None, str), "–"),
+        (or_dash(0, str), "0"),
+    ],
+)
+def test_counts_and_sizes_read_well(text, said):
+    assert text == said
+
+
 # Width.
 
 
@@ -428,11 +458,11 @@ def test_a_rich_console_has_the_same_words(make):
     assert printed(make()) == [line for line in lines if not line.startswith("──")]
 
 
-def test_a_rich_console_has_colours():
-    colours = {"force_terminal": True, "color_system": "standard"}
-    (first, *_) = printed(vanishing(), **colours)
+def test_a_rich_console_has_colors():
+    colors = {"force_terminal": True, "color_system": "standard"}
+    (first, *_) = printed(vanishing(), **colors)
     assert first.startswith("\x1b[1;31mvanishing")
-    (first, *_) = printed(report(layer("a")), **colours)
+    (first, *_) = printed(report(layer("a")), **colors)
     assert first.startswith("\x1b[32mhealthy")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxinit._number import plural
+from jaxinit._text import plural
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import Verdict
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxinit._paths import named
+from jaxinit._text import plural
 from jaxinit.lab._result.health import Health
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import (
@@ -31,7 +32,7 @@ from jaxinit.lab._tried.settings import Settings
 class Seconds(NamedTuple):
     """Wall time, compilation included."""
 
-    initialise: float
+    initialize: float
     train: float
     evaluate: float
 
@@ -300,3 +301,9 @@ def _select_leaves(params: Any, name: str) -> list[np.ndarray]:
     """Takes one cell's parameters of a name in the order of the tree."""
     leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
     return [np.asarray(x) for last, x in leaves if last == name]
+
+
+def count_cells(settings: Settings) -> str:
+    """Says what the cells of a comparison are: all combinations of what it varies."""
+    counts = len(settings.initializers), settings.seeds, len(settings.learning_rates)
+    return " × ".join(map(plural, counts, ("initializer", "seed", "learning rate")))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinit._number import plain
+from jaxinit._result import plain
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS, LEVEL

@@ -4,10 +4,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from jaxinit._import import explain_missing
-from jaxinit._number import plural
+from jaxinit._text import plural
 from jaxinit.lab._result import results
 from jaxinit.lab._result.answer import answer
-from jaxinit.lab._result.outcome import Outcome
+from jaxinit.lab._result.outcome import Outcome, count_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,11 +84,8 @@ class Comparison(Outcome):
         return plot(self, name)
 
     def __repr__(self) -> str:
-        s = self.settings
-        cells = plural(len(s.initializers), "initializer"), plural(s.seeds, "seed")
-        rates = plural(len(s.learning_rates), "learning rate")
-        steps = plural(self.steps_done, "step")
-        return f"Comparison({' × '.join((*cells, rates))}, {steps} on {self.task.name})"
+        cells, steps = count_cells(self.settings), plural(self.steps_done, "step")
+        return f"Comparison({cells}, {steps} on {self.task.name})"
 
     def __str__(self) -> str:
         from jaxinit.lab._show.table import text

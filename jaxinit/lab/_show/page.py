@@ -6,15 +6,15 @@ import math
 import jinja2
 from markupsafe import Markup
 
-from jaxinit._panels import COLOURS
+from jaxinit._panels import COLORS
+from jaxinit._text import plural
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.health import ROWS, SEEDS
 from jaxinit.lab._result.outcome import Outcome
-from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL
 from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._show.svg import svg
-from jaxinit.lab._show.table import caption, cells, chance, columns, header, rank_rows
+from jaxinit.lab._show.table import caption, chance, list_columns, rank_rows
 from jaxinit.lab._train._environment import describe_device, read_versions
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
@@ -36,24 +36,27 @@ def page(comparison: Outcome, command: str) -> str:
     )
     settings, task = comparison.settings, comparison.task
     specs = [repr(init) for init in settings.initializers]
-    seen = columns(comparison)
+    columns = list_columns(comparison)
     health = comparison.health
     return environment.get_template("page.html").render(
         title="What the initializer does to training",
         answer=answer(comparison),
         facts=_list_facts(comparison),
-        header=[header(comparison)[c] for c in seen],
+        header=[column.head for column in columns],
         rows=[
-            (index, row.trained, [(texts[c], keys[c]) for c in seen])
+            (
+                index,
+                row.trained,
+                [(c.cell(row), _write_key(c.key(row))) for c in columns],
+            )
             for index, row in rank_rows(comparison)
-            for texts, keys in [(cells(comparison, row), _sort_keys(row))]
         ],
         interval=INTERVAL,
         copies=not comparison.distinct.all(),
         dropout=settings.dropout > 0,
         signals=comparison.signals is not None,
         specs=specs,
-        colors=len(COLOURS),
+        colors=len(COLORS),
         palette=list(zip(_LIGHT, _DARK, strict=True)),
         chance=chance(comparison),
         interrupted=comparison.interrupted,
@@ -82,29 +85,14 @@ def _list_facts(comparison: Outcome) -> list[str]:
     return [
         *about.split("; "),
         f"learning rates {rates}",
-        f"{len(task.x_train)} training rows, {len(task.x_test)} test rows; "
+        f"{plural(len(task.x_train), 'training row')}, "
+        f"{plural(len(task.x_test), 'test row')}; "
         f"chance has a loss of {chance(comparison)}",
     ]
 
 
-def _sort_keys(row: Row) -> list[str]:
-    """Returns the values that a click sorts by, for each column; "" if missing."""
-    values: list[str | float | None] = [
-        row.initializer,
-        row.learning_rate,
-        row.forward_ratio,
-        row.gradient_ratio,
-        row.steps_to_target,
-        row.final_loss,
-        row.test_mean,
-        0.0 if row.effect == "best" else row.against_best,
-        row.rates_that_train,
-        row.diverged,
-    ]
-    return [_write_key(value) for value in values]
-
-
 def _write_key(value: str | float | None) -> str:
+    """Writes the value that a click sorts by; "" if it is missing."""
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from jaxinit._panels import COLOURS, heatmap, histogram, note
+from jaxinit._panels import COLORS, heatmap, histogram, note
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import interval, median
 
@@ -43,7 +43,7 @@ class Plot(NamedTuple):
 
 def choose_color(index: int) -> str:
     """Returns an initializer's color in every plot."""
-    return COLOURS[index % len(COLOURS)]
+    return COLORS[index % len(COLORS)]
 
 
 def _name_axes(axis: Axes, across: str, up: str) -> None:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxinit._panels import COLOURS
+from jaxinit._panels import COLORS
 from jaxinit.lab._show.plots import FAINT, INK, MIDDLE, Panel
 
 _WIDTH, _HEIGHT = 200, 150  # units, each about one pixel on the reader's screen
@@ -42,7 +42,7 @@ _REPLACEMENTS = {
     INK: "currentColor",
     MIDDLE: "var(--middle)",
     FAINT: "var(--faint)",
-    **{color: f"var(--c{i})" for i, color in enumerate(COLOURS)},
+    **{color: f"var(--c{i})" for i, color in enumerate(COLORS)},
 }
 
 

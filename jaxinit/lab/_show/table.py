@@ -6,15 +6,17 @@ The answer comes first, the best initializer next, and what does not train last.
 import dataclasses
 import math
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import Any
 
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from jaxinit._columns import lines
-from jaxinit._number import number, plural
+from jaxinit._table import Column, Table
+from jaxinit._text import number, or_dash, plural
 from jaxinit.lab._result.answer import answer
-from jaxinit.lab._result.outcome import Outcome
+from jaxinit.lab._result.outcome import Outcome, count_cells
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS
 from jaxinit.lab._tried.losses import choose_loss, read_loss
@@ -25,31 +27,51 @@ WIDTH = 160  # columns of text by default
 _NARROW, _WIDE = 16, 34  # of the first column, where it folds
 _LINES = 3  # to which a cell wraps
 _FRAME = 3  # columns of text that a border and its padding take
-_SIGNALS = (2, 3)  # columns that only the perceptron has
-_SPARE = (3, 2, 4, 8, 1, 5)  # columns that a narrow terminal drops, in this order
 
 
-def header(comparison: Outcome) -> list[str]:
-    """Returns the column heads."""
-    score = "accuracy, %" if comparison.task.kind == "classification" else "R²"
-    return [
-        "initializer",
-        "learning rate",
-        "signal last/first",
-        "gradient first/last",
-        f"steps to loss {comparison.settings.target_loss:g}",
-        "training loss",
-        f"test {score} [95 %]",
-        "test against best",
-        "decades that train",
-        "diverged",
+def list_columns(comparison: Outcome) -> list[Column[Row]]:
+    """Lists the columns that have something to say: signals are the perceptron's."""
+    accuracy = comparison.task.kind == "classification"
+    factor, digits = (100, 1) if accuracy else (1, 3)
+    settings = comparison.settings
+    columns = [
+        _column("initializer", lambda row: row.initializer, str, left=True, wraps=True),
+        _column("learning rate", lambda row: row.learning_rate, "{:g}".format, rank=5),
+        _column("signal last/first", lambda row: row.forward_ratio, number, rank=2),
+        _column("gradient first/last", lambda row: row.gradient_ratio, number, rank=1),
+        _column(
+            f"steps to loss {settings.target_loss:g}",
+            lambda row: row.steps_to_target,
+            lambda steps: or_dash(steps, "{:g}".format),
+            rank=3,
+        ),
+        _column("training loss", lambda row: row.final_loss, number, rank=6),
+        Column(
+            f"test {'accuracy, %' if accuracy else 'R²'} [95 %]",
+            lambda row: _write_test(row, settings.seeds, factor, digits),
+            key=lambda row: row.test_mean,
+        ),
+        Column(
+            "test against best",
+            lambda row: _write_effect(comparison, row, factor, digits),
+            key=lambda row: 0.0 if row.effect == "best" else row.against_best,
+        ),
+        Column(
+            "decades that train",
+            lambda row: _write_decades(row, len(settings.learning_rates)),
+            rank=4,
+            key=lambda row: row.rates_that_train,
+        ),
+        _column("diverged", lambda row: row.diverged, lambda x: f"{100 * x:.0f} %"),
     ]
+    return columns if comparison.signals else columns[:2] + columns[4:]
 
 
-def columns(comparison: Outcome) -> list[int]:
-    """Returns the columns that have something to say: signals are the perceptron's."""
-    count = range(len(header(comparison)))
-    return [c for c in count if comparison.signals or c not in _SIGNALS]
+def _column(
+    head: str, key: Callable[[Row], Any], text: Callable[[Any], str], **form: Any
+) -> Column[Row]:
+    """Makes a column that shows the very value that it is sorted by."""
+    return Column(head, lambda row: text(key(row)), key=key, **form)
 
 
 def rank_rows(comparison: Outcome) -> list[tuple[int, Row]]:
@@ -58,29 +80,16 @@ def rank_rows(comparison: Outcome) -> list[tuple[int, Row]]:
     return [(index, rows[index]) for index in comparison.ranking]
 
 
-def cells(comparison: Outcome, row: Row) -> list[str]:
-    """Returns a row as text."""
-    accuracy = comparison.task.kind == "classification"
-    factor, digits = (100, 1) if accuracy else (1, 3)
+def _write_test(row: Row, seeds: int, factor: float, digits: int) -> str:
+    """Returns the test score with its interval, and the number of runs if few."""
     test = f"{factor * row.test_mean:.{digits}f}"
     if math.isfinite(row.test_low):
         low, high = factor * row.test_low, factor * row.test_high
         # A no-break space, so that the interval stays in one line.
         test += f" [{low:.{digits}f},\N{NO-BREAK SPACE}{high:.{digits}f}]"
-    if row.distinct_runs < comparison.settings.seeds:
+    if row.distinct_runs < seeds:
         test += f" ({plural(row.distinct_runs, 'distinct run')})"
-    return [
-        row.initializer,
-        f"{row.learning_rate:g}",
-        number(row.forward_ratio),
-        number(row.gradient_ratio),
-        "–" if row.steps_to_target is None else f"{row.steps_to_target:g}",
-        number(row.final_loss),
-        test if math.isfinite(row.test_mean) else number(row.test_mean),
-        _write_effect(comparison, row, factor, digits),
-        _write_decades(row, len(comparison.settings.learning_rates)),
-        f"{100 * row.diverged:.0f} %",
-    ]
+    return test if math.isfinite(row.test_mean) else number(row.test_mean)
 
 
 def _write_effect(comparison: Outcome, row: Row, factor: float, digits: int) -> str:
@@ -119,13 +128,12 @@ def caption(comparison: Outcome) -> str:
     """Describes the run in a line or two."""
     s, task = comparison.settings, comparison.task
     norm = "" if s.norm == "none" else f", {s.norm} norm"
-    cells = comparison.scores.loss.size
     return (
         f"{task.name}; {_describe_network(s)}, "
         f"{s.activation}{norm}; {_describe_tuning(s)}, batch {s.batch_size}, "
-        f"{comparison.steps_done} steps; "
-        f"{cells} cells = {len(s.initializers)} initializers × {s.seeds} seeds × "
-        f"{len(s.learning_rates)} learning rates; each row at its own best learning "
+        f"{plural(comparison.steps_done, 'step')}; "
+        f"{plural(comparison.scores.loss.size, 'cell')} = "
+        f"{count_cells(s)}; each row at its own best learning "
         f"rate; chance: loss {chance(comparison)}; in brackets: {INTERVAL}; against "
         f"best: test on equal seeds, an effect where {LEAST_SEEDS} or more seeds show "
         "one; decades of learning rates that train (how many of those tried)"
@@ -152,19 +160,19 @@ def chance(comparison: Outcome) -> str:
 def _describe_network(s: Settings) -> str:
     """Describes the network in words."""
     if s.model == "mlp":
-        return f"{s.depth} dense layers of width {s.width}"
+        return f"{plural(s.depth, 'dense layer')} of width {s.width}"
     return s.model if ":" in s.model else f"{s.model}, depth {s.depth}, width {s.width}"
+
+
+def _make_table(comparison: Outcome, columns: Sequence[Column[Row]]) -> Table:
+    return Table.of(columns, (row for _, row in rank_rows(comparison)))
 
 
 def markdown(comparison: Outcome) -> str:
     """Returns the table and its caption in GitHub's Markdown."""
-    heads, seen = header(comparison), columns(comparison)
-    rows = [heads, [":---"] + ["---:"] * (len(heads) - 1)]
-    for _, row in rank_rows(comparison):
-        first, *rest = cells(comparison, row)
-        rows.append([_write_code(first), *rest])
-    rows = [[row[c].replace("|", r"\|") for c in seen] for row in rows]
-    body = [f"| {' | '.join(row)} |" for row in rows]
+    first, *rest = list_columns(comparison)
+    code = dataclasses.replace(first, cell=lambda row: _write_code(row.initializer))
+    body = _make_table(comparison, [code, *rest]).markdown()
     parts = [answer(comparison, _write_code), "", *body, "", caption(comparison)]
     return "\n".join(parts) + "\n"
 
@@ -176,10 +184,8 @@ def _write_code(spec: str) -> str:
 
 def text(comparison: Outcome) -> str:
     """Returns the answer and the table as plain text."""
-    heads, seen = header(comparison), columns(comparison)
-    rows = [cells(comparison, row) for _, row in rank_rows(comparison)]
-    body = lines([heads[c] for c in seen], [[r[c] for c in seen] for r in rows], {0})
-    return "\n".join([answer(comparison), "", *body])
+    table = _make_table(comparison, list_columns(comparison))
+    return "\n".join([answer(comparison), "", *table.lines()])
 
 
 # Text has the notebook's own color.
@@ -197,25 +203,26 @@ _STYLE = """
 
 def html(comparison: Outcome) -> str:
     """Returns the answer and the table for a notebook: no scripts, light and dark."""
-    heads, seen = header(comparison), columns(comparison)
+    columns = list_columns(comparison)
 
-    def line(tag: str, texts: list[str]) -> str:
-        return "".join(f"<{tag}>{escape(texts[c])}</{tag}>" for c in seen)
+    def line(tag: str, texts: Iterable[str]) -> str:
+        return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
 
+    head = line("th", (column.head for column in columns))
     body = "".join(
         f'<tr class="{"" if row.trained else "fails"}">'
-        f"{line('td', cells(comparison, row))}</tr>"
+        f"{line('td', (column.cell(row) for column in columns))}</tr>"
         for _, row in rank_rows(comparison)
     )
     return (
         f'<div class="jaxinit-comparison"><style>{_STYLE}</style>'
         f"<p><strong>{escape(answer(comparison))}</strong></p>"
-        f"<table><thead><tr>{line('th', heads)}</tr></thead><tbody>{body}</tbody>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         f'</table><p class="about">{escape(caption(comparison))}</p></div>'
     )
 
 
-def table(comparison: Outcome, width: int = WIDTH) -> Table:
+def table(comparison: Outcome, width: int = WIDTH) -> Grid:
     """Returns the table for a terminal, under the answer.
 
     Args:
@@ -224,47 +231,49 @@ def table(comparison: Outcome, width: int = WIDTH) -> Table:
         wraps cells, then leaves out the gradient, the signal, the steps, the decades,
         the learning rate and the training loss, in this order; its caption says so.
     """
-    rows = [cells(comparison, row) for _, row in rank_rows(comparison)]
-    heads, about = header(comparison), caption(comparison)
-    texts = list(zip(heads, *rows, strict=True))
+    full, about = _make_table(comparison, list_columns(comparison)), caption(comparison)
+    texts = list(zip(full.heads, *full.rows, strict=True))
     wide = [max(map(len, text[1:])) for text in texts]
     words = [max(len(w) for cell in text for w in cell.split(" ")) for text in texts]
     least = [-(-size // _LINES) + 1 for size in wide]
-    sizes = [max(pair) for pair in zip(words, least, strict=True)]
-    seen = columns(comparison)[1:]
-    kept = list(seen)
+    sizes = [_NARROW, *map(max, words[1:], least[1:])]
+    kept = full.choose([size + _FRAME for size in sizes], width - 1)
 
     def room() -> int:
         """Computes what is left for the first column."""
-        return width - sum(sizes[c] for c in kept) - _FRAME * (len(kept) + 1) - 1
+        return width - 1 - sum(sizes[c] for c in kept[1:]) - _FRAME * len(kept)
 
-    for column in _SPARE:
-        if room() < _NARROW and column in kept:
-            kept.remove(column)
-    for column in kept:
-        more = max(0, wide[column] - sizes[column])
+    for c in kept[1:]:
+        more = max(0, wide[c] - sizes[c])
         if room() - more >= min(wide[0], _WIDE):
-            sizes[column] += more
-    out = [heads[c] for c in seen if c not in kept]
-    if out:
+            sizes[c] += more
+    sizes[0] = max(len(full.heads[0]), min(wide[0], room()))
+    if out := [head for c, head in enumerate(full.heads) if c not in kept]:
         about += f"; left out, for want of room: {', '.join(out)}"
-    grid = Table(
+
+    first, *rest = (full.columns[c] for c in kept)
+    wrapped = map(_wrap, rest, (sizes[c] for c in kept[1:]))
+    grid = _make_table(comparison, [first, *wrapped]).rich(
+        framed=True,
         title=Text(answer(comparison), "bold not italic"),
         title_justify="left",
         caption=Text(about),
         caption_justify="left",
     )
-    first = max(len(heads[0]), min(wide[0], room()))
-    grid.add_column(heads[0], overflow="fold", width=first)
-
-    def wrap(text: str, column: int) -> Text:
-        return Text("\n".join(textwrap.wrap(text, sizes[column])) or text)
-
-    for c in kept:
-        grid.add_column(wrap(heads[c], c), justify="right", no_wrap=True)
+    grid.columns[0].width = sizes[0]
     trained = int((comparison.trained > 0).sum())
-    for place, row in enumerate(rows, 1):
-        style = "" if place <= trained else "dim"
-        line = Text(row[0]), *(wrap(row[c], c) for c in kept)
-        grid.add_row(*line, style=style, end_section=place == trained)
+    for place, row in enumerate(grid.rows, 1):
+        row.style = "" if place <= trained else "dim"
+        row.end_section = place == trained
     return grid
+
+
+def _wrap(column: Column[Row], size: int) -> Column[Row]:
+    """Wraps the heading and the cells of a column between words."""
+
+    def wrap(text: str) -> str:
+        return "\n".join(textwrap.wrap(text, size)) or text
+
+    return dataclasses.replace(
+        column, head=wrap(column.head), cell=lambda row: wrap(column.cell(row))
+    )

@@ -12,16 +12,17 @@ import numpy as np
 from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
-from jaxinit import _columns
+from jaxinit import _text
 from jaxinit._jaxpr.equation import Fixed, bind, is_key, name_generator
 from jaxinit._jaxpr.evaluation import read, walk
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._placement import replicated, untyped
-from jaxinit._result import Result, Table
+from jaxinit._result import Result
+from jaxinit._table import Table
 from jaxinit._threads import open_pool
 from jaxinit.model._fill import chunks, fused_bits, laws
 from jaxinit.model._fill.host_keys import derived, whole
-from jaxinit.model._fill.programs import HEADS, LEFT, Kind, Output, Program
+from jaxinit.model._fill.programs import COLUMNS, Kind, Output, Program
 from jaxinit.model._fill.slices import Slice, cut, find_key_nodes, flatten, spell
 
 
@@ -122,17 +123,20 @@ class Plan(Result):
             program.filled = time.perf_counter() - begun
 
     def _table(self) -> Table:
-        total = _columns.size(sum(output.bytes for output in self.outputs))
-        arrays = f"{len(self.outputs)} arrays, {total}, {len(self.slices)} programs"
-        rows = [program.cells() for program in self.slices]
-        return Table(HEADS, rows, LEFT, [(arrays, "")])
+        return Table.of(COLUMNS, self.slices, [(self._total(), "")])
+
+    def _total(self) -> str:
+        size = _text.size(sum(output.bytes for output in self.outputs))
+        arrays = _text.plural(len(self.outputs), "array")
+        return f"{arrays}, {size}, {_text.plural(len(self.slices), 'program')}"
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Returns a row for each program, of plain Python values."""
         return [program.to_dict() for program in self.slices]
 
     def __repr__(self) -> str:
-        return f"Plan({len(self.outputs)} arrays, {len(self.slices)} programs)"
+        arrays = _text.plural(len(self.outputs), "array")
+        return f"Plan({arrays}, {_text.plural(len(self.slices), 'program')})"
 
     def _known(self, leaves: Sequence[Any]) -> dict[Any, Any]:
         """Returns arguments, constants and keys by number."""

@@ -3,20 +3,17 @@
 import collections
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxinit import _columns
+from jaxinit import _text
 from jaxinit._jaxpr.equation import is_divisible, is_key
+from jaxinit._table import Column
 from jaxinit.model._fill import chunks
 from jaxinit.model._fill.slices import Slice
 
 Kind = Literal["law", "constant", "slice"]
-
-HEADS = ("parameters", "kind", "arrays", "bytes", "compile", "fill")
-LEFT = (0, 1, 2)  # columns of text
 
 
 class Output(NamedTuple):
@@ -92,18 +89,6 @@ class Program:
         """All arrays that it fills."""
         return [output for member in self.members for output in member]
 
-    def cells(self) -> list[str]:
-        """Returns its row of the table."""
-        first, *rest = (output.path for output in self.outputs)
-        return [
-            f"{first} and {len(rest)} more" if rest else first or "the result",
-            self.kind,
-            _shapes(self.outputs),
-            _columns.size(self.bytes),
-            _seconds(self.compiled),
-            _seconds(self.filled),
-        ]
-
     def to_dict(self) -> dict[str, Any]:
         """Returns its row as plain Python values."""
         return {
@@ -116,18 +101,35 @@ class Program:
         }
 
 
-def _shapes(outputs: Sequence[Output]) -> str:
+def _name(program: Program) -> str:
+    first, *rest = (output.path for output in program.outputs)
+    return f"{first} and {len(rest)} more" if rest else first or "the result"
+
+
+def _shapes(program: Program) -> str:
     """Counts arrays by shape, the largest first."""
-    counts = collections.Counter(output.shape for output in outputs)
+    counts = collections.Counter(output.shape for output in program.outputs)
     found = [
-        f"{count} × {'×'.join(map(str, shape)) or 'scalar'}"
+        f"{count} × {_text.shape(shape)}"
         for shape, count in sorted(
             counts.items(), key=lambda pair: math.prod(pair[0]), reverse=True
         )
     ]
-    more = f" and {len(found) - 3} shapes more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more
+    more = len(found) - 3
+    return ", ".join(found[:3]) + (
+        f" and {_text.plural(more, 'shape')} more" if more > 0 else ""
+    )
 
 
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{1e3 * value:.0f} ms"
+def _duration(seconds: float | None) -> str:
+    return _text.or_dash(seconds, lambda seconds: f"{1e3 * seconds:.0f} ms")
+
+
+COLUMNS = (
+    Column("parameters", _name, left=True),
+    Column[Program]("kind", lambda program: program.kind, left=True),
+    Column("arrays", _shapes, left=True),
+    Column[Program]("bytes", lambda program: _text.size(program.bytes)),
+    Column[Program]("compile", lambda program: _duration(program.compiled)),
+    Column[Program]("fill", lambda program: _duration(program.filled)),
+)

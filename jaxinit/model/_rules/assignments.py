@@ -9,16 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import _paths, _placement
+from jaxinit import _paths, _placement, _text
 from jaxinit._initializer import Initializer
-from jaxinit._result import Result, Table
+from jaxinit._result import Result
+from jaxinit._table import Column, Table
 from jaxinit.model._fill.init_function import InitFunction, jit_init, placed_of
 from jaxinit.model._rules import arguments
 from jaxinit.model._rules.arguments import is_parameter
 from jaxinit.model._rules.patterns import spelt
 
-_HEADS = ("path", "shape", "dtype", "rule", "law", "fans", "std")
-_LEFT = (0, 2, 3, 4)  # columns of text
 _STAYS = "stays"  # the law of a parameter that no rule changes
 
 
@@ -113,27 +112,12 @@ class Assignments(Result):
         ]
 
     def __repr__(self) -> str:
-        return f"Assignments({len(self.rows)} parameters)"
+        return f"Assignments({_text.plural(len(self.rows), 'parameter')})"
 
     def _table(self) -> Table:
-        def mark(place: int, cell: str) -> str:
-            return "quiet" if _HEADS[place] == "law" and cell == _STAYS else ""
-
         left_over = f"rules without a parameter: {', '.join(self.unused)}"
         notes = [(left_over, "wrong")] if self.unused else []
-        return Table(_HEADS, list(map(_cells, self.rows)), _LEFT, notes, mark)
-
-
-def _cells(row: Assignment) -> list[str]:
-    return [
-        _paths.shown(row.path),
-        "×".join(map(str, row.shape)) or "scalar",
-        str(row.dtype),
-        row.pattern if row.rule is not None else "–",
-        _law_text(row.law),
-        "–" if row.fans is None else "{:g} → {:g}".format(*row.fans),
-        "–" if row.std is None else f"{row.std:.3g}",
-    ]
+        return Table.of(_COLUMNS, self.rows, notes)
 
 
 def _check_laws(call: str, rows: Sequence[Assignment]) -> None:
@@ -198,3 +182,22 @@ def _law_text(law: Any) -> str:
     if isinstance(law, (np.ndarray, jax.Array)) or not callable(law):
         return check.show(law)
     return repr(law) if isinstance(law, Initializer) else spelt(law)
+
+
+_COLUMNS: tuple[Column[Assignment], ...] = (
+    Column("path", lambda row: _paths.shown(row.path), left=True),
+    Column("shape", lambda row: _text.shape(row.shape)),
+    Column("dtype", lambda row: str(row.dtype), left=True),
+    Column("rule", lambda row: "–" if row.rule is None else row.pattern, left=True),
+    Column(
+        "law",
+        lambda row: _law_text(row.law),
+        left=True,
+        mark=lambda cell: "quiet" if cell == _STAYS else "",
+    ),
+    Column(
+        "fans",
+        lambda row: _text.or_dash(row.fans, lambda fans: "{:g} → {:g}".format(*fans)),
+    ),
+    Column("std", lambda row: _text.or_dash(row.std, "{:.3g}".format)),
+)

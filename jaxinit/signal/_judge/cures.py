@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit._number import number, percent
+from jaxinit._text import number, percent
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.program import Measured
 from jaxinit.signal._measure.statistics import average, log_size

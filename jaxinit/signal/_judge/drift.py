@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxinit._text import plural
 from jaxinit.signal._judge.cures import describe_weights
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.program import Measured
@@ -161,7 +162,7 @@ def _describe_change(start: float, end: float, steps: int) -> str:
     way = "shrinks" if end < start else "grows"
     each = math.exp((end - start) / steps)
     ends = f"from {_format_power(start)} to {_format_power(end)}"
-    return f"{way} by {each:.2g} per layer, {ends} over {steps} layers"
+    return f"{way} by {each:.2g} per layer, {ends} over {plural(steps, 'layer')}"
 
 
 def _format_power(log: float) -> str:

@@ -4,11 +4,13 @@ Tables, pages and plots are drawn from `Findings` alone.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from jaxinit._number import number, over_seeds
+from jaxinit._text import number
 from jaxinit.signal._judge.verdicts import Condition
 
 
@@ -113,3 +115,13 @@ class Findings:
     def healthy(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
+
+
+def over_seeds(values: Any) -> tuple[float, float]:
+    """Computes a mean and its standard error, which is nan for one seed."""
+    array = np.asarray(values, np.float64)
+    with np.errstate(all="ignore"):  # some values may not be finite
+        mean = float(np.mean(array))
+        if len(array) < 2:
+            return mean, math.nan
+        return mean, float(np.std(array, ddof=1) / np.sqrt(len(array)))

@@ -46,7 +46,7 @@ class Verdict:
       name: the condition in findings and layers.
       means: the meaning, as the README states it.
       limit: where it begins.
-      color: its color in plots, as an index into `jaxinit._panels.COLOURS`.
+      color: its color in plots, as an index into `jaxinit._panels.COLORS`.
       mark: finds the layers it is true of, given those that earlier verdicts marked.
       reason: says why, in a sentence with the numbers of the marked layers.
       cure: says what to change.

@@ -1,38 +1,14 @@
-"""Makes the table of a report: columns of cells for text, rich consoles and HTML."""
+"""Makes the table of a report, and writes the report as text and as HTML."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
-from jaxinit import _columns
-from jaxinit._number import (
-    number,
-    over_seeds,
-    percent,
-    plural,
-    span,
-    with_error,
-)
-from jaxinit.signal._judge.findings import Finding, Findings, Layer
+from jaxinit._table import GAP, Column, Table, line, page
+from jaxinit._text import number, percent, plural, shape, span, with_error
+from jaxinit.signal._judge.findings import Finding, Findings, Layer, over_seeds
 from jaxinit.signal._measure.chance import MOST
 from jaxinit.signal._report.tree import Row, join_runs, make_rows
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-      head: the heading.
-      cell: makes the cell of a row.
-      left: whether cells are aligned left, as text is.
-      rank: where room is short, columns of a low rank go first; those of rank 0 stay.
-    """
-
-    head: str
-    cell: Callable[[Row], str]
-    left: bool = False
-    rank: int = 0
 
 
 def _show_size(name: str) -> Callable[[Row], str]:
@@ -59,7 +35,7 @@ def _show_share(name: str) -> Callable[[Row], str]:
 
 
 def _show_output(row: Row) -> str:
-    kinds = {f"{x.kind} {'×'.join(map(str, x.shape))}" for x in row.layers}
+    kinds = {f"{x.kind} {shape(x.shape)}" for x in row.layers}
     times = f"{row.count} × " if row.count > 1 else ""
     return times + (kinds.pop() if len(kinds) == 1 else "module" if kinds else "")
 
@@ -77,8 +53,13 @@ def _show_condition(row: Row) -> str:
     return ", ".join([x for x in conditions if x != "healthy"] or conditions)
 
 
-_COLUMNS = (
-    Column("layer", lambda row: _columns.GAP * row.depth + row.name, left=True),
+def mark(condition: str) -> str:
+    """Returns the class of a condition."""
+    return {"": "", "healthy": "healthy"}.get(condition, "wrong")
+
+
+_COLUMNS: tuple[Column[Row], ...] = (
+    Column("layer", lambda row: GAP * row.depth + row.name, left=True, wraps=True),
     Column("output", _show_output, left=True, rank=3),
     Column("activation", _show_activation, left=True, rank=4),
     Column("signal std", _show_size("std")),
@@ -89,58 +70,33 @@ _COLUMNS = (
     Column("dead", _show_share("dead"), rank=7),
     Column("saturated", _show_share("saturated"), rank=6),
     Column("similarity", _show_similarity, rank=2),
-    Column("condition", _show_condition, left=True),
+    Column("condition", _show_condition, left=True, mark=mark),
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A table: columns, the cells of its rows, and the heads of columns left out.
+def make_table(
+    report: Findings, all_layers: bool = False, width: int | None = None
+) -> Table:
+    """Makes the table; columns whose cells are all empty are left out.
 
-    The last cell of each row is its condition.
+    So are those that do not fit in the width; a note names them.
     """
-
-    columns: tuple[Column, ...]
-    cells: tuple[tuple[str, ...], ...]
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def widths(self) -> list[int]:
-        """The widths of the columns."""
-        heads = [column.head for column in self.columns]
-        return [
-            max(map(len, column)) for column in zip(heads, *self.cells, strict=True)
-        ]
-
-    def fit(self, width: int) -> "Grid":
-        """Leaves out columns until the others fit, or all that remain must stay."""
-        ranks = [column.rank for column in self.columns if column.rank]
-        if (
-            sum(self.widths) + len(_columns.GAP) * (len(self.columns) - 1) <= width
-            or not ranks
-        ):
-            return self
-        kept = [i for i, x in enumerate(self.columns) if x.rank != min(ranks)]
-        gone = [x.head for x in self.columns if x.rank == min(ranks)]
-        left = Grid(
-            tuple(self.columns[i] for i in kept),
-            tuple(tuple(row[i] for i in kept) for row in self.cells),
-            tuple(dict.fromkeys([*self.left_out, *gone])),
-        )
-        return left.fit(width)
-
-
-def make_grid(report: Findings, all_layers: bool = False) -> Grid:
-    """Makes the table; columns whose cells are all empty are left out."""
-    rows = make_rows(report.layers, all_layers)
-    by_column = [(column, [column.cell(row) for row in rows]) for column in _COLUMNS]
+    table = Table.of(_COLUMNS, make_rows(report.layers, all_layers))
     filled = [
-        (column, cells)
-        for column, cells in by_column
-        if any(cell not in ("", "–") or not column.rank for cell in cells)
+        place
+        for place, column in enumerate(table.columns)
+        if any(not column.rank or row[place] not in ("", "–") for row in table.rows)
     ]
-    cells = zip(*(cells for _, cells in filled), strict=True)
-    return Grid(tuple(column for column, _ in filled), tuple(cells))
+    full = table.pick(filled)
+    if width is None:
+        return full
+    sizes = [len(GAP) + size for size in full.widths]
+    table = full.pick(full.choose(sizes, len(GAP) + width))
+    gone = [column for column in full.columns if column not in table.columns]
+    gone.sort(key=lambda column: column.rank)
+    names = ", ".join(dict.fromkeys(column.head for column in gone))
+    note = (f"A wider table shows {names} too.", "quiet")
+    return Table(table.columns, table.rows, [note] if gone else [])
 
 
 def write_heading(report: Findings) -> str:
@@ -192,19 +148,26 @@ def write_text(
     report: Findings, all_layers: bool = False, width: int | None = None
 ) -> str:
     """Returns a report as text."""
-    full = make_grid(report, all_layers)
-    table = full if width is None else full.fit(width)
-    heads = [column.head for column in table.columns]
-    left = [place for place, column in enumerate(table.columns) if column.left]
-    lines = [write_heading(report), *_columns.lines(heads, table.cells, left)]
-    lines += [name_left_out(table)] if table.left_out else []
-    lines.append("")
+    table = make_table(report, all_layers, width)
+    lines = [write_heading(report), *table.lines()]
+    lines += [*(note for note, _ in table.notes), ""]
     for finding in report.findings:
         lines += [f"{finding.condition}: {explain(report, finding)}"]
-        lines += [f"{_columns.GAP}cure: {finding.cure}"]
+        lines += [f"{GAP}cure: {finding.cure}"]
     return "\n".join([*lines, *summarize(report)])
 
 
-def name_left_out(table: Grid) -> str:
-    """Says which columns are left out."""
-    return f"A wider table shows {', '.join(table.left_out)} too."
+def write_html(report: Findings) -> str:
+    """Returns a report as HTML, for notebooks."""
+    findings = "".join(
+        f'<dt class="wrong">{escape(finding.condition)}</dt>'
+        f"<dd>{escape(explain(report, finding))}<br>"
+        f"Cure: <code>{escape(finding.cure)}</code></dd>"
+        for finding in report.findings
+    )
+    return page(
+        line(write_heading(report), mark(report.condition)),
+        make_table(report).html(),
+        f"<dl>{findings}</dl>" if findings else "",
+        *map(line, summarize(report)),
+    )

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from jaxinit import _check as check
 from jaxinit._gain import NONLINEARITIES
-from jaxinit._number import number, percent, plural
+from jaxinit._text import number, percent, plural
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._report.columns import explain

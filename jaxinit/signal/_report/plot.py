@@ -12,14 +12,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._gain import normal_density
-from jaxinit._panels import COLOURS, band, histogram, note, png
+from jaxinit._panels import COLORS, band, histogram, note, png
 from jaxinit.signal._judge.findings import Findings, Layer
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._report.columns import write_heading
 
 _SHARE = 0.8  # the share of the seeds in the band
-_SIGNAL, _THEORY, _MODULE = COLOURS[10], "#222222", "#777777"
-_MARKS = {verdict.name: COLOURS[verdict.color] for verdict in VERDICTS}
+_SIGNAL, _THEORY, _MODULE = COLORS[10], "#222222", "#777777"
+_MARKS = {verdict.name: COLORS[verdict.color] for verdict in VERDICTS}
 _MOST = 8  # histograms at most
 _NAMED = 12  # up to this many layers have their names below the axis
 _DOTTED = 60  # up to this many layers have a dot each

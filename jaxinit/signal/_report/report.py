@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._import import explain_missing
-from jaxinit._number import over_seeds, plain
-from jaxinit.signal._judge.findings import Findings
+from jaxinit._result import plain
+from jaxinit.signal._judge.findings import Findings, over_seeds
 from jaxinit.signal._judge.verdicts import Condition
-from jaxinit.signal._report import columns, notebook
+from jaxinit.signal._report import columns
 from jaxinit.signal._report.limits import Limits, find_broken
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class SignalReport(Findings):
         yield from console.parts(self, options.max_width)
 
     def _repr_html_(self) -> str:
-        return notebook.page(self)
+        return columns.write_html(self)
 
     def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
         """Returns the report as JSON types; numbers that are not finite become None.

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import Activation
-from jaxinit._number import number
-from jaxinit._result import Result, Table
+from jaxinit._result import Result
+from jaxinit._table import Column, Table
+from jaxinit._text import number, plural
 from jaxinit.signal.theory._expectation import (
     AnyActivation,
     Expectation,
@@ -43,7 +44,7 @@ class Profile(Result):
     gradient: np.ndarray
 
     def __repr__(self) -> str:
-        return f"Profile({len(self.variance)} layers)"
+        return f"Profile({plural(len(self.variance), 'layer')})"
 
     def to_dict(self) -> dict[str, list[float] | None]:
         """Returns the attributes as lists."""
@@ -54,7 +55,7 @@ class Profile(Result):
         each = enumerate(zip(*columns.values(), strict=True), 1)
         rows = [[str(layer), *map(number, values)] for layer, values in each]
         heads = ["layer", *(name.replace("_", " ") for name in columns)]
-        return Table(heads, rows, ())
+        return Table(list(map(Column, heads)), rows)
 
 
 def profile(
@@ -174,7 +175,7 @@ def _count_layers(
     first, layers = next(iter(counts.items()))
     for name, count in counts.items():
         if count != layers or count < 1:
-            rule = f"{name} is for {count} layers, {first} for {layers}."
+            rule = f"{name} is for {plural(count, 'layer')}, {first} for {layers}."
             raise check.Unfit(rule, **{name: lists[name]})
     return layers
 

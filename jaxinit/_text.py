@@ -1,22 +1,11 @@
-"""Numbers as people read them, and as JSON takes them."""
+"""Numbers, counts and sizes as people read them."""
 
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 _ROUNDING = 1e-5  # relative: an error below it says nothing about seeds
-
-
-def over_seeds(values: Any) -> tuple[float, float]:
-    """Computes a mean and its standard error, which is nan for one seed."""
-    array = np.asarray(values, np.float64)
-    with np.errstate(all="ignore"):  # some values may not be finite
-        mean = float(np.mean(array))
-        if len(array) < 2:
-            return mean, math.nan
-        return mean, float(np.std(array, ddof=1) / np.sqrt(len(array)))
 
 
 def number(value: float) -> str:
@@ -28,17 +17,17 @@ def number(value: float) -> str:
     return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"
 
 
+def or_dash(value: Any, text: Callable[[Any], str]) -> str:
+    """Returns a value as text, or a dash for None."""
+    return "–" if value is None else text(value)
+
+
 def with_error(value: float, error: float) -> str:
     """Returns a number and its standard error, if it has one beyond rounding."""
     if not math.isfinite(value) or not error > _ROUNDING * abs(value):
         return number(value)
     digits = f"{error:.0f}" if 1 <= error < 1e3 else f"{error:.1g}"
     return f"{number(value)}±{digits}"  # no space: a cell stays one line
-
-
-def plural(count: int, noun: str) -> str:
-    """Returns a number of things."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def span(values: Iterable[float], text: Callable[[float], str] = number) -> str:
@@ -58,10 +47,22 @@ def percent(share: float) -> str:
     return "<1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
-def plain(value: Any) -> Any:
-    """Replaces numbers that are not finite, which JSON lacks, by None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def plural(count: int, noun: str, form: str = "") -> str:
+    """Returns a number of things, such as "1 seed" and "3 entries"."""
+    if count != 1:
+        noun = re.sub("([^aeiou])y$", r"\1ie", noun) + "s"
+    return f"{count:{form}} {noun}"
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """Returns the shape of an array."""
+    return "×".join(map(str, sizes)) or "scalar"

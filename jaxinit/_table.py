@@ -1,0 +1,179 @@
+"""Tables: one record, written as text, for rich consoles, as HTML and as Markdown.
+
+A room lists its columns, each with the function that makes a cell; `Table.of` applies
+them to what has a row. HTML is for notebooks: self-contained, without scripts.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from jaxinit._text import plural
+
+if TYPE_CHECKING:
+    from rich.table import Table as Grid
+
+GAP = "  "
+# Text has the notebook's own color; the others are readable on white and on black.
+_STYLE = """
+.jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
+.jaxinit-report table { border-collapse: collapse; color: inherit; font: inherit; }
+.jaxinit-report th, .jaxinit-report td {
+  border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right;
+  white-space: nowrap; }
+.jaxinit-report .left { text-align: left; }
+.jaxinit-report td:first-child, .jaxinit-report .bars {
+  font-family: ui-monospace, monospace; white-space: pre; }
+.jaxinit-report .quiet { opacity: .6; }
+.jaxinit-report .healthy { color: #2a9d4a; }
+.jaxinit-report .wrong { color: #e5484d; font-weight: 600; }
+.jaxinit-report dd { margin: 0 0 .6em 1.5em; }
+"""
+# The same classes on a console.
+RICH = {"quiet": "dim", "healthy": "green", "wrong": "bold red"}
+_MOST = 1000  # rows of HTML; a notebook keeps them all in its file
+
+Item = TypeVar("Item")  # what has a row
+
+
+@dataclasses.dataclass(frozen=True)
+class Column(Generic[Item]):
+    """A column of a table.
+
+    Attributes:
+      head: the heading.
+      cell: makes the cell of a row.
+      left: whether cells are aligned left, as text is.
+      wraps: whether cells take more lines on a console that is narrow.
+      rank: where room is short, columns of a low rank go first; those of rank 0 stay.
+      mark: returns the class of a cell, from its text: a key of `RICH`, "bars" or "".
+      key: makes the value that rows are sorted by.
+    """
+
+    head: str
+    cell: Callable[[Item], str] = str
+    left: bool = False
+    wraps: bool = False
+    rank: int = 0
+    mark: Callable[[str], str] = lambda cell: ""
+    key: Callable[[Item], str | float | None] = lambda row: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table, and the lines below it.
+
+    Attributes:
+      columns: their headings and form.
+      rows: the cells of each row.
+      notes: lines below, each with its class, or "".
+    """
+
+    columns: Sequence[Column[Any]]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        columns: Sequence[Column[Item]],
+        items: Iterable[Item],
+        notes: Sequence[tuple[str, str]] = (),
+    ) -> "Table":
+        """Makes a row of each item."""
+        rows = [[column.cell(item) for column in columns] for item in items]
+        return cls(columns, rows, notes)
+
+    @property
+    def heads(self) -> list[str]:
+        """The headings."""
+        return [column.head for column in self.columns]
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the columns as text."""
+        columns = zip(self.heads, *self.rows, strict=True)
+        return [max(map(len, column)) for column in columns]
+
+    def choose(self, sizes: Sequence[int], room: int) -> list[int]:
+        """Chooses columns, those of high rank first, whose sizes fit in the room."""
+        kept = list(range(len(self.columns)))
+        for rank in sorted({column.rank for column in self.columns} - {0}):
+            if sum(sizes[place] for place in kept) > room:
+                kept = [place for place in kept if self.columns[place].rank != rank]
+        return kept
+
+    def pick(self, places: Sequence[int]) -> "Table":
+        """Returns the table of some columns."""
+        columns = [self.columns[place] for place in places]
+        return Table(
+            columns, [[row[place] for place in places] for row in self.rows], self.notes
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yields the table as text, line by line."""
+        widths = self.widths
+        for cells in (self.heads, ["─" * width for width in widths], *self.rows):
+            padded = [
+                cell.ljust(width) if column.left else cell.rjust(width)
+                for column, cell, width in zip(self.columns, cells, widths, strict=True)
+            ]
+            yield GAP.join(padded).rstrip()
+
+    def rich(self, *, framed: bool = False, **settings: Any) -> "Grid":
+        """Returns the table for a console of rich, with settings of rich's own table.
+
+        On a narrow console columns that wrap give way, and fold long words.
+        """
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        if not framed:
+            settings |= {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
+        grid = Grid(**settings)
+        for column in self.columns:
+            grid.add_column(
+                Text(column.head),
+                justify="left" if column.left else "right",
+                no_wrap=not column.wraps,
+                overflow="fold" if column.wraps else "ellipsis",
+            )
+        for row in self.rows:
+            pairs = zip(self.columns, row, strict=True)
+            grid.add_row(*(Text(x, RICH.get(c.mark(x), "")) for c, x in pairs))
+        return grid
+
+    def html(self) -> str:
+        """Returns the table as HTML, for a `page`."""
+
+        def cells(tag: str, texts: Sequence[str]) -> str:
+            written = []
+            for column, cell in zip(self.columns, texts, strict=True):
+                side = "left" if column.left else ""
+                also = column.mark(cell) if tag == "td" else ""
+                name = f"{side} {also}".strip()
+                written.append(f'<{tag} class="{name}">{escape(cell)}</{tag}>')
+            return f"<tr>{''.join(written)}</tr>"
+
+        body = "".join(cells("td", row) for row in self.rows[:_MOST])
+        rest = len(self.rows) - _MOST
+        more = line(f"… and {plural(rest, 'row', ',')}") if rest > 0 else ""
+        head = cells("th", self.heads)
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{more}"
+
+    def markdown(self) -> Iterator[str]:
+        """Yields the table as GitHub's Markdown, line by line."""
+        sides = [":---" if column.left else "---:" for column in self.columns]
+        for cells in (self.heads, sides, *self.rows):
+            yield "| " + " | ".join(x.replace("|", r"\|") for x in cells) + " |"
+
+
+def page(*parts: str) -> str:
+    """Returns a page of parts that are HTML already."""
+    return f'<div class="jaxinit-report"><style>{_STYLE}</style>{"".join(parts)}</div>'
+
+
+def line(text: str, mark: str = "") -> str:
+    """Returns a paragraph of one line."""
+    return f'<p class="{mark}">{escape(text)}</p>' if mark else f"<p>{escape(text)}</p>"
