@@ -201,7 +201,7 @@ def _print(report: SignalReport, all_layers: bool) -> None:
     """Prints a report, on a terminal in colors if rich is installed."""
     if sys.stdout.isatty():
         with contextlib.suppress(ModuleNotFoundError):
-            from jaxinit.signal._report.console import parts
+            from jaxinit.signal.console import parts
 
             screen = console()
             screen.print(*parts(report, screen.width, all_layers), sep="\n")

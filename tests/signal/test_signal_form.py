@@ -432,7 +432,7 @@ def without(monkeypatch):
         for name in [n for n in sys.modules if n.partition(".")[0] == package]:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, package, None)
-        for name in ("_panels", "signal._report.console", "signal._report.plot"):
+        for name in ("_panels", "signal.console", "signal._report.plot"):
             monkeypatch.delitem(sys.modules, f"jaxinit.{name}", raising=False)
 
     return take

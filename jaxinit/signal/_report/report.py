@@ -83,7 +83,7 @@ class SignalReport(Findings):
         return f"SignalReport({columns.write_heading(self)})"
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from jaxinit.signal._report import console
+        from jaxinit.signal import console
 
         yield from console.parts(self, options.max_width)
 
