@@ -249,9 +249,8 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
-OWN_WAYS = {  # the others compose these
-    *(ji.orthogonal(), ji.orthogonal(method="qr")),
-    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(), ji.stacked(ji.he_normal())),
+OWN_WAYS = {  # the others compose these, or, as method="qr", take those of JAX
+    *(ji.orthogonal(), ji.sparse(0.75, 0.2), ji.stacked(ji.he_normal())),
 }
 TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64
