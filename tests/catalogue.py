@@ -216,7 +216,7 @@ PRESETS = [
     ),
     scaled_row(ji.uniform_unit_scaling(1.5), DENSE, 2.25 / 96, UNIFORM, None),
 ]
-# Small, since matrices compile by their blocks; tests/test_laws.py has larger ones.
+# Small, since matrices compile by their blocks; test_matrices.py has larger ones.
 STRUCTURED = [
     Row(ji.orthogonal(), (16, 40), 0, 1 / 40, traits="reused"),
     Row(ji.orthogonal(2.0, 0, gain="relu"), (40, 2, 8), 0, 8 / 40, traits="reused"),
