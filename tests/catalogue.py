@@ -216,7 +216,7 @@ PRESETS = [
     ),
     scaled_row(ji.uniform_unit_scaling(1.5), DENSE, 2.25 / 96, UNIFORM, None),
 ]
-# Small, since matrices compile by their blocks; tests/test_laws.py has larger ones.
+# Small, since matrices compile by their blocks; test_matrices.py has larger ones.
 STRUCTURED = [
     Row(ji.orthogonal(), (16, 40), 0, 1 / 40, traits="reused"),
     Row(ji.orthogonal(2.0, 0, gain="relu"), (40, 2, 8), 0, 8 / 40, traits="reused"),
@@ -249,9 +249,8 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
-OWN_WAYS = {  # the others compose these
-    *(ji.orthogonal(), ji.orthogonal(method="qr")),
-    *(ji.sparse(0.75, 0.2), ji.conv_orthogonal(), ji.stacked(ji.he_normal())),
+OWN_WAYS = {  # the others compose these, or, as method="qr", take those of JAX
+    *(ji.orthogonal(), ji.sparse(0.75, 0.2), ji.stacked(ji.he_normal())),
 }
 TORCH_DENSE = (160, 96)
 EDGE = 1 / 8  # of the layers whose fan_in is 64

@@ -1,4 +1,8 @@
-"""Contracts of every initializer, run on every row of the catalogue."""
+"""Contracts of every initializer, run on every row of the catalogue.
+
+Where a contract compiles, the rows are drawn together: by default those that draw in a
+way of their own, in the slow run all others too.
+"""
 
 import copy
 import inspect
@@ -10,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import DRAWS, MAIN, OWN, RANDOM, ROWS
+from catalogue import DRAWS, MAIN, OWN, RANDOM, ROWS, STRUCTURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_but
+from together import QUICK, draw, jointly, same
 
 import jaxinit as ji
 from jaxinit import testing
@@ -26,15 +31,12 @@ def each(rows):
 
 
 rows = each(ROWS)
-random_rows = each(RANDOM)
-# Where a contract compiles programs of its own.
-main_rows = each(slow_but(MAIN, ROWS))
-main_draws = each(slow_but(MAIN, DRAWS))
-main_random_rows = each(slow_but(MAIN, RANDOM))
+KINDS = [row for row in MAIN if row in DRAWS and row.init != ji.normal()]
 
 
-def same(a, b):
-    np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)
+def keys_of(rows, key=KEY):
+    """Gives each row the key as an argument of its own, lest draws become one."""
+    return [key] * len(rows)
 
 
 def test_every_builder_has_a_row():
@@ -45,7 +47,8 @@ def test_every_builder_has_a_row():
 def test_shape_and_default_dtype(row):
     w = row.init(KEY, row.shape)
     assert (w.shape, w.dtype) == (row.shape, jnp.float32)
-    same(w, ji.parse(repr(row.init))(KEY, row.shape))
+    again = ji.parse(repr(row.init))(KEY, row.shape)
+    np.testing.assert_array_equal(np.asarray(w), np.asarray(again), strict=True)
 
 
 @rows
@@ -55,81 +58,179 @@ def test_default_dtype_follows_x64(row):
     assert out.dtype == jnp.float64
 
 
-@main_rows
-def test_same_model_in_every_dtype(row):
-    independent = row in DRAWS and row.traits != "reused"
-    dtypes = ["bfloat16", *(["float16", "float8_e4m3fn"] if independent else [])]
-    testing.assert_same_in_every_dtype(row.init, row.shape, dtypes, key=KEY)
+def assert_rounded(rows, dtypes):
+    """Asserts that weights of narrow dtypes are those of float32, rounded."""
+    drawn = jax.jit(
+        lambda keys: [
+            [row.init(key, row.shape, dtype) for row, key in zip(rows, keys)]  # noqa: B905
+            for dtype in dtypes
+        ]
+    )(keys_of(rows))
+    with np.errstate(over="ignore", under="ignore"):
+        for dtype, weights in zip(dtypes, drawn, strict=True):
+            rounded = [
+                np.asarray(w).astype(np.dtype(dtype)) for w in draw(rows, keys_of(rows))
+            ]
+            same(rows, weights, rounded)
+
+
+def independent(row):
+    return row in DRAWS and row.traits != "reused"
+
+
+@jointly(MAIN, ROWS)
+def test_same_model_in_every_dtype(rows):
+    assert_rounded(rows, ["bfloat16"])
+
+
+@jointly(MAIN, [row for row in ROWS if independent(row)])
+def test_same_model_in_dtypes_of_few_digits(rows):
+    assert_rounded(rows, ["float16", "float8_e4m3fn"])
 
 
 @pytest.mark.slow
-@each([row for row in DRAWS if row.traits == "reused"])
-def test_same_model_in_dtypes_of_few_digits(row):
-    dtypes = ["float16", "float8_e4m3fn"]
+@jointly([], [row for row in DRAWS if row.traits == "reused"])
+def test_same_matrices_in_dtypes_of_few_digits(rows):
+    assert_rounded(rows, ["float16", "float8_e4m3fn"])
+
+
+@each([ROWS[3], DRAWS[1]])
+def test_same_model_in_every_dtype_alone(row):
+    dtypes = ["bfloat16", "float16", "float8_e4m3fn"][: 3 if row.random else 1]
     testing.assert_same_in_every_dtype(row.init, row.shape, dtypes, key=KEY)
 
 
-@main_draws
+@jointly(MAIN, DRAWS)
 @pytest.mark.usefixtures("x64")
-def test_complex_dtypes(row):
-    if not row.complex_:
-        with pytest.raises(ValueError, match="law is one of real numbers"):
-            row.init(KEY, row.shape, jnp.complex64)
-        return
-    w = np.asarray(row.init(KEY, row.shape, jnp.complex128))
-    assert w.dtype == np.complex128
-    centered = w - row.mean
-    # Five standard errors, of entries with the fourth moment of a complex normal: 2.
-    error = 5 * np.sqrt(2 / (w != 0).sum())
-    assert np.mean(np.abs(centered) ** 2) == pytest.approx(row.variance, rel=error)
-    # Circular: the square has mean 0, as the real one never has.
-    assert abs(np.mean(centered**2)) < error * row.variance
+def test_complex_dtypes(rows):
+    for row in rows:
+        if not row.complex_:
+            with pytest.raises(ValueError, match="law is one of real numbers"):
+                row.init(KEY, row.shape, jnp.complex64)
+    rows = [row for row in rows if row.complex_]
+    drawn = jax.jit(
+        lambda keys: [
+            row.init(key, row.shape, jnp.complex128)
+            for row, key in zip(rows, keys, strict=True)
+        ],
+        compiler_options=QUICK,
+    )
+    for row, w in zip(rows, map(np.asarray, drawn(keys_of(rows))), strict=True):
+        assert w.dtype == np.complex128
+        centered = w - row.mean
+        # Five standard errors; the fourth moment of a complex normal is 2.
+        error = 5 * np.sqrt(2 / (w != 0).sum())
+        size = np.mean(np.abs(centered) ** 2)
+        assert size == pytest.approx(row.variance, rel=error), row.name
+        # Circular: the square has mean 0, as the real one never has.
+        assert abs(np.mean(centered**2)) < error * row.variance, row.name
 
 
-@main_rows
-def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(row):
-    testing.assert_pure(row.init, row.shape, random=row.random, key=KEY)
+@jointly(MAIN, ROWS)
+def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(rows):
+    """As `testing.assert_pure`, of many. Equal initializers share what jit traced."""
+    keys = jax.random.split(KEY, 3)
+    chex.clear_trace_counter()
+
+    @chex.assert_max_traces(1)
+    def draw_of(inits, keys):
+        return [
+            init(key, row.shape)
+            for init, row, key in zip(inits, rows, keys, strict=True)
+        ]
+
+    jitted = jax.jit(draw_of, static_argnums=0)
+
+    def equal():
+        return tuple(ji.parse(repr(row.init)) for row in rows)
+
+    def drawn(keys):
+        return draw(rows, keys)
+
+    eager = [drawn(keys_of(rows, key)) for key in keys]
+    same(rows, drawn(keys_of(rows, keys[0])), eager[0])
+    for row, first, other in zip(rows, eager[0], eager[1], strict=True):
+        if row.random:
+            assert (np.asarray(first) != np.asarray(other)).any(), row.name
+    batch = keys_of(rows, keys)
+    stacks = [
+        jax.vmap(drawn)(batch),
+        jax.jit(jax.vmap(drawn))(batch),
+        jax.lax.scan(lambda _, keys: (0, drawn(keys)), 0, batch)[1],
+    ]
+    for i, key in enumerate(keys):
+        same(rows, jitted(equal(), keys_of(rows, key)), eager[i])
+        for stack in stacks:
+            same(rows, [w[i] for w in map(np.asarray, stack)], eager[i])
 
 
-@main_random_rows
-def test_typed_and_legacy_keys_agree(row):
+@jointly(MAIN, RANDOM)
+def test_typed_and_legacy_keys_agree(rows):
     legacy = jax.random.key_data(KEY)
-    same(row.init(KEY, row.shape), row.init(legacy, row.shape))
-    same(row.init(KEY, row.shape), row.init(np.asarray(legacy), row.shape))
+    expected = draw(rows, keys_of(rows))
+    jitted = jax.jit(lambda keys: draw(rows, keys))
+    same(rows, jitted(keys_of(rows, legacy)), expected)
+    same(rows, jitted(keys_of(rows, np.asarray(legacy))), expected)
 
 
-@random_rows
+@each([DRAWS[1]])
+def test_typed_and_legacy_keys_agree_alone(row):
+    legacy = jax.random.key_data(KEY)
+    expected = draw([row], [KEY])
+    same([row], draw([row], [legacy]), expected)
+    same([row], draw([row], [np.asarray(legacy)]), expected)
+
+
 @pytest.mark.slow
+@jointly([], RANDOM)
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "unpartitionable threefry"])
-def test_other_generators(row, impl):
+def test_other_generators(rows, impl):
     old = impl == "unpartitionable threefry"
     key = jax.random.key(1, impl="threefry2x32" if old else impl)
     with jax.threefry_partitionable(not old):
-        w = np.asarray(row.init(key, row.shape))
-    assert np.mean((w - row.mean) ** 2) == pytest.approx(row.variance, rel=0.1)
+        jitted = jax.jit(lambda keys: draw(rows, keys), compiler_options=QUICK)
+        drawn = jitted(keys_of(rows, key))
+    for row, w in zip(rows, map(np.asarray, drawn), strict=True):
+        square = np.mean((w - row.mean) ** 2)
+        assert square == pytest.approx(row.variance, rel=0.1), row.name
 
 
-@main_rows
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_values_do_not_depend_on_sharding(row, kind):
+def split_by_eight(row):
+    """Returns how eight devices share a row, of which no axis may be so divisible."""
     axis = max(range(len(row.shape)), key=lambda axis: row.shape[axis] % 8 == 0)
-    if row.shape[axis] % 8:  # no axis of this row can be split by eight
-        axis, spec = 0, PartitionSpec()
-    else:
-        spec = PartitionSpec(*[None] * axis, "x")
-    mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
-    sharding = NamedSharding(mesh, spec)
-    if kind == AxisType.Auto:
-        w = row.init(KEY, row.shape, None, sharding)
-    else:
-        with jax.set_mesh(mesh):
-            w = jax.jit(lambda key: row.init(key, row.shape, out_sharding=spec))(KEY)
+    return (
+        PartitionSpec() if row.shape[axis] % 8 else PartitionSpec(*[None] * axis, "x")
+    )
+
+
+@each(slow_but([ROWS[3], *KINDS], ROWS))
+def test_values_do_not_depend_on_sharding(row):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, split_by_eight(row))
+    w = row.init(KEY, row.shape, None, sharding)
     assert w.sharding.is_equivalent_to(sharding, w.ndim)
-    same(row.init(KEY, row.shape), w)
+    same([row], [w], draw([row], [KEY]))
 
 
-@rows
-def test_zero_sizes_give_empty_arrays(row):
+@jointly(MAIN, ROWS)
+def test_values_do_not_depend_on_explicit_sharding(rows):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    specs = [split_by_eight(row) for row in rows]
+
+    def placed(keys):
+        each = zip(rows, keys, specs, strict=True)
+        return [row.init(key, row.shape, out_sharding=spec) for row, key, spec in each]
+
+    with jax.set_mesh(mesh):
+        weights = jax.jit(placed)(keys_of(rows))
+    for row, w, spec in zip(rows, weights, specs, strict=True):
+        sharding = NamedSharding(mesh, spec)
+        assert w.sharding.is_equivalent_to(sharding, w.ndim), row.name
+    same(rows, weights, draw(rows, keys_of(rows)))
+
+
+def zero_sizes(row):
+    """Returns shapes with an axis of size 0: what a row takes, what it refuses, why."""
     last = len(row.shape) - 1
     array = isinstance(row.init.arguments.get("value"), tuple)
     refused = {  # axes that no size of 0 fits, and why
@@ -143,16 +244,34 @@ def test_zero_sizes_give_empty_arrays(row):
         "stft": ({1, 2}, r"needs a shape \(frame, 1, frequencies\)"),
     }
     axes, reason = refused.get(row.init.name, (set(), ""))
-    for axis in range(len(row.shape)):
-        shape = row.shape[:axis] + (0,) + row.shape[axis + 1 :]
-        if axis in axes:
-            with pytest.raises(
-                ValueError, match=rf"{re.escape(str(shape))}.*({reason})"
-            ):
-                row.init(KEY, shape)
-        else:
-            w = row.init(KEY, shape, jnp.bfloat16)
-            assert (w.shape, w.dtype) == (shape, jnp.bfloat16)
+    shapes = [
+        row.shape[:axis] + (0,) + row.shape[axis + 1 :]
+        for axis in range(len(row.shape))
+    ]
+    taken = [shape for axis, shape in enumerate(shapes) if axis not in axes]
+    return taken, [shapes[axis] for axis in sorted(axes)], reason
+
+
+@rows
+def test_zero_sizes_that_are_refused(row):
+    _, shapes, reason = zero_sizes(row)
+    for shape in shapes:
+        with pytest.raises(ValueError, match=rf"{re.escape(str(shape))}.*({reason})"):
+            row.init(KEY, shape)
+
+
+def test_zero_sizes_give_empty_arrays():
+    cases = [(row, shape) for row in ROWS for shape in zero_sizes(row)[0]]
+    drawn = jax.jit(lambda key: [row.init(key, s, jnp.bfloat16) for row, s in cases])
+    for (row, shape), w in zip(cases, drawn(KEY), strict=True):
+        assert (w.shape, w.dtype) == (shape, jnp.bfloat16), row.name
+
+
+@each([ROWS[4], DRAWS[1], STRUCTURED[0]])
+def test_zero_sizes_give_empty_arrays_alone(row):
+    for shape in zero_sizes(row)[0]:
+        w = row.init(KEY, shape, jnp.bfloat16)
+        assert (w.shape, w.dtype) == (shape, jnp.bfloat16)
 
 
 @rows
@@ -180,19 +299,6 @@ def test_equal_hash_copy_pickle_spec(row):
     assert copy.copy(init) is init and copy.deepcopy(init) is init
     assert ji.parse(repr(init)) == init
     assert init != ji.normal(0.123)
-
-
-@main_rows
-def test_compiles_once_for_equal_initializers(row):
-    chex.clear_trace_counter()
-
-    @chex.assert_max_traces(1)
-    def draw(init, key):
-        return init(key, row.shape)
-
-    jitted = jax.jit(draw, static_argnums=0)
-    for _ in range(3):
-        jitted(ji.parse(repr(row.init)), KEY)
 
 
 @rows

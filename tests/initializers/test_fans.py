@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 import jaxinit as ji
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 KEY = jax.random.key(0)
 
 

@@ -14,6 +14,8 @@ from scipy import stats
 
 import jaxinit as ji
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 KEY = jax.random.key(29)
 LEVEL = 1e-4  # of every Kolmogorov-Smirnov test: one false alarm in 10 000
 # E|w|^2 of complex weights, over the formula.

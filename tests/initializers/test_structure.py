@@ -10,6 +10,8 @@ from scipy import signal, stats
 
 import jaxinit as ji
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 KEY = jax.random.key(5)
 LEVEL = 1e-4
 rng = np.random.default_rng(0)

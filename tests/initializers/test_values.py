@@ -7,13 +7,12 @@ import pytest
 from catalogue import MAIN, OWN, ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow_but
+from together import draw, jointly, same
 
 import jaxinit as ji
 
 KEY = jax.random.key(3)
 PEERED = [row for row in ROWS if row.jax is not None]
-peered = pytest.mark.parametrize("row", PEERED, ids=lambda row: row.name)
 
 # Names that JAX has too and whose values differ, with the reason.
 EXCEPTIONS = {
@@ -32,26 +31,46 @@ def test_every_shared_name_is_compared_or_excepted():
     assert shared == default | set(EXCEPTIONS)
 
 
-@peered
-def test_float32_is_jitted_jax(row):
+def of_jax(rows, dtype):
+    """Draws the weights of jitted JAX: of all rows, each with a key of its own."""
+
+    def drawn(keys):
+        pairs = zip(rows, keys, strict=True)
+        return [row.jax(key, row.shape, dtype) for row, key in pairs]
+
+    return jax.jit(drawn)([KEY] * len(rows))
+
+
+def eager(rows, dtype):
+    return [row.init(KEY, row.shape, dtype) for row in rows]
+
+
+def test_float32_is_jitted_jax():
+    expected = of_jax(PEERED, jnp.float32)
+    same(PEERED, eager(PEERED, jnp.float32), expected)
+    jitted = jax.jit(lambda keys: draw(PEERED, keys))
+    same(PEERED, jitted([KEY] * len(PEERED)), expected)
+
+
+@pytest.mark.parametrize(
+    "row", [PEERED[0], PEERED[4], PEERED[-2]], ids=lambda row: row.name
+)
+def test_float32_is_jitted_jax_alone(row):
     expected = jitted(row.jax, row.shape, jnp.float32)
-    np.testing.assert_array_equal(row.init(KEY, row.shape, jnp.float32), expected)
     np.testing.assert_array_equal(jitted(row.init, row.shape, jnp.float32), expected)
 
 
-@pytest.mark.parametrize("row", slow_but(MAIN, PEERED), ids=lambda row: row.name)
+@jointly(MAIN, PEERED)
 @pytest.mark.usefixtures("x64")
-def test_float64_is_jitted_jax(row):
-    expected = jitted(row.jax, row.shape, jnp.float64)
-    np.testing.assert_array_equal(row.init(KEY, row.shape, jnp.float64), expected)
+def test_float64_is_jitted_jax(rows):
+    same(rows, eager(rows, jnp.float64), of_jax(rows, jnp.float64))
 
 
-@peered
 @pytest.mark.slow
-def test_unpartitionable_threefry_is_jitted_jax(row):
+def test_unpartitionable_threefry_is_jitted_jax():
     with jax.threefry_partitionable(False):
-        expected = jitted(row.jax, row.shape, jnp.float32)
-        np.testing.assert_array_equal(row.init(KEY, row.shape, jnp.float32), expected)
+        expected = of_jax(PEERED, jnp.float32)
+        same(PEERED, eager(PEERED, jnp.float32), expected)
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])

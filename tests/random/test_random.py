@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_but
-from scipy import stats
 
 import jaxinit as ji
 from jaxinit import random
-from jaxinit.random import _haar, _threefry
-from jaxinit.testing import LEVEL
+from jaxinit.random import _threefry
 
 KEY = jax.random.key(7)
 FLOATS = ["float32", "float64"]
@@ -72,25 +70,34 @@ def compiled(draw, **options):
 
 
 @pytest.mark.parametrize(
-    ("law", "dtype", "sizes"),
-    slow_but(
-        [(*case, FEW) for case in CASES if case[0] != "between"],
-        [(*case, FEW) for case in CASES]
-        + [(*case, BORDERS) for case in CASES if "32" in case[1]],
-        rows=True,
-    ),
+    "cases",
+    [
+        pytest.param(
+            [(*case, FEW) for case in CASES if case[0] != "between"], id="few"
+        ),
+        pytest.param(
+            [(*case, FEW) for case in CASES if case[0] == "between"]
+            + [(*case, BORDERS) for case in CASES if "32" in case[1]],
+            id="every",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 @pytest.mark.usefixtures("x64")
-def test_values_around_borders(law, dtype, sizes):
-    def all_of(module, key):
-        return [LAWS[law](module, key, (n,), dtype) for n in sizes]
+def test_values_around_borders(cases):
+    """All laws in one program; of ours each has a key of its own."""
 
-    for ours, jaxs in zip(
-        jax.jit(lambda key: all_of(random, key))(KEY),
-        jax.jit(lambda key: all_of(jax.random, key))(KEY),
-        strict=True,
-    ):
-        same(ours, jaxs)
+    def all_of(module, keys):
+        return [
+            [LAWS[law](module, key, (n,), dtype) for n in sizes]
+            for (law, dtype, sizes), key in zip(cases, keys, strict=True)
+        ]
+
+    ours = jax.jit(lambda keys: all_of(random, keys))([KEY] * len(cases))
+    jaxs = jax.jit(lambda key: all_of(jax.random, [key] * len(cases)))(KEY)
+    for found, expected in zip(ours, jaxs, strict=True):
+        for one, known in zip(found, expected, strict=True):
+            same(one, known)
 
 
 @pytest.mark.parametrize("size", [1, 129])
@@ -168,39 +175,50 @@ def test_complex_normal_is_jitted_jax_when_eager():
     same(random.normal(KEY, (50,), "complex64"), expected)
 
 
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [
-        (-1, 1),
-        (np.float32(-1), np.int32(3)),
-        (-7.25, -7.0),
-        (jnp.asarray(-3.0), 1e-3),
-        (0.0, 1e-40),  # below the normal range
-        (-3e38, 3e38),  # the spread overflows
-        (2.0, 2.0),
-        (1.0, -1.0),
-        (0, 2**40),
-    ],
-)
-def test_uniform_between_any_bounds(low, high):
-    wide = float(high) if isinstance(high, int) else high  # JAX's integers end at 2^31
-    expected = jax.jit(
-        lambda key: jax.random.uniform(key, (9, 3), "float32", low, wide)
-    )(KEY)
-    same(random.uniform(KEY, (9, 3), "float32", low, high), expected)
-    draw = jax.jit(lambda key: random.uniform(key, (9, 3), "float32", low, high))
-    same(draw(KEY), expected)
+ANY_BOUNDS = [
+    (-1, 1),
+    (np.float32(-1), np.int32(3)),
+    (-7.25, -7.0),
+    (jnp.asarray(-3.0), 1e-3),
+    (0.0, 1e-40),  # below the normal range
+    (-3e38, 3e38),  # the spread overflows
+    (2.0, 2.0),
+    (1.0, -1.0),
+    (0, 2**40),
+]
 
 
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [(-2, 2), (1.066357757671799, 2.294965609839984), (-np.inf, 0.5), (-4, -3.5)],
-)
-def test_truncation_at_any_bounds(low, high):
+def test_uniform_between_any_bounds():
+    """In one program, where each has a key of its own, and one by one."""
+
+    def draws(module, keys, bounds):
+        pairs = zip(keys, bounds, strict=True)
+        return [module.uniform(key, (9, 3), "float32", *pair) for key, pair in pairs]
+
+    def wide(high):  # JAX's integers end at 2^31
+        return float(high) if isinstance(high, int) else high
+
+    keys, of_jax = [KEY] * len(ANY_BOUNDS), [(a, wide(b)) for a, b in ANY_BOUNDS]
+    expected = jax.jit(lambda keys: draws(jax.random, keys, of_jax))(keys)
+    jitted = jax.jit(lambda keys: draws(random, keys, ANY_BOUNDS))(keys)
+    eager = draws(random, keys, ANY_BOUNDS)
+    for known, *ours in zip(expected, jitted, eager, strict=True):
+        same(ours[0], known)
+        same(ours[1], known)
+
+
+def test_truncation_at_any_bounds():
+    bounds = (-2, 2), (1.066357757671799, 2.294965609839984), (-np.inf, 0.5), (-4, -3.5)
+
     def draw(module):
-        return jax.jit(lambda key: module.truncated_normal(key, low, high, (500,)))(KEY)
+        def drawn(keys):
+            pairs = zip(keys, bounds, strict=True)
+            return [module.truncated_normal(key, *pair, (500,)) for key, pair in pairs]
 
-    same(draw(random), draw(jax.random))
+        return jax.jit(drawn)([KEY] * len(bounds))
+
+    for ours, known in zip(draw(random), draw(jax.random), strict=True):
+        same(ours, known)
 
 
 def test_bounds_may_be_batched():
@@ -246,14 +264,21 @@ def test_legacy_keys_of_another_default_generator():
         same(jitted(random, "normal", key, (33,), "float32"), expected)
 
 
-@pytest.mark.parametrize(
-    ("law", "dtype"),
-    [("bits", "uint16"), ("uniform", "float16"), ("between", "bfloat16")]
-    + [(law, dtype) for law in ("normal", "truncated") for dtype in NARROW],
-)
-def test_narrow_dtypes(law, dtype):
-    expected = jitted(jax.random, law, KEY, (129,), dtype)
-    same(jitted(random, law, KEY, (129,), dtype), expected)
+def test_narrow_dtypes():
+    cases = [("bits", "uint16"), ("uniform", "float16"), ("between", "bfloat16")]
+    cases += [(law, dtype) for law in ("normal", "truncated") for dtype in NARROW]
+
+    def draws(module):
+        def drawn(keys):
+            pairs = zip(keys, cases, strict=True)
+            return [
+                LAWS[law](module, key, (129,), dtype) for key, (law, dtype) in pairs
+            ]
+
+        return jax.jit(drawn)([KEY] * len(cases))
+
+    for ours, known in zip(draws(random), draws(jax.random), strict=True):
+        same(ours, known)
 
 
 # Programs
@@ -420,32 +445,6 @@ def test_last_numbers_of_a_huge_array(shape):
 # Subsets
 
 
-@pytest.mark.parametrize("rows", slow_but([1, 2, 7, 1000], [1, 2, 7, 64, 1000]))
-def test_subsets_have_exactly_the_count(rows):
-    for count in sorted({0, 1, rows // 2, rows - 1, rows}):
-        mask = np.asarray(random.subset(KEY, count, (rows, 37)))
-        assert (mask.dtype, mask.shape) == (np.bool_, (rows, 37))
-        assert (mask.sum(0) == count).all()
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)])
-def test_empty_subsets(shape):
-    assert random.subset(KEY, 0, shape).shape == shape
-
-
-@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
-def test_every_subset_is_equally_likely_and_columns_are_independent(impl):
-    columns = 20_000
-    mask = np.asarray(random.subset(jax.random.key(2, impl=impl), 2, (5, columns)))
-    number = (1 << np.arange(5)) @ mask  # names the subset
-    chosen, counts = np.unique(number, return_counts=True)
-    assert len(chosen) == math.comb(5, 2)
-    assert stats.chisquare(counts).pvalue > LEVEL
-    left, right = number[0::2], number[1::2]
-    table = [[((left == a) & (right == b)).sum() for b in chosen] for a in chosen]
-    assert stats.chi2_contingency(np.array(table)).pvalue > LEVEL
-
-
 def test_subsets_agree_in_eager_jit_vmap_and_for_legacy_keys():
     keys = jax.random.split(KEY, 3)
 
@@ -473,84 +472,6 @@ def test_probability_is_off_by_less_than_a_word(a, b):
 
     assert taken(first - 1)[need > 0].all()
     assert not taken(first)[first < 2**32].any()
-
-
-# Haar matrices
-
-
-SQUARES = [(1, 1, "float32"), (5, 5, "complex128")]
-WIDE = [(1, 4, "complex64"), (64, 66, "float32"), (127, 300, "float32")]
-TALL = [(3, 2, "float64"), (130, 127, "complex128"), (258, 257, "float32")]
-LARGE = [(300, 500, "complex64"), (514, 511, "float32"), (512, 513, "float64")]
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "dtype"),
-    slow_but(
-        [*SQUARES, *WIDE[::2], *TALL[:2], LARGE[1]],
-        SQUARES + WIDE + TALL + LARGE,
-        rows=True,
-    ),
-)
-@pytest.mark.usefixtures("x64")
-def test_orthonormal_of_any_shape(rows, columns, dtype):
-    draw = jax.jit(lambda key: random.orthonormal(key, rows, columns, np.dtype(dtype)))
-    q = np.asarray(draw(KEY))
-    assert (q.dtype, q.shape) == (dtype, (rows, columns))
-    q = q.astype(complex)
-    product = q.T.conj() @ q if rows >= columns else q @ q.T.conj()
-    limit = 1e-13 if dtype in ("float64", "complex128") else 2e-6
-    assert np.abs(product - np.eye(min(rows, columns))).max() <= limit
-
-
-@pytest.mark.parametrize("method", ["householder", "qr"])
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
-def test_orthonormal_of_no_entries(shape, method):
-    q = random.orthonormal(KEY, *shape, np.dtype("float32"), method)
-    assert (q.shape, q.dtype) == (shape, jnp.float32)
-
-
-def reflected(matrix, v, tau):
-    """Multiplies a matrix by I - tau v v^H."""
-    return matrix - tau * np.outer(matrix @ v, v.conj())
-
-
-@pytest.mark.parametrize("widths", [(1,), (5,), (64,), (65,), (130,), (256, 256, 40)])
-@pytest.mark.usefixtures("x64")
-def test_triangles_multiply_reflectors(widths):
-    rng = np.random.default_rng(sum(widths))
-    rows = max(widths) + 7
-    blocks = [
-        rng.normal(size=(rows, w)) + 1j * rng.normal(size=(rows, w)) for w in widths
-    ]
-    tau = [2 / (np.abs(v) ** 2).sum(0) for v in blocks]
-    grams = [jnp.asarray(v.T.conj() @ v) for v in blocks]
-    found = jax.jit(_haar._triangles)(grams, jnp.asarray(np.concatenate(tau), complex))
-    assert [t.shape for t in found] == [(w, w) for w in widths]
-    for v, factors, t in zip(blocks, tau, map(np.asarray, found), strict=True):
-        product = np.eye(rows)
-        for column, factor in zip(v.T, factors, strict=True):
-            product = reflected(product, column, factor)
-        assert (np.tril(t, -1) == 0).all()
-        np.testing.assert_allclose(
-            np.eye(rows) - v @ t @ v.T.conj(), product, atol=1e-11
-        )
-
-
-@pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.usefixtures("x64")
-def test_orthonormal_is_the_product_of_its_reflectors(dtype):
-    rest = 20, 13, np.dtype(dtype)
-    reflectors = jax.jit(lambda key: _haar._reflectors(key, *rest))
-    v, tau, phase = map(np.asarray, reflectors(KEY))
-    product = np.eye(20)
-    for k in range(13):
-        product = reflected(product, v[:, k], tau[k])
-    q = np.asarray(jax.jit(lambda key: random.orthonormal(key, *rest))(KEY))
-    np.testing.assert_allclose(q, product[:, :13] * phase, atol=1e-14)
-    # R's diagonal is positive: the first column is that of the normal matrix.
-    x = np.asarray(random.normal(KEY, (20, 13), dtype))[:, 0]
-    np.testing.assert_allclose(q[:, 0], x / np.linalg.norm(x), atol=1e-14)
 
 
 # Messages

@@ -19,6 +19,8 @@ from jaxinit import testing
 from jaxinit._initializer import REGISTRY
 from jaxinit.testing import _strategies
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 jni = jax.nn.initializers
 SHAPE = (24, 40)
 
