@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 # A process with as many devices as a test has loads what tests have compiled.
 DEVICES = {"JAX_NUM_CPU_DEVICES": "8"}
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)
 RATES = (1e-3, 1e-2, 1e30)  # the last one overflows float32 in a step or two
-# Most runs here are of these shapes, and those of test_lab_page: their programs are equal.
+# Most runs here and in test_lab_page have these shapes: their programs are equal.
 SMALL = {"depth": 4, "width": 8, "seeds": 2, "steps": 20, "batch_size": 16}
 
 
