@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# A process with as many devices as a test has loads what tests have compiled.
+DEVICES = {"JAX_NUM_CPU_DEVICES": "8"}
+
 
 def started(script, directory):
     """Starts a script of this folder twice: with a port, a rank and the directory."""

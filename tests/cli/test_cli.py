@@ -15,13 +15,16 @@ import jax
 import numpy as np
 import pytest
 from catalogue import OWN
-from processes import python
+from processes import DEVICES, python
 
 import jaxinit
 from jaxinit.cli import main
 from jaxinit.signal import Finding, Layer, SignalReport
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 TINY = ["--depth", "2", "--width", "4", "--seeds", "1", "--steps", "2", "--lr", "0.01"]
+TINY += ["--chunk", "1"]  # so that one program trains one initializer, or two
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -215,8 +218,8 @@ def wait_for(text, descriptor, seconds):
     return found
 
 
-def test_an_interrupted_run_keeps_its_results(tmp_path):
-    words = ["compare", "--init", "zeros()", "--out", str(tmp_path), *TINY]
+def test_an_interrupted_run_keeps_its_results(compare, tmp_path):
+    words = [*compare, "--init", "zeros()", "--out", str(tmp_path)]
     words[words.index("--steps") + 1] = "100000"
     # A terminal, because the bar, which tells when training has begun, needs one.
     ours, theirs = pty.openpty()
@@ -224,7 +227,7 @@ def test_an_interrupted_run_keeps_its_results(tmp_path):
         *["-m", "jaxinit", *words],
         stdout=subprocess.DEVNULL,
         stderr=theirs,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
+        env=os.environ | DEVICES | {"TERM": "xterm", "COLUMNS": "200"},
     )
     os.close(theirs)
     try:

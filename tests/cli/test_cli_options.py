@@ -19,6 +19,8 @@ from jaxinit import cli, lab
 from jaxinit.cli import main
 from jaxinit.cli._terminal import one_line, write_whole
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 LONG = "9" * 5000  # more digits than Python reads
 WRONG = {
     int: [
@@ -244,6 +246,7 @@ NAMES = ["[/bold].npz", "**/[a-z]ernel", "[red]x[/red]", ":bomb:", "[link=a]", "
 @pytest.fixture(scope="module")
 def result(task):
     given = {"depth": 2, "width": 4, "seeds": 1, "steps": 2, "batch_size": 8}
+    given |= {"learning_rates": (0.01,), "chunk": 1}  # the programs of test_cli
     return lab.compare(["zeros()"], data=task, **given)
 
 

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import interrupt, python
+from processes import DEVICES, interrupt, python
 
 from jaxinit import _watch
 from jaxinit.lab._train import _interrupts as interrupts
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 AT_ONCE = 5.0  # seconds
 LEFT = b"jaxinit: interrupted before there was a result.\n"
@@ -165,11 +167,11 @@ def slowed(start, place, module, name, *words):
     """Starts a comparison, one step of which takes a minute."""
     code = SLOW_STEP.format(module=module, name=name)
     words = ["compare", "--data", "data.npz", *TINY, "--out", "out", *words]
-    return start("-c", code, *words, cwd=place)
+    return start("-c", code, *words, cwd=place, env=os.environ | DEVICES)
 
 
 def test_while_the_page_is_written(start, place):
-    process = slowed(start, place, "jaxinit.lab.files", "plots", "--steps", "4")
+    process = slowed(start, place, "jaxinit.lab.files", "plots", "--steps", "2")
     until((place / "slow").exists, process)
     leaves(process, b"jaxinit: interrupted; --resume goes on with out.\n")
     assert not (place / "out" / "results.json").exists()

@@ -24,9 +24,12 @@ from jaxinit.lab._tried.optimizers import OPTIMIZERS
 from jaxinit.lab._tried.settings import Settings
 from jaxinit.lab.files import write
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 INITIALIZERS = ("he_normal()", "zeros()", "constant(0.1)", "normal(stddev=10000.0)")
 HE, ZEROS, CONSTANT, HUGE = range(4)
 RATES = (1e-3, 1e-2, 1e30)  # the last one overflows float32 in a step or two
+# Most runs here and in test_lab_page have these shapes: their programs are equal.
 SMALL = {"depth": 4, "width": 8, "seeds": 2, "steps": 20, "batch_size": 16}
 
 
@@ -395,11 +398,11 @@ def grid_of(task, inits, **given):
 
 
 def test_cells_start_from_equal_weights_at_every_learning_rate(clusters):
-    inits = tuple(map(jaxinit.parse, ("he_normal()", "orthogonal()")))
-    sizes = {"depth": 3, "width": 8, "seeds": 2, "steps": 2, "batch_size": 8}
-    grid = grid_of(clusters, inits, learning_rates=(0.01, 0.1, 1.0), **sizes)
+    specs = ("he_normal()", "orthogonal()", "zeros()", "constant(0.1)")
+    inits = tuple(map(jaxinit.parse, specs))
+    grid = grid_of(clusters, inits, learning_rates=(0.01, 0.1, 1.0), **SMALL)
     for leaf in map(grid.by_cell, jax.tree.leaves(grid.variables["params"])):
-        assert leaf.shape[:3] == (2, 2, 3)
+        assert leaf.shape[:3] == (4, 2, 3)
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:, :, :1], leaf.shape))
     kernel = grid.by_cell(grid.variables["params"]["first"]["Dense_0"]["kernel"])
     assert (kernel[0, 0] != kernel[0, 1]).any() and (kernel[0] != kernel[1]).any()
@@ -799,7 +802,7 @@ def test_writing_makes_numbers_plots_and_a_page(result, written):
         assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-@pytest.mark.parametrize("last, interrupted", [(15, True), (30, False)])
+@pytest.mark.parametrize("last, interrupted", [(20, True), (40, False)])
 def test_an_interrupt_keeps_what_was_trained(
     clusters, tmp_path, monkeypatch, last, interrupted
 ):
@@ -811,15 +814,15 @@ def test_an_interrupt_keeps_what_was_trained(
         if done == last:
             raise KeyboardInterrupt
 
-    settings = {"depth": 2, "width": 4, "seeds": 1, "steps": 30, "batch_size": 16}
-    settings |= {"data": clusters, "learning_rates": (0.01,), "progress": progress}
+    settings = {**SMALL, "steps": 40, "learning_rates": RATES[:2]}
+    settings |= {"data": clusters, "progress": progress}
     found = lab.compare(["he_normal()"], **settings)
-    assert seen == [(15, 30), (30, 30)][: last // 15]
-    assert found.steps_done == last and found.curves.shape == (1, 1, 1, last // 15)
+    assert seen == [(20, 40), (40, 40)][: last // 20]
+    assert found.steps_done == last and found.curves.shape == (1, 2, 2, last // 20)
     assert np.isfinite(found.scores.loss).all()
     assert found.interrupted is interrupted  # the last step may have been made already
     page = write(found, tmp_path)[-1].read_text()
-    assert ("Interrupted: 15 of 30 steps were trained." in page) == interrupted
+    assert ("Interrupted: 20 of 40 steps were trained." in page) == interrupted
 
 
 def test_an_interrupt_before_the_first_block_keeps_the_initial_state(
@@ -830,9 +833,8 @@ def test_an_interrupt_before_the_first_block_keeps_the_initial_state(
         yield
 
     monkeypatch.setattr(Grid, "run", run)
-    settings = {"depth": 3, "width": 4, "seeds": 2, "steps": 30, "batch_size": 16}
     inits = ["he_normal()", "zeros()"]
-    found = lab.compare(inits, data=clusters, learning_rates=(0.01, 0.1), **settings)
+    found = lab.compare(inits, data=clusters, learning_rates=RATES[:2], **SMALL)
     assert found.interrupted is True and found.steps_done == 0
     assert found.curves.shape == (2, 2, 2, 0)
     assert [row.steps_to_target for row in found.rows()] == [None, None]
@@ -847,4 +849,4 @@ def test_an_interrupt_before_the_first_block_keeps_the_initial_state(
     names = ["results.json", *(f"{name}.png" for name in PLOTS), "index.html"]
     assert [file.name for file in files] == names
     assert only_json(files[0].read_text())["interrupted"] is True
-    assert "Interrupted: 0 of 30 steps were trained." in files[-1].read_text()
+    assert "Interrupted: 0 of 20 steps were trained." in files[-1].read_text()

@@ -19,7 +19,7 @@ from jaxinit import lab
 from jaxinit.lab._result.answer import Standing, answer, sentence
 from jaxinit.lab._show.table import markdown, rank_rows, table
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
+pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
 
 result = result  # the fixture
 INF = math.inf
@@ -239,7 +239,7 @@ def test_comparisons_plot(known):
 
 def test_comparisons_print_in_one_line_and_equal_themselves(known):
     assert repr(known) == (
-        "Comparison(3 initializers × 3 seeds × 2 learning rates, 2 steps on two)"
+        "Comparison(3 initializers × 3 seeds × 2 learning rates, 5 steps on two)"
     )
     same = dataclasses.replace(known)
     assert known == known and known != same and not known == same

@@ -19,7 +19,7 @@ from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._show.table import caption, markdown
 from jaxinit.lab._tried.data import make_task
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
+pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
 
 result = result  # the fixture
 NAN, INF = math.nan, math.inf
@@ -54,13 +54,20 @@ def one_against(result, test, loss=0.1, weights="he_normal()", **changes):
 # What cannot be told, and how many seeds could.
 
 
-def test_three_seeds_that_cannot_tell_say_how_many_could(result):
+@pytest.fixture(scope="module")
+def undecided(result):
+    """A comparison that three seeds leave open, and its page."""
     found = one_against(result, [0.8, 0.0, 0.0], loss=[0.1, 0.69, 0.69])
+    return found, page(found, "")
+
+
+def test_three_seeds_that_cannot_tell_say_how_many_could(undecided):
+    found = undecided[0]
     assert cells(found, found.rows()[1])[6:8] == [
         "26.7 [0.0,\N{NO-BREAK SPACE}100.0]",
         "3 seeds cannot tell: −70.6 would need 5",
     ]
-    for text in (markdown(found), page(found, ""), str(found), found._repr_html_()):
+    for text in (markdown(found), undecided[1], str(found), found._repr_html_()):
         assert "3 seeds cannot tell: −70.6 would need 5" in text
         assert "no effect shown" not in text
     assert found.answer == (
@@ -119,12 +126,12 @@ def test_one_seed_says_so(result):
     assert cells(found, found.rows()[1])[6:8] == ["80.0", "1 seed cannot tell: −10.0"]
 
 
-def test_the_kind_of_interval_is_named(result):
-    found = one_against(result, [0.8, 0.0, 0.0], loss=[0.1, 0.69, 0.69])
+def test_the_kind_of_interval_is_named(undecided):
+    found, text_of_page = undecided
     said = "95 % bootstrap interval of the mean over seeds: percentiles, widened"
     for text in (caption(found), markdown(found), found._repr_html_()):
         assert said in text
-    assert said in " ".join(page(found, "").split())
+    assert said in " ".join(text_of_page.split())
     assert found.to_dict()["statistics"]["interval"].startswith(said)
 
 
@@ -194,8 +201,9 @@ def test_equal_runs_have_no_interval_and_no_deviation(result):
     for number in (row.test_error, row.test_stddev, row.test_low, row.test_high):
         assert math.isnan(number)
     assert cells(found, row)[6] == "95.8 (1 distinct run)"
-    assert "[95.8" not in markdown(found) and "[95.8" not in page(found, "")
-    assert "1 distinct run" in page(found, "")
+    text = page(found, "")
+    assert "[95.8" not in markdown(found) and "[95.8" not in text
+    assert "1 distinct run" in text
     assert found.to_dict()["table"][1]["test_low"] is None
 
 

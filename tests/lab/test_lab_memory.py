@@ -14,7 +14,7 @@ from jaxinit.lab._train import memory
 from jaxinit.lab._train.grid import Grid
 from jaxinit.lab._tried.experiment import design
 
-pytestmark = pytest.mark.usefixtures("short_runs")
+pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
 
 # The rule.
 

@@ -1,6 +1,7 @@
 """The page of a comparison, and what it needs measured: probes and verdicts."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -58,6 +59,7 @@ def result(clusters, tmp_path_factory):
     given = {"depth": 4, "steps": 60, "out": out, "data": clusters}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxinit.lab.files.plots", lambda comparison: {})
+        patch.setattr("jaxinit.lab.files.page", lambda comparison, command: "page")
         return lab.compare(inits, **SMALL, **given), out
 
 
@@ -177,6 +179,12 @@ def altered(comparison, name):
     return dataclasses.replace(comparison, **cases[name])
 
 
+@pytest.fixture(scope="module")
+def unhappy(result):
+    """Returns the page of an unhappy case, which is drawn once."""
+    return functools.cache(lambda case: page(altered(result[0], case), ""))
+
+
 @pytest.mark.parametrize(
     "case, said, unsaid",
     [
@@ -191,14 +199,14 @@ def altered(comparison, name):
         ("network", "Update-to-weight ratio", "Signal by layer"),
     ],
 )
-def test_unhappy_runs_have_a_page(result, case, said, unsaid):
-    found = Structure(page(altered(result[0], case), ""))
+def test_unhappy_runs_have_a_page(unhappy, case, said, unsaid):
+    found = Structure(unhappy(case))
     words = "".join(found.words)
     assert said in words and unsaid not in words
 
 
-def test_networks_have_no_columns_of_signals(result):
-    found = Structure(page(altered(result[0], "network"), ""))
+def test_networks_have_no_columns_of_signals(unhappy):
+    found = Structure(unhappy("network"))
     keys = [a["data-key"] for _, a in found.tags if "data-key" in a]
     assert len(keys) == 3 * 8
     words = "".join(found.words)

@@ -9,11 +9,17 @@ from processes import finished, started
 
 from jaxinit import lab
 from jaxinit.cli import main
+from jaxinit.lab._tried.data import make_task
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 # Nine cells, which fill no chunk; four blocks of two steps, killed after the second,
 # and interrupted in one of the processes after the third.
 CALL = {"initializers": ["he_normal()"], "depth": 2, "width": 8, "seeds": 3}
 CALL |= {"steps": 8, "learning_rates": [1e-3, 1e-2, 1e-1], "batch_size": 8}
+Y = np.arange(40) % 2
+X = np.random.default_rng(0).normal(size=(40, 3)) + Y[:, None]
+CALL |= {"data": make_task("two classes", X, Y)}
 
 
 def test_two_processes_that_are_ended_twice_and_go_on_train_as_one(
@@ -47,6 +53,8 @@ def test_all_devices_of_several_processes_take_part(monkeypatch):
 
 
 def test_an_interrupt_of_one_process_is_not_for_the_others_to_wait_for(monkeypatch):
+    monkeypatch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 2)
+
     def interrupt(done, steps):
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         raise KeyboardInterrupt

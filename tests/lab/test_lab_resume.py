@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from processes import DEVICES
 
 import jaxinit
 from jaxinit import lab
@@ -429,7 +430,8 @@ def test_files_have_the_permissions_of_any_other(tmp_path):
 # The command line.
 
 
-WORDS = ["--depth", "2", "--width", "4", "--seeds", "1", "--lr", "0.01"]
+# The programs are those of the runs above: as many cells as a chunk has, or more.
+WORDS = ["--depth", "2", "--width", "4", "--seeds", "2", "--lr", "0.01", "--lr", "0.1"]
 WORDS += ["--init", "he_normal()", "--batch-size", "8"]
 
 
@@ -511,18 +513,26 @@ def test_the_command_refuses_saves_that_are_all_broken(
 # Kills.
 
 
+# The command without plots and page, which take longer than all else.
+PLAIN = """
+import sys
+from jaxinit.cli import main
+from jaxinit.lab import files
+
+files.plots = lambda comparison: {}
+files.page = lambda comparison, command: "page"
+sys.exit(main())
+"""
+
+
 def start(words):
-    """Starts a command, which loads what one before it has compiled."""
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    """Starts a command, which loads what has been compiled here or by one before."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxinit", *words],
+        [sys.executable, "-c", PLAIN, *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env=os.environ | cache,
+        env=os.environ | DEVICES,
     )
 
 

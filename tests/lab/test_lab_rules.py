@@ -36,10 +36,14 @@ def test_the_first_part_that_fits_wins_and_the_rest_stays():
     made = build_network("lstm", task, 1, 8, jax.nn.relu, "none")
     x = jnp.asarray(task.x_train[:1])
     key = jax.random.key(0)
-    stock = dict(named(made.init(key, x)["params"]))
-    drawn = dict(named(made.redraw_by(read(LSTM))(key, x)["params"]))
-    usual = made.redraw_by(jaxinit.he_normal())(key, x)["params"]
-    usual = dict(named(usual))
+    stock, drawn, usual = (
+        dict(named(jax.jit(draw)(key, x)["params"]))
+        for draw in (
+            made.init,
+            made.redraw_by(read(LSTM)),
+            made.redraw_by(jaxinit.he_normal()),
+        )
+    )
     for path, found in drawn.items():
         *_, parent, name = path.split("/")
         if (parent, name) == ("hf", "bias"):

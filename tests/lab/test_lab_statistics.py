@@ -19,7 +19,7 @@ from jaxinit.lab._result.statistics import interval, paired, sensitivity
 from jaxinit.lab._show.table import list_columns, markdown, table
 from jaxinit.lab._tried.data import make_task
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
+pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
 
 INF, NAN = math.inf, math.nan
 
@@ -253,7 +253,7 @@ def test_nothing_trains_where_nobody_leaves_chance(best):
 # The comparison.
 
 
-SETTINGS = {"depth": 2, "width": 4, "seeds": 3, "steps": 2, "batch_size": 8}
+SETTINGS = {"depth": 2, "width": 4, "seeds": 3, "steps": 5, "batch_size": 8}
 
 INITIALIZERS = ("he_normal()", "zeros()", "normal(stddev=10000.0)")
 HE, ZEROS, HUGE = range(3)
@@ -486,7 +486,8 @@ def test_csv_parses_back(known):
 @pytest.fixture
 def words(tmp_path):
     y = np.arange(40) % 2
-    np.savez(tmp_path / "data.npz", x=np.c_[y, 1 - y, y] + 0.1 * np.eye(40, 3), y=y)
+    x = np.random.default_rng(0).normal(size=(40, 3)) + y[:, None]
+    np.savez(tmp_path / "data.npz", x=x, y=y)
     given = "--batch-size 8 --depth 2 --width 4 --seeds 1 --steps 2 --lr 0.01 --init"
     data = str(tmp_path / "data.npz")
     return ["compare", "--data", data, *given.split(), "uniform(0.1, low=-0.1)"]

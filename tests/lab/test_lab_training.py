@@ -97,9 +97,7 @@ def test_every_loss_has_a_formula():
 def test_values(spec, task):
     task = targets() if spec in OF_TARGETS else task
     z = np.random.default_rng(0).normal(size=(len(task.y_train), task.outputs))
-    found = make_loss(task, read_loss(spec))(
-        jnp.asarray(z, jnp.float32), jnp.asarray(task.y_train)
-    )
+    found = jax.jit(make_loss(task, read_loss(spec)))(np.float32(z), task.y_train)
     expected = BY_HAND[spec](z, task.y_train).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -109,9 +107,7 @@ def test_places_without_a_target_count_for_nothing(spec):
     task = memory()
     y = task.y_train[:3]
     z = np.random.default_rng(0).normal(size=(*y.shape, task.outputs))
-    found = make_loss(task, read_loss(spec))(
-        jnp.asarray(z, jnp.float32), jnp.asarray(y)
-    )
+    found = jax.jit(make_loss(task, read_loss(spec)))(np.float32(z), y)
     expected = BY_HAND[spec](z[y >= 0], y[y >= 0]).mean()
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert compute_chance(task, read_loss(spec)) == pytest.approx(
@@ -294,17 +290,26 @@ def test_a_fifth_of_the_rows_is_held_out(task):
 
 
 def tree(value):
-    return {"w": jnp.full(2, value, jnp.float32)}
+    return {"w": np.full(2, value, np.float32)}
 
 
-def test_what_a_cell_knows_after_each_block():
-    known = jax.tree.map(lambda a: a[0], start({"w": jnp.zeros((1, 2))}))
+@pytest.fixture(scope="module")
+def unknown():
+    """What a cell knows before its first block."""
+    return jax.tree.map(lambda a: a[0], jax.jit(start)({"w": np.zeros((1, 2), "f4")}))
+
+
+after = jax.jit(after_block)
+
+
+def test_what_a_cell_knows_after_each_block(unknown):
+    known = unknown
     losses = [3.0, 2.0, 2.5, 2.0, 1.0]  # of validation, after blocks of five steps
     seen = []
     for i, loss in enumerate(losses):
-        step = jnp.int32(5 * i + 5)
-        training, validation = jnp.float32(10 * i), jnp.float32(loss)
-        known = after_block(known, tree(i), training, validation, step, patience=10)
+        step = np.int32(5 * i + 5)
+        training, validation = np.float32(10 * i), np.float32(loss)
+        known = after(known, tree(i), training, validation, step, 10)
         numbers = (
             known.loss,
             known.step,
@@ -327,11 +332,10 @@ def test_what_a_cell_knows_after_each_block():
     [(math.inf, 1.0, math.inf), (math.nan, 1.0, math.nan), (1.0, math.nan, math.nan)],
 )
 def test_a_cell_that_diverges_is_stopped_and_keeps_its_best(
-    training, validation, curve
+    unknown, training, validation, curve
 ):
-    known = jax.tree.map(lambda a: a[0], start({"w": jnp.zeros((1, 2))}))
-    numbers = jnp.float32(training), jnp.float32(validation), jnp.int32(5)
-    known = after_block(known, tree(7), *numbers, patience=100)
+    numbers = np.float32(training), np.float32(validation), np.int32(5)
+    known = after(unknown, tree(7), *numbers, 100)
     assert known.stopped == 5 and not known.best["w"].any()
     np.testing.assert_equal(float(known.curve), curve)
 

@@ -1,5 +1,6 @@
 """Documentation: every example runs, every public name has its sections."""
 
+import contextlib
 import doctest
 import importlib
 import inspect
@@ -22,6 +23,8 @@ from jaxinit.cli import describe
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
 MARKDOWN = [*TOP.glob("*.md"), *TOP.glob("jaxinit/**/*.md"), *TOP.glob("bench/**/*.md")]
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit, **vars(jaxinit)}
 MODULES = sorted(
     info.name
@@ -39,8 +42,24 @@ def registry():
     REGISTRY.update(known)
 
 
+@contextlib.contextmanager
+def compiler_for(text):
+    """Lets XLA optimize an example that compares bits with JAX's."""
+    compares_bits = "array_equal" in text
+    if compares_bits:
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        if compares_bits:
+            jax.config.update("jax_disable_most_optimizations", True)
+            jax.clear_caches()
+
+
 def run(test):
-    failed, attempted = doctest.DocTestRunner(verbose=False).run(test)
+    with compiler_for(test.docstring):
+        failed, attempted = doctest.DocTestRunner(verbose=False).run(test)
     assert not failed
     return attempted
 
@@ -134,7 +153,9 @@ LONG = [(PAGES[1], 0)]  # two networks of fifty layers
     slow_but([block for block in BLOCKS if block not in LONG], BLOCKS, rows=True),
 )
 def test_pages_python(page, number):
-    exec(compile(blocks("python", page)[number], f"{page} block {number}", "exec"), {})
+    block = blocks("python", page)[number]
+    with compiler_for(block):
+        exec(compile(block, f"{page} block {number}", "exec"), {})
 
 
 def test_readme_is_short_and_starts_with_code():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from inputs import draw_normal, draw_tokens
 from marks import slow_but
 
 import jaxinit as ji
@@ -15,7 +16,7 @@ import jaxinit as ji
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 KEY = jax.random.key(0)
-X = jax.random.normal(jax.random.key(1), (16, 32))
+X = draw_normal(16, 32)
 PIXELS = 255 * jax.random.uniform(jax.random.key(1), (16, 32))
 Y = jnp.arange(16)
 
@@ -170,7 +171,7 @@ def test_pixels_are_to_blame_for_a_loss_above_chance():
 
 # Transformers.
 
-TOKENS = jax.random.randint(jax.random.key(1), (4, 16), 0, 100)
+TOKENS = draw_tokens(4, 16)
 
 
 class Transformer(nn.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from inputs import draw_normal, draw_tokens
 from marks import slow_but
 
 import jaxinit as ji
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 KEY = jax.random.key(0)
 SEEDS = 20
-X = jax.random.normal(jax.random.key(1), (64, 64))
-IMAGES = jax.random.normal(jax.random.key(1), (16, 8, 8, 3))
-TOKENS = jax.random.randint(jax.random.key(1), (8, 16), 0, 100)
+X = draw_normal(64, 64)
+IMAGES = draw_normal(16, 8, 8, 3)
+TOKENS = draw_tokens(8, 16)
 
 
 class Step(nn.Module):
@@ -272,8 +273,8 @@ class Convolutions(nn.Module):
         return x
 
 
-LINE = jax.random.normal(jax.random.key(1), (4, 16, 8))
-IMAGE = jax.random.normal(jax.random.key(1), (4, 8, 8, 16))
+LINE = draw_normal(4, 16, 8)
+IMAGE = draw_normal(4, 8, 8, 16)
 GELU = ji.he_normal(gain="gelu")
 CONVOLUTIONS = {
     "line, SAME, tanh": (Convolutions(variance(1.0), jnp.tanh, (3,), depth=4), LINE),
@@ -641,7 +642,6 @@ def test_a_model_that_fails_says_so_itself():
         ({"model": nn.Dense}, ValueError, "is a Linen class: pass a module, Dense"),
         ({"model": (len,)}, ValueError, r"a model of functions is the pair \(init_fn"),
         ({"model": lambda rngs: 3}, TypeError, "must take rngs and return an nnx.Modu"),
-        ({"model": Net(rngs=nnx.Rngs(0))}, ValueError, "weights are drawn already"),
         (
             {"model": (lambda key: jnp.ones(3), lambda p, x: x.sum())},
             ValueError,
@@ -653,6 +653,11 @@ def test_bad_arguments(arguments, error, message):
     given = {"model": mlp(1), "x": X, "key": KEY, "seeds": 1, **arguments}
     with pytest.raises(error, match=message):
         ji.check(given.pop("model"), given.pop("x"), **given)
+
+
+def test_a_module_that_has_weights_is_refused():
+    with pytest.raises(ValueError, match="weights are drawn already"):
+        ji.check(Net(rngs=nnx.Rngs(0)), X, key=KEY, seeds=1)
 
 
 @pytest.mark.parametrize(

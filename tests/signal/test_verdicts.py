@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from inputs import draw_normal
 from marks import slow_but
 
 import jaxinit as ji
@@ -25,7 +26,7 @@ from jaxinit.signal._trace.softmax import Graph
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 KEY = jax.random.key(0)
-X = jax.random.normal(jax.random.key(1), (32, 16))
+X = draw_normal(32, 16)
 LECUN = nn.initializers.lecun_normal()
 WIDTH, HEADS = 64, 4
 
