@@ -1,6 +1,11 @@
-"""Fills a weight by a draw: low precision, zero sizes, placement, one compilation."""
+"""Fills a weight by a draw: low precision, zero sizes, placement, one compilation.
+
+Outside of traces, on a CPU, weights whose entries have a law are drawn by its program,
+which compiles once (`jaxinit._law`). All others are compiled for their shape.
+"""
 
 import contextlib
+import functools
 import math
 from typing import Any, Protocol
 
@@ -11,7 +16,10 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _extent as extent
 from jaxinit import _placement
+from jaxinit._law import outside
+from jaxinit._law.laws import FEWEST
 from jaxinit._placement import Placement
+from jaxinit.random import _backends, _threefry
 
 # XLA counts the bytes of a program in 63 bits and aborts past them.
 _MOST = 2**56
@@ -23,6 +31,8 @@ class Drawer(Protocol):
     _random: bool
     _draw: Any
     _extent: Any
+
+    def __hash__(self) -> int: ...
 
 
 def fill(
@@ -52,7 +62,58 @@ def fill(
         jax.disable_jit(False) if one_by_one else contextlib.nullcontext(),
         _placement.entered(out_sharding),
     ):
+        if out_sharding is None and key is not None and _is_apart(key, shape):
+            found = _find_entries(init, key.aval, shape, dtype, outside.read_settings())
+            if found is not None:
+                return _draw(found, key, shape)
         weight: jax.Array = run(init, key, shape, dtype, out_sharding)
+    return weight
+
+
+def _is_apart(key: jax.Array, shape: tuple[int, ...]) -> bool:
+    """Returns whether programs of laws draw a weight as a program of its own does."""
+    return (
+        math.prod(shape) >= FEWEST
+        and not _placement.is_traced()
+        and not isinstance(key, jax.core.Tracer)
+        and not _placement.is_debugged()
+        and _placement.current_mesh().empty
+        and len(key.sharding.device_set) == 1
+        and _placement.platform_of(_home(key)) == "cpu"
+        and _threefry.fits(key)
+    )
+
+
+def _home(key: jax.Array) -> jax.sharding.Sharding | None:
+    """Returns where a weight goes if the key was put there; None for JAX's choice."""
+    return key.sharding if key.committed else None
+
+
+# As many as `jax.jit` keeps programs.
+@functools.lru_cache(maxsize=4096)
+def _find_entries(
+    init: Drawer,
+    key: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    settings: tuple[Any, ...],
+) -> outside.Entries | None:
+    """Finds how to draw the entries of a weight, if they have a law.
+
+    The settings are those of the moment, as a part of what the answer is kept by.
+    """
+    with _backends.of_bits(True):
+        key = jax.ShapeDtypeStruct(key.shape, key.dtype)
+        traced = _compiled.trace(init, key, shape, dtype, None)
+    return outside.find_entries(traced.jaxpr)
+
+
+def _draw(
+    entries: outside.Entries, key: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    with jax.transfer_guard("allow"):  # words and weights do not leave the CPU
+        words = np.asarray(_threefry.data(key))
+        weight: jax.Array = jax.device_put(entries.draw(words, shape), _home(key))
     return weight
 
 

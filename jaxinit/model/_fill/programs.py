@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxinit import _columns
 from jaxinit._jaxpr.equation import is_divisible, is_key
-from jaxinit.model._fill import chunks
-from jaxinit.model._fill.slices import Slice
+from jaxinit._law import chunks
+from jaxinit._law.slices import Slice
 
 Kind = Literal["law", "constant", "slice"]
 
