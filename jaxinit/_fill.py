@@ -77,6 +77,7 @@ def _is_apart(key: jax.Array, shape: tuple[int, ...]) -> bool:
         and not _placement.is_traced()
         and not isinstance(key, jax.core.Tracer)
         and not _placement.is_debugged()
+        and not _placement.is_guarded()
         and _placement.current_mesh().empty
         and len(key.sharding.device_set) == 1
         and _placement.platform_of(_home(key)) == "cpu"
@@ -111,9 +112,11 @@ def _find_entries(
 def _draw(
     entries: outside.Entries, key: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
-    with jax.transfer_guard("allow"):  # words and weights do not leave the CPU
-        words = np.asarray(_threefry.data(key))
-        weight: jax.Array = jax.device_put(entries.draw(words, shape), _home(key))
+    words: Any = _threefry.data(key)
+    if words.sharding != entries.place:
+        words = np.asarray(words)
+    # jnp.asarray would compile a program for each shape.
+    weight: jax.Array = jax.device_put(entries.draw(words, shape), _home(key))
     return weight
 
 

@@ -83,6 +83,13 @@ def is_debugged() -> bool:
     return any(getattr(jax.config, f"jax_{flag}") for flag in flags)
 
 
+def is_guarded() -> bool:
+    """Returns whether JAX is set to watch what moves between host and device."""
+    ways = ("host_to_device", "device_to_host")
+    guards = (getattr(jax.config, f"jax_transfer_guard_{way}") for way in ways)
+    return any(guard not in (None, "allow") for guard in guards)
+
+
 def _find_device() -> Any:
     """Returns the device that JAX chooses where nothing else does."""
     chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
@@ -98,7 +105,8 @@ def platform_of(*places: Any) -> str:
     """
     for place in places:
         if isinstance(place, Sharding):
-            return str(next(iter(place.device_set)).platform)
+            devices: Any = place.device_set
+            return str(next(iter(devices)).platform)
         if isinstance(place, Mesh):
             return str(place.devices.flat[0].platform)
     return str(_find_device().platform)

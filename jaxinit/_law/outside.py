@@ -33,17 +33,19 @@ class Entries(NamedTuple):
     """How the entries of an array are drawn.
 
     Attributes:
+      place: where the program runs.
       program: draws blocks of them, as `chunks.lower` says.
       dtype: their dtype.
       scale: their factor; None if there is none.
     """
 
+    place: SingleDeviceSharding
     program: Any
     dtype: np.dtype
     scale: Any
 
-    def draw(self, words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws an array from the words of a Threefry key."""
+    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array from the words of a Threefry key, there or on the host."""
         rooms = _ROOMS[self.dtype]
         jobs = [(words, self.scale, shape)]
         return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
@@ -85,12 +87,14 @@ def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
     law = find_law(graph, parts[0]) if len(parts) == 1 else None
     if law is None:
         return None
-    return Entries(_compile(_Spelled(law, read_settings())), law.dtype, law.scale)
+    # The arrays of the first CPU go anywhere.
+    place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    program = _compile(_Spelled(law, read_settings()), place)
+    return Entries(place, program, law.dtype, law.scale)
 
 
 @functools.lru_cache(maxsize=_MOST)
-def _compile(spelled: _Spelled) -> Any:
-    """Compiles the program of a law, for the first CPU: its arrays go anywhere."""
-    place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+def _compile(spelled: _Spelled, place: SingleDeviceSharding) -> Any:
+    """Compiles the program of a law for a device."""
     lowered = chunks.lower(spelled.law, chunks.CHUNK, place)
     return chunks.compiled(spelled.law, lowered)
