@@ -2,8 +2,8 @@
 
 A complex law is circular: its density depends on the modulus alone.
 
-Values are those of `jax.random`. On CPU, draws from a Threefry key take a faster path
-to them (`jaxinit.random._path`); every other key, platform and setting takes JAX's,
+Values are those of `jax.random`. On CPU, draws from a Threefry key have a faster
+backend (`jaxinit.random._backends`); every other key, platform and setting takes JAX's,
 unless ``impl`` says otherwise.
 """
 
