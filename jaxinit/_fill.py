@@ -7,6 +7,7 @@ which compiles once (`jaxinit._law`). All others are compiled for their shape.
 import contextlib
 import functools
 import math
+import weakref
 from typing import Any, Protocol
 
 import jax
@@ -62,32 +63,50 @@ def fill(
         jax.disable_jit(False) if one_by_one else contextlib.nullcontext(),
         _placement.entered(out_sharding),
     ):
-        if out_sharding is None and key is not None and _is_apart(key, shape):
-            found = _find_entries(init, key.aval, shape, dtype, outside.read_settings())
-            if found is not None:
-                return _draw(found, key, shape)
+        if out_sharding is None and key is not None:
+            drawn = _draw_by_law(init, key, shape, dtype)
+            if drawn is not None:
+                return drawn
         weight: jax.Array = run(init, key, shape, dtype, out_sharding)
     return weight
 
 
-def _is_apart(key: jax.Array, shape: tuple[int, ...]) -> bool:
-    """Returns whether programs of laws draw a weight as a program of its own does."""
-    return (
-        math.prod(shape) >= FEWEST
-        and not _placement.is_traced()
-        and not isinstance(key, jax.core.Tracer)
-        and not _placement.is_debugged()
-        and not _placement.is_guarded()
-        and _placement.current_mesh().empty
-        and len(key.sharding.device_set) == 1
-        and _placement.platform_of(_home(key)) == "cpu"
-        and _threefry.fits(key)
-    )
+def _draw_by_law(
+    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+) -> jax.Array | None:
+    """Draws a weight by the program of its law; None if it needs one of its own."""
+    if (
+        math.prod(shape) < FEWEST
+        or _placement.is_traced()
+        or isinstance(key, jax.core.Tracer)
+        or _placement.is_debugged()
+        or _placement.is_guarded()
+        or not _placement.current_mesh().empty
+        or not _threefry.fits(key)
+    ):
+        return None
+    words: Any = _threefry.data(key)
+    home = words.sharding if words.committed else None
+    one = len(words.sharding.device_set) == 1
+    if not one or _placement.platform_of(home) != "cpu":
+        return None
+    settings = outside.read_settings()
+    if (dtype, settings) in _LAWLESS.get(init, ()):
+        return None
+    entries = _find_entries(init, key.aval, shape, dtype, settings)
+    if entries is None:
+        _LAWLESS.setdefault(init, set()).add((dtype, settings))
+        return None
+    if words.sharding != entries.place:
+        words = np.asarray(words)
+    # jnp.asarray would compile a program for each shape.
+    weight: jax.Array = jax.device_put(entries.draw(words, shape), home)
+    return weight
 
 
-def _home(key: jax.Array) -> jax.sharding.Sharding | None:
-    """Returns where a weight goes if the key was put there; None for JAX's choice."""
-    return key.sharding if key.committed else None
+# Dtypes in which the entries of an initializer have no law: to find that takes a trace,
+# and it is so in every shape.
+_LAWLESS: weakref.WeakKeyDictionary[Drawer, set[Any]] = weakref.WeakKeyDictionary()
 
 
 # As many as `jax.jit` keeps programs.
@@ -107,17 +126,6 @@ def _find_entries(
         key = jax.ShapeDtypeStruct(key.shape, key.dtype)
         traced = _compiled.trace(init, key, shape, dtype, None)
     return outside.find_entries(traced.jaxpr)
-
-
-def _draw(
-    entries: outside.Entries, key: jax.Array, shape: tuple[int, ...]
-) -> jax.Array:
-    words: Any = _threefry.data(key)
-    if words.sharding != entries.place:
-        words = np.asarray(words)
-    # jnp.asarray would compile a program for each shape.
-    weight: jax.Array = jax.device_put(entries.draw(words, shape), _home(key))
-    return weight
 
 
 def _filled(
