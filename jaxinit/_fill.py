@@ -1,7 +1,13 @@
-"""Fills a weight by a draw: low precision, zero sizes, placement, one compilation."""
+"""Fills a weight by a draw: low precision, zero sizes, placement, one compilation.
+
+Outside of traces, on a CPU, weights whose entries have a law are drawn by its program,
+which compiles once (`jaxinit._law`). All others are compiled for their shape.
+"""
 
 import contextlib
+import functools
 import math
+import weakref
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +17,10 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _extent as extent
 from jaxinit import _placement
+from jaxinit._law import outside
+from jaxinit._law.laws import FEWEST
 from jaxinit._placement import Placement
+from jaxinit.random import _backends, _threefry
 
 # XLA counts the bytes of a program in 63 bits and aborts past them.
 _MOST = 2**56
@@ -23,6 +32,8 @@ class Drawer(Protocol):
     _random: bool
     _draw: Any
     _extent: Any
+
+    def __hash__(self) -> int: ...
 
 
 def fill(
@@ -52,8 +63,69 @@ def fill(
         jax.disable_jit(False) if one_by_one else contextlib.nullcontext(),
         _placement.entered(out_sharding),
     ):
+        if out_sharding is None and key is not None:
+            drawn = _draw_by_law(init, key, shape, dtype)
+            if drawn is not None:
+                return drawn
         weight: jax.Array = run(init, key, shape, dtype, out_sharding)
     return weight
+
+
+def _draw_by_law(
+    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+) -> jax.Array | None:
+    """Draws a weight by the program of its law; None if it needs one of its own."""
+    if (
+        math.prod(shape) < FEWEST
+        or _placement.is_traced()
+        or isinstance(key, jax.core.Tracer)
+        or _placement.is_debugged()
+        or _placement.is_guarded()
+        or not _placement.current_mesh().empty
+        or not _threefry.fits(key)
+    ):
+        return None
+    words: Any = _threefry.data(key)
+    home = words.sharding if words.committed else None
+    one = len(words.sharding.device_set) == 1
+    if not one or _placement.platform_of(home) != "cpu":
+        return None
+    settings = outside.read_settings()
+    if (dtype, settings) in _LAWLESS.get(init, ()):
+        return None
+    entries = _find_entries(init, key.aval, shape, dtype, settings)
+    if entries is None:
+        _LAWLESS.setdefault(init, set()).add((dtype, settings))
+        return None
+    if words.sharding != entries.place:
+        words = np.asarray(words)
+    # jnp.asarray would compile a program for each shape.
+    weight: jax.Array = jax.device_put(entries.draw(words, shape), home)
+    return weight
+
+
+# Dtypes in which the entries of an initializer have no law: to find that takes a trace,
+# and it is so in every shape.
+_LAWLESS: weakref.WeakKeyDictionary[Drawer, set[Any]] = weakref.WeakKeyDictionary()
+
+
+# As many as `jax.jit` keeps programs.
+@functools.lru_cache(maxsize=4096)
+def _find_entries(
+    init: Drawer,
+    key: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    settings: tuple[Any, ...],
+) -> outside.Entries | None:
+    """Finds how to draw the entries of a weight, if they have a law.
+
+    The settings are those of the moment, as a part of what the answer is kept by.
+    """
+    with _backends.of_bits(True):
+        key = jax.ShapeDtypeStruct(key.shape, key.dtype)
+        traced = _compiled.trace(init, key, shape, dtype, None)
+    return outside.find_entries(traced.jaxpr)
 
 
 def _filled(

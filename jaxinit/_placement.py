@@ -77,6 +77,41 @@ def _eager() -> Any:
         return pool.submit(_kind_of_trace).result()
 
 
+def is_debugged() -> bool:
+    """Returns whether JAX is set to check what programs do while they run."""
+    flags = ("debug_nans", "debug_infs", "debug_key_reuse", "check_tracer_leaks")
+    return any(getattr(jax.config, f"jax_{flag}") for flag in flags)
+
+
+def is_guarded() -> bool:
+    """Returns whether JAX is set to watch what moves between host and device."""
+    ways = ("host_to_device", "device_to_host")
+    guards = (getattr(jax.config, f"jax_transfer_guard_{way}") for way in ways)
+    return any(guard not in (None, "allow") for guard in guards)
+
+
+def _find_device() -> Any:
+    """Returns the device that JAX chooses where nothing else does."""
+    chosen: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if isinstance(chosen, jax.Device):
+        return chosen
+    return jax.local_devices(backend=chosen)[0]  # a platform, or None for the first
+
+
+def platform_of(*places: Any) -> str:
+    """Returns the platform of the first sharding or mesh; of JAX's choice if none is.
+
+    Other places, such as None or a PartitionSpec, name no devices.
+    """
+    for place in places:
+        if isinstance(place, Sharding):
+            devices: Any = place.device_set
+            return str(next(iter(devices)).platform)
+        if isinstance(place, Mesh):
+            return str(place.devices.flat[0].platform)
+    return str(_find_device().platform)
+
+
 def current_mesh() -> Mesh:
     """Returns the mesh that is entered; an empty one if none is, or in a trace."""
     return Mesh(np.empty((), object), ()) if is_traced() else jax.sharding.get_mesh()

@@ -19,6 +19,9 @@ RANDOM = frozenset(
     {BITS, "random_fold_in", "random_seed", "random_split", "threefry2x32"}
 )
 
+# The words of a legacy key become a typed one.
+WRAP = "random_wrap"
+
 DOT, CONVOLUTION = "dot_general", "conv_general_dilated"
 PRODUCTS = frozenset({DOT, CONVOLUTION})
 
@@ -65,5 +68,5 @@ STABLE_OF_NUMBERS = STABLE | {"erf", "integer_pow", "nextafter", "pow", "square"
 DIVISIBLE = RANDOM | ELEMENTWISE | _BITWISE | _COMPLEX | _MOVES
 DIVISIBLE |= {
     *("copy_p", "iota", "optimization_barrier", "platform_index", "random_unwrap"),
-    *("random_wrap", "sharding_constraint"),
+    *(WRAP, "sharding_constraint"),
 }

@@ -10,7 +10,7 @@ from chains import chains
 from marks import slow_but
 
 import jaxinit
-from jaxinit.model._fill import laws
+from jaxinit._law import laws
 
 KEY = jax.random.key(5)
 normal = jax.random.normal

@@ -18,7 +18,7 @@ from marks import slow_but
 from processes import finished, started
 
 import jaxinit
-from jaxinit.model._fill import _erf_inv, chunks
+from jaxinit._law import _erf_inv, chunks
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # bench is no part of the installed package

@@ -19,7 +19,7 @@ from scipy import stats
 
 from jaxinit import random
 from jaxinit._moments import moments
-from jaxinit.random import _kernel, _path, _threefry
+from jaxinit.random import _backends, _kernel, _threefry
 from jaxinit.testing import LEVEL
 
 KEY = jax.random.key(7)
@@ -157,7 +157,7 @@ def test_kernels_draw_a_batch_of_keys(impl):
     same(jax.jit(jax.vmap(draw))(keys, low), expected)
 
 
-@pytest.mark.parametrize("impl", _path.IMPLS)
+@pytest.mark.parametrize("impl", _backends.BACKENDS)
 def test_every_path_takes_legacy_keys_and_draws_complex_numbers(impl):
     legacy = jax.random.key_data(KEY)
     for draw in (

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxinit._initializer import Initializer
+from jaxinit._placement import platform_of
 from jaxinit.lab._train import memory
 from jaxinit.lab._train.layout import Layout
 from jaxinit.lab._train.probe import Probe, make_probe, make_signals, moments
@@ -157,7 +158,7 @@ class Grid:
 
     def _choose_chunk(self, mesh: Mesh) -> int | None:
         """Returns how many cells a device trains at once; None for all that fit."""
-        if mesh.devices.flat[0].platform != "cpu":
+        if platform_of(mesh) != "cpu":
             return None
         # CPUs have no fast program for convolutions with a kernel for each cell.
         few = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxinit._placement import platform_of
 from jaxinit._threads import map_on_threads
 
 _SPEC = PartitionSpec("cells")
@@ -69,7 +70,7 @@ class Layout:
         def one(chunk: Any, own: Any) -> Any:
             return jax.block_until_ready(function(self.fetch(chunk), own))
 
-        one_cpu = self.mesh.size == 1 and self.mesh.devices[0].platform == "cpu"
+        one_cpu = self.mesh.size == 1 and platform_of(self.mesh) == "cpu"
         workers = None if one_cpu else 1  # a thread for each core
         return map_on_threads(one, chunks, own, workers=workers)
 

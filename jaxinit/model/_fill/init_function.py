@@ -14,9 +14,9 @@ from jaxinit import _paths, _placement
 from jaxinit._adapt.kinds import find_modules
 from jaxinit._jaxpr.equation import is_divided
 from jaxinit._jaxpr.tracers import trace_quietly
-from jaxinit.model._fill.plan import Plan, platform_of
+from jaxinit.model._fill.plan import Plan
 from jaxinit.model._fill.programs import Output
-from jaxinit.random._path import of_bits
+from jaxinit.random._backends import find_unasked, of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
@@ -126,7 +126,11 @@ class InitFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Fills the result of ``init_fn(*args, **kwargs)``."""
-        if _placement.is_traced() or _is_debugged():
+        if (
+            _placement.is_traced()
+            or _placement.is_debugged()
+            or jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        ):
             return self._by_jit(args, kwargs)
         mesh = _placement.explicit_mesh()
         if mesh is None:
@@ -213,8 +217,9 @@ class InitFunction:
     ) -> Plan:
         placed = tuple(map(placed_of, leaves))
         places = (*placed, *jax.tree.leaves(self._shardings))
+        backend = find_unasked(_placement.platform_of(*places))
         try:
-            with of_bits(platform_of(places) == "cpu"):  # elsewhere JAX's draws stay
+            with of_bits(backend.written_out):
                 traced = self._jitted.trace(*args, **kwargs)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             reason = str(error).splitlines()[0]
@@ -271,13 +276,6 @@ class InitFunction:
             ) from None
         lists = jax.tree.leaves(spread, is_leaf=lambda x: isinstance(x, list))
         return [sharding for each in lists for sharding in each]
-
-
-def _is_debugged() -> bool:
-    """Returns whether JAX is set to check what programs do, or not to compile."""
-    flags = ("debug_nans", "debug_infs", "debug_key_reuse", "check_tracer_leaks")
-    config = jax.config
-    return any(getattr(config, f"jax_{flag}") for flag in (*flags, "disable_jit"))
 
 
 def _constrained(leaf: Any, place: Any) -> Any:

@@ -16,14 +16,16 @@ from jaxinit import _text
 from jaxinit._jaxpr.equation import Fixed, bind, is_key, name_generator
 from jaxinit._jaxpr.evaluation import read, walk
 from jaxinit._jaxpr.spelling import Speller
-from jaxinit._placement import replicated, untyped
+from jaxinit._law import chunks, laws
+from jaxinit._law.slices import Slice, cut, find_key_nodes, flatten, spell
+from jaxinit._placement import platform_of, replicated, untyped
 from jaxinit._result import Result
 from jaxinit._table import Table
 from jaxinit._threads import open_pool
-from jaxinit.model._fill import chunks, fused_bits, laws
+from jaxinit.model._fill import fused_bits
 from jaxinit.model._fill.host_keys import derived, whole
 from jaxinit.model._fill.programs import COLUMNS, Kind, Output, Program
-from jaxinit.model._fill.slices import Slice, cut, find_key_nodes, flatten, spell
+from jaxinit.random._backends import find_unasked
 
 
 class Plan(Result):
@@ -56,10 +58,11 @@ class Plan(Result):
         self._at_home.update(self._graph.constants)
         self._home = next((replicated(place) for place in placed if place), everywhere)
         places = (self._home, *(output.sharding for output in outputs))
-        self._cpu = platform_of(places) == "cpu"
+        platform = platform_of(*places)
+        self._written_out = find_unasked(platform).written_out
         sharded = any(output.sharding is not None for output in outputs)
         one = self._home is None or len(self._home.device_set) == 1
-        self._by_law = self._cpu and one and not sharded
+        self._by_law = platform == "cpu" and one and not sharded
         known = {*self._graph.arguments, *self._graph.constants}
         known.update(value for node in self._keys for value in node.outvars)
         self.slices = self._programs(cut(self._graph, known, every=sharded))
@@ -87,7 +90,7 @@ class Plan(Result):
 
     def _kind(self, part: Slice, speller: Speller) -> tuple[Kind, Any, Any]:
         """Returns the kind of a slice, its law or constant, and its spelling."""
-        law = laws.find_law(self._graph, part) if self._cpu else None
+        law = laws.find_law(self._graph, part) if self._written_out else None
         if self._by_law:
             if (value := laws.find_constant(self._graph, part)) is not None:
                 return "constant", value, (str(value), value.dtype.name)
@@ -163,7 +166,7 @@ class Plan(Result):
             for t in types
         ]
         evaluate = bind
-        if self._cpu:
+        if self._written_out:
             is_law = program.made[0] is not None
             evaluate = functools.partial(fused_bits.fuse, every=is_law)
 
@@ -257,14 +260,6 @@ def _placed(made: jax.Array, sharding: Any) -> jax.Array:
         return made
     moved: jax.Array = jax.device_put(made, sharding)
     return moved
-
-
-def platform_of(places: Sequence[Any]) -> str:
-    """Returns the platform of the first place that names devices."""
-    named = (place for place in places if isinstance(place, Sharding))
-    devices: Any = next((place.device_set for place in named), jax.local_devices())
-    platform: str = next(iter(devices)).platform
-    return platform
 
 
 def _compile(program: Program, lowered: Any) -> None:

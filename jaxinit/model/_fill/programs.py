@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxinit import _text
 from jaxinit._jaxpr.equation import is_divisible, is_key
+from jaxinit._law import chunks
+from jaxinit._law.slices import Slice
 from jaxinit._table import Column
-from jaxinit.model._fill import chunks
-from jaxinit.model._fill.slices import Slice
 
 Kind = Literal["law", "constant", "slice"]
 

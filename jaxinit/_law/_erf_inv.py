@@ -103,7 +103,7 @@ def written_out(
     They go by the number of the step's output; each takes the arguments of `log1p`.
 
     Args:
-      steps: as in `jaxinit.model._fill.laws.Law`.
+      steps: as in `jaxinit._law.laws.Law`.
     """
     known = _find_bounds(steps)
     found: dict[int, Callable[[jax.Array, jax.Array], jax.Array]] = {}

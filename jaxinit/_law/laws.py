@@ -1,7 +1,7 @@
 """Laws: slices whose entries are independent.
 
 Entry i of a draw is a function of the key and of i alone. A law serves all shapes, and
-all scales if its last operation is a multiplication.
+all scales if its last operation is a multiplication, perhaps rounded to a narrow type.
 
 The program of a law is not the one that `jax.jit` would compile for the whole, but must
 give the same bits. So a law is made of operations that round alike in every program, in
@@ -27,9 +27,9 @@ from jaxinit._jaxpr.primitives import (
     STABLE_OF_NUMBERS,
 )
 from jaxinit._jaxpr.spelling import Speller
-from jaxinit.model._fill.slices import Graph, Node, Operand, Slice
+from jaxinit._law.slices import Graph, Node, Operand, Slice
 
-_FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
+FEWEST = 32  # entries: below, a shape has axes that cannot be told from scalars
 WIDTHS: dict[int, np.dtype] = {32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
 # Between these the product of an entry and a scale is a normal number: XLA flushes
 # subnormal ones to 0.
@@ -52,7 +52,8 @@ class Law(NamedTuple):
     """A law of independent entries.
 
     Attributes:
-      steps: equations from a key to the entries, without the last product.
+      steps: equations from a key to the entries, without the last product and what
+        rounds it.
       key: number of the key.
       result: number of the value that the steps end with.
       full: numbers of the values that differ by entry.
@@ -91,7 +92,7 @@ def find_law(graph: Graph, part: Slice) -> Law | None:
     if not isinstance(target, int) or target == key or not is_key(graph.avals[key]):
         return None
     shape = graph.avals[target].shape
-    if graph.avals[key].shape or math.prod(shape) < _FEWEST or _is_weak(graph, target):
+    if graph.avals[key].shape or math.prod(shape) < FEWEST or _is_weak(graph, target):
         return None
     reader = _Reader(shape, key)
     result = reader.read_slice(part, target)
@@ -208,9 +209,12 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
 
 
 def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
-    """Splits the last products with constants off a law, joined into one scale."""
+    """Splits the last products with constants off a law, joined into one scale.
+
+    A conversion to a narrow float behind them is left to the law's dtype.
+    """
     makers = {step.output: step for step in reader.steps}
-    factors, current, taken = [], result, set()
+    factors, current, taken = [], _unrounded(makers, result), {result}
     while makers[current].eqn.primitive.name == "mul":
         step = makers[current]
         constants = [v for v in step.invars if v not in reader.full]
@@ -231,6 +235,15 @@ def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
             needed.update(v for v in step.invars if isinstance(v, int))
             steps.append(step)
     return steps[::-1], current, scale
+
+
+def _unrounded(makers: dict[int, Node], result: int) -> int:
+    """Returns the float32 that a law rounds to a narrow float as its last step."""
+    eqn, operand = makers[result].eqn, makers[result].invars[0]
+    out = _dtype(eqn.outvars[0])
+    rounds = eqn.primitive.name == "convert_element_type" and _is_float(out)
+    narrow = out.itemsize < _NARROW and _dtype(eqn.invars[0]) == np.float32
+    return operand if rounds and narrow and isinstance(operand, int) else result
 
 
 def _joined(factors: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Programs that draw laws, and how they fill arrays, on CPU.
+"""Programs that draw laws, and how they fill arrays, on a CPU.
 
 One program draws any number of blocks of a law's entries, from any index on. Every core
 draws chunks of its own, into an array that stays in its cache, and copies them to the
@@ -23,15 +23,15 @@ from jax.sharding import Sharding
 from jaxinit._jaxpr.equation import bind
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
+from jaxinit._law import _erf_inv
+from jaxinit._law.laws import WIDTHS, Law
+from jaxinit._law.slices import Node
 from jaxinit._threads import map_on_threads
-from jaxinit.model._fill import _erf_inv
-from jaxinit.model._fill.laws import WIDTHS, Law
-from jaxinit.model._fill.slices import Node
 from jaxinit.random import _threefry
 
 # Entries, powers of two. A call draws one chunk, large enough to make the cost of the
 # call negligible, block after block: such a loop runs on the calling thread alone.
-_CHUNK, _BLOCK = 2**19, 2**13
+CHUNK, _BLOCK = 2**19, 2**13
 # XLA's options for programs of laws, of which the first that it knows are taken:
 # emitters that compile a third faster, which JAX 0.11 no longer has, and vectors as
 # wide as the processor has them, where 256 bits are the default.
@@ -39,19 +39,21 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
 # For other types the two emitters may make different instructions.
 _PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
+Rooms = collections.deque[jax.Array]
 _ALIGNED = 64  # bytes: so aligned, JAX takes an array of NumPy over without a copy
 
 
 def chunk_of(sizes: Sequence[int]) -> int:
     """Returns how many entries a call draws at most, for arrays of these sizes."""
-    return min(_CHUNK, 1 << (max(sizes) - 1).bit_length())
+    return min(CHUNK, 1 << (max(sizes) - 1).bit_length())
 
 
 def filled(
     draw: Any,
     chunk: int,
     dtype: np.dtype,
-    jobs: Sequence[tuple[jax.Array, Any, tuple[int, ...]]],
+    jobs: Sequence[tuple[Any, Any, tuple[int, ...]]],
+    rooms: Rooms | None = None,
 ) -> list[np.ndarray]:
     """Fills arrays chunk by chunk, on every core.
 
@@ -60,29 +62,47 @@ def filled(
       chunk: its number of entries.
       dtype: dtype of the entries.
       jobs: words of the key, scale and shape of each array.
+      rooms: arrays of a chunk and this dtype to draw into, if there are spare ones;
+        those that were drawn into are put there.
     """
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
+    count = sum(-(-array.size // chunk) for array in arrays)
+    workers = min(os.cpu_count() or 1, count)
     pieces: collections.deque[tuple[Any, ...]] = collections.deque()
     for (key, scale, _), array in zip(jobs, arrays, strict=True):
-        scales = [] if scale is None else [jax.device_put(scale)]
+        scales = [] if scale is None else [scale]
+        if workers > 1:  # here, where the caller's types of 64 bits are enabled
+            scales = list(map(jax.device_put, scales))
         for start in range(0, array.size, chunk):
             pieces.append((key, start, array[start : start + chunk], scales))
 
-    def work(room: jax.Array) -> None:
+    def work(room: jax.Array) -> jax.Array:
         while pieces:
             try:
                 key, start, place, scales = pieces.popleft()
             except IndexError:  # another worker took the last one
-                return
+                break
             first = np.array([start >> 32, start % 2**32], np.uint32)
             blocks = np.int32(-(-place.size // min(chunk, _BLOCK)))
             room = draw(key, first, blocks, room, *scales)
             place[:] = np.asarray(room)[: place.size]
+        return room
 
-    workers = min(os.cpu_count() or 1, len(pieces))
-    rooms = [jax.device_put(np.empty(chunk, dtype)) for _ in range(workers)]
-    map_on_threads(work, rooms, workers=workers)
+    spare = Rooms() if rooms is None else rooms
+    taken = [_take_room(spare, chunk, dtype) for _ in range(workers)]
+    if workers == 1:  # a thread takes longer to start than a small draw
+        spare.append(work(*taken))
+    else:
+        spare.extend(map_on_threads(work, taken, workers=workers))
     return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
+
+
+def _take_room(spare: Rooms, chunk: int, dtype: np.dtype) -> jax.Array:
+    try:
+        return spare.pop()
+    except IndexError:
+        room: jax.Array = jax.device_put(np.empty(chunk, dtype))
+        return room
 
 
 def _empty(size: int, dtype: np.dtype) -> np.ndarray:
@@ -133,7 +153,8 @@ def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
             place = number * block
             zero = number.astype(np.uint32) >> np.uint32(31)
             drawn = entries(key, (first[0], first[1] + place.astype(np.uint32)), zero)
-            drawn = drawn * scale[0] if scale else drawn
+            if scale:
+                drawn = (drawn * scale[0]).astype(law.dtype)
             return lax.dynamic_update_slice_in_dim(room, drawn, place, 0)
 
         made: jax.Array = lax.fori_loop(np.int32(0), blocks, draw, room)
@@ -162,4 +183,4 @@ def _is_plain(law: Law) -> bool:
     """Returns whether every emitter of XLA gives a law the same bits."""
     steps = [step for step in law.steps if step.output in law.full]
     outs: list[Any] = [step.eqn.outvars[0] for step in steps]
-    return {out.aval.dtype.name for out in outs} <= _PLAIN_DTYPES
+    return {law.dtype.name, *(out.aval.dtype.name for out in outs)} <= _PLAIN_DTYPES

@@ -1,0 +1,1 @@
+"""Laws: found in traced programs, and drawn by one program for arrays of all shapes."""

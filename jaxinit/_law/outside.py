@@ -1,0 +1,100 @@
+"""Draws laws outside of traces, on a CPU, where `jax.jit` compiles for every shape.
+
+What an initializer draws is traced for a shape, which takes milliseconds, and its law
+is found. The program of the law, compiled once in a process, draws arrays of every
+shape.
+"""
+
+import collections
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+from jax.sharding import SingleDeviceSharding
+
+from jaxinit._jaxpr.primitives import WRAP
+from jaxinit._jaxpr.spelling import Speller
+from jaxinit._law import chunks
+from jaxinit._law.laws import Law, find_law
+from jaxinit._law.slices import cut, find_key_nodes, flatten
+
+# Settings of JAX that change what is traced.
+_SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
+_MOST = 128  # programs that are kept; a model has a few
+# Arrays that were drawn into, by dtype: to make one takes longer than a small draw.
+_ROOMS: dict[np.dtype, chunks.Rooms] = collections.defaultdict(
+    lambda: collections.deque(maxlen=2)
+)
+
+
+class Entries(NamedTuple):
+    """How the entries of an array are drawn.
+
+    Attributes:
+      place: where the program runs.
+      program: draws blocks of them, as `chunks.lower` says.
+      dtype: their dtype.
+      scale: their factor; None if there is none.
+    """
+
+    place: SingleDeviceSharding
+    program: Any
+    dtype: np.dtype
+    scale: Any
+
+    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array from the words of a Threefry key, there or on the host."""
+        rooms = _ROOMS[self.dtype]
+        jobs = [(words, self.scale, shape)]
+        return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
+
+
+class _Spelled:
+    """A law that compares by what its program does."""
+
+    def __init__(self, law: Law, settings: tuple[Any, ...]):
+        self.law = law
+        self.text = law.spell(Speller()), settings
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Spelled) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def read_settings() -> tuple[Any, ...]:
+    """Returns the settings of JAX that `find_entries` depends on."""
+    traced = (getattr(jax.config, f"jax_{name}") for name in _SETTINGS)
+    return *traced, jax.config.read("jax_disable_most_optimizations")  # when compiled
+
+
+def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
+    """Returns how to draw what a program returns for a key, if its entries have a law.
+
+    Args:
+      closed: a program that takes one key and returns one array.
+    """
+    graph = flatten(closed)
+    keys = find_key_nodes(graph)
+    if any(node.eqn.primitive.name != WRAP for node in keys):
+        return None
+    known = {*graph.arguments, *graph.constants}
+    known.update(value for node in keys for value in node.outvars)
+    parts = cut(graph, known)
+    law = find_law(graph, parts[0]) if len(parts) == 1 else None
+    if law is None:
+        return None
+    # The arrays of the first CPU go anywhere.
+    place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    program = _compile(_Spelled(law, read_settings()), place)
+    return Entries(place, program, law.dtype, law.scale)
+
+
+@functools.lru_cache(maxsize=_MOST)
+def _compile(spelled: _Spelled, place: SingleDeviceSharding) -> Any:
+    """Compiles the program of a law for a device."""
+    lowered = chunks.lower(spelled.law, chunks.CHUNK, place)
+    return chunks.compiled(spelled.law, lowered)
