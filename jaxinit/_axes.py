@@ -32,6 +32,12 @@ def positions(shape: tuple[int, ...], **argument: Axes) -> tuple[int, ...]:
     return found
 
 
+def layer_of(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+    """Returns the shape of one layer of a stack."""
+    stack = positions(shape, axis=axis)
+    return tuple(size for place, size in enumerate(shape) if place not in stack)
+
+
 class Connections(NamedTuple):
     """How a weight connects inputs with outputs: the arguments of `fans`."""
 

@@ -20,7 +20,7 @@ from jaxinit import _placement
 from jaxinit._law import outside
 from jaxinit._law.laws import FEWEST
 from jaxinit._placement import Placement
-from jaxinit.random import _backends, _threefry
+from jaxinit.random import backends, threefry
 
 # XLA counts the bytes of a program in 63 bits and aborts past them.
 _MOST = 2**56
@@ -82,10 +82,10 @@ def _draw_by_law(
         or _placement.is_debugged()
         or _placement.is_guarded()
         or not _placement.current_mesh().empty
-        or not _threefry.fits(key)
+        or not threefry.fits(key)
     ):
         return None
-    words: Any = _threefry.data(key)
+    words: Any = threefry.data(key)
     home = words.sharding if words.committed else None
     one = len(words.sharding.device_set) == 1
     if not one or _placement.platform_of(home) != "cpu":
@@ -122,7 +122,7 @@ def _find_entries(
 
     The settings are those of the moment, as a part of what the answer is kept by.
     """
-    with _backends.of_bits(True):
+    with backends.of_bits(True):
         key = jax.ShapeDtypeStruct(key.shape, key.dtype)
         traced = _compiled.trace(init, key, shape, dtype, None)
     return outside.find_entries(traced.jaxpr)

@@ -27,7 +27,7 @@ from jaxinit._law import _erf_inv
 from jaxinit._law.laws import WIDTHS, Law
 from jaxinit._law.slices import Node
 from jaxinit._threads import map_on_threads
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
 # Entries, powers of two. A call draws one chunk, large enough to make the cost of the
 # call negligible, block after block: such a loop runs on the calling thread alone.
@@ -122,11 +122,11 @@ def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
     block = min(chunk, _BLOCK)
     written_out = _erf_inv.written_out(law.steps)
 
-    def entries(key: jax.Array, first: _threefry.Words, zero: jax.Array) -> jax.Array:
+    def entries(key: jax.Array, first: threefry.Words, zero: jax.Array) -> jax.Array:
         def make(step: Node, values: list[Any]) -> list[Any]:
             if step.eqn.primitive.name == BITS:
                 dtype = WIDTHS[step.eqn.params["bit_width"]]
-                return [_threefry.bits_from(values[0], first, block, dtype)]
+                return [threefry.bits_from(values[0], first, block, dtype)]
             if step.output in law.full:
                 atoms: list[Any] = step.eqn.invars
                 values = [

@@ -1,60 +1,10 @@
 """Weights without randomness: zeros, ones, any constant."""
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
-from jaxinit._extent import exactly, of_values
-from jaxinit._initializer import Drawn, Moments, initializer
-
-
-def filled(value: Any, name: str = "value", exact: bool = False) -> Drawn:
-    """Returns a draw that broadcasts an argument, a number or array, to the shape.
-
-    If exact, the array must have that shape already.
-    """
-    try:
-        array = np.asarray(value)
-        numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-        if jnp.issubdtype(array.dtype, np.floating):  # some of these lack arithmetic
-            array = array.astype(np.float64)
-    except ValueError:  # rows of different lengths
-        numeric = False
-    if not numeric:
-        rule = f"{name} must be a number or a regular array of numbers."
-        raise check.Unfit(rule, TypeError, **{name: value})
-
-    def fits(shape: tuple[int, ...]) -> None:
-        if exact and array.shape != shape:
-            rule = f"the array has shape {array.shape}."
-            if array.ndim > 1 and array.T.shape == shape:
-                rule += " Transpose it."
-            raise check.Unfit(rule, shape=shape)
-        try:
-            fitting = np.broadcast_shapes(array.shape, shape) == shape
-        except ValueError:
-            fitting = False
-        if not fitting:
-            rule = f"{name} has shape {array.shape}, which does not broadcast to this "
-            rule += "one."
-            raise check.Unfit(rule, shape=shape)
-
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        fits(shape)
-        return jnp.broadcast_to(jnp.asarray(exactly(array, dtype, name)), shape)
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        fits(shape)
-        wide = array.astype(complex if np.iscomplexobj(array) else float)
-        with np.errstate(all="ignore"):  # some values may not be finite
-            return Moments(wide.mean().item(), wide.var().item())
-
-    spread = of_values(array)
-    return fill, moments, lambda shape: spread
+from jaxinit._draws import filled
+from jaxinit._initializer import Drawn, initializer
 
 
 @initializer(random=False)

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import _extent as extents
 from jaxinit import random
+from jaxinit._draws import LEAST_MASS
 from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Moments, initializer
 
@@ -132,9 +133,6 @@ def normal(
     return draw, moments, lambda shape: extents.normal(mean, stddev)
 
 
-# Below this mass float32 no longer resolves the law: its spacing near 1, where the
-# distribution function is inverted, is 6e-8.
-LEAST_MASS = 1e-5
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
 _NONE = 40.0  # standard deviations at which the density rounds to 0
 _MOST = 3e38  # about the largest number of float32

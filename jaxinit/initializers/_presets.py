@@ -3,9 +3,9 @@
 from jax.typing import DTypeLike
 
 from jaxinit._axes import Axes, Connections, Strides
+from jaxinit._draws import Mode, scaled
 from jaxinit._gain import Gain, squared_gain
 from jaxinit._initializer import Drawn, alias, initializer
-from jaxinit.initializers._variance_scaling import Mode, scaled
 
 
 @initializer

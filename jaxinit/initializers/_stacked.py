@@ -11,15 +11,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit._axes import Axes, positions
+from jaxinit._axes import Axes, layer_of, positions
 from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Initializer, Moments, initializer
-
-
-def layer_of(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
-    """Returns the shape of one layer of a stack."""
-    stack = positions(shape, axis=axis)
-    return tuple(size for place, size in enumerate(shape) if place not in stack)
 
 
 def _draws(init: Any) -> bool:

@@ -4,94 +4,12 @@ Var[w] = scale / n. A layer with n = fan_in keeps the variance of a linear signa
 scale = 1; an activation with gain g needs scale = g^2 (`jaxinit.gain`).
 """
 
-import math
-from collections.abc import Callable
-from typing import Any, Literal, get_args
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit import random
 from jaxinit._axes import Axes, Connections, Strides
-from jaxinit._extent import Extent, normal, symmetric
-from jaxinit._initializer import Drawn, Moments, initializer
-
-Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-Distribution = Literal["truncated_normal", "normal", "uniform"]
-
-# Standard deviation of a standard normal number truncated to [-2, 2]; JAX has the same.
-TRUNCATED_STDDEV = 0.87962566103423978
-_REACH = {"truncated_normal": 2 / TRUNCATED_STDDEV, "uniform": math.sqrt(3)}
-
-
-def scaled(
-    scale: float,
-    mode: Mode,
-    distribution: Distribution,
-    connections: Connections,
-) -> Drawn:
-    """Returns the draw of variance scaling."""
-    check.choice(get_args(Mode), mode=mode)
-    check.choice(get_args(Distribution), distribution=distribution)
-    connections.check()
-
-    def variance(shape: tuple[int, ...]) -> float:
-        fan_in, fan_out = connections.fans(shape)
-        if mode == "fan_in":
-            return scale / fan_in
-        if mode == "fan_out":
-            return scale / fan_out
-        if mode == "fan_avg":
-            return scale / ((fan_in + fan_out) / 2)
-        mean: float = (fan_in * fan_out) ** 0.5
-        return scale / mean
-
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        # The constants are rounded to the dtype at each step, as JAX rounds them.
-        real = np.zeros(0, dtype).real.dtype.type
-        var = _number(variance(shape), real)
-        if distribution == "normal":
-            unit = random.normal(key, shape, dtype)
-            factor = np.sqrt(var).astype(dtype)
-        elif jnp.issubdtype(dtype, np.complexfloating):
-            if distribution == "uniform":
-                unit = random.disk(key, shape, dtype)
-            else:
-                unit = random.truncated_normal(key, 0.0, 2.0, shape, dtype)
-                var = var / random.complex_truncated_variance(2.0)
-            factor = np.sqrt(var).astype(dtype)
-        elif distribution == "uniform":
-            unit = random.uniform(key, shape, dtype, -1, 1)
-            factor = np.sqrt(real(3) * var)
-        else:
-            unit = random.truncated_normal(key, -2, 2, shape, dtype)
-            factor = np.sqrt(var) / real(TRUNCATED_STDDEV)
-        weight: jax.Array = unit * factor
-        return weight
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        return Moments(0.0, variance(shape))
-
-    def extent(shape: tuple[int, ...]) -> Extent:
-        stddev = math.sqrt(variance(shape))
-        if distribution == "normal":
-            return normal(0.0, stddev)
-        return symmetric(_REACH[distribution] * stddev, stddev)
-
-    return draw, moments, extent
-
-
-def _number(variance: float, real: Callable[[float], Any]) -> Any:
-    """Returns a variance in the real dtype of the weights."""
-    with np.errstate(all="ignore"):
-        found = real(variance)
-    if not np.isfinite(found) or variance and not found:
-        rule = f"the variance, {variance:.3g}, is no number of this type."
-        raise check.Unfit(rule, dtype=found.dtype.name)
-    return found
+from jaxinit._draws import Distribution, Mode, scaled
+from jaxinit._initializer import Drawn, initializer
 
 
 @initializer

@@ -1,7 +1,7 @@
 """The Pallas kernel of draws: bits and law of a tile in registers, written once.
 
 Entry i of an array, counted in row-major order, is Threefry of the counter i, as in
-`jaxinit.random._threefry`; when paired, the two words of a block are two entries, in
+`jaxinit.random.threefry`; when paired, the two words of a block are two entries, in
 the two halves of a line. The kernel takes the law as a function of bits.
 """
 
@@ -18,9 +18,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jaxinit import _tiles
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
-TILES = _tiles.Tiles(line=_threefry.LINE, lines=64, warps=4)
+TILES = _tiles.Tiles(line=threefry.LINE, lines=64, warps=4)
 Law = Callable[..., jax.Array]
 
 
@@ -67,7 +67,7 @@ def on_device(
     """Draws entries by the kernel as it is cut for a device."""
     size = math.prod(shape)
     cut = _tiles.Cut(size, TILES, device)
-    operands = [_threefry.data(key)[None]]
+    operands = [threefry.data(key)[None]]
     if numbers:
         operands.append(jnp.stack(numbers)[None])
     kernel = cut.call(
@@ -95,11 +95,11 @@ def _body(key: Any, *refs: Any, law: Law, paired: bool, cut: _tiles.Cut) -> None
 
 def words(
     first: jax.Array, second: jax.Array, tile: jax.Array, shape: tuple[int, int]
-) -> _threefry.Words:
+) -> threefry.Words:
     """Enciphers the counters of a tile; the shape has as many entries as each tile."""
     tile = tile.astype(np.uint32)
-    start = _threefry.product((jnp.zeros_like(tile), tile), math.prod(shape))
+    start = threefry.product((jnp.zeros_like(tile), tile), math.prod(shape))
     row, column = (lax.broadcasted_iota(np.uint32, shape, i) for i in (0, 1))
     low = start[1] + row * np.uint32(shape[1]) + column
     high = start[0] + (low < start[1]).astype(np.uint32)
-    return _threefry.cipher(first, second, high, low)
+    return threefry.cipher(first, second, high, low)

@@ -3,7 +3,7 @@
 A complex law is circular: its density depends on the modulus alone.
 
 Values are those of `jax.random`. On CPU, draws from a Threefry key have a faster
-backend (`jaxinit.random._backends`); every other key, platform and setting takes JAX's,
+backend (`jaxinit.random.backends`); every other key, platform and setting takes JAX's,
 unless ``impl`` says otherwise.
 """
 
@@ -21,8 +21,8 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import _value
-from jaxinit.random import _backends, _threefry
-from jaxinit.random._backends import Impl
+from jaxinit.random import backends, threefry
+from jaxinit.random.backends import Impl
 
 Shape = Sequence[int]
 _Number = jax.Array | np.ndarray  # a scalar
@@ -60,7 +60,7 @@ def _checked(
         if not jnp.issubdtype(found, kind):
             raise check.Unfit(f"dtype must be {_KINDS[kind]} type.", dtype=found.name)
         one = check.key(key)
-        _backends.check_impl(impl, one, found)
+        backends.check_impl(impl, one, found)
     except check.Unfit as error:
         raise error.at(f"random.{law}", "key", "shape", "dtype", "impl") from None
     return one, sizes, found
@@ -122,7 +122,7 @@ def _bits(
     def own(key: jax.Array) -> jax.Array:
         return jax.random.bits(key, shape, dtype)
 
-    return _backends.draw(key, shape, dtype, impl, own, lambda drawn: drawn)
+    return backends.draw(key, shape, dtype, impl, own, lambda drawn: drawn)
 
 
 def uniform(
@@ -186,12 +186,12 @@ def _uniform(
         return jax.random.uniform(key, shape, dtype, minval, maxval)
 
     ends = (lax.convert_element_type(x, dtype) for x in (minval, maxval))
-    return _backends.draw(key, shape, dtype, impl, own, _between, *ends)
+    return backends.draw(key, shape, dtype, impl, own, _between, *ends)
 
 
 def _between(drawn: jax.Array, low: _Number, high: _Number) -> jax.Array:
     """Turns bits into numbers uniform on [low, high), rounded as JAX rounds them."""
-    share = _threefry.unit(drawn)
+    share = threefry.unit(drawn)
     return lax.max(low, lax.add(lax.mul(share, high - low), low))
 
 
@@ -253,7 +253,7 @@ def _normal(
 
     one = np.ones((), dtype)
     ends = np.nextafter(-one, 0 * one), one
-    return _backends.draw(
+    return backends.draw(
         key, shape, dtype, impl, own, lambda drawn: _bell(drawn, *ends)
     )
 
@@ -341,7 +341,7 @@ def _truncated(
     low, high = (lax.convert_element_type(x, dtype) for x in (lower, upper))
     mass = lax.erf(low / root), lax.erf(high / root)
     edges = lax.nextafter(low, infinity), lax.nextafter(high, -infinity)
-    return _backends.draw(key, shape, dtype, impl, own, _cut, *mass, *edges)
+    return backends.draw(key, shape, dtype, impl, own, _cut, *mass, *edges)
 
 
 def _cut(

@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxinit import _check as check
 from jaxinit.random._laws import bits
-from jaxinit.random._threefry import times
+from jaxinit.random.threefry import times
 
 _U32 = np.uint32
 

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit._draws import scaled
 from jaxinit._gain import NONLINEARITIES, PARAMETER, Gain, squared_gain, squared_gain_of
 from jaxinit._initializer import Drawn
-from jaxinit.initializers._variance_scaling import scaled
 from jaxinit.torch._form import Layout, connections, random
 
 Mode = Literal["fan_in", "fan_out"]

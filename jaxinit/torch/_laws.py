@@ -6,9 +6,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import initializers
+from jaxinit._draws import LEAST_MASS, filled
 from jaxinit._initializer import Drawn
-from jaxinit.initializers._constant import filled
-from jaxinit.initializers._distribution import LEAST_MASS
 from jaxinit.random import normal_mass
 from jaxinit.torch._form import fixed, random
 

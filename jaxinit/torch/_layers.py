@@ -8,9 +8,9 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import initializers
+from jaxinit._draws import scaled
 from jaxinit._extent import Extent, normal, symmetric
 from jaxinit._initializer import Drawn, Moments, alias
-from jaxinit.initializers._variance_scaling import scaled
 from jaxinit.torch._form import Kernel, Layout, connections, random
 
 # Kaiming's uniform law with a slope of sqrt(5), as torch writes it: the squared gain

@@ -96,7 +96,7 @@ def test_integer_and_bool_constants():
 
 
 def test_truncated_constants_follow_from_the_law():
-    from jaxinit.initializers._variance_scaling import TRUNCATED_STDDEV
+    from jaxinit._draws import TRUNCATED_STDDEV
 
     exact = stats.truncnorm(-2, 2).std()
     assert pytest.approx(exact, rel=1e-12) == TRUNCATED_STDDEV

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from circles import find_circles
+from circles import find_circles, read_imports
 
 import jaxinit
 
@@ -40,7 +40,7 @@ FLOORS = [
     {"_law"},
     {"_fill"},
     {"_initializer"},
-    {"_spec"},
+    {"_spec", "_draws"},
     {"initializers"},
     {"testing", "torch"},
     {"model"},
@@ -89,11 +89,28 @@ def test_imports_go_one_way(room, source):
     assert not [name for name in imports(source) if name.startswith("jax._src")]
 
 
+def trespasses(imports):
+    """Yields imports of private modules of another room."""
+    for module, others in imports.items():
+        here = [*module.split("."), ""][1]
+        for other in others:
+            _, there, *inner = [*other.split("."), ""]
+            if there != here and any(name.startswith("_") for name in inner):
+                yield module, other
+
+
+def test_no_room_opens_the_private_modules_of_another():
+    found = set(trespasses(read_imports(ROOT.parent, "jaxinit")))
+    assert found == set()
+
+
 def test_no_circle_of_files():
     assert find_circles(ROOT.parent, "jaxinit") == []
 
 
 def test_the_test_of_imports_can_fail():
+    wrong = {"jaxinit.lab.training": {"jaxinit.signal._judge.judge", "jaxinit._axes"}}
+    assert len(list(trespasses(wrong))) == 1
     assert list(offences("random", "def f():\n    from jaxinit.lab import data"))
     assert list(offences("random", "from jaxinit import _initializer"))
     assert not list(offences("lab", "from jaxinit import random, _check"))

@@ -6,23 +6,23 @@ import jax
 import pytest
 
 from jaxinit import _placement
-from jaxinit.random import _backends
+from jaxinit.random import backends
 
 
 def test_the_names_are_those_of_the_table():
-    assert get_args(_backends.Impl) == tuple(_backends.BACKENDS)
+    assert get_args(backends.Impl) == tuple(backends.BACKENDS)
 
 
 def test_each_platform_has_one_backend_unasked():
-    named = [p for each in _backends.BACKENDS.values() for p in each.unasked]
+    named = [p for each in backends.BACKENDS.values() for p in each.unasked]
     assert len(named) == len(set(named))
-    assert _backends.find_unasked("cpu") is _backends.BACKENDS["fused"]
+    assert backends.find_unasked("cpu") is backends.BACKENDS["fused"]
     for platform in ("cuda", "rocm", "tpu", "gpu"):
-        assert _backends.find_unasked(platform) is _backends.BACKENDS["jax"]
+        assert backends.find_unasked(platform) is backends.BACKENDS["jax"]
 
 
 def test_what_is_unasked_gives_the_values_of_jax():
-    for each in _backends.BACKENDS.values():
+    for each in backends.BACKENDS.values():
         assert each.same or not each.unasked
 
 

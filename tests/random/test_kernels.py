@@ -19,11 +19,11 @@ from scipy import stats
 
 from jaxinit import random
 from jaxinit._moments import moments
-from jaxinit.random import _backends, _kernel, _threefry
+from jaxinit.random import _kernel, backends, threefry
 from jaxinit.testing import LEVEL
 
 KEY = jax.random.key(7)
-LINE = _threefry.LINE
+LINE = threefry.LINE
 TILE = LINE * _kernel.TILES.lines  # of a TPU
 SIZES = [1, 2, 127, 128, 129, LINE - 1, LINE, LINE + 1, 3 * LINE, 3 * LINE + 513]
 SHAPES = [*[(n,) for n in SIZES], (), (3, 5), (4, 0, 2), (7, 1, 129)]
@@ -157,7 +157,7 @@ def test_kernels_draw_a_batch_of_keys(impl):
     same(jax.jit(jax.vmap(draw))(keys, low), expected)
 
 
-@pytest.mark.parametrize("impl", _backends.BACKENDS)
+@pytest.mark.parametrize("impl", backends.BACKENDS)
 def test_every_path_takes_legacy_keys_and_draws_complex_numbers(impl):
     legacy = jax.random.key_data(KEY)
     for draw in (

@@ -20,7 +20,7 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit import random
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
 KEY = jax.random.key(7)
 FLOATS = ["float32", "float64"]
@@ -379,13 +379,13 @@ def test_times_is_the_high_word(a, b):
     a, b = (np.array([0, 1, 0xFFFF, 0x10000, 2**32 - 1, *x], np.uint32) for x in (a, b))
     a, b = a[:, None], b[None, :]
     exact = a.astype(object) * b.astype(object) >> 32
-    assert (np.asarray(_threefry.times(a, b)) == exact).all()
+    assert (np.asarray(threefry.times(a, b)) == exact).all()
 
 
 @given(words, words, st.integers(0, 2**64 - 1))
 def test_product_is_that_of_64_bits(high, low, stride):
     index = np.array(high, np.uint32), np.array(low, np.uint32)
-    product = joined(_threefry.product(index, stride))
+    product = joined(threefry.product(index, stride))
     assert (product == joined(index) * stride % 2**64).all()
 
 
@@ -407,7 +407,7 @@ def test_counters_past_a_word(shape):
     start = [max(size - 3, 0) for size in shape]
     program = (
         jax.jit(
-            lambda: [jax.lax.slice(w, start, shape) for w in _threefry._counter(shape)]
+            lambda: [jax.lax.slice(w, start, shape) for w in threefry._counter(shape)]
         )
         .lower()
         .compile()
@@ -468,7 +468,7 @@ def test_probability_is_off_by_less_than_a_word(a, b):
 
     def taken(word):
         word = np.clip(word, 0, 2**32 - 1).astype(np.uint32)
-        return np.asarray(_threefry.times(word, left.astype(np.uint32))) < need
+        return np.asarray(threefry.times(word, left.astype(np.uint32))) < need
 
     assert taken(first - 1)[need > 0].all()
     assert not taken(first)[first < 2**32].any()

@@ -16,7 +16,7 @@ from jax.extend import core
 from jaxinit._jaxpr.equation import bind, holds, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit._jaxpr.primitives import BITS, CALLS
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
 _WIDTHS = (32, 64)  # bits of an entry that can be written out
 
@@ -62,19 +62,19 @@ def _fuses(eqn: core.JaxprEqn, every: bool) -> bool:
 
 
 def _is_deferred(eqn: core.JaxprEqn) -> bool:
-    return bool(eqn.params.get("name") == _threefry.DEFERRED)
+    return bool(eqn.params.get("name") == threefry.DEFERRED)
 
 
 def _draw_bits(eqn: core.JaxprEqn, key: jax.Array) -> jax.Array:
     """Draws the bits of an equation, for one key or an array of keys."""
     shape, width = eqn.params["shape"], eqn.params["bit_width"]
     with eqn.ctx.manager:
-        if width not in _WIDTHS or not _threefry.fits(key):
+        if width not in _WIDTHS or not threefry.fits(key):
             bits: jax.Array = bind(eqn, [key])[0]
             return bits
 
         def draw(key: jax.Array) -> jax.Array:
-            return _threefry.bits(key, shape, np.dtype(f"uint{width}"))
+            return threefry.bits(key, shape, np.dtype(f"uint{width}"))
 
         for _ in range(key.ndim):
             draw = jax.vmap(draw)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._jaxpr.equation import bind, is_key, name_generator
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
 _THREEFRY = "threefry2x32"
 
@@ -58,11 +58,11 @@ def _words(eqn: core.JaxprEqn, keys: np.ndarray, rest: list[Any]) -> np.ndarray 
     """Returns the words of the keys that an equation derives from others, [..., 2]."""
     match eqn.primitive.name:
         case "random_fold_in":
-            return _threefry.fold_in(keys, np.asarray(rest[0]))
+            return threefry.fold_in(keys, np.asarray(rest[0]))
         case "random_split":
             with eqn.ctx.manager:
                 by_index = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
-            return _threefry.split(keys, eqn.params["shape"], by_index)
+            return threefry.split(keys, eqn.params["shape"], by_index)
     return _part(eqn, keys)
 
 

@@ -16,7 +16,7 @@ from jaxinit._jaxpr.equation import is_divided
 from jaxinit._jaxpr.tracers import trace_quietly
 from jaxinit.model._fill.plan import Plan
 from jaxinit.model._fill.programs import Output
-from jaxinit.random._backends import find_unasked, of_bits
+from jaxinit.random.backends import find_unasked, of_bits
 
 _DATA = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 

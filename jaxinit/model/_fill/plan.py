@@ -25,7 +25,7 @@ from jaxinit._threads import open_pool
 from jaxinit.model._fill import fused_bits
 from jaxinit.model._fill.host_keys import derived, whole
 from jaxinit.model._fill.programs import COLUMNS, Kind, Output, Program
-from jaxinit.random._backends import find_unasked
+from jaxinit.random.backends import find_unasked
 
 
 class Plan(Result):

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit._axes import Axes, Connections
+from jaxinit._axes import Axes, Connections, layer_of
 from jaxinit._initializer import Initializer
 from jaxinit.initializers import stacked
-from jaxinit.initializers._stacked import layer_of
 from jaxinit.model._rules.patterns import Pattern, is_pattern, matches, spelt
 
 Stacked = Pattern | Mapping[Any, Axes] | None

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxinit import _check as check
-from jaxinit.random import _threefry
+from jaxinit.random import threefry
 
 Impl = Literal["jax", "fused", "pallas", "paired"]  # the names in BACKENDS
 Own = Callable[[jax.Array], jax.Array]
@@ -82,7 +82,7 @@ def _draw_by_jax(key: jax.Array, call: Call) -> jax.Array:
 
 def _draw_fused(key: jax.Array, call: Call) -> jax.Array:
     """Draws with Threefry written out, so that XLA makes one pass of bits and law."""
-    return call.of(_threefry.bits(key, call.shape, call.unsigned))
+    return call.of(threefry.bits(key, call.shape, call.unsigned))
 
 
 def _draw_by_kernel(key: jax.Array, call: Call, paired: Own | None = None) -> jax.Array:
@@ -101,7 +101,7 @@ def _draw_paired(key: jax.Array, call: Call) -> jax.Array:
     """
 
     def elsewhere(key: jax.Array) -> jax.Array:
-        return call.of(_threefry.paired(key, call.shape))
+        return call.of(threefry.paired(key, call.shape))
 
     return _draw_by_kernel(key, call, elsewhere)
 
@@ -148,10 +148,10 @@ def draw(
         if 8 * dtype.itemsize in backend.bits
     }
     small = math.prod(shape) in _SPREAD_TOO_SOON
-    if not unasked or small or not _threefry.fits(key):
+    if not unasked or small or not threefry.fits(key):
         return own(key)
     if of_bits.value:
-        return call.of(_threefry.deferred(key, shape, call.unsigned))
+        return call.of(threefry.deferred(key, shape, call.unsigned))
     found: jax.Array = lax.platform_dependent(key, **unasked, default=own)
     return found
 
@@ -169,7 +169,7 @@ def check_impl(impl: Impl | None, key: jax.Array, dtype: np.dtype) -> None:
         rule = f"needs a threefry2x32 key, not one of {generator}. "
         rule += "Write jax.random.key(0, impl='threefry2x32'), or leave impl out."
         raise check.Unfit(rule, impl=impl)
-    if backend.same and not _threefry.fits(key):
+    if backend.same and not threefry.fits(key):
         rule = "gives the values of jax_threefry_partitionable, which is off. "
         rule += "Set it, or leave impl out."
         raise check.Unfit(rule, impl=impl)
