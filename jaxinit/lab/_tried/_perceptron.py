@@ -1,5 +1,6 @@
 """The perceptron as a network: a loop to be trained, layers apart to be drawn."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -43,7 +44,7 @@ def adapt_perceptron(module: MLP) -> Network:
         network=_write_out(module),
         split=lambda variables: {k: _split(part) for k, part in variables.items()},
         join=lambda variables: {k: _join(part, depth) for k, part in variables.items()},
-        split_key=lambda key: _find_keys(key, depth),
+        split_key=_build_split(depth),
     )
     return Network(
         init=init,
@@ -182,8 +183,12 @@ class _Keys(nn.Module):
         _KeyBlock(name="last")()
 
 
-def _find_keys(key: jax.Array, depth: int) -> list[jax.Array]:
-    """Returns the key of each kernel, as `MLP.init` derives it."""
-    params = jax.jit(_Keys(depth).init)(key)["params"]
-    layers = _split(params).values()
-    return [layer["Dense_0"]["kernel"] for layer in layers]
+def _build_split(depth: int) -> Callable[[jax.Array], list[jax.Array]]:
+    """Returns a program: the key of `MLP.init` -> the key of each kernel."""
+
+    @jax.jit
+    def split(key: jax.Array) -> list[jax.Array]:
+        layers = _split(_Keys(depth).init(key)["params"]).values()
+        return [layer["Dense_0"]["kernel"] for layer in layers]
+
+    return split
