@@ -41,7 +41,7 @@ def test_perceptrons_have_the_weights_that_flax_draws(spec):
 
 @pytest.mark.parametrize(
     ("depth", "norm"),
-    slow_but([(5, "batch")], [(2, "batch"), (3, "layer"), (5, "batch")], rows=True),
+    slow_but([(12, "batch")], [(2, "batch"), (3, "layer"), (12, "batch")], rows=True),
 )
 def test_depth_and_norm_leave_the_weights_to_flax(depth, norm):
     init, x = jaxinit.he_normal(), jnp.ones((1, 6))

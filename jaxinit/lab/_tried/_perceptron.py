@@ -77,9 +77,11 @@ def _write_out(module: MLP) -> Network:
     def redraw(kernel_init: Any) -> Init:
         def initialize(keys: Any, x: jax.Array) -> Any:
             variables = stock(keys, x)
-            for key, layer in zip(keys, variables["params"].values(), strict=True):
-                shape, dtype = layer["Dense_0"]["kernel"].shape, jnp.float32
-                layer["Dense_0"]["kernel"] = kernel_init(key, shape, dtype)
+            for key, name in zip(
+                keys, blocks, strict=True
+            ):  # JAX sorts "layer10" first
+                dense = variables["params"][name]["Dense_0"]
+                dense["kernel"] = kernel_init(key, dense["kernel"].shape, jnp.float32)
             return variables
 
         return initialize
