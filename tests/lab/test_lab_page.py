@@ -18,15 +18,17 @@ from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab._result.health import Health, _run_perceptron, _split_layers, diagnose
+from jaxinit.lab._result.health import Health, diagnose
 from jaxinit.lab._show.figure import plots
 from jaxinit.lab._show.page import page
 from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._train.grid import batches
 from jaxinit.lab._train.probe import kernel_names, moments, stack, unstack
 from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried._network import Network
+from jaxinit.lab._tried._perceptron import adapt_perceptron
+from jaxinit.lab._tried._precision import mix_precision
 from jaxinit.lab._tried.data import make_task
-from jaxinit.lab._tried.networks import Network
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -299,7 +301,8 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
     ]
     initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
     initial.pop("perturbations", None)
-    found = diagnose(clusters, model, {"params": initial["params"]})
+    network = adapt_perceptron(model)
+    found = diagnose(clusters, network, {"params": initial["params"]})
     rows = jnp.asarray(clusters.x_train)
     for init, one in zip(inits, found, strict=True):
         module = model.clone(kernel_init=init)
@@ -309,10 +312,11 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
 
 
 def test_verdicts_are_of_the_dtype_that_trains(clusters):
-    model = MLP(3, 8, 3, jnp.tanh, "none", dtype="bfloat16")
-    x = jnp.asarray(clusters.x_train[:2])
-    params = _split_layers(model.init(jax.random.key(0), x)["params"])
-    made = jax.make_jaxpr(lambda params: _run_perceptron(model, params, {}, x))(params)
+    model = MLP(3, 8, 3, jnp.tanh, "none")
+    loop = mix_precision(adapt_perceptron(model), "bfloat16").written_out
+    x, key = jnp.asarray(clusters.x_train[:2]), jax.random.key(0)
+    params = loop.split({"params": model.init(key, x)["params"]})
+    made = jax.make_jaxpr(lambda params: loop.network.train(params, x, key)[0])(params)
     found = re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", str(made))
     assert found == ["bf16"] * 3 and made.out_avals[0].dtype == jnp.float32
 

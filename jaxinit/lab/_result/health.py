@@ -12,10 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._adapt.functions import Model
-from jaxinit.initializers import zeros
-from jaxinit.lab._tried._model import MLP, Block, Norm, widen
+from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried.data import Task
-from jaxinit.lab._tried.networks import Network
 from jaxinit.signal import Finding
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import Program, layers_of, prepare
@@ -42,7 +40,7 @@ class Health(NamedTuple):
         return {"condition": self.condition, "findings": findings}
 
 
-def diagnose(task: Task, model: MLP | Network, initial: Any) -> list[Health] | str:
+def diagnose(task: Task, model: Network, initial: Any) -> list[Health] | str:
     """Judges the weights of each initializer before training.
 
     Args:
@@ -56,15 +54,13 @@ def diagnose(task: Task, model: MLP | Network, initial: Any) -> list[Health] | s
     x = jnp.asarray(task.x_train[:ROWS])
     key = jax.random.key(0)
     programs: list[Program] = []
+    written_out = model.written_out  # a loop would hide the activations
 
     def run(params: Any, rest: Any, key: jax.Array, x: jax.Array) -> Any:
-        if isinstance(model, MLP):
-            return _run_perceptron(model, params, rest, x)
-        return model.train({"params": params, **rest}, x, key)[0]
+        return written_out.network.train({"params": params, **rest}, x, key)[0]
 
     def one(variables: Any) -> Any:
-        if isinstance(model, MLP):
-            variables = {name: _split_layers(part) for name, part in variables.items()}
+        variables = written_out.split(variables)
         rest = {name: part for name, part in variables.items() if name != "params"}
         drawn = Model(lambda key: (variables["params"], rest), run)
         programs.append(prepare(drawn, (x,), key))
@@ -88,30 +84,3 @@ def diagnose(task: Task, model: MLP | Network, initial: Any) -> list[Health] | s
         condition = findings[0].condition if findings else "healthy"
         verdicts.append(Health(condition, findings))
     return verdicts
-
-
-def _split_layers(collection: Any) -> dict[str, Any]:
-    """Splits a perceptron's collection by layer: a loop would hide its activations."""
-    blocks = [collection["first"]] if "first" in collection else []
-    if "hidden" in collection:
-        hidden = collection["hidden"]["block"]
-        depth = len(jax.tree.leaves(hidden)[0])
-        blocks += [jax.tree.map(lambda a, i=i: a[i], hidden) for i in range(depth)]
-    blocks += [collection["last"]] if "last" in collection else []
-    return {f"layer{i + 1}": block for i, block in enumerate(blocks)}
-
-
-def _run_perceptron(model: MLP, params: Any, rest: Any, x: jax.Array) -> jax.Array:
-    """Runs a perceptron from the variables of its layers."""
-    z = x
-    for i in range(model.depth):
-        name, last = f"layer{i + 1}", i == model.depth - 1
-        features = model.outputs if last else model.width
-        variables = {"params": params[name]}
-        variables |= {k: part[name] for k, part in rest.items() if name in part}
-        norm: Norm = "none" if last else model.norm
-        block = Block(features, zeros, norm, model.dtype)
-        z, _ = block.apply(
-            variables, model.activation(z) if i else z, True, mutable=["batch_stats"]
-        )
-    return widen(z)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinit._paths import named
 from jaxinit._text import plural
 from jaxinit.lab._result.health import Health
 from jaxinit.lab._result.row import Row
@@ -25,7 +24,9 @@ from jaxinit.lab._result.statistics import (
 )
 from jaxinit.lab._train.grid import Scores, Signals
 from jaxinit.lab._train.probe import Probe
+from jaxinit.lab._tried._network import list_stacks
 from jaxinit.lab._tried.data import Task
+from jaxinit.lab._tried.networks import STACKS
 from jaxinit.lab._tried.settings import Settings
 
 
@@ -277,8 +278,9 @@ class Outcome:
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         before = jax.tree.map(lambda a: a[index, 0], self.initial)
         after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
-        split = _split_layers if self.settings.model == "mlp" else _select_leaves
-        return split(before, name), split(after, name)
+        stack = STACKS.get(self.settings.model, "")
+        name = f"Dense_0/{name}" if stack else name  # norms have biases, too
+        return _select_layers(before, stack, name), _select_layers(after, stack, name)
 
 
 def _stddev(values: np.ndarray) -> float:
@@ -287,20 +289,14 @@ def _stddev(values: np.ndarray) -> float:
     return float(values.std()) if many else math.nan
 
 
-def _split_layers(params: Any, name: str) -> list[np.ndarray]:
-    """Splits one cell's parameters of a name by layer, first to last."""
-    layers: list[np.ndarray] = []
-    for block in ("first", "hidden", "last"):
-        if block in params:
-            array = params[block].get("block", params[block])["Dense_0"][name]
-            layers += list(array) if block == "hidden" else [array]
-    return layers
-
-
-def _select_leaves(params: Any, name: str) -> list[np.ndarray]:
-    """Takes one cell's parameters of a name in the order of the tree."""
-    leaves = [(path.rpartition("/")[2], leaf) for path, leaf in named(params)]
-    return [np.asarray(x) for last, x in leaves if last == name]
+def _select_layers(params: Any, stack: str, name: str) -> list[np.ndarray]:
+    """Takes one cell's parameters of a name, layer by layer."""
+    return [
+        np.asarray(layer)
+        for path, layers in list_stacks(params, stack)
+        if f"/{path}".endswith(f"/{name}")
+        for layer in layers
+    ]
 
 
 def count_cells(settings: Settings) -> str:

@@ -8,7 +8,7 @@ call that one executable.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,26 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxinit._initializer import Initializer
 from jaxinit._placement import platform_of
+from jaxinit._threads import open_pool
 from jaxinit.lab._train import memory
+from jaxinit.lab._train._draws import draw_all, drop_perturbations
 from jaxinit.lab._train.layout import Layout
 from jaxinit.lab._train.probe import Probe, make_probe, make_signals, moments
 from jaxinit.lab._train.processes import join_chunks
 from jaxinit.lab._train.step import make_step
 from jaxinit.lab._train.stopping import after_block, map_running, start
-from jaxinit.lab._tried._model import MLP
 from jaxinit.lab._tried._precision import cast_back, mix_precision
 from jaxinit.lab._tried.experiment import Experiment
 from jaxinit.lab._tried.losses import make_loss, make_score
-from jaxinit.lab._tried.networks import Network
-from jaxinit.lab._tried.rules import Rules
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
-# Cells that one vmap covers: on an accelerator all that fit, on a CPU so few that they
-# stay in the cache. The default run takes 53 ms a step with 4 at a time and 91 ms with
-# all at once (two cores). They are a chunk, as each core works on a chunk of its own.
-_TOGETHER_ON_CPU = 4
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialization
 _ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
@@ -68,15 +62,7 @@ class Grid:
         self._loss, self._score = make_loss(task, experiment.loss), make_score(task)
         self._order = batches(len(task.x_train), s.batch_size, s.steps)
         self._patience = s.early_stopping
-        self._apply: Callable[..., Any] = model.apply
 
-        keys = jax.vmap(jax.random.key)(jnp.arange(s.seeds))
-        drawn = [self._build_draw(init)(keys) for init in s.initializers]
-        stacked = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
-        self.initial = cast_back(stacked, s.dtype)
-        self.signals: Signals | None = None
-        if isinstance(model, MLP):
-            self.signals = Signals(*map(np.asarray, self._measure(model, self.initial)))
         rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
         by_seed = jnp.broadcast_to(jnp.arange(s.seeds)[:, None], self.shape).ravel()
         trained: dict[str, Any] = {
@@ -86,41 +72,60 @@ class Grid:
         }
         self._step = make_step(**trained, x=self._x, y=self._y)
         self._varied = rates, by_seed
+        self._cells = self._describe_cells()
         self._layout, self._training = self._fit_layout()
-        chunks = self._layout.chunks()
-        self._own = [self._layout.take(self._varied, rows) for rows in chunks]
-        self._chunks = self._start()
-        self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         rows = self._order[0]  # the same for every probe: only the weights differ
         probe = make_probe(**trained, x=self._x[rows], y=self._y[rows])
         self._probing = jax.jit(
             self._layout.map_cells(probe), out_shardings=self._layout.sharding
         )
+        self.initial, self.signals = self._draw()
+        chunks = self._layout.chunks()
+        self._own = [self._layout.take(self._varied, rows) for rows in chunks]
+        self._chunks = self._start()
+        self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         self.probes: tuple[Probe, ...] = (self._run_probe(self._chunks),)
 
-    def _build_draw(self, init: Initializer | Rules) -> Callable[[jax.Array], Any]:
-        """Returns a program: keys [seeds] -> variables by seed."""
-        if isinstance(self.model, Network):
-            redraw = self.model.redraw_by(init)
-            return jax.jit(jax.vmap(lambda key: redraw(key, self._x[:1])))
-        model = self.model.clone(kernel_init=init)
+    def _describe_cells(self) -> Any:
+        """Returns shapes and dtypes. # [initializers * seeds, ...] per leaf."""
+        init, dtype, (count, seeds, _) = (
+            self.model.init,
+            self.settings.dtype,
+            self.shape,
+        )
 
         def one(key: jax.Array) -> Any:
-            variables = model.init(key, self._x[:1], train=True)
-            return {k: v for k, v in variables.items() if k != "perturbations"}
+            return cast_back(drop_perturbations(init(key, self._x[:1])), dtype)
 
-        return jax.jit(jax.vmap(one))
+        shapes = jax.eval_shape(one, jax.random.key(0))
+        return jax.tree.map(lambda a: a.update(shape=(count * seeds, *a.shape)), shapes)
 
-    def _measure(self, model: MLP, initial: Any) -> tuple[jax.Array, jax.Array]:
-        """Measures signal and gradient by layer.
+    def _draw(self) -> tuple[Any, Signals | None]:
+        """Draws the initial variables while other programs are compiled.
 
-        # each [initializers, seeds, layers]
+        Returns:
+          The variables, and their signals if the network shows its layers.
+          # [initializers, seeds, ...] per leaf
         """
+        s, shows = self.settings, self.model.shows_layers
+        lowered = [self._lower_training(), self._lower_probing()]
+        lowered += [self._lower_signals()] if shows else []
+        with open_pool() as pool:
+            compiling = [pool.submit(program.compile) for program in lowered]
+            drawn = draw_all(self.model, s.initializers, s.seeds, self._x[:1])
+            self._program, self._probe, *others = (each.result() for each in compiling)
+        initial = cast_back(drawn, s.dtype)
+        if not shows:
+            return initial, None
+        measured = others[0](self._flatten(initial))
+        by_init = (np.asarray(a).reshape(*self.shape[:2], -1) for a in measured)
+        return initial, Signals(*by_init)
+
+    def _lower_signals(self) -> Any:
+        """Lowers the program that measures signal and gradient by layer."""
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
-        signals = make_signals(model, self._loss, x, y)
-        measure = jax.jit(jax.vmap(jax.vmap(signals)))
-        by_init: tuple[jax.Array, jax.Array] = measure(initial)
-        return by_init
+        signals = make_signals(self.model, self._loss, x, y)
+        return jax.jit(jax.vmap(signals)).lower(self._cells)
 
     def _fit_layout(self) -> tuple[Layout, Any]:
         """Cuts the cells into chunks; also returns the program that trains a chunk."""
@@ -132,9 +137,8 @@ class Grid:
         if room is None:
             layout = Layout(cells, wanted or share, mesh)
             return layout, self._build_program(layout)
-        room -= sum(
-            a.nbytes for a in (self._x, self._y, *jax.tree.leaves(self.initial))
-        )
+        held = self._x, self._y, *jax.tree.leaves(self._cells)
+        room -= sum(a.size * a.dtype.itemsize for a in held)
         tried = {}
 
         def need(together: int) -> float:
@@ -152,17 +156,14 @@ class Grid:
         else:
             need(wanted)
         layout, program, bytes_ = tried[wanted]
-        held = len(layout.chunks()) * bytes_.held
-        away = held + bytes_.working > room
+        away = len(layout.chunks()) * bytes_.held + bytes_.working > room
         return dataclasses.replace(layout, away=away), program
 
     def _choose_chunk(self, mesh: Mesh) -> int | None:
         """Returns how many cells a device trains at once; None for all that fit."""
         if platform_of(mesh) != "cpu":
             return None
-        # CPUs have no fast program for convolutions with a kernel for each cell.
-        few = 1 if isinstance(self.model, Network) else _TOGETHER_ON_CPU
-        return min(few, int(np.prod(self.shape)))
+        return min(self.model.together, int(np.prod(self.shape)))
 
     def _describe_chunk(self, layout: Layout) -> Any:
         """Returns a chunk as the program takes it: shapes, dtypes and shardings."""
@@ -185,17 +186,16 @@ class Grid:
 
     def _start(self) -> list[Any]:
         """Copies the variables of each initializer and seed to every learning rate."""
-        layout, chunks = self._layout, []
+        layout, chunks, cells = self._layout, [], self._flatten(self.initial)
         begin = jax.jit(self._begin, out_shardings=layout.sharding)
         for (rates, _), rows in zip(self._own, layout.chunks(), strict=True):
-            variables = layout.take(self._cells, rows // self.shape[-1])
+            variables = layout.take(cells, rows // self.shape[-1])
             chunks.append(layout.store(begin(rates, variables)))
         return chunks
 
-    @property
-    def _cells(self) -> Any:
-        """The initial variables. # [initializers * seeds, ...] per leaf."""
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), self.initial)
+    def _flatten(self, initial: Any) -> Any:
+        """Puts seeds behind initializers. # [initializers * seeds, ...] per leaf."""
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), initial)
 
     @property
     def variables(self) -> Any:
@@ -287,17 +287,19 @@ class Grid:
 
     @functools.cached_property
     def _program(self) -> Any:
-        rows = self._select_rows(0)
-        return self._compile(self._training, lambda chunk, own: (chunk, own, rows))
+        return self._lower_training().compile()
 
     @functools.cached_property
     def _probe(self) -> Any:
-        return self._compile(self._probing, lambda c, own: ((*c[:2], own[0]),))
+        return self._lower_probing().compile()
 
-    def _compile(self, program: Any, arguments: Callable[[Any, Any], Any]) -> Any:
-        """Compiles a program for the arguments made of a chunk and its rates, seeds."""
-        chunk = self._layout.fetch(self._chunks[0])
-        return program.lower(*arguments(chunk, self._own[0])).compile()
+    def _lower_training(self) -> Any:
+        chunk, own = self._describe_chunk(self._layout)
+        return self._training.lower(chunk, own, self._select_rows(0))
+
+    def _lower_probing(self) -> Any:
+        chunk, own = self._describe_chunk(self._layout)
+        return self._probing.lower((*chunk[:2], own[0]))
 
     def _build_program(self, layout: Layout) -> Any:
         """Returns the program that trains a chunk of this layout for a block."""
@@ -318,7 +320,7 @@ class Grid:
             mean = losses.mean()
             if known is not None:
                 x, y = map(jnp.asarray, (self.task.x_valid, self.task.y_valid))
-                valid = self._loss(self._apply(variables, x), y)
+                valid = self._loss(self.model.apply(variables, x), y)
                 known = after_block(known, variables, mean, valid, end, self._patience)
             return (variables, state, known), mean
 
@@ -345,14 +347,15 @@ class Grid:
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
         x_test, y_test = jnp.asarray(self.task.x_test), jnp.asarray(self.task.y_test)
-        apply = self._apply
+        apply = self.model.apply
 
         def one(variables: Any) -> Any:
             loss = self._loss(apply(variables, self._x), self._y)
             return loss, self._score(apply(variables, x_test), y_test)
 
         spread = self._layout.spread(lambda cells: jax.lax.map(one, cells))
-        evaluate = self._compile(jax.jit(spread), lambda c, _: (_select_final(c),))
+        chunk, _ = self._describe_chunk(self._layout)
+        evaluate = jax.jit(spread).lower(_select_final(chunk)).compile()
         scores = self._layout.map_chunks(
             lambda c, _: evaluate(_select_final(c)), self._chunks, self._own
         )

@@ -15,8 +15,7 @@ import numpy as np
 import optax
 
 from jaxinit._paths import named
-from jaxinit.lab._tried._model import MLP, stack_layers, widen
-from jaxinit.lab._tried.networks import Network
+from jaxinit.lab._tried._network import Network, list_stacks
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -26,11 +25,11 @@ class Probe(NamedTuple):  # each [cells, layers]; of a run [..., moments, layers
 
     Attributes:
       forward: standard deviation of the layer's output, before the activation; nan for
-        networks other than the perceptron.
+        networks that do not show their layers.
       gradient: that of the gradient with respect to the output, likewise.
       update: norm of the change of a kernel in one step over the norm of the kernel:
         infinite for a kernel of zeros that moves, nan for one that stays. Kernels are
-        in the order of the layers, for other networks in that of `kernel_names`.
+        in the order of `kernel_names`, those of a loop layer by layer.
     """
 
     forward: Any
@@ -57,7 +56,7 @@ def unstack(probe: Probe) -> tuple[Probe, ...]:
 
 
 def make_probe(
-    model: MLP | Network,
+    model: Network,
     loss: Loss,
     optimizer: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
     x: jax.Array,
@@ -75,104 +74,92 @@ def make_probe(
     Returns:
       A function of (variables, state of the optimizer, learning rate).
     """
+    stack = model.written_out.stack
 
     def probe(cell: Any) -> Probe:
         variables, state, rate = cell
         params = variables["params"]
-        forward = backward = None
-        if isinstance(model, MLP):
-            value, gradient, seen = _run(model, loss, variables, x, y, also=("params",))
-            forward, backward = _stddev(seen), _stddev(gradient["perturbations"])
-        else:
-            train = model.train
-
-            def compute_loss(varied: Any) -> jax.Array:
-                z, _ = train({**variables, **varied}, x, jax.random.key(0))
-                return loss(z, y)
-
-            value, gradient = jax.value_and_grad(compute_loss)({"params": params})
+        value, gradient, shown = _observe(model, loss, variables, x, y, ("params",))
         change, _ = optimizer(rate).update(
             gradient["params"], state, params, value=value
         )
-        layers = isinstance(model, MLP)
-        ratios = _norms(change, layers) / _norms(params, layers)
-        unknown = jnp.full_like(ratios, jnp.nan)
-        if forward is None or backward is None:
+        ratios = _norms(change, stack) / _norms(params, stack)
+        if not model.shows_layers:
+            unknown = jnp.full_like(ratios, jnp.nan)
             return Probe(unknown, unknown, ratios)
-        return Probe(forward, backward, ratios)
+        backward = gradient["perturbations"]
+        return Probe(_deviations(shown, stack), _deviations(backward, stack), ratios)
 
     return probe
 
 
 def make_signals(
-    model: MLP, loss: Loss, x: jax.Array, y: jax.Array
+    model: Network, loss: Loss, x: jax.Array, y: jax.Array
 ) -> Callable[[Any], tuple[jax.Array, jax.Array]]:
-    """Returns a function of one network's variables.
+    """Returns a function of the variables of one network that shows its layers.
 
     It computes the standard deviations of each layer's output and of the gradient with
     respect to it. # each [layers]
     """
+    stack = model.written_out.stack
 
     def signals(variables: Any) -> tuple[jax.Array, jax.Array]:
-        _, gradient, seen = _run(model, loss, variables, x, y)
-        return _stddev(seen), _stddev(gradient["perturbations"])
+        _, gradient, shown = _observe(model, loss, variables, x, y)
+        backward = gradient["perturbations"]
+        return _deviations(shown, stack), _deviations(backward, stack)
 
     return signals
 
 
 def kernel_names(params: Any) -> list[str]:
     """Returns the paths of one network's kernels: parameters of two axes or more."""
-    return [path for path, _ in _kernels(params)]
+    return [path for path, leaf in named(params) if len(leaf.shape) > 1]
 
 
-def _run(
-    model: MLP,
+def _observe(
+    model: Network,
     loss: Loss,
     variables: Any,
     x: jax.Array,
     y: jax.Array,
-    also: tuple[str, ...] = (),
+    by: tuple[str, ...] = (),
 ) -> tuple[jax.Array, Any, Any]:
-    """Runs a network forward and backward.
+    """Runs a network forward and backward, as in training.
 
-    Returns the loss, its gradients by the layers' outputs ("perturbations") and by the
-    collections named, and the layers' outputs.
+    Returns the loss, its gradients by the collections named and, if the network shows
+    its layers, by their outputs ("perturbations"), and these outputs.
     """
+    key = jax.random.key(0)
+    varied = {name: variables[name] for name in by}
+    if model.shows_layers:
+        perturbations = jax.eval_shape(model.init, key, x)["perturbations"]
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), perturbations)
+        varied["perturbations"] = zeros
 
     def forward(varied: Any) -> Any:
-        z, seen = model.apply(
-            {**variables, **varied},
-            x,
-            train=True,
-            mutable=["intermediates", "batch_stats"],
-        )
-        return loss(z, y), seen["intermediates"]
+        z, changed = model.train({**variables, **varied}, x, key)
+        return loss(z, y), changed.get("intermediates")
 
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=True))
-    varied = {name: variables[name] for name in also}
-    varied["perturbations"] = jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype), shapes["perturbations"]
-    )
-    (value, seen), gradient = jax.value_and_grad(forward, has_aux=True)(varied)
-    return value, gradient, seen
+    (value, shown), gradient = jax.value_and_grad(forward, has_aux=True)(varied)
+    return value, gradient, shown
 
 
-def _stddev(collection: Any) -> jax.Array:
+def _deviations(outputs: Any, stack: str) -> jax.Array:
     """Computes the standard deviation of each layer's entries. # [layers]."""
-    return stack_layers(
-        collection, lambda block: widen(jax.tree.leaves(block["z"])[0]).std((1, 2))
+
+    def deviate(z: jax.Array) -> jax.Array:
+        wide = z.astype("float32") if z.dtype.itemsize == 2 else z
+        return wide.std(tuple(range(1, z.ndim)))
+
+    return jnp.concatenate([deviate(z) for _, z in list_stacks(outputs, stack)])
+
+
+def _norms(params: Any, stack: str) -> jax.Array:
+    """Computes the norm of each kernel, those of a loop by layer. # [layers]."""
+    return jnp.concatenate(
+        [
+            jnp.sqrt((kernel * kernel.conj()).real.sum(tuple(range(1, kernel.ndim))))
+            for _, kernel in list_stacks(params, stack)
+            if kernel.ndim > 2
+        ]
     )
-
-
-def _norms(params: Any, layers: bool) -> jax.Array:
-    """Computes the norm of each kernel, of `MLP` layer by layer. # [layers]."""
-    if layers:
-        return stack_layers(
-            params,
-            lambda block: jnp.linalg.norm(block["Dense_0"]["kernel"], axis=(1, 2)),
-        )
-    return jnp.stack([jnp.linalg.norm(leaf.ravel()) for _, leaf in _kernels(params)])
-
-
-def _kernels(params: Any) -> list[tuple[str, Any]]:
-    return [(path, leaf) for path, leaf in named(params) if len(leaf.shape) > 1]

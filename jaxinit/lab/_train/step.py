@@ -6,16 +6,13 @@ from typing import Any
 import jax
 import optax
 
-from jaxinit.lab._tried._model import MLP
-from jaxinit.lab._tried.networks import Network
-
-_UNROLL = 20  # layers of a training step written out: a third faster on a CPU
+from jaxinit.lab._tried._network import Network
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def make_step(
-    model: MLP | Network,
+    model: Network,
     loss: Loss,
     optimizer: Callable[[jax.Array], optax.GradientTransformationExtraArgs],
     x: jax.Array,
@@ -44,17 +41,7 @@ def make_step(
         fixed = {k: v for k, v in variables.items() if k != "params"}
 
         def compute_loss(params: Any) -> Any:
-            variables = {**fixed, "params": params}
-            if isinstance(model, Network):
-                z, updated = model.train(variables, x[rows], key)
-            else:
-                z, updated = model.clone(unroll=_UNROLL).apply(
-                    variables,
-                    x[rows],
-                    train=True,
-                    mutable=["batch_stats"],
-                    rngs={"dropout": key} if model.dropout else {},
-                )
+            z, updated = model.train({**fixed, "params": params}, x[rows], key)
             return loss(z, y[rows]), updated
 
         differentiate = jax.value_and_grad(compute_loss, has_aux=True)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
+from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried.data import Task
-from jaxinit.lab._tried.networks import Network
 from jaxinit.lab._tried.settings import Settings
 
 _ROWS = 2  # a single row could hide that a model drops or mixes up the axis of rows

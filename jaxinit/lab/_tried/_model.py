@@ -5,7 +5,6 @@ from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from flax.core.scope import CollectionFilter
 from flax.typing import InOutScanAxis
 
@@ -25,21 +24,17 @@ class Block(nn.Module):
     features: int
     kernel_init: Any
     norm: Norm
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Returns the layer's output, normalized if the block has a norm."""
-        dtype = self.dtype
-        dense = nn.Dense(self.features, kernel_init=self.kernel_init, dtype=dtype)
-        z: jax.Array = dense(x)
+        z: jax.Array = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
         z = self.perturb("z", z)
         self.sow("intermediates", "z", z)
         if self.norm == "layer":
-            z = nn.LayerNorm(dtype=dtype)(z)
+            z = nn.LayerNorm()(z)
         elif self.norm == "batch":
-            norm = nn.BatchNorm(not train, momentum=0.9, dtype=dtype)
-            z = norm(z)
+            z = nn.BatchNorm(not train, momentum=0.9)(z)
         return z
 
 
@@ -51,7 +46,6 @@ class Hidden(nn.Module):
     kernel_init: Any
     norm: Norm
     dropout: float = 0.0
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> tuple[jax.Array, None]:
@@ -60,7 +54,6 @@ class Hidden(nn.Module):
             features=self.features,
             kernel_init=self.kernel_init,
             norm=self.norm,
-            dtype=self.dtype,
             name="block",
         )
         return block(drop_units(self, self.activation(z), train), train), None
@@ -94,8 +87,6 @@ class MLP(nn.Module):
       dropout: share of the hidden units that training drops, after the activation.
       kernel_init: initializer of every kernel. Biases start at zero.
       unroll: hidden layers written out per round of the scan; it changes speed only.
-      dtype: the dtype of the computation, whatever that of the parameters; None for
-        theirs. 16-bit outputs are returned in float32.
     """
 
     depth: int
@@ -106,7 +97,6 @@ class MLP(nn.Module):
     kernel_init: Any = zeros
     unroll: int = 1
     dropout: float = 0.0
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -114,8 +104,7 @@ class MLP(nn.Module):
 
         # [rows, features] -> [rows, outputs]
         """
-        first = Block(self.width, self.kernel_init, self.norm, self.dtype, name="first")
-        z = first(x, train)
+        z = Block(self.width, self.kernel_init, self.norm, name="first")(x, train)
         if self.depth > 2:
             stack = nn.scan(
                 Hidden,
@@ -131,33 +120,8 @@ class MLP(nn.Module):
                 kernel_init=self.kernel_init,
                 norm=self.norm,
                 dropout=self.dropout,
-                dtype=self.dtype,
                 name="hidden",
             )
             z, _ = hidden(z, train)
-        last = Block(self.outputs, self.kernel_init, "none", self.dtype, name="last")
-        return widen(last(drop_units(self, self.activation(z), train), train))
-
-
-def widen(x: jax.Array) -> jax.Array:
-    """Converts 16-bit numbers to float32, and leaves others as they are."""
-    return x.astype("float32") if x.dtype.itemsize == 2 else x
-
-
-def stack_layers(collection: Any, read: Callable[[Any], jax.Array]) -> jax.Array:
-    """Stacks an array from each block of a collection, first layer to last.
-
-    Args:
-      collection: a collection of `MLP` variables, such as the parameters.
-      read: maps a block's entry, whose arrays have a leading axis of layers, to an
-        array that keeps that axis.
-
-    Returns:
-      One array with a leading axis of ``depth`` layers.
-    """
-    one = [
-        read(jax.tree.map(lambda a: a[None], collection[name]))
-        for name in ("first", "last")
-    ]
-    hidden = [read(collection["hidden"]["block"])] if "hidden" in collection else []
-    return jnp.concatenate([one[0], *hidden, one[1]])
+        last = Block(self.outputs, self.kernel_init, "none", name="last")
+        return last(drop_units(self, self.activation(z), train), train)

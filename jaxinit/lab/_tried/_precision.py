@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
-from jaxinit.lab._tried._model import MLP
-from jaxinit.lab._tried.networks import Network
+from jaxinit.lab._tried._network import Network
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 DTYPES = get_args(Dtype)
 Platform = Literal["cpu", "gpu", "tpu"]
 PLATFORMS = get_args(Platform)
+_LOWERED = ("params", "perturbations")  # collections that are computed with
 
 
 def cast_back(tree: Any, dtype: str) -> Any:
@@ -34,16 +34,14 @@ def cast_back(tree: Any, dtype: str) -> Any:
     return _cast(tree, "float64" if dtype == "float64" else "float32")
 
 
-def mix_precision(model: MLP | Network, dtype: str) -> MLP | Network:
+def mix_precision(model: Network, dtype: str) -> Network:
     """Makes a model compute in a dtype, with outputs in the dtype of the loss."""
     if dtype == "float32":
         return model
-    if isinstance(model, MLP):
-        return model.clone(dtype=dtype)
 
     def lower(variables: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-        params = _cast(variables["params"], dtype)
-        return {**variables, "params": params}, _cast(x, dtype)
+        low = {k: _cast(variables[k], dtype) for k in _LOWERED if k in variables}
+        return {**variables, **low}, _cast(x, dtype)
 
     def apply(variables: Any, x: jax.Array) -> jax.Array:
         z: jax.Array = cast_back(model.apply(*lower(variables, x)), dtype)
@@ -53,7 +51,10 @@ def mix_precision(model: MLP | Network, dtype: str) -> MLP | Network:
         z, changed = model.train(*lower(variables, x), key)
         return cast_back(z, dtype), changed
 
-    return dataclasses.replace(model, apply=apply, train=train)
+    loop = model.loop
+    if loop is not None:
+        loop = loop._replace(network=mix_precision(loop.network, dtype))
+    return dataclasses.replace(model, apply=apply, train=train, loop=loop)
 
 
 def _cast(tree: Any, dtype: str) -> Any:

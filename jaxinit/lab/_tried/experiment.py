@@ -16,7 +16,7 @@ from jaxinit import _check as check
 from jaxinit._gain import activation
 from jaxinit._initializer import Initializer
 from jaxinit.lab._tried._fitness import check_model, check_size
-from jaxinit.lab._tried._model import MLP
+from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried.data import Task, hold_out
 from jaxinit.lab._tried.losses import (
     DEFAULTS,
@@ -25,7 +25,7 @@ from jaxinit.lab._tried.losses import (
     compute_chance,
     read_loss,
 )
-from jaxinit.lab._tried.networks import DEPTHS, Network, build_network
+from jaxinit.lab._tried.networks import DEPTHS, build_network
 from jaxinit.lab._tried.optimizers import Build, build_optimizer
 from jaxinit.lab._tried.rules import Rules, read
 from jaxinit.lab._tried.settings import OPTIONS, Settings
@@ -45,7 +45,7 @@ class Experiment:
     """
 
     task: Task
-    network: MLP | Network
+    network: Network
     loss: Loss
     optimizer: Build
     settings: Settings
@@ -72,7 +72,7 @@ def design(
         loaded = data if isinstance(data, Task) else load_task(task, data)
         targeted = settings.get("target_loss") is not None
         experiment = fit(loaded, asked, targeted)
-        if isinstance(experiment.network, Network) and ":" in asked.model:
+        if ":" in asked.model:
             check_model(experiment.network, experiment.task, asked.model)
     except check.Unfit as error:
         raise error.at("compare") from None
@@ -149,47 +149,26 @@ def assemble(task: Task, settings: Settings) -> Experiment:
     s = settings
     return Experiment(
         task=task,
-        network=_build(task, s),
+        network=build_network(
+            s.model,
+            task,
+            depth=s.depth,
+            width=s.width,
+            activation=activation(s.activation),
+            norm=s.norm,
+            dropout=s.dropout,
+        ),
         loss=read_loss(choose_loss(task, s.loss)),
         optimizer=build_optimizer(s.optimizer, s.schedule, s.clip, s.steps),
         settings=s,
     )
 
 
-def _build(task: Task, settings: Settings) -> MLP | Network:
-    """Builds the network."""
-    function = activation(settings.activation)
-    norm: Any = settings.norm  # "post" is for transformers only
-    if settings.model != "mlp":
-        return build_network(
-            settings.model,
-            task,
-            depth=settings.depth,
-            width=settings.width,
-            activation=function,
-            norm=norm,
-            dropout=settings.dropout,
-        )
-    if task.tokens:
-        rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
-        raise check.Unfit(rule, model="mlp")
-    return MLP(
-        depth=settings.depth,
-        width=settings.width,
-        outputs=task.outputs,
-        activation=function,
-        norm=norm,
-        dropout=settings.dropout,
-    )
-
-
 def _draw_abstractly(experiment: Experiment) -> Any:
     """Traces the draws of every initializer, which raises for shapes it cannot fill."""
     key, x = jax.random.key(0), jnp.asarray(experiment.task.x_train[:1])
-    network, drawn = experiment.network, None
+    loop, drawn = experiment.network.written_out, None
+    keys = jax.eval_shape(loop.split_key, key)
     for init in experiment.settings.initializers:
-        if isinstance(network, MLP):
-            drawn = jax.eval_shape(network.clone(kernel_init=init).init, key, x)
-        else:
-            drawn = jax.eval_shape(network.redraw_by(init), key, x)
+        drawn = jax.eval_shape(loop.network.redraw_by(init), keys, x)
     return drawn

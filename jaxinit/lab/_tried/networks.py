@@ -1,4 +1,4 @@
-"""The lab's networks beside the perceptron, and users' own, in one form.
+"""The lab's networks, and users' own, in one form.
 
 The initializer under test draws the kernels of every network anew, through
 `jaxinit.reinit`; biases, norms and embeddings stay as the network initializes them.
@@ -6,7 +6,6 @@ The initializer under test draws the kernels of every network anew, through
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -16,45 +15,19 @@ import jax.numpy as jnp
 from jaxinit import _check as check
 from jaxinit._adapt.adapt import adapt_for_training
 from jaxinit._import import load
-from jaxinit._initializer import Initializer
+from jaxinit.lab._tried._model import MLP, drop_units
 from jaxinit.lab._tried._model import Norm as _Norm
-from jaxinit.lab._tried._model import drop_units
+from jaxinit.lab._tried._network import Network
+from jaxinit.lab._tried._perceptron import STACK, adapt_perceptron
 from jaxinit.lab._tried.data import Task
-from jaxinit.lab._tried.rules import Rules, draw
 
 Name = Literal["cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate"]
 NAMES = ("mlp", *get_args(Name))
+STACKS = {"mlp": STACK}  # of a loop over layers, as `list_stacks` takes them
 DEPTHS = {"mlp": 20, "cnn": 4, "resnet": 6, "transformer": 4, "coordinate": 5}
 
 Activation = Callable[[Any], Any]
 Norm = _Norm | Literal["post"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network as functions.
-
-    Attributes:
-      init: makes variables, "params" among them, from a key and inputs.
-      apply: computes outputs from variables and inputs, in evaluation.
-      train: computes them in training, with a key for dropout; also returns the
-        collections that changed, parameters aside.
-    """
-
-    init: Callable[[jax.Array, jax.Array], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
-    train: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
-
-    def redraw_by(
-        self, init: Initializer | Rules
-    ) -> Callable[[jax.Array, jax.Array], Any]:
-        """Returns an init function that draws kernels, or what rules name, anew."""
-
-        def initialize(key: jax.Array, x: jax.Array) -> Any:
-            variables = self.init(key, x)
-            return {**variables, "params": draw(key, variables["params"], init)}
-
-        return initialize
 
 
 class _ImageNetwork(nn.Module):
@@ -248,7 +221,7 @@ def build_network(
     """Builds a network for a task.
 
     Args:
-      name: one of the lab's names but "mlp", or a user's "package.module:Model".
+      name: one of the lab's names, or a user's "package.module:Model".
       task: the data.
       depth: number of layers or blocks.
       width: width of the layers.
@@ -265,11 +238,14 @@ def build_network(
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
         own = Network(*adapt_for_training(load(name), name))
         return _reshape_inputs(own, task.example)
+    if name == "mlp" and task.tokens:
+        rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
+        raise check.Unfit(rule, model=name)
     images = len(task.shape) == 3
     fits = {
         **dict.fromkeys(("cnn", "resnet"), images),
         **dict.fromkeys(("transformer", "lstm", "gru", "rnn"), task.tokens > 0),
-        "coordinate": task.tokens == 0,
+        **dict.fromkeys(("mlp", "coordinate"), task.tokens == 0),
     }
     if not fits[name]:
         kinds = {"cnn": "images", "resnet": "images", "coordinate": "numbers"}
@@ -280,6 +256,7 @@ def build_network(
         rule = f"must be a multiple of {Transformer.heads} heads for a transformer."
         raise check.Unfit(f"width {rule}", width=width)
     sizes: dict[str, Any] = {"depth": depth, "width": width, "outputs": task.outputs}
+    sizes["dropout"] = dropout
     common = {**sizes, "activation": activation, "norm": norm}
     builders: dict[str, Callable[[], nn.Module]] = {
         "cnn": lambda: Convolutions(**common, shape=task.shape),
@@ -287,8 +264,10 @@ def build_network(
         "transformer": lambda: Transformer(**common, tokens=task.tokens),
         "coordinate": lambda: Coordinates(**sizes),
     }
+    if name == "mlp":
+        return adapt_perceptron(MLP(**common))
     recurrent = functools.partial(Recurrent, cell=name, **sizes, tokens=task.tokens)
-    module = builders.get(name, recurrent)().clone(dropout=dropout)
+    module = builders.get(name, recurrent)()
     return Network(*adapt_for_training(module, name))
 
 
