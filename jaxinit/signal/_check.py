@@ -10,9 +10,9 @@ from jaxinit import _placement
 from jaxinit.signal._inputs import Restore, read_inputs, split_arrays
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
-from jaxinit.signal._measure.progress import report_progress
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
 from jaxinit.signal._model import Model, adapt, bind_axes
+from jaxinit.signal._progress import report_progress
 from jaxinit.signal._report.report import SignalReport
 
 
