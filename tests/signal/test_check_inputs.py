@@ -42,7 +42,7 @@ def traced(monkeypatch):
     def measure(model, inputs, key, seeds, loss, chunk, jacobian, *say):
         program = prepare(model, inputs, key, loss)
         products = prepare_products(model, inputs, program.stored, key)
-        draw = prepare_draw(program, products and products.start)
+        draw, _ = prepare_draw(program, products and products.start)
         seed = jax.eval_shape(draw.init_fn, key)
         jax.eval_shape(
             lambda seed: sum_up(program, run_model(program, seed, inputs)), seed

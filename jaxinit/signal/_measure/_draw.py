@@ -1,5 +1,6 @@
 """Draws what a seed needs, by the programs of `jit_init`: one for each law."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -28,26 +29,30 @@ class Seed(NamedTuple):
     vectors: jax.Array | None
 
 
-def prepare_draw(program: Program, start: jax.ShapeDtypeStruct | None) -> Any:
+def prepare_draw(program: Program, vectors: Any) -> tuple[Any, Seed]:
     """Makes the function from a key to a `Seed`; equal ones share all they compile.
 
     Args:
       program: the model.
-      start: the type of the vectors for the Jacobian; None draws none.
+      vectors: the type of those for the Jacobian; None draws none.
+
+    Returns:
+      The function, and the types of what it draws.
     """
     init = core.jaxpr_as_fun(program.init)
     tree = jax.tree.structure(program.stored)
 
     def draw(key: jax.Array) -> Seed:
         first, noise, last = jax.random.split(key, 3)
-        vectors = start and jax.random.normal(last, start.shape, start.dtype)
+        start = vectors and jax.random.normal(last, vectors.shape, vectors.dtype)
         stored = jax.tree.unflatten(tree, init(first))
-        return Seed(stored, noise, draw_cotangents(program, last), vectors)
+        return Seed(stored, noise, draw_cotangents(program, last), start)
 
-    shapes = tuple((x.shape, x.dtype) for x in program.outputs)
-    vectors = start and (start.shape, start.dtype)
-    token = spell_program(program.init), tree, shapes, program.loss is None, vectors
-    return keep(token, lambda: jit_init(draw))
+    cotangents = jax.eval_shape(lambda key: draw_cotangents(program, key), program.key)
+    types = Seed(program.stored, program.key, cotangents, vectors)
+    drawn = [(x.shape, x.dtype) for x in jax.tree.leaves((cotangents, vectors))]
+    token = spell_program(program.init), tree, tuple(drawn)
+    return keep(token, lambda: jit_init(draw)), types
 
 
 def draw_cotangents(program: Program, key: jax.Array) -> list[jax.Array]:
@@ -57,3 +62,14 @@ def draw_cotangents(program: Program, key: jax.Array) -> list[jax.Array]:
     shapes = [x.shape for x in program.outputs if is_float(x.dtype)]
     keys = jax.random.split(key, len(shapes))
     return [jax.random.normal(key, s) for key, s in zip(keys, shapes, strict=True)]
+
+
+@functools.lru_cache(maxsize=8)
+def prepare_split(seeds: int) -> Any:
+    """Makes the function from a key to a key for each seed."""
+
+    def split(key: jax.Array) -> list[jax.Array]:
+        keys = jax.random.split(key, seeds)
+        return [jax.lax.index_in_dim(keys, i, keepdims=False) for i in range(seeds)]
+
+    return jit_init(split)

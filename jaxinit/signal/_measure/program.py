@@ -28,6 +28,7 @@ class Program:
     """A traced model, and what is measured in it.
 
     Attributes:
+      key: a key, for its type.
       init: computes the leaves of the parameters and of what else the model stores.
       stored: their shapes.
       plan: the traced model; its arguments are the leaves of parameters, of whatever
@@ -40,6 +41,7 @@ class Program:
       attended: each attention with the layers that its queries and keys come from.
     """
 
+    key: jax.Array
     init: core.ClosedJaxpr
     stored: tuple[Any, Any]
     plan: Plan
@@ -90,6 +92,7 @@ def prepare(
         lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
     )
     return Program(
+        key=key,
         init=drawn,
         stored=stored,
         plan=planned,

@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._threads import open_pool
-from jaxinit.model import jit_init
-from jaxinit.signal._measure._draw import Seed, prepare_draw
+from jaxinit.signal._measure._draw import Seed, prepare_draw, prepare_split
 from jaxinit.signal._measure._kept import compile_once
 from jaxinit.signal._measure.flow import Flow, run_model
 from jaxinit.signal._measure.jacobian import (
@@ -92,9 +91,8 @@ def measure(
     products = None
     if jacobian:
         products = prepare_products(model, inputs, program.stored, key)
-    draw = prepare_draw(program, products and products.start)
-    example = jax.eval_shape(draw.init_fn, key)
-    keys = jit_init(functools.partial(_split_key, seeds))(key)
+    draw, types = prepare_draw(program, products and products.start)
+    keys = prepare_split(seeds)(key)
     on_cpu = jax.default_backend() == "cpu"
     workers = _WORKERS if on_cpu else 1
     if chunk is None:
@@ -102,8 +100,8 @@ def measure(
     results = []
     with open_pool(workers) as pool:
         say("compiling")
-        run = _compile_pass(pool, program, inputs, [example] * chunk, on_cpu)
-        multiply = products and _compile_products(pool, products, inputs, example)
+        run = _compile_pass(pool, program, inputs, [types] * chunk, on_cpu)
+        multiply = products and _compile_products(pool, products, inputs, types)
 
         def work(batch: list[Seed], rows: int) -> tuple[OfModel, list[Statistics]]:
             with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
@@ -136,12 +134,6 @@ def measure(
     )
 
 
-def _split_key(seeds: int, key: jax.Array) -> list[jax.Array]:
-    """Makes a key for each seed."""
-    keys = jax.random.split(key, seeds)
-    return [jax.lax.index_in_dim(keys, i, keepdims=False) for i in range(seeds)]
-
-
 def _compile_pass(
     pool: Executor,
     program: Program,
@@ -156,9 +148,12 @@ def _compile_pass(
 
     def sum_up_all(batch: list[Seed], inputs: tuple[Any, ...]) -> OfModel:
         stacked = jax.tree.map(lambda *each: jnp.stack(each), *batch)
-        # As a loop of one step this compiles twice as fast as under vmap.
-        one = lambda seed: sum_up(program, flow(seed, inputs))
-        return jax.lax.map(one, stacked, batch_size=len(batch))
+
+        def one(seed: Seed) -> OfModel:
+            return sum_up(program, flow(seed, inputs))
+
+        size = len(batch) if len(batch) > 1 else None
+        return jax.lax.map(one, stacked, batch_size=size)
 
     if on_cpu and len(batch) == 1:
         traced = jax.jit(flow).trace(batch[0], inputs)
@@ -191,10 +186,10 @@ def _measure_memory() -> float:
 
 
 def _compile_products(
-    pool: Executor, products: Products, inputs: tuple[Any, ...], example: Seed
+    pool: Executor, products: Products, inputs: tuple[Any, ...], types: Seed
 ) -> Callable[[Seed, Any], Any]:
     """Compiles the products with the Jacobian of a seed."""
-    args = example.stored, example.noise, inputs, example.vectors
+    args = types.stored, types.noise, inputs, types.vectors
     compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
     return lambda seed, u: compiled.result()(seed.stored, seed.noise, inputs, u)
 
