@@ -62,10 +62,6 @@ def compile_once(pool: Executor, traced: Any, *args: Any) -> Future[Any]:
             with _lock:
                 _kept.pop(token, None)
 
-    def start() -> Future[Any]:
-        job = pool.submit(traced.lower().compile)
-        job.add_done_callback(drop_failure)
-        return job
-
-    compiled: Future[Any] = keep(token, start)
+    compiled: Future[Any] = keep(token, lambda: pool.submit(traced.lower().compile))
+    compiled.add_done_callback(drop_failure)
     return compiled

@@ -60,7 +60,8 @@ def prepare_products(
         return [real(leaf).reshape(-1) for leaf in leaves if is_float(leaf.dtype)]
 
     def take(inputs: tuple[Any, ...]) -> jax.Array:
-        return real(inputs[which][:1])
+        x: jax.Array = real(inputs[which][:1])
+        return x
 
     x = jax.eval_shape(take, inputs)
     try:

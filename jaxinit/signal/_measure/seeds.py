@@ -58,8 +58,8 @@ class Run:
     loss: np.ndarray
 
 
-# Measures a batch of seeds; the statistics have a leading axis for these.
-Pass = Callable[[Sequence[Seed]], OfModel]
+# Measures a batch of seeds: an `OfModel` with a leading axis for these.
+Pass = Callable[[Sequence[Seed]], Any]
 
 
 def measure(
@@ -146,7 +146,7 @@ def _compile_pass(
     def flow(seed: Seed, inputs: tuple[Any, ...]) -> Flow:
         return run_model(program, seed, inputs)
 
-    def sum_up_all(batch: list[Seed], inputs: tuple[Any, ...]) -> OfModel:
+    def sum_up_all(batch: list[Seed], inputs: tuple[Any, ...]) -> Any:
         stacked = jax.tree.map(lambda *each: jnp.stack(each), *batch)
 
         def one(seed: Seed) -> OfModel:
@@ -160,7 +160,7 @@ def _compile_pass(
         if _fits(program, traced.out_info):
             compiled = compile_once(pool, traced, batch[0], inputs)
 
-            def run(batch: Sequence[Seed]) -> OfModel:
+            def run(batch: Sequence[Seed]) -> Any:
                 flown = jax.tree.map(np.asarray, compiled.result()(batch[0], inputs))
                 one = sum_up(program, flown, np)
                 return jax.tree.map(lambda a: np.asarray(a)[None], one)

@@ -69,7 +69,12 @@ def _measure_group(
     values = group.take_rows(flow.values, list_stacked(first))
     gradients = group.take_rows(flow.gradients, list_shifted(first))
     rows = list(zip(values, gradients, strict=True))
-    both: Both = map_rows(lambda row: measure_layer(first, *row, xp), rows, xp)
+
+    def measure(row: tuple[Values, Values]) -> Both:
+        values, gradients = row
+        return measure_layer(first, values, gradients, xp)
+
+    both: Both = map_rows(measure, rows, xp)
     if activated is None:
         return both
     dtype = both.forward.sample.dtype
