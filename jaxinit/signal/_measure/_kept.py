@@ -65,3 +65,12 @@ def compile_once(pool: Executor, traced: Any, *args: Any) -> Future[Any]:
     compiled: Future[Any] = keep(token, lambda: pool.submit(traced.lower().compile))
     compiled.add_done_callback(drop_failure)
     return compiled
+
+
+def call(compiled: Future[Any], *args: Any) -> Any:
+    """Calls what `compile_once` returns; where devices share the work, as it asks."""
+    program = compiled.result()
+    arrays = (leaf for leaf in jax.tree.leaves(args) if isinstance(leaf, jax.Array))
+    if any(len(array.sharding.device_set) > 1 for array in arrays):
+        args = jax.device_put(args, program.input_shardings[0])
+    return program(*args)

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxinit._threads import open_pool
 from jaxinit.signal._measure._draw import Seed, prepare_draw, prepare_split
-from jaxinit.signal._measure._kept import compile_once
+from jaxinit.signal._measure._kept import call, compile_once
 from jaxinit.signal._measure.flow import Flow, run_model
 from jaxinit.signal._measure.jacobian import (
     Products,
@@ -161,13 +161,13 @@ def _compile_pass(
             compiled = compile_once(pool, traced, batch[0], inputs)
 
             def run(batch: Sequence[Seed]) -> Any:
-                flown = jax.tree.map(np.asarray, compiled.result()(batch[0], inputs))
+                flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
                 one = sum_up(program, flown, np)
                 return jax.tree.map(lambda a: np.asarray(a)[None], one)
 
             return run
     whole = compile_once(pool, jax.jit(sum_up_all).trace(batch, inputs), batch, inputs)
-    return lambda batch: jax.device_get(whole.result()(batch, inputs))
+    return lambda batch: jax.device_get(call(whole, batch, inputs))
 
 
 def _fits(program: Program, flow: Any) -> bool:
@@ -191,7 +191,7 @@ def _compile_products(
     """Compiles the products with the Jacobian of a seed."""
     args = types.stored, types.noise, inputs, types.vectors
     compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
-    return lambda seed, u: compiled.result()(seed.stored, seed.noise, inputs, u)
+    return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
 
 
 @contextlib.contextmanager
