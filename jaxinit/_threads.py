@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax
+
 
 def open_pool(workers: int | None = None) -> ThreadPoolExecutor:
     """Opens a pool of so many threads, by default one for each core."""
@@ -35,5 +37,12 @@ def map_on_threads(
     Raises:
       Exception: what the first of the calls raises that fails, once no call runs.
     """
+
+    def call(*each: Any) -> Any:
+        # What is compiled cannot be called where `jax.disable_jit` holds, as it may for
+        # all threads although the caller has switched it off for itself.
+        with jax.disable_jit(False):
+            return function(*each)
+
     with open_pool(workers) as pool:
-        return list(pool.map(function, *items))
+        return list(pool.map(call, *items))

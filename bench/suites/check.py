@@ -1,9 +1,9 @@
-"""The suite `check`: one program for all seeds, beside the ways it replaces.
+"""The suite `check`: signal and gradient of all seeds, beside the ways it replaces.
 
 Every contender starts cold, as a user does: JAX has forgotten what it compiled, and
 tracing and compiling count. All measure a multilayer perceptron from many seeds:
 
-- ours: `jaxinit.check`, one program;
+- ours: `jaxinit.check`, in parts that do not depend on the seed;
 - loop: one compiled program for the same statistics of one seed, called for each seed;
 - eager: code as one writes it by hand: ``init``, ``apply`` with captured intermediates
   and a gradient for each seed, and the standard deviation of each.
@@ -23,7 +23,11 @@ from bench.meters.race import Contender, make_cold_key
 from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
 from jaxinit._adapt.adapt import adapt
+from jaxinit.signal._measure import _kept
+from jaxinit.signal._measure._draw import Seed, draw_cotangents
+from jaxinit.signal._measure.flow import run_model
 from jaxinit.signal._measure.program import prepare
+from jaxinit.signal._measure.summary import sum_up
 
 QUESTION = "signal and gradient of all seeds, from cold"
 
@@ -74,7 +78,7 @@ def measure(case: Health, settings: Settings) -> Row:
     row = start_row(case)
     seeds, *sizes = case.shape
     x = jax.random.normal(jax.random.key(KEY), sizes)
-    make_key = jax.random.key if settings.quick else make_cold_key
+    make_key = jax.random.key if settings.quick else _make_cold_key
     contenders = {
         name: Contender(way, make_key, lambda _: None)
         for name, way in (
@@ -95,6 +99,12 @@ def measure(case: Health, settings: Settings) -> Row:
     return row
 
 
+def _make_cold_key(repeat: int) -> jax.Array:
+    """Makes a key, after the check too has forgotten what it compiled."""
+    _kept.forget()
+    return make_cold_key(repeat)
+
+
 def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     report = jaxinit.check(model, x, key=key, seeds=seeds, jacobian=0)
     layers = [layer for layer in report.layers if layer.kind == "dense"]
@@ -102,10 +112,17 @@ def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
 
 
 def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
-    program = prepare(adapt(model, (x,), {}, ("dropout",)), (x,), key)
-    one = jax.jit(program.one)
-    by_seed = [one(key, (x,))[1] for key in jax.random.split(key, seeds)]
-    by_seed = jax.device_get(by_seed)
+    adapted = adapt(model, (x,), {}, ("dropout",))
+    program = prepare(adapted, (x,), key)
+
+    @jax.jit
+    def one(key: jax.Array) -> Any:
+        first, noise, last = jax.random.split(key, 3)
+        cotangents = draw_cotangents(program, last)
+        seed = Seed(adapted.init(first), noise, cotangents, None)
+        return sum_up(program, run_model(program, seed, (x,)))
+
+    by_seed = jax.device_get([one(key) for key in jax.random.split(key, seeds)])
     by_site = {
         site.number: [
             statistics.groups[place].forward.std[row] for statistics in by_seed

@@ -1,9 +1,15 @@
 """Spells equations as values that can be compared, so that equal ones are found."""
 
-from typing import Any
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.extend import core
+
+from jaxinit._jaxpr.equation import is_constant, is_key
+from jaxinit._jaxpr.primitives import CUSTOM
 
 
 class Speller:
@@ -43,3 +49,88 @@ class Speller:
 
 def _spell_array(array: np.ndarray) -> Any:
     return array.dtype.name, array.shape, array.tobytes()
+
+
+def spell_program(closed: core.ClosedJaxpr) -> Hashable:
+    """Spells a program: equal for programs that do the same, whoever traced them.
+
+    Constants are spelled by their content. Rules for derivatives are left out: the
+    program is run as it is, and not differentiated.
+    """
+    return _ProgramSpeller().spell(closed.jaxpr, closed.consts)
+
+
+class _ProgramSpeller:
+    """Spells programs; one that stands in several places is spelled once."""
+
+    def __init__(self) -> None:
+        # By id, what was spelled and how; it is kept, so that no other takes its id.
+        self._known: dict[int, tuple[Any, Hashable]] = {}
+
+    def spell(self, jaxpr: core.Jaxpr, consts: Sequence[Any]) -> Hashable:
+        numbers: dict[Any, int] = {}
+
+        def name(atom: Any) -> Hashable:
+            if is_constant(atom):
+                return self._spell_value(atom.val), atom.aval
+            return numbers.setdefault(atom, len(numbers))
+
+        heads = tuple(
+            (name(variable), variable.aval)
+            for variable in (*jaxpr.constvars, *jaxpr.invars)
+        )
+        equations = []
+        for eqn in jaxpr.eqns:
+            wrapper = eqn.primitive.name in CUSTOM
+            params = tuple(
+                (key, self._spell_value(value))
+                for key, value in eqn.params.items()
+                if not wrapper or key == "call_jaxpr"
+            )
+            operands = tuple(map(name, eqn.invars))
+            results = tuple(map(name, eqn.outvars))
+            context = self._once(eqn.ctx, str)
+            equations.append((eqn.primitive, params, operands, results, context))
+        constants = tuple(map(self._spell_value, consts))
+        return heads, tuple(equations), tuple(map(name, jaxpr.outvars)), constants
+
+    def _spell_value(self, value: Any) -> Hashable:
+        if isinstance(value, (tuple, list)):
+            return type(value), tuple(map(self._spell_value, value))
+        if isinstance(value, core.ClosedJaxpr):
+            return self._once(value, lambda v: self.spell(v.jaxpr, v.consts))
+        if isinstance(value, core.Jaxpr):
+            return self._once(value, lambda v: self.spell(v, ()))
+        if isinstance(value, jax.Array) and is_key(value):
+            words = _digest(np.asarray(jax.random.key_data(value)))
+            return words, str(value.dtype)
+        if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+            return self._once(value, lambda v: _digest(np.asarray(v)))
+        try:
+            hash(value)
+        except TypeError:
+            return self._once(value, _Same)
+        return type(value), value
+
+    def _once(self, value: Any, spell: Callable[[Any], Hashable]) -> Hashable:
+        if id(value) not in self._known:
+            self._known[id(value)] = value, spell(value)
+        return self._known[id(value)][1]
+
+
+class _Same(NamedTuple):
+    """Something that is equal to itself alone."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _digest(array: np.ndarray) -> Hashable:
+    """Returns type, shape and a digest of the entries: constants may be large."""
+    digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=32)
+    return array.dtype.name, array.shape, digest.digest()

@@ -12,8 +12,8 @@ from jaxinit._adapt.functions import Model, bind_axes
 from jaxinit._adapt.inputs import Restore, read_inputs, split_arrays
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
-from jaxinit.signal._measure.progress import report_progress
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
+from jaxinit.signal._progress import report_progress
 from jaxinit.signal._report.report import SignalReport
 
 
@@ -33,9 +33,11 @@ def check(
 ) -> SignalReport:
     """Measures signal and gradient at every layer, over many seeds, and judges them.
 
-    One program draws the weights, runs the model forwards and backwards and keeps
-    statistics of each layer; it is compiled once. A layer is a matrix product or
-    convolution of data with a weight, its bias included; Flax modules have rows too.
+    Weights are drawn by `jit_init`; one program runs the model forwards and backwards,
+    and statistics of each layer are taken of what flows through it. The program is
+    compiled once in a process, whatever the key, the seeds and the initializer. A layer
+    is a matrix product or convolution of data with a weight, its bias included; Flax
+    modules have rows too.
     The model itself does not change, and nothing is stored in it.
 
     A call that takes over two seconds reports its progress on a terminal or in a

@@ -12,8 +12,8 @@ import pytest
 from marks import slow_but
 
 import jaxinit as ji
+from jaxinit.signal import _progress as progress
 from jaxinit.signal import theory
-from jaxinit.signal._measure import progress
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

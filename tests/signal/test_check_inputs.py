@@ -20,8 +20,11 @@ from marks import slow_but, stable
 
 import jaxinit as ji
 from jaxinit.signal import _check
-from jaxinit.signal._measure.jacobian import prepare_singular_values
+from jaxinit.signal._measure._draw import prepare_draw
+from jaxinit.signal._measure.flow import run_model
+from jaxinit.signal._measure.jacobian import prepare_products
 from jaxinit.signal._measure.program import prepare
+from jaxinit.signal._measure.summary import sum_up
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -38,9 +41,15 @@ def traced(monkeypatch):
 
     def measure(model, inputs, key, seeds, loss, chunk, jacobian, *say):
         program = prepare(model, inputs, key, loss)
-        jax.eval_shape(program.one, key, inputs)
-        if products := prepare_singular_values(model, inputs, key):
-            jax.eval_shape(products, jax.random.split(key, 2), inputs)
+        products = prepare_products(model, inputs, program.stored, key)
+        draw, _ = prepare_draw(program, products and products.start)
+        seed = jax.eval_shape(draw.init_fn, key)
+        jax.eval_shape(
+            lambda seed: sum_up(program, run_model(program, seed, inputs)), seed
+        )
+        if products:
+            drawn = seed.stored, seed.noise, inputs, seed.vectors
+            jax.eval_shape(products.multiply, *drawn)
         raise Traced([site.path for site, _ in program.sites if site.kind != "module"])
 
     monkeypatch.setattr(_check, "measure", measure)

@@ -17,7 +17,7 @@ import jaxinit as ji
 from jaxinit._adapt.adapt import adapt
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._measure.chance import compare_to_chance, find_readout
-from jaxinit.signal._measure.groups import make_zeros
+from jaxinit.signal._measure.flow import make_zeros
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.find import evaluate_plan, plan

@@ -16,7 +16,11 @@ from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried.data import Task
 from jaxinit.signal import Finding
 from jaxinit.signal._judge.judge import judge
-from jaxinit.signal._measure.program import Program, layers_of, prepare
+from jaxinit.signal._measure._draw import Seed, draw_cotangents
+from jaxinit.signal._measure.flow import run_model
+from jaxinit.signal._measure.layers import layers_of
+from jaxinit.signal._measure.program import Program, prepare
+from jaxinit.signal._measure.summary import sum_up
 
 SEEDS = 3  # at most: verdicts are on means over seeds, which three settle
 ROWS = 64  # of the training data
@@ -62,9 +66,12 @@ def diagnose(task: Task, model: Network, initial: Any) -> list[Health] | str:
     def one(variables: Any) -> Any:
         variables = written_out.split(variables)
         rest = {name: part for name, part in variables.items() if name != "params"}
-        drawn = Model(lambda key: (variables["params"], rest), run)
-        programs.append(prepare(drawn, (x,), key))
-        return programs[-1].one(key, (x,))[1]
+        stored = variables["params"], rest
+        program = prepare(Model(lambda key: stored, run), (x,), key)
+        programs.append(program)
+        _, noise, last = jax.random.split(key, 3)
+        seed = Seed(stored, noise, draw_cotangents(program, last), None)
+        return sum_up(program, run_model(program, seed, (x,)))
 
     @jax.jit
     def every(initial: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._text import number, percent
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import average, log_size
 from jaxinit.signal._recommend import choose_builder, find_weight_variance
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxinit._text import plural
 from jaxinit.signal._judge.cures import describe_weights
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import log_size
 
 _LEAST = 0.1  # the share of all layers that makes a drift

@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import average, log_size
 
 

@@ -7,7 +7,7 @@ from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._judge.findings import Finding, Layer
 from jaxinit.signal._judge.prediction import predict_layers
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
-from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.layers import Measured
 
 
 def judge(

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
-from jaxinit.signal._measure.program import Measured
+from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import average
 from jaxinit.signal._trace.links import find_chains
 from jaxinit.signal._trace.site import Product

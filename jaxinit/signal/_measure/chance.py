@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxinit._jaxpr.equation import is_constant
 from jaxinit._jaxpr.primitives import ELEMENTWISE
-from jaxinit.signal._measure.statistics import wide
+from jaxinit.signal._measure.statistics import Array, wide
 from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Placed
 from jaxinit.signal._trace.softmax import COPIES, Graph, read_aval
@@ -78,13 +78,18 @@ def find_readout(
     return Readout(leaf, site, possible[leaf], bool(known))
 
 
-def compare_to_chance(z: jax.Array) -> dict[str, jax.Array]:
-    """Computes the expected loss of logits z, and that of guessing."""
+def compare_to_chance(z: Array, xp: Any = jnp) -> dict[str, Array]:
+    """Computes the expected loss of logits z, and that of guessing.
+
+    xp is `jax.numpy`, or `numpy` for an array of NumPy.
+    """
     z = z.astype(wide(z))
-    expected = (jax.nn.logsumexp(z, axis=-1) - z.mean(-1)).mean()
+    most = z.max(-1, keepdims=True)
+    most = xp.where(xp.isfinite(most), most, z.dtype.type(0))
+    normalizer = xp.log(xp.exp(z - most).sum(-1)) + most[..., 0]
     return {
-        "expected_loss": expected,
-        "chance_loss": jnp.full((), math.log(z.shape[-1]), z.dtype),
+        "expected_loss": (normalizer - z.mean(-1)).mean(),
+        "chance_loss": xp.full((), math.log(z.shape[-1]), z.dtype),
     }
 
 

@@ -1,80 +1,113 @@
-"""Computes singular values of the Jacobian of output by input, by products with it."""
+"""Computes singular values of the Jacobian of output by input, by products with it.
 
-from typing import Any
+Random vectors give the mean square of the singular values, subspace iteration the
+largest. Complex numbers count as pairs of real ones, which leaves the singular values
+as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
 
 from jaxinit._adapt.functions import Model
-from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal._measure.statistics import is_float, real
 
+_VECTORS, _ROUNDS = 8, 8
 
-def prepare_singular_values(
-    model: Model, inputs: tuple[Any, ...], key: jax.Array
-) -> Any:
-    """Makes a program for singular values of the output by the first float input.
 
-    The Jacobian is taken at one example, in float32 or wider, and enters by products
-    only: random vectors give the mean square of its singular values, subspace iteration
-    the largest. Complex numbers count as pairs of real ones, which leaves the singular
-    values as they are. Returns None if there is no derivative, or if the model does not
-    run on a single example.
+class Products(NamedTuple):
+    """Products with a Jacobian, at one example, in float32 or wider.
+
+    Attributes:
+      multiply: takes what the model stores, a key for noise, the inputs and vectors u;
+        returns J^T u, [inputs, vectors], and J of that, [outputs, vectors].
+      start: the type of the first vectors. # [outputs, vectors]
+    """
+
+    multiply: Callable[..., tuple[jax.Array, jax.Array]]
+    start: jax.ShapeDtypeStruct
+
+
+def prepare_products(
+    model: Model, inputs: tuple[Any, ...], stored: Any, key: jax.Array
+) -> Products | None:
+    """Makes the products with the Jacobian of the output by the first float input.
+
+    Returns None if there is no derivative, or if the model does not run on a single
+    example.
+
+    Args:
+      model: the model.
+      inputs: all examples.
+      stored: the parameters and what else the model stores, or their shapes.
+      key: a key like that for noise.
     """
     which = next((i for i, x in enumerate(inputs) if is_float(x.dtype)), None)
     if which is None or not inputs[which].ndim:
         return None
-    vectors, rounds = 8, 8
     examples = inputs[which].shape[0]
-    drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
-    init = merge_draws(drawn, stored)
 
-    def single(inputs: tuple[Any, ...]) -> list[Any]:
-        return [x[:1] if x.shape[:1] == (examples,) else x for x in inputs]
+    def run(stored: Any, noise: Any, inputs: tuple[Any, ...], x: Any) -> list[Any]:
+        args = [x[:1] if x.shape[:1] == (examples,) else x for x in inputs]
+        if jnp.iscomplexobj(args[which]):
+            x = jax.lax.complex(x[..., 0], x[..., 1])
+        args[which] = x.astype(args[which].dtype)
+        leaves = jax.tree.leaves(model.apply(*stored, noise, *args))
+        return [real(leaf).reshape(-1) for leaf in leaves if is_float(leaf.dtype)]
 
-    def outputs(params: Any, rest: Any, noise: Any, args: list[Any]) -> list[Any]:
-        leaves = jax.tree.leaves(model.apply(params, rest, noise, *args))
-        return [leaf for leaf in leaves if is_float(leaf.dtype)]
+    def take(inputs: tuple[Any, ...]) -> jax.Array:
+        x: jax.Array = real(inputs[which][:1])
+        return x
 
+    x = jax.eval_shape(take, inputs)
     try:
-        if not jax.eval_shape(outputs, *stored, key, single(inputs)):
-            return None
+        closed, shapes = jax.make_jaxpr(run, return_shape=True)(stored, key, inputs, x)
     except Exception:  # the model itself is sound: it was measured on all examples
         return None
+    if not shapes:
+        return None
 
-    def one(key: jax.Array, inputs: tuple[Any, ...]) -> dict[str, jax.Array]:
-        first, noise, start = jax.random.split(key, 3)
-        params, rest = init(first)
-        args = single(inputs)
-        chosen = args[which]
+    def multiply(stored: Any, noise: Any, inputs: tuple[Any, ...], u: Any) -> Any:
+        leaves = jax.tree.leaves((stored, noise, inputs))
 
         def output(x: jax.Array) -> jax.Array:
-            if jnp.iscomplexobj(chosen):
-                x = jax.lax.complex(x[..., 0], x[..., 1])
-            here = [*args[:which], x.astype(chosen.dtype), *args[which + 1 :]]
-            leaves = outputs(params, rest, noise, here)
-            parts = [real(leaf).reshape(-1).astype(kind) for leaf in leaves]
-            return jnp.concatenate(parts)
+            parts = core.jaxpr_as_fun(closed)(*leaves, x)
+            return jnp.concatenate([part.astype(u.dtype) for part in parts])
 
-        x = real(chosen)
-        kind = x.dtype
-        y, back = jax.vjp(output, x)
+        y, back = jax.vjp(output, take(inputs))
         forth = jax.linear_transpose(back, y)
-        smallest = min(x.size, y.size)
-        u = jax.random.normal(start, (y.size, min(vectors, smallest)), kind)
+        v = jax.vmap(back, 1)(u)[0]
+        pushed = jax.vmap(lambda v: forth((v,))[0], out_axes=1)(v)
+        return v.reshape(len(v), -1).T, pushed
 
-        def improve(number: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            u, mean = state
-            # Orthonormal vectors: where all singular values are equal, the first round
-            # is exact.
-            u = jnp.linalg.qr(u)[0]
-            v = jax.vmap(back)(u.T)[0]
-            here = (v**2).sum() / len(v) * (y.size / smallest)
-            pushed = jax.vmap(lambda v: forth((v,))[0])(v)
-            return pushed.T, jnp.where(number == 0, here, mean)
+    rows = sum(part.size for part in shapes)
+    vectors = min(_VECTORS, rows, x.size)
+    return Products(multiply, jax.ShapeDtypeStruct((rows, vectors), x.dtype))
 
-        u, mean = jax.lax.fori_loop(0, rounds, improve, (u, jnp.zeros((), kind)))
-        values = jnp.linalg.svd(jnp.linalg.qr(u)[1], compute_uv=False)
-        return {"mean_square": mean, "largest": jnp.sqrt(values.max())}
 
-    return jax.jit(lambda keys, inputs: jax.lax.map(lambda key: one(key, inputs), keys))
+def compute_singular_values(
+    start: Any, multiply: Callable[[Any], tuple[Any, Any]]
+) -> dict[str, np.ndarray]:
+    """Computes the mean square of the singular values, and the largest, of one seed.
+
+    Args:
+      start: random normal vectors. # [outputs, vectors]
+      multiply: takes vectors u; returns J^T u, and J of that.
+    """
+    u = np.asarray(start)
+    mean = largest = u.dtype.type(np.nan)
+    for number in range(_ROUNDS):
+        # Orthonormal vectors: where all singular values are equal, the first round is
+        # exact.
+        v, u = map(np.asarray, multiply(np.linalg.qr(u)[0]))
+        if number == 0:
+            smallest = min(len(u), len(v))
+            mean = (v**2).sum() / v.shape[1] * u.dtype.type(len(u) / smallest)
+    square = np.linalg.qr(u)[1]
+    if np.isfinite(square).all():  # LAPACK refuses others
+        largest = np.sqrt(np.linalg.svd(square, compute_uv=False).max())
+    return {"mean_square": np.asarray(mean), "largest": np.asarray(largest)}

@@ -1,110 +1,61 @@
-"""Makes the program that measures one seed: signal and gradient at a model's layers."""
+"""Prepares a model: its layers, and the program that runs it forwards and backwards."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxinit import _check as check
 from jaxinit._adapt.functions import Model
-from jaxinit._jaxpr.merging import merge_draws
-from jaxinit.signal._measure.chance import Readout, compare_to_chance, find_readout
-from jaxinit.signal._measure.groups import (
-    Group,
-    compute_statistics,
-    group_sites,
-    make_zeros,
-    measure_inputs,
-)
-from jaxinit.signal._measure.names import name_layers
-from jaxinit.signal._measure.statistics import (
-    Array,
-    Backward,
-    Both,
-    Forward,
-    compute_fields,
-    is_float,
-    wide,
-)
-from jaxinit.signal._trace.attention import find_layers_before
-from jaxinit.signal._trace.find import evaluate_plan, plan
-from jaxinit.signal._trace.site import Placed, Site, Values
+from jaxinit.random.backends import of_bits
+from jaxinit.signal._measure._groups import Group, group_sites
+from jaxinit.signal._measure._names import name_layers
+from jaxinit.signal._measure.chance import Readout, find_readout
+from jaxinit.signal._measure.statistics import is_float
+from jaxinit.signal._trace.attention import Attention, find_layers_before
+from jaxinit.signal._trace.find import Plan, plan
+from jaxinit.signal._trace.site import Placed
 
-Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Measured:
-    """The measurements of one layer, or of one step of a layer in a loop.
-
-    Attributes:
-      site: the place in the program.
-      path: the path of the module, or of the weight.
-      step: the indices of the step in the loops around the site.
-      shape: the shape of the output, for one seed.
-      activation: the name of the activation behind the output, or None.
-      forward: statistics as in `Layer`.
-      backward: statistics of gradients as in `Layer`.
-      fields: root mean squares at convolutions: of the ``weight`` by tap and, by
-        position, of the ``input`` of the first one in a chain and of the ``gradient``
-        of the last one.
-      classes: the number of classes, if the outputs are known to be logits.
-      query_size: the number of entries of a query, if an attention follows.
-    """
-
-    site: Site
-    path: str
-    step: tuple[int, ...]
-    shape: tuple[int, ...]
-    activation: str | None
-    forward: Statistics
-    backward: Statistics
-    fields: Statistics
-    classes: int | None = None
-    query_size: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The path, with the step of a loop, as in "blocks/dense[3]"."""
-        return self.path + (f"[{', '.join(map(str, self.step))}]" if self.step else "")
-
-
-class OfModel(NamedTuple):
-    """The statistics of a model; over many seeds, they have a leading axis for these.
-
-    Attributes:
-      groups: for each group, the statistics of its sites. # [sites * steps, ...]
-      apart: by site, fields of `Forward` that not all sites of a group have.
-      ends: by site, root mean squares by position at the ends of chains.
-    """
-
-    groups: list[Both]
-    apart: dict[int, dict[str, Array]]
-    ends: dict[int, dict[str, Array]]
+Loss = Callable[[list[Any]], jax.Array]  # of the arrays that a model returns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Measures one seed.
+    """A traced model, and what is measured in it.
 
     Attributes:
-      one: takes a key and the inputs; returns the loss and the statistics.
+      key: a key, for its type.
+      init: computes the leaves of the parameters and of what else the model stores.
+      stored: their shapes.
+      plan: the traced model; its arguments are the leaves of parameters, of whatever
+        else the model stores, of a key for noise, and of the inputs.
+      outputs: shapes of its results.
+      loss: a function of its results; None for their product with random numbers.
       sites: the sites in the order of execution.
       groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
-      query_sizes: the number of entries of a query in the attention behind a layer, by
-        the number of the layer's site.
+      attended: each attention with the layers that its queries and keys come from.
     """
 
-    one: Callable[..., tuple[jax.Array, OfModel]]
+    key: jax.Array
+    init: core.ClosedJaxpr
+    stored: tuple[Any, Any]
+    plan: Plan
+    outputs: list[jax.ShapeDtypeStruct]
+    loss: Loss | None
     sites: list[Placed]
     groups: list[Group]
     readout: Readout | None
-    query_sizes: Mapping[int, int]
+    attended: list[tuple[Attention, frozenset[int]]]
+
+    @property
+    def query_sizes(self) -> Mapping[int, int]:
+        """The number of entries of a query in the attention behind a layer's site."""
+        return {layer: each.size for each, layers in self.attended for layer in layers}
 
 
 def prepare(
@@ -113,8 +64,9 @@ def prepare(
     key: jax.Array,
     loss: Callable[[Any], jax.Array] | None = None,
 ) -> Program:
-    """Finds a model's layers and makes the program that measures them."""
-    drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
+    """Traces a model and finds its layers."""
+    with of_bits(jax.default_backend() == "cpu"):  # as `jit_init` traces
+        drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
     params, rest = stored
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
@@ -139,64 +91,24 @@ def prepare(
     of_arrays = loss and (
         lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
     )
-    groups, init = group_sites(sites), merge_draws(drawn, stored)
-    logits = find_readout(planned, sites, outputs, of_arrays)
-    attended = list(find_layers_before(planned, [frozenset()] * len(traced.in_avals)))
-
-    def one(key: jax.Array, inputs: tuple[Any, ...]) -> Any:
-        first, noise, cotangent = jax.random.split(key, 3)
-        params, rest = init(first)
-
-        def run(shifts: Mapping[int, Values]) -> tuple[jax.Array, Any]:
-            args = jax.tree.leaves((params, rest, noise, inputs))
-            results, values = evaluate_plan(planned, args, shifts)
-            number = of_arrays(results) if of_arrays else _project(results, cotangent)
-            return number, (values, results)
-
-        shifts = make_zeros(sites)
-        of_shifts = jax.value_and_grad(run, has_aux=True)
-        (number, (values, results)), gradients = of_shifts(shifts)
-        apart = measure_inputs(sites, values)
-        for attention, layers in attended:
-            for layer in layers:
-                _widen(apart.setdefault(layer, {}), values[attention.number])
-        if logits:
-            against = compare_to_chance(results[logits.leaf])
-            apart.setdefault(logits.site, {}).update(against)
-        return number, OfModel(
-            groups=[compute_statistics(group, values, gradients) for group in groups],
-            apart=apart,
-            ends=compute_fields(sites, values, gradients),
-        )
-
-    sizes = {layer: each.size for each, layers in attended for layer in layers}
     return Program(
-        one=one, sites=sites, groups=groups, readout=logits, query_sizes=sizes
+        key=key,
+        init=drawn,
+        stored=stored,
+        plan=planned,
+        outputs=outputs,
+        loss=of_arrays,
+        sites=sites,
+        groups=group_sites(sites),
+        readout=find_readout(planned, sites, outputs, of_arrays),
+        attended=list(
+            find_layers_before(planned, [frozenset()] * len(traced.in_avals))
+        ),
     )
-
-
-def _widen(kept: Values, more: Values) -> None:
-    """Merges statistics; if several attentions read a layer, the larger ones stay."""
-    for name, value in more.items():
-        if name in kept and kept[name].shape != value.shape:
-            kept[name], value = kept[name].max(), value.max()
-        kept[name] = jnp.maximum(kept[name], value) if name in kept else value
 
 
 def _spell_path(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _project(leaves: list[Any], key: jax.Array) -> jax.Array:
-    """Multiplies outputs by random normal numbers: a cotangent of unit variance."""
-    leaves = [leaf for leaf in leaves if is_float(leaf.dtype)]
-    keys = jax.random.split(key, max(1, len(leaves)))
-    total = jnp.zeros(())
-    for key, leaf in zip(keys, leaves, strict=True):
-        cotangent = jax.random.normal(key, leaf.shape).astype(wide(leaf))
-        part = (leaf.astype(wide(leaf)) * cotangent).real.sum()
-        total += part.astype(total.dtype)
-    return total
 
 
 def _check_scalar(number: Any) -> jax.Array:
@@ -208,49 +120,3 @@ def _check_scalar(number: Any) -> jax.Array:
     if scalar.shape or not jnp.issubdtype(scalar.dtype, np.floating):
         raise check.Unfit(rule, loss=number)
     return scalar
-
-
-def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
-    """Makes the measurements of each site and step, in the order of execution."""
-    by_site: dict[int, list[Measured]] = {}
-    read = program.readout
-    classes = {read.site: read.classes} if read and read.known else {}
-    for group, stacked in zip(program.groups, statistics.groups, strict=True):
-        rows = itertools.count()
-        for site, steps in group.members:
-            apart = statistics.apart.get(site.number, {})
-            ends = statistics.ends.get(site.number, {})
-            by_site[site.number] = []
-            for number, step in enumerate(np.ndindex(*steps)):
-                row = next(rows)
-                of: Both = jax.tree.map(lambda a, row=row: a[:, row], stacked)
-                more = {name: _take_step(a, number) for name, a in apart.items()}
-                layer = Measured(
-                    site=site,
-                    path=site.path,
-                    step=step,
-                    shape=site.output.aval.shape,
-                    activation=group.activation,
-                    forward=_drop_absent(of.forward._replace(**more)),
-                    backward=_drop_absent(of.backward),
-                    fields=ends if of.taps is None else ends | {"weight": of.taps},
-                    classes=classes.get(site.number),
-                    query_size=program.query_sizes.get(site.number),
-                )
-                by_site[site.number].append(layer)
-    layers: list[Measured] = []
-    for _, each in itertools.groupby(program.sites, lambda placed: placed[0].loop):
-        inside = [layer for site, _ in each for layer in by_site[site.number]]
-        layers += sorted(inside, key=lambda layer: layer.step)  # stable
-    return tuple(layers)
-
-
-def _drop_absent(statistics: Forward | Backward) -> Statistics:
-    """Returns the statistics that a layer has, by name."""
-    return {k: v for k, v in statistics._asdict().items() if v is not None}
-
-
-def _take_step(column: np.ndarray, number: int) -> np.ndarray:
-    """Takes a step of a loop; a statistic without steps counts for all of them."""
-    by_step = column.reshape(len(column), -1)  # [seeds, steps]
-    return by_step[:, number if number < by_step.shape[1] else -1]

@@ -1,22 +1,45 @@
-"""Runs many seeds in one compiled program, in chunks and threads."""
+"""Measures a model from many seeds: draws its weights, runs it, sums up, side by side.
+
+The work of a seed has three parts. Its weights are filled by `jit_init`; one compiled
+program runs the model and returns what flows through it; NumPy computes statistics of
+that, on a thread for each core. So little is compiled, and nothing for another key,
+number of seeds or initializer. On accelerators, and where what flows does not fit into
+memory, the program computes the statistics too.
+"""
 
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._adapt.functions import Model
-from jaxinit._threads import map_on_threads
-from jaxinit.signal._measure.jacobian import prepare_singular_values
-from jaxinit.signal._measure.program import Measured, Statistics, layers_of, prepare
+from jaxinit._threads import open_pool
+from jaxinit.signal._measure._draw import Seed, prepare_draw, prepare_split
+from jaxinit.signal._measure._kept import call, compile_once
+from jaxinit.signal._measure.flow import Flow, run_model
+from jaxinit.signal._measure.jacobian import (
+    Products,
+    compute_singular_values,
+    prepare_products,
+)
+from jaxinit.signal._measure.layers import Measured, Statistics, layers_of
+from jaxinit.signal._measure.program import Program, prepare
+from jaxinit.signal._measure.summary import OfModel, sum_up
 
 # Threads on a CPU: most of a seed's work runs on one core. Each thread needs the memory
 # of a seed.
 _WORKERS = 2
+_SHARE = 0.25  # of the memory: what flows from one seed per worker may take as much
+_MOST_ROWS = 2000  # of layers and steps of loops: NumPy takes about 1 ms for each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +56,10 @@ class Run:
     layers: tuple[Measured, ...]
     jacobian: Statistics
     loss: np.ndarray
+
+
+# Measures a batch of seeds: an `OfModel` with a leading axis for these.
+Pass = Callable[[Sequence[Seed]], Any]
 
 
 def measure(
@@ -61,40 +88,110 @@ def measure(
     """
     say("tracing the model")
     program = prepare(model, inputs, key, loss)
+    products = None
+    if jacobian:
+        products = prepare_products(model, inputs, program.stored, key)
+    draw, types = prepare_draw(program, products and products.start)
+    keys = prepare_split(seeds)(key)
     on_cpu = jax.default_backend() == "cpu"
+    workers = _WORKERS if on_cpu else 1
     if chunk is None:
         chunk = 1 if on_cpu else min(seeds, 8)
-    workers = min(_WORKERS if on_cpu else 1, seeds)
+    results = []
+    with open_pool(workers) as pool:
+        say("compiling")
+        run = _compile_pass(pool, program, inputs, [types] * chunk, on_cpu)
+        multiply = products and _compile_products(pool, products, inputs, types)
 
-    @jax.jit
-    def some_seeds(key: jax.Array, places: jax.Array, inputs: tuple[Any, ...]) -> Any:
-        batch = None if chunk == 1 else chunk
-        one = functools.partial(program.one, inputs=inputs)
-        keys = jax.random.split(key, seeds)[places]
-        return jax.lax.map(one, keys, batch_size=batch)
+        def work(batch: list[Seed], rows: int) -> tuple[OfModel, list[Statistics]]:
+            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+                found = run([*batch, *batch[-1:] * (chunk - len(batch))])
+                singular = [
+                    compute_singular_values(
+                        seed.vectors, functools.partial(multiply, seed)
+                    )
+                    for seed in batch[:rows]
+                    if multiply
+                ]
+            return jax.tree.map(lambda a: a[: len(batch)], found), singular
 
-    # One program serves all workers: each runs equally many seeds, the last one perhaps
-    # some that another has run too.
-    each = -(-seeds // workers)
-    places = np.arange(workers * each, dtype=np.int32).reshape(workers, each) % seeds
-    say("compiling")
-    compiled = some_seeds.lower(key, places[0], inputs).compile()
-
-    def fetch(places: np.ndarray) -> Any:
-        with disable_checks():  # JAX's flags are set per thread
-            return jax.device_get(compiled(key, places, inputs))
-
-    say(f"running {seeds} seeds")
-    chunks = map_on_threads(fetch, places, workers=workers)
-    number, statistics = jax.tree.map(
-        lambda *parts: np.concatenate(parts)[:seeds], *chunks
+        running: deque[Future[Any]] = deque()
+        for start in range(0, seeds, chunk):
+            batch = list(map(draw, keys[start : start + chunk]))
+            running.append(pool.submit(work, batch, max(0, jacobian - start)))
+            if len(running) > workers:
+                results.append(running.popleft().result())
+                say(f"running {seeds} seeds")
+        results += [job.result() for job in running]
+    statistics = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(found for found, _ in results)
     )
-    singular = {}
-    if jacobian and (products := prepare_singular_values(model, inputs, key)):
-        say("computing singular values")
-        keys = jax.random.split(key, seeds)[:jacobian]
-        singular = jax.device_get(products(keys, inputs))
-    return Run(layers_of(program, statistics), singular, np.asarray(number))
+    singular = [values for _, each in results for values in each]
+    return Run(
+        layers_of(program, statistics),
+        jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
+        statistics.loss,
+    )
+
+
+def _compile_pass(
+    pool: Executor,
+    program: Program,
+    inputs: tuple[Any, ...],
+    batch: list[Seed],
+    on_cpu: bool,
+) -> Pass:
+    """Compiles the pass, and statistics with it if NumPy is not to compute them."""
+
+    def flow(seed: Seed, inputs: tuple[Any, ...]) -> Flow:
+        return run_model(program, seed, inputs)
+
+    def sum_up_all(batch: list[Seed], inputs: tuple[Any, ...]) -> Any:
+        stacked = jax.tree.map(lambda *each: jnp.stack(each), *batch)
+
+        def one(seed: Seed) -> OfModel:
+            return sum_up(program, flow(seed, inputs))
+
+        size = len(batch) if len(batch) > 1 else None
+        return jax.lax.map(one, stacked, batch_size=size)
+
+    if on_cpu and len(batch) == 1:
+        traced = jax.jit(flow).trace(batch[0], inputs)
+        if _fits(program, traced.out_info):
+            compiled = compile_once(pool, traced, batch[0], inputs)
+
+            def run(batch: Sequence[Seed]) -> Any:
+                flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
+                one = sum_up(program, flown, np)
+                return jax.tree.map(lambda a: np.asarray(a)[None], one)
+
+            return run
+    whole = compile_once(pool, jax.jit(sum_up_all).trace(batch, inputs), batch, inputs)
+    return lambda batch: jax.device_get(call(whole, batch, inputs))
+
+
+def _fits(program: Program, flow: Any) -> bool:
+    """Returns whether the host can hold and sum up what flows from one seed."""
+    rows = sum(math.prod(steps) for _, steps in program.sites)
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(flow))
+    return rows <= _MOST_ROWS and size * _WORKERS <= _SHARE * _measure_memory()
+
+
+def _measure_memory() -> float:
+    """Returns the bytes of the machine's memory; infinite where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _compile_products(
+    pool: Executor, products: Products, inputs: tuple[Any, ...], types: Seed
+) -> Callable[[Seed, Any], Any]:
+    """Compiles the products with the Jacobian of a seed."""
+    args = types.stored, types.noise, inputs, types.vectors
+    compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
+    return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
 
 
 @contextlib.contextmanager
@@ -102,8 +199,8 @@ def disable_checks() -> Iterator[None]:
     """Switches off flags of JAX that would stop a check of a sick model.
 
     Numbers that are not finite are measured, not refused. Programs are compiled ahead
-    of time, which needs `jax.jit`, and put equal draws into loops, where JAX cannot see
-    that each draw has a key of its own.
+    of time, which needs `jax.jit`, and put equal layers into loops, where JAX cannot
+    see that each has a key of its own.
     """
     with (
         jax.disable_jit(False),

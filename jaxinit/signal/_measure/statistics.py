@@ -61,6 +61,14 @@ class Backward(NamedTuple):
     weight_std: Array | None
 
 
+class Activated(NamedTuple):
+    """Shares of the entries and units behind an activation."""
+
+    zeros: Array
+    dead: Array
+    saturated: Array
+
+
 class Both(NamedTuple):
     """The statistics of a layer, and the rms by tap of a convolution's weight."""
 
@@ -70,51 +78,53 @@ class Both(NamedTuple):
 
 
 def measure_layer(
-    site: Site, values: Mapping[str, jax.Array], gradients: Mapping[str, jax.Array]
+    site: Site, values: Mapping[str, Array], gradients: Mapping[str, Array], xp: Any
 ) -> Both:
-    """Computes the statistics of one layer from the parts of its site."""
+    """Computes the statistics of one layer from the parts of its site.
+
+    As in all functions here, `xp` is `jax.numpy`, or `numpy` for its own arrays. Those
+    behind an activation are computed by `measure_activation`.
+    """
     y, g = values["output"], gradients["output"]
     y = y.astype(wide(y))
-    sample = _sample(real(y))
-    output, gradient = _compute_moments(y), _compute_moments(g)
+    sample = _sample(real(y, xp))
+    output, gradient = _compute_moments(y, xp), _compute_moments(g, xp)
     weight = dw = taps = None
     if "weight" in values:
-        weight = _compute_moments(values["weight"])
-        dw = _compute_moments(gradients["weight"])
+        weight = _compute_moments(values["weight"], xp)
+        dw = _compute_moments(gradients["weight"], xp)
     if isinstance(site, Product) and site.kind == "conv":
         axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
-        taps = rms(values["weight"], axes)
-    activated = None
-    if site.activation is not None:
-        activated = _measure_activation(site, values["output"])
+        taps = rms(values["weight"], xp, axes)
+    bias = _compute_moments(values["bias"], xp).rms if "bias" in values else None
     examples = y.shape[0] if y.ndim > 1 else 1
 
-    def alike(parts: Mapping[str, jax.Array]) -> jax.Array | None:
+    def alike(parts: Mapping[str, Array]) -> Array | None:
         if not isinstance(site, Product):
             return None
-        return _compute_alike(parts["weight"], site.weight_unit_axes)
+        return _compute_alike(parts["weight"], site.weight_unit_axes, xp)
 
     forward = Forward(
         **output._asdict(),
         zeros=(y == 0).mean(),
-        nonfinite=(~jnp.isfinite(y)).mean(),
-        distance=_compute_distance(y),
-        alike=_compute_alike(y, site.unit_axes),
-        activation_zeros=activated and activated.zeros,
-        dead=activated and activated.dead,
-        saturated=activated and activated.saturated,
-        bias_rms=_compute_moments(values["bias"]).rms if "bias" in values else None,
-        weight_mean=weight and weight.mean,
-        weight_std=weight and weight.std,
+        nonfinite=(~xp.isfinite(y)).mean(),
+        distance=_compute_distance(y, xp),
+        alike=_compute_alike(y, site.unit_axes, xp),
+        activation_zeros=None,
+        dead=None,
+        saturated=None,
+        bias_rms=bias,
+        weight_mean=None if weight is None else weight.mean,
+        weight_std=None if weight is None else weight.std,
         weight_alike=alike(values),
         sample=sample,
     )
     backward = Backward(
         std=gradient.std,
         rms=gradient.rms,
-        nonfinite=(~jnp.isfinite(g)).mean(),
+        nonfinite=(~xp.isfinite(g)).mean(),
         norm=gradient.rms * math.sqrt(y.size / examples),
-        weight_std=dw and dw.rms,
+        weight_std=None if dw is None else dw.rms,
         weight_alike=alike(gradients),
     )
     # All statistics have one dtype, whatever the layer's.
@@ -128,6 +138,7 @@ def compute_fields(
     sites: Iterable[Placed],
     values: Mapping[int, Values],
     gradients: Mapping[int, Values],
+    xp: Any,
 ) -> dict[int, Values]:
     """Computes root mean squares by position at the ends of chains of convolutions.
 
@@ -138,83 +149,88 @@ def compute_fields(
         first, last = chain[0], chain[-1]
         if first.kind == "conv":
             axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
-            fields[first.number] = {"input": rms(values[first.number]["input"], axes)}
+            fields[first.number] = {
+                "input": rms(values[first.number]["input"], xp, axes)
+            }
         if last.kind == "conv":
             axes = last.eqn.params["dimension_numbers"].out_spec[:2]
             gradient = gradients[last.number]["output"]
-            fields[last.number] = {"gradient": rms(gradient, axes)}
+            fields[last.number] = {"gradient": rms(gradient, xp, axes)}
     return fields
 
 
-def rms(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
+def rms(x: Array, xp: Any, axes: tuple[int, ...] | None = None) -> Array:
     """Computes the root mean square over some axes, by default over all."""
-    u, scale, _ = _scale(x)
-    return scale * jnp.sqrt(_square(u).mean(axes))
+    u, scale, _ = _scale(x, xp)
+    return scale * xp.sqrt(_square(u, xp).mean(axes))
 
 
-def measure_input(x: jax.Array) -> dict[str, jax.Array]:
+def measure_input(x: Array, xp: Any) -> dict[str, Array]:
     """Computes the statistics of the input of a layer that follows no other layer."""
-    mean = _compute_moments(x).mean
-    nonfinite = (~jnp.isfinite(x)).mean()
-    return {"input_rms": rms(x), "input_mean": mean, "input_nonfinite": nonfinite}
+    moments = _compute_moments(x, xp)
+    nonfinite = (~xp.isfinite(x)).mean().astype(moments.largest.dtype)
+    return {
+        "input_rms": rms(x, xp),
+        "input_mean": moments.mean,
+        "input_nonfinite": nonfinite,
+    }
 
 
-def real(x: jax.Array) -> jax.Array:
+def real(x: Array, xp: Any = jnp) -> Array:
     """Returns x as real numbers in float32 or wider; both parts of complex numbers."""
-    if jnp.iscomplexobj(x):
-        return jnp.stack([x.real, x.imag], axis=-1)
+    if xp.iscomplexobj(x):
+        return xp.stack([x.real, x.imag], axis=-1)
     return x.astype(wide(x))
 
 
-def _square(x: jax.Array) -> jax.Array:
+def _square(x: Array, xp: Any) -> Array:
     """Computes the square of the modulus."""
-    if jnp.iscomplexobj(x):
-        return jnp.square(x.real) + jnp.square(x.imag)
+    if xp.iscomplexobj(x):
+        return xp.square(x.real) + xp.square(x.imag)
     return x**2
 
 
-def _scale(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _scale(x: Array, xp: Any) -> tuple[Array, Array, Array]:
     """Scales entries so that no square leaves the range of floats.
 
     Returns:
       The scaled entries, the scale, and the largest entry.
     """
     x = x.astype(wide(x))
-    largest = jnp.abs(x).max(initial=0)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    largest = xp.abs(x).max(initial=0)
+    scale = _replace_zero(largest, xp)
     return x / scale.astype(x.dtype), scale, largest
 
 
+def _replace_zero(scale: Array, xp: Any) -> Array:
+    """Replaces what nothing can be divided by: 0, infinity and nan."""
+    return xp.where((scale > 0) & xp.isfinite(scale), scale, scale.dtype.type(1))
+
+
 class _Moments(NamedTuple):
-    mean: jax.Array
-    std: jax.Array
-    rms: jax.Array
-    fourth: jax.Array
-    largest: jax.Array
+    mean: Array
+    std: Array
+    rms: Array
+    fourth: Array
+    largest: Array
 
 
-class _Activated(NamedTuple):
-    zeros: jax.Array
-    dead: jax.Array
-    saturated: jax.Array
-
-
-def _compute_moments(x: jax.Array) -> _Moments:
+def _compute_moments(x: Array, xp: Any) -> _Moments:
     """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
-    u, scale, largest = _scale(x)
+    u, scale, largest = _scale(x, xp)
     mean = u.mean()
-    square = _square(u - mean)
-    variance, size = square.mean(), jnp.abs(mean)
+    square = _square(u - mean, xp)
+    variance, size = square.mean(), xp.abs(mean)
     return _Moments(
-        mean=scale * (size if jnp.iscomplexobj(x) else mean),
-        std=scale * jnp.sqrt(variance),
-        rms=scale * jnp.sqrt(variance + size**2),
+        mean=scale * (size if xp.iscomplexobj(x) else mean),
+        std=scale * xp.sqrt(variance),
+        rms=scale * xp.sqrt(variance + size**2),
         fourth=(square**2).mean() / variance**2,
         largest=largest,
     )
 
 
-def _sample(y: jax.Array) -> jax.Array:
+def _sample(y: Array) -> Array:
     """Takes entries at a stride that shares no factor with the number of units."""
     flat = y.reshape(-1)
     stride = max(1, flat.size // _SAMPLE)
@@ -223,39 +239,43 @@ def _sample(y: jax.Array) -> jax.Array:
     return flat[::stride][:_SAMPLE]
 
 
-def _compute_distance(y: jax.Array) -> jax.Array:
+def _compute_distance(y: Array, xp: Any) -> Array:
     """Computes one minus the mean cosine between an example's output and the next."""
     if y.ndim < 2 or y.shape[0] < 2:
-        return jnp.full((), jnp.nan, real(y).dtype)
-    flat = real(y).reshape(y.shape[0], -1)  # the product of two rows is Re<a, b>
-    scale = jnp.abs(flat).max(1, keepdims=True)
-    flat = flat / jnp.where(scale > 0, scale, 1)
-    direction = flat / jnp.sqrt((flat**2).sum(1, keepdims=True))
+        return xp.full((), np.nan, real(y, xp).dtype)
+    flat = real(y, xp).reshape(y.shape[0], -1)  # the product of two rows is Re<a, b>
+    scale = xp.abs(flat).max(1, keepdims=True)
+    flat = flat / xp.where(scale > 0, scale, scale.dtype.type(1))
+    direction = flat / xp.sqrt((flat**2).sum(1, keepdims=True))
     apart = ((direction[1:] - direction[:-1]) ** 2).sum()
     around = ((direction[0] - direction[-1]) ** 2).sum()
     return (apart + around) / (2 * len(direction))
 
 
-def _compute_alike(x: jax.Array, unit_axes: tuple[int, ...]) -> jax.Array:
+def _compute_alike(x: Array, unit_axes: tuple[int, ...], xp: Any) -> Array:
     """Computes the share of units that equal another one; compares one projection."""
     if x.ndim == 0:
-        return jnp.zeros((), real(x).dtype)
+        return xp.zeros((), real(x, xp).dtype)
     units = math.prod(x.shape[axis] for axis in unit_axes)
-    x = jnp.moveaxis(x, unit_axes, range(-len(unit_axes), 0)).reshape(-1, units)
-    x = jnp.moveaxis(real(x[..., None]), -1, 0).reshape(-1, units)
+    last = tuple(range(-len(unit_axes), 0))
+    x = xp.moveaxis(x, unit_axes, last).reshape(-1, units)
+    x = xp.moveaxis(real(x[..., None], xp), -1, 0).reshape(-1, units)
     if units < 2:
-        return jnp.zeros((), x.dtype)
-    scale = jnp.abs(x).max()
-    x = x / jnp.where(scale > 0, scale, 1)
-    weights = jnp.sin(jnp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
-    projected = jnp.sort(weights @ x)
-    size = jnp.sqrt((projected**2).mean())
-    near = jnp.diff(projected) <= _ALIKE * size
+        return xp.zeros((), x.dtype)
+    scale = xp.abs(x).max()
+    x = x / xp.where(scale > 0, scale, scale.dtype.type(1))
+    weights = xp.sin(xp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
+    projected = xp.sort(weights @ x)
+    size = xp.sqrt((projected**2).mean())
+    near = xp.diff(projected) <= _ALIKE * size
     return near.mean()
 
 
-def _measure_activation(site: Site, y: jax.Array) -> _Activated:
-    """Computes the shares of zero, dead and saturated units behind an activation."""
+def measure_activation(site: Site, y: jax.Array) -> Activated:
+    """Computes the shares of zero, dead and saturated units behind an activation.
+
+    They need its derivative, and so a program.
+    """
     activation = site.activation
     assert activation is not None
     a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
@@ -264,7 +284,7 @@ def _measure_activation(site: Site, y: jax.Array) -> _Activated:
     zero = a == 0
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
-    return _Activated(
+    return Activated(
         zeros=zero.mean(),
         dead=zero.all(others).mean(),
         saturated=((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),

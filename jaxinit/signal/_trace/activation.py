@@ -1,5 +1,6 @@
 """Finds activations in a jaxpr: chains of elementwise operations behind a layer."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -120,6 +121,12 @@ def spell_activation(function: Function | None, output: Var) -> str:
     return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
 
 
+@functools.lru_cache(maxsize=1024)
+def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> str:
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    return str(jax.make_jaxpr(ACTIVATIONS[name])(x))
+
+
 def name_activation(function: Function | None, output: Var) -> str | None:
     """Names an activation behind an output; None if there is none.
 
@@ -129,8 +136,8 @@ def name_activation(function: Function | None, output: Var) -> str | None:
     if function is None:
         return None
     form = spell_activation(function, output)
-    for name, known in ACTIVATIONS.items():
-        if spell_activation(known, output) == form:
+    for name in ACTIVATIONS:
+        if _spell_known(name, output.aval.shape, output.aval.dtype) == form:
             return name
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
     for name, known in ACTIVATIONS.items():

@@ -1,0 +1,83 @@
+"""Groups sites that one loop can measure."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit.signal._trace.activation import Var, name_activation, spell_activation
+from jaxinit.signal._trace.site import Placed, Product, Site, Values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Sites whose values have equal shapes, dtypes and activations.
+
+    Attributes:
+      members: the sites, with the lengths of the loops around them.
+    """
+
+    members: list[Placed]
+
+    @property
+    def first(self) -> Site:
+        """The site that stands for all."""
+        return self.members[0][0]
+
+    @functools.cached_property
+    def activation(self) -> str | None:
+        """The name of the members' activation."""
+        return name_activation(self.first.activation, self.first.output)
+
+    def take_rows(
+        self, source: Mapping[int, Values], parts: Iterable[str]
+    ) -> list[Values]:
+        """Takes parts of each member, with one axis for the steps of its loops."""
+        shapes = {part: self.first.parts[part].aval.shape for part in parts}
+        return [
+            {p: source[s.number][p].reshape(-1, *shape) for p, shape in shapes.items()}
+            for s, _ in self.members
+        ]
+
+
+def group_sites(sites: list[Placed]) -> list[Group]:
+    """Groups the sites whose statistics one loop can compute."""
+    groups: dict[Any, list[Placed]] = {}
+    for site, steps in sites:
+        form = [(name, str(var.aval)) for name, var in list_stacked(site).items()]
+        function = spell_activation(site.activation, site.output)
+        weight_axes = site.weight_unit_axes if isinstance(site, Product) else ()
+        kind = (tuple(form), function, site.unit_axes, weight_axes)
+        groups.setdefault(kind, []).append((site, steps))
+    return [Group(members) for members in groups.values()]
+
+
+def list_stacked(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site that are stacked with those of others."""
+    return {name: var for name, var in site.parts.items() if name != "input"}
+
+
+def list_shifted(site: Site) -> dict[str, Var]:
+    """Returns the variables of a site whose gradients are measured."""
+    return {n: var for n, var in site.parts.items() if n in ("output", "weight")}
+
+
+def map_rows(function: Callable[[Any], Any], rows: Sequence[Any], xp: Any) -> Any:
+    """Applies a function to each row of some trees of arrays, and stacks the results.
+
+    In a program this is one loop, so that it grows with the kinds of layers, not with
+    their number. NumPy takes the rows one by one, and copies none of them.
+    """
+    if xp is jnp:
+        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
+        return jax.lax.map(function, joined)
+    each = [
+        function(jax.tree.map(lambda a, i=i: a[i], tree))
+        for tree in rows
+        for i in range(len(jax.tree.leaves(tree)[0]))
+    ]
+    return jax.tree.map(lambda *parts: np.stack(parts), *each)

@@ -1,0 +1,230 @@
+"""`check` in parts: the same statistics in NumPy and in a program, compiled once."""
+
+import contextlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import monitoring
+from marks import slow_but
+
+import jaxinit as ji
+from jaxinit._jaxpr.spelling import spell_program
+from jaxinit.signal._measure import _kept, seeds
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+KEY = jax.random.key(0)
+X = np.asarray(jax.random.normal(jax.random.key(1), (8, 12)))
+IMAGES = np.asarray(jax.random.normal(jax.random.key(1), (2, 6, 6, 3)))
+TOKENS = np.arange(12).reshape(2, 6)
+
+
+class Dense(nn.Module):
+    kernel: object = ji.he_normal()
+    depth: int = 2
+    act: object = nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(self.depth):
+            x = self.act(nn.LayerNorm()(nn.Dense(12, kernel_init=self.kernel)(x)))
+        return nn.Dense(3, kernel_init=self.kernel)(x)
+
+
+class Images(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = nn.tanh(nn.Conv(4, (3, 3))(x))
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class Words(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(12, 8)(tokens)
+        x = x + nn.MultiHeadDotProductAttention(2)(x, x)
+        return nn.Dense(12)(x)
+
+
+def matrices(dtype, scale=1.0, act=lambda y: y):
+    draw = ji.lecun_normal()
+
+    def init(key):
+        keys = jax.random.split(key)
+        return [(scale * draw(k, (12, 12))).astype(dtype) for k in keys]
+
+    return init, lambda w, x: act(x.astype(dtype) @ w[0]) @ w[1]
+
+
+MODELS = {
+    "dense": (Dense(), X),
+    "loop": (nn.RNN(nn.OptimizedLSTMCell(6)), X.reshape(2, 4, 12)),
+    "convolutions": (Images(), IMAGES),
+    "tokens": (Words(), TOKENS),
+    "bfloat16": (matrices(jnp.bfloat16, act=jnp.tanh), X),
+    "complex": (matrices(jnp.complex64), X.astype(np.complex64)),
+    "infinite": (matrices(np.float32, 1e30), X),
+    "nan": (matrices(np.float32, act=jnp.log), X),
+    "zeros": (matrices(np.float32, 0.0), X),
+}
+
+
+def report(model, x, key=KEY, **more):
+    with jax.numpy_dtype_promotion("standard"):
+        return ji.check(model, x, key=key, seeds=2, jacobian=1, **more)
+
+
+@contextlib.contextmanager
+def counting():
+    """Names what is compiled meanwhile, even if a cache on disk has it."""
+    names = []
+
+    def note(event, seconds, **more):
+        if event.endswith("jaxpr_to_mlir_module_duration"):
+            names.append(more.get("fun_name"))
+
+    monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield names
+    finally:
+        monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.fixture
+def in_program(monkeypatch):
+    """Lets no machine hold what flows through a model; says whether it was asked."""
+    asked = []
+
+    def forget_memory():
+        asked.append(True)
+        return 0.0
+
+    def switch():
+        monkeypatch.setattr(seeds, "_measure_memory", forget_memory)
+        return asked
+
+    return switch
+
+
+@pytest.mark.parametrize(
+    "name", slow_but(["dense", "loop", "bfloat16", "infinite"], MODELS)
+)
+def test_both_paths_agree(name, in_program):
+    model, x = MODELS[name]
+    host = report(model, x)
+    asked = in_program()
+    device = report(model, x)
+    assert asked  # what flows did not fit
+    assert len(host.layers) == len(device.layers)
+    for a, b in zip(host.layers, device.layers, strict=True):
+        for ours, theirs in ((a.forward, b.forward), (a.backward, b.backward)):
+            assert ours.keys() == theirs.keys()
+            for key, value in ours.items():
+                # A mean may cancel: it is known to a share of the size of the entries.
+                size = {"mean": "rms", "weight_mean": "weight_std", "sample": "rms"}
+                of = np.abs(theirs[size.get(key, key)])
+                of = np.where(np.isfinite(of), of, 0).max()
+                # XLA may skip the rounding of 16-bit logits within a program.
+                share = 1e-4 if (name, key) == ("bfloat16", "expected_loss") else 2e-6
+                np.testing.assert_allclose(
+                    value, theirs[key], rtol=share, atol=1e-6 * of, err_msg=key
+                )
+                assert value.dtype == theirs[key].dtype, key
+        assert a.condition == b.condition
+    assert host.findings == device.findings
+
+
+def test_many_steps_are_summed_up_in_the_program(monkeypatch):
+    asked = []
+    monkeypatch.setattr(seeds, "_MOST_ROWS", 3)
+    monkeypatch.setattr(seeds, "_measure_memory", lambda: asked.append(True))
+    report(*MODELS["dense"])
+    assert not asked
+
+
+def test_another_key_compiles_nothing():
+    model = Dense(depth=3)
+    report(model, X)
+    with counting() as names:
+        report(model, X, jax.random.key(5))
+        report(Dense(depth=3), X, jax.random.key(6))
+    assert names == []
+
+
+def test_another_initializer_compiles_its_law_alone():
+    report(Dense(depth=3), X)
+    with counting() as names:
+        report(Dense(ji.glorot_uniform(), depth=3), X)
+    assert not {"jit(flow)", "jit(multiply)"}.intersection(names)
+
+
+def test_another_model_is_compiled():
+    report(Dense(depth=3), X)
+    for other in (Dense(depth=4), Dense(depth=3, act=nn.sigmoid)):
+        with counting() as names:
+            report(other, X)
+        assert {"jit(flow)", "jit(multiply)"} <= set(names)
+
+
+def test_derivatives_tell_equal_models_apart():
+    """A rule of its own for the derivative changes no value of the model."""
+
+    def custom(scale):
+        @jax.custom_jvp
+        def act(y):
+            return jnp.maximum(y, 0)
+
+        act.defjvp(lambda ys, ts: (jnp.maximum(ys[0], 0), scale * ts[0]))
+        return act
+
+    one, two = (report(matrices(np.float32, act=custom(s)), X) for s in (1.0, 3.0))
+    (first, *_), (other, *_) = one.layers, two.layers
+    np.testing.assert_array_equal(first.forward["std"], other.forward["std"])
+    np.testing.assert_allclose(
+        3 * first.backward["std"], other.backward["std"], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        3 * one.jacobian["largest"], two.jacobian["largest"], rtol=1e-4
+    )
+
+
+def test_constants_tell_programs_apart():
+    def trace(c):
+        return spell_program(jax.make_jaxpr(lambda x: jax.jit(jnp.add)(x, c))(X))
+
+    assert trace(np.ones(12, "f")) == trace(np.ones(12, "f"))
+    assert trace(np.ones(12, "f")) != trace(np.zeros(12, "f"))
+    assert trace(jax.random.key(1).size) != trace(2)
+
+
+def test_what_is_kept_is_bounded():
+    _kept.forget()
+    for number in range(2 * _kept.MOST):
+        assert _kept.keep(number, lambda number=number: number) == number
+    assert len(_kept._kept) == _kept.MOST
+    newest = 2 * _kept.MOST - 1
+    assert _kept.keep(newest, lambda: "made again") == newest
+    assert _kept.keep(0, lambda: "made again") == "made again"
+    _kept.forget()
+
+
+def test_a_failure_is_not_kept():
+    class Failing:
+        jaxpr, out_info = jax.make_jaxpr(jnp.sin)(1.0), None
+
+        def lower(self):
+            return self
+
+        def compile(self):
+            raise RuntimeError("no memory")
+
+    _kept.forget()
+    with seeds.open_pool(1) as pool:
+        job = _kept.compile_once(pool, Failing())
+    with pytest.raises(RuntimeError, match="no memory"):
+        job.result()
+    assert not _kept._kept
