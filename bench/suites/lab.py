@@ -28,7 +28,8 @@ from bench.meters.race import Contender
 from bench.meters.row import Case, Row, add_times, start_row
 from bench.meters.settings import Settings
 from jaxinit import lab
-from jaxinit.lab._train.grid import Grid, batches
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._train.step import batches
 from jaxinit.lab._tried.experiment import assemble
 from jaxinit.lab._tried.settings import Settings as Options
 

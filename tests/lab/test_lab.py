@@ -16,7 +16,8 @@ from marks import slow_but, stable
 
 import jaxinit
 from jaxinit import lab
-from jaxinit.lab._train.grid import Grid, batches, block_length
+from jaxinit.lab._train.grid import Grid, block_length
+from jaxinit.lab._train.step import batches
 from jaxinit.lab._tried._model import MLP
 from jaxinit.lab._tried.data import digits, load, make_task
 from jaxinit.lab._tried.experiment import assemble

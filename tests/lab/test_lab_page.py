@@ -22,8 +22,8 @@ from jaxinit.lab._result.health import Health, diagnose
 from jaxinit.lab._show.figure import plots
 from jaxinit.lab._show.page import page
 from jaxinit.lab._show.plots import select_plots
-from jaxinit.lab._train.grid import batches
 from jaxinit.lab._train.probe import kernel_names, moments, stack, unstack
+from jaxinit.lab._train.step import batches
 from jaxinit.lab._tried._model import MLP
 from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried._perceptron import adapt_perceptron

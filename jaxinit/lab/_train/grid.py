@@ -23,7 +23,7 @@ from jaxinit.lab._train._draws import draw_all, drop_perturbations
 from jaxinit.lab._train.layout import Layout
 from jaxinit.lab._train.probe import Probe, make_probe, make_signals, moments
 from jaxinit.lab._train.processes import join_chunks
-from jaxinit.lab._train.step import make_step
+from jaxinit.lab._train.step import batches, make_step
 from jaxinit.lab._train.stopping import after_block, map_running, start
 from jaxinit.lab._tried._precision import cast_back, mix_precision
 from jaxinit.lab._tried.experiment import Experiment
@@ -31,7 +31,6 @@ from jaxinit.lab._tried.losses import make_loss, make_score
 
 _LONGEST_BLOCK = 25  # steps; on two cores a block of the default run takes some seconds
 _PROBED_ROWS = 256  # rows on which signal and gradient are measured at initialization
-_ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
 
 class Signals(NamedTuple):  # each [initializers, seeds, layers]
@@ -386,16 +385,3 @@ def block_length(steps: int) -> int:
     It divides the number of all steps, so that one program serves all blocks.
     """
     return max(n for n in range(1, _LONGEST_BLOCK + 1) if steps % n == 0)
-
-
-def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:  # [steps, batch]
-    """Draws the row indices of each step: a new permutation every epoch."""
-    generator = np.random.default_rng(_ORDER_SEED)
-    per_epoch = rows // batch_size
-    epochs = [
-        generator.permutation(rows)[: per_epoch * batch_size].reshape(
-            per_epoch, batch_size
-        )
-        for _ in range(-(-steps // per_epoch))
-    ]
-    return np.concatenate(epochs)[:steps]

@@ -1,14 +1,16 @@
-"""The training step of one cell."""
+"""The training step of one cell, and the rows that each step sees."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from jaxinit.lab._tried._network import Network
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
+_ORDER_SEED = 0  # of the order of the data: the same for every cell, whatever its seed
 
 
 def make_step(
@@ -51,3 +53,16 @@ def make_step(
         return (dict(updated) | {"params": params}, state), value
 
     return step
+
+
+def batches(rows: int, batch_size: int, steps: int) -> np.ndarray:  # [steps, batch]
+    """Draws the row indices of each step: a new permutation every epoch."""
+    generator = np.random.default_rng(_ORDER_SEED)
+    per_epoch = rows // batch_size
+    epochs = [
+        generator.permutation(rows)[: per_epoch * batch_size].reshape(
+            per_epoch, batch_size
+        )
+        for _ in range(-(-steps // per_epoch))
+    ]
+    return np.concatenate(epochs)[:steps]

@@ -11,6 +11,7 @@ from jax.extend import core
 
 from jaxinit import _check as check
 from jaxinit._adapt.functions import Model
+from jaxinit._placement import platform_of
 from jaxinit.random.backends import of_bits
 from jaxinit.signal._measure._groups import Group, group_sites
 from jaxinit.signal._measure._names import name_layers
@@ -65,7 +66,7 @@ def prepare(
     loss: Callable[[Any], jax.Array] | None = None,
 ) -> Program:
     """Traces a model and finds its layers."""
-    with of_bits(jax.default_backend() == "cpu"):  # as `jit_init` traces
+    with of_bits(platform_of() == "cpu"):  # as `jit_init` traces
         drawn, stored = jax.make_jaxpr(model.init, return_shape=True)(key)
     params, rest = stored
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(

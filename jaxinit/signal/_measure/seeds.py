@@ -22,8 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit._adapt.functions import Model
+from jaxinit._placement import platform_of
 from jaxinit._threads import open_pool
-from jaxinit.signal._measure._draw import Seed, prepare_draw, prepare_split
+from jaxinit.model import jit_init
+from jaxinit.signal._measure._draw import (
+    Seed,
+    draw_cotangents,
+    prepare_draw,
+    prepare_split,
+)
 from jaxinit.signal._measure._kept import call, compile_once
 from jaxinit.signal._measure.flow import Flow, run_model
 from jaxinit.signal._measure.jacobian import (
@@ -93,7 +100,7 @@ def measure(
         products = prepare_products(model, inputs, program.stored, key)
     draw, types = prepare_draw(program, products and products.start)
     keys = prepare_split(seeds)(key)
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = platform_of() == "cpu"
     workers = _WORKERS if on_cpu else 1
     if chunk is None:
         chunk = 1 if on_cpu else min(seeds, 8)
@@ -132,6 +139,45 @@ def measure(
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
     )
+
+
+def measure_weights(
+    model: Model,
+    inputs: tuple[Any, ...],
+    stored: Sequence[Sequence[Any]],
+    key: jax.Array,
+) -> list[tuple[Measured, ...]]:
+    """Runs a model with weights that were drawn before.
+
+    Args:
+      model: the model; its init returns what is stored for a seed.
+      inputs: the inputs of its call.
+      stored: for each initializer, what the model stores for each seed.
+      key: the key of noise and cotangents.
+
+    Returns:
+      For each initializer, the layers in the order of execution.
+    """
+    program = prepare(model, inputs, key)
+    _, noise, last = jax.random.split(key, 3)
+    cotangents = jit_init(lambda key: draw_cotangents(program, key))(last)
+    on_cpu = platform_of() == "cpu"
+
+    with open_pool(_WORKERS if on_cpu else 1) as pool:
+        types = Seed(program.stored, noise, cotangents, None)
+        run = _compile_pass(pool, program, inputs, [types], on_cpu)
+
+        def work(one: Any) -> OfModel:
+            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+                found: OfModel = run([Seed(one, noise, cotangents, None)])
+            return found
+
+        jobs = [[pool.submit(work, one) for one in seeds] for seeds in stored]
+        found = [[job.result() for job in each] for each in jobs]
+    return [
+        layers_of(program, jax.tree.map(lambda *parts: np.concatenate(parts), *each))
+        for each in found
+    ]
 
 
 def _compile_pass(
