@@ -1,5 +1,6 @@
 """`jit_init` is `jax.jit`: types of results, flags, and other transformations."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from jax import lax
 
 import jaxinit
+from jaxinit._adapt.adapt import adapt
+from jaxinit.signal._measure._draw import prepare_draw
+from jaxinit.signal._measure.program import prepare
 
 KEY = jax.random.key(3)
 LOADED = np.linspace(0, 1, 40, dtype=np.float32)
@@ -196,3 +200,27 @@ def test_what_debugging_looks_for_is_seen():
     twice = jaxinit.jit_init(lambda key: (drawn(key), drawn(key) + 1))
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         twice(jax.random.key(3))
+
+
+@pytest.mark.parametrize(
+    "kernel", [jaxinit.he_normal(), nn.initializers.lecun_normal()]
+)
+def test_the_weights_that_check_draws(kernel):
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for width in (32, 32, 16, 16):
+                x = nn.Dense(width, kernel_init=kernel)(x)
+            return x
+
+    x, key = jnp.ones((4, 32)), jax.random.key(3)
+    model = adapt(Plain(), (x,), {}, ("dropout",))
+    program = prepare(model, (x,), key)
+    draw, types = prepare_draw(program, None)
+    found = draw(key)
+    wanted = jax.jit(Plain().init)(jax.random.split(key, 3)[0], x)
+    for a, b in zip(
+        jax.tree.leaves(wanted), jax.tree.leaves(found.stored), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert jax.tree.structure(found) == jax.tree.structure(types)

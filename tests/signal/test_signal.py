@@ -14,7 +14,6 @@ from marks import slow_but
 import jaxinit as ji
 from jaxinit._adapt.adapt import adapt
 from jaxinit._gain import ACTIVATIONS
-from jaxinit._jaxpr.merging import merge_draws
 from jaxinit.signal import theory
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._measure.program import prepare
@@ -704,22 +703,3 @@ def test_bad_recommendations(arguments, message):
 def test_residual_must_be_a_boolean():
     with pytest.raises(TypeError, match="residual must be True or False"):
         ji.recommend("relu", residual=1)
-
-
-@pytest.mark.parametrize("kernel", [ji.he_normal(), nn.initializers.lecun_normal()])
-def test_merged_draws_have_the_same_bits(kernel):
-    class Plain(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            for width in (32, 32, 16, 16):
-                x = nn.Dense(width, kernel_init=kernel)(x)
-            return x
-
-    def init(key):
-        return Plain().init(key, X[:, :32])
-
-    wanted = jax.jit(init)(KEY)
-    program = jax.make_jaxpr(init, return_shape=True)(KEY)
-    found = jax.jit(merge_draws(*program))(KEY)
-    for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
-        np.testing.assert_array_equal(a, b)
