@@ -18,8 +18,7 @@ import numpy as np
 
 import jaxinit
 from bench import models
-from jaxinit import _text
-from jaxinit._table import Column, Table
+from jaxinit import _table, _text
 
 _SAMPLE = 2**24  # entries of the draw that the rate is measured on
 
@@ -62,16 +61,18 @@ def main(arguments: list[str] | None = None) -> int:
     def estimate(part: Any) -> float:
         return 0.0 if part.kind == "constant" else count(part) / options.devices / rate
 
-    columns: tuple[Column[Any], ...] = (
-        Column("first", lambda part: part.outputs[0].path, left=True),
-        Column("kind", lambda part: part.kind, left=True),
-        Column("arrays", lambda part: str(len(part.members))),
-        Column("10^9 entries", lambda part: f"{count(part) / 1e9:.3f}"),
-        Column("bytes", lambda part: _text.size(part.bytes)),
-        Column("a device", lambda part: _text.size(part.bytes / options.devices)),
-        Column("seconds", lambda part: f"{estimate(part):.2f}"),
+    columns: tuple[_table.Column[Any], ...] = (
+        _table.Column("first", lambda part: part.outputs[0].path, left=True),
+        _table.Column("kind", lambda part: part.kind, left=True),
+        _table.Column("arrays", lambda part: str(len(part.members))),
+        _table.Column("10^9 entries", lambda part: f"{count(part) / 1e9:.3f}"),
+        _table.Column("bytes", lambda part: _text.size(part.bytes)),
+        _table.Column(
+            "a device", lambda part: _text.size(part.bytes / options.devices)
+        ),
+        _table.Column("seconds", lambda part: f"{estimate(part):.2f}"),
     )
-    print("\n".join(Table.of(columns, plan.slices).lines()))
+    print("\n".join(_table.Table.of(columns, plan.slices).lines()))
     entries = sum(math.prod(o.shape) for o in plan.outputs)
     size = sum(o.bytes for o in plan.outputs)
     print(

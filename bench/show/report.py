@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from bench.meters.row import Row
-from jaxinit._table import Column, Table
+from jaxinit import _table
 
 Result = dict[str, Any]
 
@@ -24,10 +24,10 @@ def build_table(suite: str, question: str, rows: list[Row]) -> Grid:
     used = [head for head in (*_FIRST, *ratios, *_LAST) if head in heads]
     text = ("case", "verified")
     columns = [
-        Column[str](head, left=head in text, wraps=head in text) for head in used
+        _table.Column[str](head, left=head in text, wraps=head in text) for head in used
     ]
     texts = [[row.get(head, "–") for head in used] for row in cells]
-    table = Table(columns, texts).rich(framed=True, title=f"{suite}: {question}")
+    table = _table.Table(columns, texts).rich(framed=True, title=f"{suite}: {question}")
     table.title_justify = "left"
     notes = dict.fromkeys(
         f"{name}: {reason}" for row in rows for name, reason in row["left_out"].items()

@@ -6,6 +6,7 @@ from bench.meters.row import Row
 from bench.meters.settings import Settings
 from bench.suites import (
     check,
+    cold,
     compile,
     draws,
     dtypes,
@@ -44,6 +45,7 @@ SUITES: dict[str, Suite] = {
     "compile": compile,
     "kernels": kernels,
     "check": check,
+    "cold": cold,
     "model": model,
     "lab": lab,
 }

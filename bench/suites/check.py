@@ -22,7 +22,7 @@ from bench.meters import memory
 from bench.meters.race import Contender, make_cold_key
 from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
-from jaxinit._adapt.adapt import adapt
+from jaxinit import _adapt
 from jaxinit.signal._measure import _kept
 from jaxinit.signal._measure._draw import Seed, draw_cotangents
 from jaxinit.signal._measure.flow import run_model
@@ -112,7 +112,7 @@ def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
 
 
 def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
-    adapted = adapt(model, (x,), {}, ("dropout",))
+    adapted = _adapt.adapt.adapt(model, (x,), {}, ("dropout",))
     program = prepare(adapted, (x,), key)
 
     @jax.jit

@@ -13,7 +13,6 @@ from marks import slow_but
 import jaxinit as ji
 import jaxinit.torch as jt
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 KEY = jax.random.key(5)
 DTYPES = sorted(
     {

@@ -149,9 +149,10 @@ def test_many_steps_are_summed_up_in_the_program(monkeypatch):
 def test_another_key_compiles_nothing():
     model = Dense(depth=3)
     report(model, X)
+    second, third = jax.random.key(5), jax.random.key(6)
     with counting() as names:
-        report(model, X, jax.random.key(5))
-        report(Dense(depth=3), X, jax.random.key(6))
+        report(model, X, second)
+        report(Dense(depth=3), X, third)
     assert names == []
 
 

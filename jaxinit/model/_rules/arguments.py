@@ -60,7 +60,8 @@ def _cure(rules: Any, pair: bool) -> str:
     if hasattr(rules, "registered"):
         return f'For all kernels write [("kernel", {rules.registered}())].'
     if inspect.isfunction(rules):
-        return f"If this function makes a recipe, call it: {rules.__name__}()."
+        room = "recipes." if ".recipes." in rules.__module__ else ""
+        return f"If this function makes a recipe, call it: {room}{rules.__name__}()."
     if any(is_array(leaf) for leaf in jax.tree.leaves(rules)):
         return "Parameters stand before the rules."
     if isinstance(rules, Mapping) and rules:

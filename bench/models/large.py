@@ -1,7 +1,4 @@
-"""Models that people initialize: in Flax, and as torch would build them.
-
-Sizes are arguments, so that tests build the same models small.
-"""
+"""Large models: in Flax, and as torch would build them."""
 
 from collections.abc import Callable
 from typing import Any

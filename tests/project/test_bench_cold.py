@@ -1,0 +1,52 @@
+"""The suite of what begins cold, in processes of its own, at toy size."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2]))  # bench is no part of the package
+
+from bench.__main__ import main  # noqa: E402
+from bench.suites import cold  # noqa: E402
+
+CASES = {case.name: case for case in cold.cases(True)}
+
+
+def test_processes_race_by_turns(tmp_path):
+    file = tmp_path / "x.json"
+    words = ["cold", "--quick", "--repeats", "2", "--only", "second", "--json"]
+    assert main([*words, str(file)]) == 0
+    (row,) = json.loads(file.read_text())["suites"]["cold"]
+    assert row["verified"] and row["case"] == "eager orthogonal, second shape"
+    assert set(row["times"]) == {"ours", "again", "jax", "jax again"}
+    assert all(len(time["seconds"]) == 2 for time in row["times"].values())
+    assert set(row["ratios"]) == {"again", "jax", "jax again"}
+
+
+def test_a_process_that_fails_is_told(tmp_path, monkeypatch):
+    case = next(iter(CASES.values()))
+    wrong = cold.Cold(name="check nothing", shape=(1,), ways=case.ways)
+    monkeypatch.setattr(cold, "cases", lambda quick: [wrong])
+    file = tmp_path / "x.json"
+    assert main(["cold", "--quick", "--repeats", "1", "--json", str(file)]) == 1
+    (row,) = json.loads(file.read_text())["suites"]["cold"]
+    assert not row["verified"] and "StopIteration" in row["found"]
+
+
+def test_names_are_those_of_full_size():
+    assert [case.name for case in cold.cases(False)] == list(CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_way_runs(name):
+    case = CASES[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cold, "_SEEDS", 2)
+        found = {way: cold.run_cold(case, way) for way in case.ways}
+    assert {way: {*each} for way, each in found.items()} == {
+        way: {*calls} for way, calls in case.ways.items()
+    }
+    assert all(seconds > 0 for each in found.values() for seconds in each.values())
