@@ -15,7 +15,7 @@ from jaxinit import lab
 from jaxinit._paths import named
 from jaxinit.cli import main
 from jaxinit.lab._tried.losses import make_loss, make_score, read_loss
-from jaxinit.lab._tried.networks import NAMES, build_network
+from jaxinit.lab._tried.networks import NETWORKS, build_network
 from jaxinit.lab._tried.rules import is_kernel
 from jaxinit.lab._tried.tasks import TASKS, load_task, memory, photograph, text
 
@@ -58,7 +58,7 @@ def test_every_network_learns_every_task_it_is_for(model, task, capsys):
 
 def test_the_pairs_name_every_network_and_task():
     models, tasks = zip(*(getattr(p, "values", p) for p in PAIRS), strict=True)
-    assert set(models) == set(NAMES) and set(tasks) == set(TASKS)
+    assert set(models) == set(NETWORKS) and set(tasks) == set(TASKS)
 
 
 class Mine(nn.Module):

@@ -26,7 +26,7 @@ from jaxinit.lab._train.grid import Scores, Signals
 from jaxinit.lab._train.probe import Probe
 from jaxinit.lab._tried._network import list_stacks
 from jaxinit.lab._tried.data import Task
-from jaxinit.lab._tried.networks import STACKS
+from jaxinit.lab._tried.networks import NETWORKS
 from jaxinit.lab._tried.settings import Settings
 
 
@@ -278,7 +278,8 @@ class Outcome:
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         before = jax.tree.map(lambda a: a[index, 0], self.initial)
         after = jax.tree.map(lambda a: a[index, 0, self.best[index]], self.final)
-        stack = STACKS.get(self.settings.model, "")
+        known = NETWORKS.get(self.settings.model)
+        stack = known.stack if known else ""
         name = f"Dense_0/{name}" if stack else name  # norms have biases, too
         return _select_layers(before, stack, name), _select_layers(after, stack, name)
 

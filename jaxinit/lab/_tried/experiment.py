@@ -25,7 +25,7 @@ from jaxinit.lab._tried.losses import (
     compute_chance,
     read_loss,
 )
-from jaxinit.lab._tried.networks import DEPTHS, build_network
+from jaxinit.lab._tried.networks import NETWORKS, build_network
 from jaxinit.lab._tried.optimizers import Build, build_optimizer
 from jaxinit.lab._tried.rules import Rules, read
 from jaxinit.lab._tried.settings import OPTIONS, Settings
@@ -104,7 +104,8 @@ def _read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Se
         rule += "y=y), and give the path."
         raise check.Unfit(rule, TypeError, data=data)
     parsed = tuple(read(i) if isinstance(i, str) else i for i in initializers)
-    depth = DEPTHS.get(str(settings.get("model", Settings.model)), 1)
+    known = NETWORKS.get(str(settings.get("model", Settings.model)))
+    depth = known.depth if known else 1
     named = {
         name: value
         for name, value in settings.items()

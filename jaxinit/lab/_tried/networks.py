@@ -6,7 +6,7 @@ The initializer under test draws the kernels of every network anew, through
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,11 +20,6 @@ from jaxinit.lab._tried._model import Norm as _Norm
 from jaxinit.lab._tried._network import Network
 from jaxinit.lab._tried._perceptron import STACK, adapt_perceptron
 from jaxinit.lab._tried.data import Task
-
-Name = Literal["cnn", "resnet", "transformer", "lstm", "gru", "rnn", "coordinate"]
-NAMES = ("mlp", *get_args(Name))
-STACKS = {"mlp": STACK}  # of a loop over layers, as `list_stacks` takes them
-DEPTHS = {"mlp": 20, "cnn": 4, "resnet": 6, "transformer": 4, "coordinate": 5}
 
 Activation = Callable[[Any], Any]
 Norm = _Norm | Literal["post"]
@@ -209,6 +204,56 @@ class Coordinates(nn.Module):
         return nn.Dense(self.outputs)(x)
 
 
+class Kind(NamedTuple):
+    """A network of the lab, by its name.
+
+    Attributes:
+      takes: the tasks that it is for.
+      build: makes it from a task and from sizes: depth, width, outputs, dropout; and,
+        if these are free, from the activation between layers and the norm.
+      depth: its depth by default.
+      free: whether activation and norm can be chosen.
+      stack: the name of its loop over layers, as `list_stacks` takes it.
+    """
+
+    takes: Literal["numbers", "images", "tokens"]
+    build: Callable[..., nn.Module]
+    depth: int = 1
+    free: bool = False
+    stack: str = ""
+
+
+_SUITS: dict[str, Callable[[Task], bool]] = {
+    "numbers": lambda task: not task.tokens,
+    "images": lambda task: len(task.shape) == 3,
+    "tokens": lambda task: task.tokens > 0,
+}
+
+
+def _of_images(network: Any) -> Callable[..., nn.Module]:
+    return lambda task, **given: network(**given, shape=task.shape)
+
+
+def _of_tokens(network: Any, **more: Any) -> Callable[..., nn.Module]:
+    return lambda task, **given: network(**given, **more, tokens=task.tokens)
+
+
+def _of_numbers(network: Any) -> Callable[..., nn.Module]:
+    return lambda task, **given: network(**given)
+
+
+NETWORKS = {
+    "mlp": Kind("numbers", _of_numbers(MLP), depth=20, free=True, stack=STACK),
+    "cnn": Kind("images", _of_images(Convolutions), depth=4, free=True),
+    "resnet": Kind("images", _of_images(Residual), depth=6, free=True),
+    "transformer": Kind("tokens", _of_tokens(Transformer), depth=4, free=True),
+    "lstm": Kind("tokens", _of_tokens(Recurrent, cell="lstm")),
+    "gru": Kind("tokens", _of_tokens(Recurrent, cell="gru")),
+    "rnn": Kind("tokens", _of_tokens(Recurrent, cell="rnn")),
+    "coordinate": Kind("numbers", _of_numbers(Coordinates), depth=5),
+}
+
+
 def build_network(
     name: str,
     task: Task,
@@ -241,34 +286,20 @@ def build_network(
     if name == "mlp" and task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
         raise check.Unfit(rule, model=name)
-    images = len(task.shape) == 3
-    fits = {
-        **dict.fromkeys(("cnn", "resnet"), images),
-        **dict.fromkeys(("transformer", "lstm", "gru", "rnn"), task.tokens > 0),
-        **dict.fromkeys(("mlp", "coordinate"), task.tokens == 0),
-    }
-    if not fits[name]:
-        kinds = {"cnn": "images", "resnet": "images", "coordinate": "numbers"}
-        kind = kinds.get(name, "tokens")
-        rule = f"is for a task of {kind}, unlike {task.name}."
+    kind = NETWORKS[name]
+    if not _SUITS[kind.takes](task):
+        rule = f"is for a task of {kind.takes}, unlike {task.name}."
         raise check.Unfit(rule, model=name)
     if name == "transformer" and width % Transformer.heads:
         rule = f"must be a multiple of {Transformer.heads} heads for a transformer."
         raise check.Unfit(f"width {rule}", width=width)
     sizes: dict[str, Any] = {"depth": depth, "width": width, "outputs": task.outputs}
     sizes["dropout"] = dropout
-    common = {**sizes, "activation": activation, "norm": norm}
-    builders: dict[str, Callable[[], nn.Module]] = {
-        "cnn": lambda: Convolutions(**common, shape=task.shape),
-        "resnet": lambda: Residual(**common, shape=task.shape),
-        "transformer": lambda: Transformer(**common, tokens=task.tokens),
-        "coordinate": lambda: Coordinates(**sizes),
-    }
-    if name == "mlp":
-        return adapt_perceptron(MLP(**common))
-    recurrent = functools.partial(Recurrent, cell=name, **sizes, tokens=task.tokens)
-    module = builders.get(name, recurrent)()
-    return Network(*adapt_for_training(module, name))
+    between = {"activation": activation, "norm": norm}
+    made = kind.build(task, **sizes, **(between if kind.free else {}))
+    if isinstance(made, MLP):
+        return adapt_perceptron(made)
+    return Network(*adapt_for_training(made, name))
 
 
 def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:

@@ -33,7 +33,7 @@ from jaxinit.lab._tried._option import (
 )
 from jaxinit.lab._tried._precision import Dtype, Platform, check_device, check_dtype
 from jaxinit.lab._tried.losses import DEFAULTS, read_loss
-from jaxinit.lab._tried.networks import NAMES
+from jaxinit.lab._tried.networks import NETWORKS
 from jaxinit.lab._tried.optimizers import SCHEDULES, read_optimizer
 from jaxinit.lab._tried.rules import Rules
 
@@ -45,7 +45,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _model(name: str, value: Any) -> Any:
     own = isinstance(value, str) and ":" in value
-    return value if own else check.choice((*NAMES, "package.module:Model"), model=value)
+    return (
+        value if own else check.choice((*NETWORKS, "package.module:Model"), model=value)
+    )
 
 
 def _device(name: str, value: Any) -> Any:
@@ -181,8 +183,7 @@ class Settings:
     )
     model: str = setting(
         "mlp",
-        "mlp, cnn, resnet, transformer, lstm, gru, rnn, coordinate, or your own "
-        "package.module:Model of Flax Linen or NNX",
+        f"{', '.join(NETWORKS)}, or your own package.module:Model of Flax Linen or NNX",
         _NETWORK,
         _model,
         notes="every kernel of two axes or more is drawn by the initializer",
