@@ -112,6 +112,18 @@ def platform_of(*places: Any) -> str:
     return str(_find_device().platform)
 
 
+def release(key: jax.Array) -> jax.Array:
+    """Returns a key that is bound to no device, so that it goes where others are."""
+    if not (isinstance(key, jax.Array) and key.committed and key.is_fully_addressable):
+        return key
+    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = np.asarray(jax.random.key_data(key) if typed else key)
+    free: jax.Array = jax.numpy.asarray(words)
+    return (
+        jax.random.wrap_key_data(free, impl=jax.random.key_impl(key)) if typed else free
+    )
+
+
 def current_mesh() -> Mesh:
     """Returns the mesh that is entered; an empty one if none is, or in a trace."""
     return Mesh(np.empty((), object), ()) if is_traced() else jax.sharding.get_mesh()

@@ -110,6 +110,8 @@ class _ProgramSpeller:
             hash(value)
         except TypeError:
             return self._once(value, _Same)
+        if isinstance(value, (float, complex)):  # 0.0 and -0.0 are equal
+            return type(value), repr(value)
         return type(value), value
 
     def _once(self, value: Any, spell: Callable[[Any], Hashable]) -> Hashable:

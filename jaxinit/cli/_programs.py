@@ -7,9 +7,12 @@ removed before JAX looks. One command at a time uses the folder.
 
 import contextlib
 import hashlib
+import importlib
 import os
 import platform
+import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +23,7 @@ import jax
 from jaxinit._lock import Lock
 
 _MOST = 2**29  # bytes of all entries; the ones written first go first
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # with which its data begin
 _DIGEST, _ORIGIN = ".sha256", "origin"
 
 
@@ -44,12 +48,13 @@ def keep_programs() -> Iterator[None]:
     lock = None
     try:
         folder = find_folder()
+        str(folder).encode()  # as JAX needs it
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(folder):
             raise PermissionError
         lock = Lock(folder)
         _remove_unsound(folder)
-    except (OSError, RuntimeError):  # no home, no right, no space: compile anew
+    except (OSError, RuntimeError, UnicodeError):  # no home, right, space or text
         if lock is not None:
             lock.close()
         yield
@@ -79,9 +84,11 @@ def _remove_unsound(folder: Path) -> None:
     mine = origin.is_file() and origin.read_text(errors="replace") == _describe_here()
     for entry in entries:
         told = entry.with_name(entry.name + _DIGEST)
-        if not (mine and told.is_file() and told.read_bytes() == _digest(entry)):
+        files = entry.is_file() and told.is_file()
+        if not (mine and files and told.read_bytes() == _digest(entry)):
             _remove(entry)
     if not mine:
+        _erase(origin)
         origin.write_text(_describe_here())
     left = [(entry.stat(), entry) for entry in entries if entry.exists()]
     total = sum(found.st_size for found, _ in left)
@@ -93,24 +100,44 @@ def _remove_unsound(folder: Path) -> None:
 
 
 def _vouch(folder: Path) -> None:
-    """Writes the digests of new entries."""
+    """Writes the digests of new entries that are whole."""
     for entry in _list_entries(folder):
         told = entry.with_name(entry.name + _DIGEST)
-        if not told.exists():
+        if entry.is_file() and not told.exists() and _is_whole(entry.read_bytes()):
             told.write_bytes(_digest(entry))
 
 
+def _is_whole(data: bytes) -> bool:
+    """Returns whether a compressed entry was written to its end."""
+    if data[:4] == _ZSTANDARD:  # JAX takes this instead of zlib where it is installed
+        with contextlib.suppress(Exception):
+            return bool(importlib.import_module("zstandard").decompress(data))
+        return False
+    reader = zlib.decompressobj()
+    try:
+        reader.decompress(data)
+    except zlib.error:
+        return False
+    return reader.eof
+
+
 def _list_entries(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.name != _ORIGIN and path.suffix != _DIGEST
-    ]
+    """Lists all but digests and origin, whatever it is."""
+    names = (path for path in folder.iterdir() if path.name != _ORIGIN)
+    return [path for path in names if path.suffix != _DIGEST]
 
 
 def _remove(entry: Path) -> None:
-    entry.unlink()
-    entry.with_name(entry.name + _DIGEST).unlink(missing_ok=True)
+    _erase(entry)
+    _erase(entry.with_name(entry.name + _DIGEST))
+
+
+def _erase(path: Path) -> None:
+    """Removes a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _digest(entry: Path) -> bytes:

@@ -89,7 +89,7 @@ def check(
       Schoenholz, Gilmer, Ganguli, Sohl-Dickstein. Deep Information Propagation. 2017. https://arxiv.org/abs/1611.01232
     """  # noqa: E501
     try:
-        check_that.key(key)
+        key = _placement.release(check_that.key(key))
         check_that.at_least(1, seeds=seeds)
         check_that.at_least(0, jacobian=jacobian)
         if chunk is not None:

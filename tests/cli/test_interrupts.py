@@ -112,8 +112,9 @@ def read(stream, size):
 
 
 def uncached():
-    """Returns an environment in which nothing is compiled already."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMP")}
+    """Returns an environment in which nothing is compiled already, or kept."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMP")}
+    return kept | {"JAX_ENABLE_COMPILATION_CACHE": "0"}
 
 
 def leaves(process, line=LEFT):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zlib
 from types import SimpleNamespace
 
 import pytest
@@ -35,14 +36,18 @@ def folder(config):
     """A folder in which a command has left two programs."""
     with keep_programs():
         for name in NAMES:
-            (find_folder() / name).write_bytes(name.encode() * 100)
+            (find_folder() / name).write_bytes(zlib.compress(os.urandom(1300)))
     return find_folder()
+
+
+def keep_programs_again():
+    _programs.jax.config.jax_compilation_cache_dir = None
+    return keep_programs()
 
 
 def left(folder):
     """Opens the folder once more, and returns the programs that JAX would see."""
-    _programs.jax.config.jax_compilation_cache_dir = None
-    with keep_programs():
+    with keep_programs_again():
         return sorted(path.name for path in folder.glob("*-cache"))
 
 
@@ -70,19 +75,42 @@ def test_a_flipped_bit(folder, at):
         lambda path: path.with_name(path.name + ".sha256").unlink(),
         lambda path: path.with_name(path.name + ".sha256").write_bytes(b""),
         lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to(path)),
+        lambda path: folder_for(path.with_name(path.name + ".sha256")),
     ],
-    ids=["cut", "empty", "no digest", "empty digest", "gone"],
+    ids=[
+        *("cut", "empty", "no digest", "empty digest", "gone"),
+        *("a folder", "a link to itself", "a folder as digest"),
+    ],
 )
 def test_damage(folder, damage):
     damage(folder / NAMES[0])
     assert left(folder) == [NAMES[1]]
 
 
-@pytest.mark.parametrize("said", ["", "another machine", None])
+def folder_for(path):
+    path.unlink()
+    (path / "inner").mkdir(parents=True)
+
+
+def test_what_is_cut_when_it_is_written_is_not_vouched_for(folder):
+    whole = (folder / NAMES[0]).read_bytes()
+    with keep_programs_again():
+        (folder / "jit_c-3-cache").write_bytes(whole[:-7])
+        (folder / "jit_d-4-cache").write_bytes(b"no program")
+    assert left(folder) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("said", ["", "another machine", None, folder_for])
 def test_programs_of_another_machine_or_version(folder, said):
     origin = folder / "origin"
-    origin.unlink() if said is None else origin.write_text(said)
+    if said is folder_for:
+        folder_for(origin)
+    else:
+        origin.unlink() if said is None else origin.write_text(said)
     assert left(folder) == []
+    assert origin.is_file()
     (folder / NAMES[0]).write_bytes(b"new")
     assert left(folder) == []  # it has no digest
 
@@ -106,9 +134,10 @@ def test_a_folder_that_others_can_write_to(config, folder):
     assert left(folder) == sorted(NAMES) and config.jax_compilation_cache_dir is None
 
 
-def test_no_place_for_a_folder(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["file", "no text \udcff"])
+def test_no_place_for_a_folder(config, tmp_path, monkeypatch, name):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
     with keep_programs():
         assert config.jax_compilation_cache_dir is None
 

@@ -229,3 +229,33 @@ def test_a_failure_is_not_kept():
     with pytest.raises(RuntimeError, match="no memory"):
         job.result()
     assert not _kept._kept
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_zeros_of_either_sign_are_not_one_program(first):
+    init, _ = matrices(np.float32)
+    losses = [
+        report((init, lambda w, x, z=z: jnp.copysign(jnp.abs(x @ w[0]), z)), X).loss
+        for z in (first, -first)
+    ]
+    np.testing.assert_array_equal(losses[0], -losses[1])
+
+
+def test_an_activation_with_a_backward_pass_of_its_own():
+    own = jax.custom_vjp(jax.nn.relu)
+    own.defvjp(lambda x: (jax.nn.relu(x), x), lambda x, g: (jnp.where(x > 0, g, 0),))
+    found, known = (
+        report(matrices(np.float32, act=act), X) for act in (own, jax.nn.relu)
+    )
+    for one, other in zip(found.layers, known.layers, strict=True):
+        assert one.forward.keys() == other.forward.keys()
+        for name, value in one.forward.items():
+            np.testing.assert_allclose(value, other.forward[name], 1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+def test_keys_on_another_device(make):
+    key = make(7)
+    there = jax.device_put(key, jax.devices()[3])
+    found, known = (report(Dense(), X, key=k) for k in (there, key))
+    np.testing.assert_array_equal(found.loss, known.loss)

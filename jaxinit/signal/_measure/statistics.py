@@ -278,9 +278,14 @@ def measure_activation(site: Site, y: jax.Array) -> Activated:
     """
     activation = site.activation
     assert activation is not None
-    a, slope = jax.jvp(activation, (y,), (jnp.ones_like(y),))
-    grid = jnp.asarray(_GRID, y.dtype)
-    steepest = jnp.abs(jax.jvp(activation, (grid,), (jnp.ones_like(grid),))[1]).max()
+
+    def differentiate(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # Backwards, which functions with a derivative of their own allow too.
+        a, back = jax.vjp(activation, x)
+        return a, back(jnp.ones_like(a))[0]
+
+    a, slope = differentiate(y)
+    steepest = jnp.abs(differentiate(jnp.asarray(_GRID, y.dtype))[1]).max()
     zero = a == 0
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
