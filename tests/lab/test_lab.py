@@ -21,6 +21,7 @@ from jaxinit.lab._train.step import batches
 from jaxinit.lab._tried._model import MLP
 from jaxinit.lab._tried.data import digits, load, make_task
 from jaxinit.lab._tried.experiment import assemble
+from jaxinit.lab._tried.networks import NETWORKS
 from jaxinit.lab._tried.optimizers import OPTIMIZERS
 from jaxinit.lab._tried.settings import Settings
 from jaxinit.lab.files import write
@@ -327,7 +328,7 @@ def test_a_directory_is_refused(tmp_path):
         ({"initializers": ("zeros", "zeros()")}, ValueError, "has one twice."),
         ({"initializers": (5,)}, TypeError, "specs or what a builder returns."),
         ({"initializers": (jaxinit.ones,)}, TypeError, "Call the builder: ones()."),
-        ({"model": dict}, ValueError, "'coordinate', 'package.module:Model'."),
+        ({"model": dict}, ValueError, f"{[*NETWORKS][-1]!r}, 'package.module:Model'."),
         ({"initializers": "he_normal()"}, TypeError, ""),
         ({"norm": "laier"}, ValueError, "Did you mean 'layer'?"),
         ({"norm": None}, ValueError, "one of 'none', 'layer', 'batch', 'post'."),

@@ -27,7 +27,7 @@ from jaxinit.lab._tried.losses import (
     make_loss,
     read_loss,
 )
-from jaxinit.lab._tried.networks import build_network
+from jaxinit.lab._tried.networks import NETWORKS, build_network
 from jaxinit.lab._tried.tasks import diabetes, memory, photograph
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
@@ -249,6 +249,10 @@ PLACES = [
     *(("cnn", 2), ("resnet", 2), ("coordinate", 2)),  # one a hidden layer, or block
     *(("transformer", 5), ("lstm", 3), ("gru", 3), ("rnn", 3)),
 ]
+
+
+def test_every_network_has_a_row():
+    assert {name for name, _ in PLACES} == {*NETWORKS} - {"mlp"}
 
 
 @pytest.mark.parametrize(("name", "places"), PLACES)

@@ -15,10 +15,12 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._adapt.adapt import adapt
+from jaxinit._panels import COLORS
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._measure.chance import compare_to_chance, find_readout
 from jaxinit.signal._measure.flow import make_zeros
 from jaxinit.signal._measure.program import prepare
+from jaxinit.signal._report.plot import _SIGNAL
 from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.find import evaluate_plan, plan
 from jaxinit.signal._trace.softmax import Graph
@@ -37,7 +39,9 @@ WIDTH, HEADS = 64, 4
 def test_every_condition_has_a_verdict_and_a_color_of_its_own():
     names = [verdict.name for verdict in VERDICTS]
     assert {"healthy", *names} == {*get_args(Condition)}
-    assert len({verdict.color for verdict in VERDICTS}) == len({*names}) == len(names)
+    colors = {COLORS[verdict.color] for verdict in VERDICTS}
+    assert len(colors) == len({*names}) == len(names)
+    assert _SIGNAL not in colors  # what is healthy has one too
 
 
 def test_the_page_tables_every_verdict():

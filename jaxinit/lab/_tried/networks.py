@@ -212,6 +212,7 @@ class Kind(NamedTuple):
       build: makes it from a task and from sizes: depth, width, outputs, dropout; and,
         if these are free, from the activation between layers and the norm.
       depth: its depth by default.
+      noun: what the depth counts, for the help.
       free: whether activation and norm can be chosen.
       stack: the name of its loop over layers, as `list_stacks` takes it.
     """
@@ -219,6 +220,7 @@ class Kind(NamedTuple):
     takes: Literal["numbers", "images", "tokens"]
     build: Callable[..., nn.Module]
     depth: int = 1
+    noun: str = "recurrent layer"
     free: bool = False
     stack: str = ""
 
@@ -243,14 +245,16 @@ def _of_numbers(network: Any) -> Callable[..., nn.Module]:
 
 
 NETWORKS = {
-    "mlp": Kind("numbers", _of_numbers(MLP), depth=20, free=True, stack=STACK),
-    "cnn": Kind("images", _of_images(Convolutions), depth=4, free=True),
-    "resnet": Kind("images", _of_images(Residual), depth=6, free=True),
-    "transformer": Kind("tokens", _of_tokens(Transformer), depth=4, free=True),
+    "mlp": Kind("numbers", _of_numbers(MLP), 20, "dense layers", True, STACK),
+    "cnn": Kind("images", _of_images(Convolutions), 4, "convolutions", True),
+    "resnet": Kind("images", _of_images(Residual), 6, "residual blocks", True),
+    "transformer": Kind("tokens", _of_tokens(Transformer), 4, "of a transformer", True),
     "lstm": Kind("tokens", _of_tokens(Recurrent, cell="lstm")),
     "gru": Kind("tokens", _of_tokens(Recurrent, cell="gru")),
     "rnn": Kind("tokens", _of_tokens(Recurrent, cell="rnn")),
-    "coordinate": Kind("numbers", _of_numbers(Coordinates), depth=5),
+    "coordinate": Kind(
+        "numbers", _of_numbers(Coordinates), 5, "of a coordinate network"
+    ),
 }
 
 

@@ -128,8 +128,9 @@ class Settings:
         _NETWORK,
         any_value,
         notes="2 or more for dense layers",
-        shown="20 dense layers, 4 convolutions, 6 residual blocks, 4 of a "
-        "transformer, 5 of a coordinate network, 1 recurrent layer",
+        shown=", ".join(
+            dict.fromkeys(f"{k.depth} {k.noun}" for k in NETWORKS.values())
+        ),
         fitted=True,
     )
     width: int = setting(
