@@ -1,15 +1,10 @@
 """Seconds of work that begins cold: each contender runs in a process of its own."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from bench.meters.memory import run_apart
 from bench.meters.race import Timing
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failed(Exception):
@@ -41,15 +36,8 @@ def time_cold(
 
 
 def _run(suite: str, case: str, contender: str, quick: bool) -> dict[str, float]:
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     words = [suite, case, contender, *(["--quick"] if quick else [])]
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.apart.cold", *words],
-        env={**os.environ, "PYTHONPATH": path, "JAX_ENABLE_COMPILATION_CACHE": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    child = run_apart("bench.apart.cold", *words)
     if child.returncode:
         raise Failed((child.stderr.splitlines() or ["it ended without a word"])[-1])
     found: dict[str, float] = json.loads(child.stdout.splitlines()[-1])

@@ -32,18 +32,23 @@ def measure_in_child(suite: str, case: str, **changes: Any) -> dict[str, int] | 
       ``peak_bytes``, the output included, and ``extra_bytes`` beyond it; None if the
       system does not report them, or the process fails.
     """
+    child = run_apart("bench.apart.child", suite, case, json.dumps(changes))
+    if child.returncode:
+        return None
+    memory: dict[str, int] | None = json.loads(child.stdout.splitlines()[-1])
+    return memory
+
+
+def run_apart(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module of the benchmark in a process of its own, and waits for it."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.apart.child", suite, case, json.dumps(changes)],
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    if child.returncode:
-        return None
-    memory: dict[str, int] | None = json.loads(child.stdout.splitlines()[-1])
-    return memory
 
 
 def measure(work: Callable[[], Any], output: int) -> dict[str, int] | None:

@@ -81,10 +81,10 @@ def construct(maker: Callable[..., Any], sources: Mapping[str, Any]) -> Any:
     first, *others = calls
     try:
         return first()
-    except Exception:
+    except Exception:  # the user's code; if no other call works, its error is told
         for other in others:  # the argument has another name, or is one of **keywords
             try:
                 return other()
-            except Exception:
+            except Exception:  # of a call that was only a try
                 continue
         raise

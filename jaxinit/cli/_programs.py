@@ -85,7 +85,7 @@ def _remove_unsound(folder: Path) -> None:
     for entry in entries:
         told = entry.with_name(entry.name + _DIGEST)
         files = entry.is_file() and told.is_file()
-        if not (mine and files and told.read_bytes() == _digest(entry)):
+        if not (mine and files and told.read_bytes() == _digest(entry.read_bytes())):
             _remove(entry)
     if not mine:
         _erase(origin)
@@ -103,8 +103,12 @@ def _vouch(folder: Path) -> None:
     """Writes the digests of new entries that are whole."""
     for entry in _list_entries(folder):
         told = entry.with_name(entry.name + _DIGEST)
-        if entry.is_file() and not told.exists() and _is_whole(entry.read_bytes()):
-            told.write_bytes(_digest(entry))
+        if (
+            entry.is_file()
+            and not told.exists()
+            and _is_whole(data := entry.read_bytes())
+        ):
+            told.write_bytes(_digest(data))
 
 
 def _is_whole(data: bytes) -> bool:
@@ -140,9 +144,8 @@ def _erase(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _digest(entry: Path) -> bytes:
-    with entry.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _describe_here() -> str:

@@ -77,9 +77,8 @@ def _write_out(module: MLP) -> Network:
     def redraw(kernel_init: Any) -> Init:
         def initialize(keys: Any, x: jax.Array) -> Any:
             variables = stock(keys, x)
-            for key, name in zip(
-                keys, blocks, strict=True
-            ):  # JAX sorts "layer10" first
+            # By the order of the layers: JAX sorts "layer10" before "layer2".
+            for key, name in zip(keys, blocks, strict=True):
                 dense = variables["params"][name]["Dense_0"]
                 dense["kernel"] = kernel_init(key, dense["kernel"].shape, jnp.float32)
             return variables
@@ -103,10 +102,9 @@ def _write_out(module: MLP) -> Network:
 def _build_block(module: MLP, number: int) -> Block:
     """Builds a layer of the perceptron."""
     last = number == module.depth - 1
-    features, norm = module.width, module.norm
-    return (
-        Block(module.outputs, zeros, "none") if last else Block(features, zeros, norm)
-    )
+    if last:
+        return Block(module.outputs, zeros, "none")
+    return Block(module.width, zeros, module.norm)
 
 
 def _name(number: int) -> str:
