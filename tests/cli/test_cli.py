@@ -386,6 +386,18 @@ def test_show_refuses_bad_input_in_one_line(capsys, monkeypatch, tmp_path, words
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "word",
+    [*("64x", "x64", "64,", "64xx32", "", " ", "x", "1e3", "64.0", "64X32", "64 × 32")]
+    + ["64×32", "(64,32)", "64;32", "None", "64x" + 5000 * "3"],
+)
+def test_show_says_how_a_shape_is_spelled(capsys, word):
+    said = refusal(["show", "he_normal()", "--shape", word], capsys)
+    assert f"argument --shape: invalid int value: {word[:40]!r}"[:-1] in said
+    assert "sizes of 0 or above with x between them, such as 512x256." in said
+    assert len(said) < 220
+
+
 # check
 
 MODELS = """
