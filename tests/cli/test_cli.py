@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from catalogue import OWN
+from commands import refusal
 from processes import DEVICES, python
 
 import jaxinit
@@ -116,20 +117,6 @@ def test_compare_says_where_it_wrote(compare, capsys, tmp_path):
     names = ", ".join(f"{name}.png" for name in (*plots, "biases", "bias_maps"))
     assert f"Written to {tmp_path}: results.json, {names}, index.html" in out
     assert "Add --out" not in out
-
-
-def refusal(words, capsys):
-    """Returns the one line that a command leaves on stderr before it gives up."""
-    try:
-        code = main(words)
-    except SystemExit as end:  # argparse
-        code = end.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert "Traceback" not in out + err
-    (line,) = [line for line in err.splitlines() if line.strip()]
-    assert line.startswith("jaxinit")
-    return line
 
 
 @pytest.mark.parametrize(
