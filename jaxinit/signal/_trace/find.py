@@ -23,6 +23,7 @@ from jax.extend import core
 from jaxinit._adapt.functions import TAG
 from jaxinit._jaxpr.equation import (
     bind,
+    count_operands,
     find_variables,
     holds,
     is_constant,
@@ -187,7 +188,7 @@ def _enter(eqn: core.JaxprEqn, facts: list[_Fact | None]) -> list[_Fact | None]:
     """Finds what is known of a body's arguments: nothing of the carry of a loop."""
     if eqn.primitive.name != SCAN:
         return facts
-    consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carried = count_operands(eqn)
     return [*facts[:consts], *[None] * carried, *facts[consts + carried :]]
 
 
@@ -358,7 +359,7 @@ def _evaluate_inner(
         again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
         results, kept = again(values, mine)
         return results, kept
-    count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    count, carried = count_operands(eqn)
     consts, carry = values[:count], values[count : count + carried]
 
     def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
