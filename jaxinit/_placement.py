@@ -27,8 +27,22 @@ def place(
         return draw(key)
     if out_sharding is None:
         return draw(key)
-    placed: jax.Array = jax.lax.with_sharding_constraint(draw(key), out_sharding)
+    with _shown(out_sharding):
+        drawn = draw(key)
+    placed: jax.Array = jax.lax.with_sharding_constraint(drawn, out_sharding)
     return placed
+
+
+def _shown(out_sharding: Placement) -> contextlib.AbstractContextManager[Any]:
+    """Shows a draw the mesh of a sharding, where a trace entered none.
+
+    Draws of matrix products ask for it: every device makes them whole.
+    """
+    mesh = _mesh(out_sharding)
+    if mesh.empty or not jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    abstract = mesh if isinstance(mesh, AbstractMesh) else mesh.abstract_mesh
+    return jax.sharding.use_abstract_mesh(abstract)
 
 
 def _mesh(out_sharding: Placement) -> Mesh | AbstractMesh:

@@ -85,6 +85,14 @@ def arrays():
 
 
 @pytest.fixture(scope="module")
+def data_file(arrays, tmp_path_factory):
+    """A file of them, for commands."""
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    np.savez(path, x=arrays[0], y=arrays[1])
+    return path
+
+
+@pytest.fixture(scope="module")
 def task(arrays):
     """Two classes."""
     from jaxinit.lab._tried.data import make_task  # the lab is for tests of it alone

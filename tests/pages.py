@@ -1,11 +1,16 @@
-"""Writes pages from docstrings, of builders and recipes: ``python tests/pages.py``."""
+"""Writes pages from docstrings, of builders and recipes, and the table of verdicts.
 
+Run as ``python tests/pages.py``.
+"""
+
+import re
 from pathlib import Path
 
 from catalogue import OWN
 
 from jaxinit import recipes
 from jaxinit.cli import describe
+from jaxinit.signal._judge.verdicts import VERDICTS
 
 ROOT = Path(__file__).parent.parent / "jaxinit"
 BUILDS = "Builds an initializer "
@@ -86,9 +91,21 @@ def law(row):
     return "; ".join(filter(None, (row["law"].rstrip("."), row["variance"])))
 
 
+def page_of_check():
+    """Returns the page as it is, with the table of the verdicts written anew."""
+    heads = "| condition | means | limit |\n|---|---|---|\n"
+    rows = "".join(f"| {v.name} | {v.means} | {v.limit} |\n" for v in VERDICTS)
+    page = SIGNAL.read_text()
+    before, found, after = page.partition(heads)
+    assert found, f"{SIGNAL} has lost the head of its table of conditions"
+    return before + heads + rows + re.sub(r"\A(\|.*\n)*", "", after)
+
+
+SIGNAL = ROOT / "signal" / "README.md"
 PAGES = {
     ROOT / "initializers" / "README.md": page_of_builders,
     ROOT / "model" / "recipes" / "README.md": page_of_recipes,
+    SIGNAL: page_of_check,
 }
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 
 class Perceptron(nn.Module):
-    """Dense layers with relu, and layer norm if asked for."""
+    """Dense layers with relu, and layer norm if asked for; the readout comes on top."""
 
     depth: int
     kernel_init: Any
     norm: bool = False
     width: int = 200
+    outputs: int = 7
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -22,7 +23,7 @@ class Perceptron(nn.Module):
         for _ in range(self.depth):
             x = nn.Dense(self.width, kernel_init=self.kernel_init)(x)
             x = nn.relu(nn.LayerNorm()(x) if self.norm else x)
-        return nn.Dense(7, kernel_init=self.kernel_init)(x)
+        return nn.Dense(self.outputs, kernel_init=self.kernel_init)(x)
 
 
 class Autoencoder(nn.Module):

@@ -12,7 +12,6 @@ tracing and compiling count. All measure a multilayer perceptron from many seeds
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +21,7 @@ from bench.meters import memory
 from bench.meters.race import Contender, make_cold_key
 from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
+from bench.models import Perceptron
 from jaxinit import _adapt
 from jaxinit.signal._measure import _kept
 from jaxinit.signal._measure._draw import Seed, draw_cotangents
@@ -35,26 +35,12 @@ QUESTION = "signal and gradient of all seeds, from cold"
 _FULL, _TOY = (50, (32, 256, 256)), (2, (2, 4, 8))
 
 
-class Perceptron(nn.Module):
-    """Dense layers with relu."""
-
-    depth: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies all layers."""
-        for _ in range(self.depth - 1):
-            x = nn.relu(nn.Dense(self.width, kernel_init=jaxinit.he_normal())(x))
-        return nn.Dense(self.width)(x)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Health(Case):
     """A check of a perceptron; the shape is seeds, examples and width.
 
     Attributes:
-      depth: the perceptron's layers.
+      depth: the perceptron's layers, the readout among them.
     """
 
     depth: int
@@ -62,7 +48,8 @@ class Health(Case):
     @property
     def model(self) -> Perceptron:
         """The perceptron."""
-        return Perceptron(self.depth, self.shape[-1])
+        init, width = jaxinit.he_normal(), self.shape[-1]
+        return Perceptron(self.depth - 1, init, width=width, outputs=width)
 
 
 def cases(quick: bool) -> list[Health]:
@@ -149,7 +136,7 @@ def _apply_eagerly(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.n
         gradients = jax.grad(total)(variables)
         jax.device_get(jax.tree.map(jnp.std, gradients))
         stds = jax.device_get(jax.tree.map(jnp.std, state["intermediates"]))
-        layers = [stds[f"Dense_{i}"]["__call__"][0] for i in range(model.depth)]
+        layers = [stds[f"Dense_{i}"]["__call__"][0] for i in range(model.depth + 1)]
         rows.append(layers)
     return np.asarray(rows).T
 

@@ -75,6 +75,14 @@ def open_body(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return body if isinstance(body, core.ClosedJaxpr) else None
 
 
+def count_operands(scan: core.JaxprEqn) -> tuple[int, int]:
+    """Counts the operands of a scan that are constants, and those that it carries."""
+    if "ft_in" in scan.params:  # JAX 0.11 and later
+        consts, carry, _ = scan.params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return scan.params["num_consts"], scan.params["num_carry"]
+
+
 def holds(eqn: core.JaxprEqn, wanted: Callable[[core.JaxprEqn], Any]) -> bool:
     """Returns whether an equation, or one in its programs, is wanted."""
     return bool(wanted(eqn)) or any(

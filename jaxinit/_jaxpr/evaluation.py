@@ -42,7 +42,7 @@ def evaluate(
     return read(values, jaxpr.outvars, constant)
 
 
-def begin(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> Values:
+def begin(jaxpr: core.Jaxpr, consts: Iterable[Any], args: Iterable[Any]) -> Values:
     """Returns the values known before the first equation: constants and arguments."""
     values: Values = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import jaxinit
+from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit._table import Column, Table
 from jaxinit._text import or_dash
@@ -115,7 +116,9 @@ def _read_sizes(word: str) -> list[int]:
     try:
         return [int(size) for size in re.split("[x,]", word)]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"invalid int value: {word!r}") from None
+        rule = "a shape is sizes of 0 or above with x between them, such as 512x256."
+        came = f"invalid int value: {check.show(word)}"
+        raise argparse.ArgumentTypeError(f"{came}: {rule}") from None
 
 
 def _check_shape(words: list[list[int]]) -> list[int]:

@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-
-from jaxinit.cli import main
+from commands import refusal
 
 MODELS = """
 import flax.linen as nn
@@ -37,17 +36,6 @@ def models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return name
-
-
-def refusal(words, capsys):
-    """Runs a command that is refused; returns its one line."""
-    try:
-        code = main(words)
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
-    assert code == 2 and not out and err.count("\n") == 1, err
-    return err
 
 
 WRONG = [

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from catalogue import OWN
+from commands import refusal
 from processes import DEVICES, python
 
 import jaxinit
@@ -116,20 +117,6 @@ def test_compare_says_where_it_wrote(compare, capsys, tmp_path):
     names = ", ".join(f"{name}.png" for name in (*plots, "biases", "bias_maps"))
     assert f"Written to {tmp_path}: results.json, {names}, index.html" in out
     assert "Add --out" not in out
-
-
-def refusal(words, capsys):
-    """Returns the one line that a command leaves on stderr before it gives up."""
-    try:
-        code = main(words)
-    except SystemExit as end:  # argparse
-        code = end.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert "Traceback" not in out + err
-    (line,) = [line for line in err.splitlines() if line.strip()]
-    assert line.startswith("jaxinit")
-    return line
 
 
 @pytest.mark.parametrize(
@@ -384,6 +371,18 @@ def test_show_refuses_bad_input_in_one_line(capsys, monkeypatch, tmp_path, words
     monkeypatch.chdir(tmp_path)
     assert said in refusal(["show", *words], capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [*("64x", "x64", "64,", "64xx32", "", " ", "x", "1e3", "64.0", "64X32", "64 × 32")]
+    + ["64×32", "(64,32)", "64;32", "None", "64x" + 5000 * "3"],
+)
+def test_show_says_how_a_shape_is_spelled(capsys, word):
+    said = refusal(["show", "he_normal()", "--shape", word], capsys)
+    assert f"argument --shape: invalid int value: {word[:40]!r}"[:-1] in said
+    assert "sizes of 0 or above with x between them, such as 512x256." in said
+    assert len(said) < 220
 
 
 # check

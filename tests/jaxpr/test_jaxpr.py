@@ -7,7 +7,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._jaxpr import primitives
-from jaxinit._jaxpr.equation import bind, fix, open_body
+from jaxinit._jaxpr.equation import bind, count_operands, fix, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 
 X = jnp.linspace(-1, 1, 4)
@@ -50,6 +50,21 @@ def test_a_value_may_be_what_is_known_of_it():
     args = [frozenset("x"), frozenset("y")]
     made = evaluate(closed.jaxpr, (), args, depend, lambda constant: frozenset())
     assert made == [{"x"}, {"x", "y"}, frozenset()]
+
+
+def test_operands_of_a_loop_are_counted():
+    """JAX 0.11 writes the numbers in another way than 0.10."""
+
+    def run(rows, x):
+        def step(carry, row):
+            total, count = carry
+            return (total + row * X, count + 1), (row, total)
+
+        return jax.lax.scan(step, (x, 0), rows)
+
+    closed = jax.make_jaxpr(run)(jnp.ones((3, 4)), jnp.ones(4))
+    (scan,) = (eqn for eqn in closed.jaxpr.eqns if eqn.primitive.name == "scan")
+    assert count_operands(scan) == (1, 2) and len(scan.invars) == 4
 
 
 def test_constants_are_kept_as_they_are():

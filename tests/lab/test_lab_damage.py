@@ -7,7 +7,7 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from test_lab_resume import (
+from killed_runs import (
     INITIALIZERS,
     SETTINGS,
     assert_same,

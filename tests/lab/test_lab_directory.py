@@ -8,22 +8,18 @@ import subprocess
 import sys
 import warnings
 
-import numpy as np
 import pytest
-from marks import slow_but
-from test_lab_resume import (
-    INITIALIZERS,
-    SETTINGS,
+from commands import refusal
+from killed_runs import (
     WORDS,
     Killed,
     assert_same,
     killed,
-    refusal,
     run,
     tree,
 )
+from marks import slow_but
 
-from jaxinit import lab
 from jaxinit._lock import Lock
 from jaxinit.cli import main
 from jaxinit.cli._terminal import shorten_warnings
@@ -31,12 +27,6 @@ from jaxinit.lab._train import checkpoint
 from jaxinit.lab._train.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
-
-
-@pytest.fixture(scope="module")
-def whole(task):
-    """The run that nothing interrupts."""
-    return lab.compare(INITIALIZERS, data=task, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +169,9 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
 # The command line.
 
 
-def test_the_command_refuses_a_damaged_record(arrays, capsys, tmp_path, monkeypatch):
-    data, out = tmp_path / "data.npz", tmp_path / "run"
-    np.savez(data, x=arrays[0], y=arrays[1])
-    words = ["compare", "--data", str(data), *WORDS, "--steps", "20"]
+def test_the_command_refuses_a_damaged_record(data_file, capsys, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    words = ["compare", "--data", str(data_file), *WORDS, "--steps", "20"]
     words += ["--out", str(out), "--save-every", "1"]
     real = Grid.run
 

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import io
-import json
 import math
 import os
 import re
@@ -14,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import refusal
+from killed_runs import timeless
 from rich.console import Console
 
 import jaxinit
@@ -36,11 +37,9 @@ SETTINGS |= {"learning_rates": (0.01, 0.1)}
 
 
 @pytest.fixture(scope="module")
-def words(arrays, tmp_path_factory):
+def words(data_file):
     """The command of the run that `whole` is."""
-    path = tmp_path_factory.mktemp("data") / "data.npz"
-    np.savez(path, x=arrays[0], y=arrays[1])
-    found = ["compare", "--data", str(path), "--lr", "0.01", "--lr", "0.1"]
+    found = ["compare", "--data", str(data_file), "--lr", "0.01", "--lr", "0.1"]
     for init in INITIALIZERS:
         found += ["--init", init]
     for name in ("depth", "width", "seeds", "steps", "batch_size"):
@@ -51,17 +50,6 @@ def words(arrays, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(task):
     return lab.compare(INITIALIZERS, data=task, **SETTINGS)
-
-
-def refusal(words, capsys):
-    """Runs a command that must be refused; returns the one line that it prints."""
-    try:
-        code = main(words)
-    except SystemExit as stop:
-        code = stop.code
-    said = capsys.readouterr()
-    assert code == 2 and said.err.count("\n") == 1 and said.err.startswith("jaxinit")
-    return said.err.strip()
 
 
 # Device and dtype.
@@ -97,12 +85,6 @@ def test_parameters_and_losses_stay_float32_beside_16_bits(task, whole):
     assert "adam in bfloat16, batch 8" in markdown(found)
 
 
-def without_times(path):
-    found = json.loads((path / "results.json").read_text())
-    assert found.pop("seconds")
-    return found
-
-
 def interrupt(patch, after, error=KeyboardInterrupt):
     """Lets a run be interrupted after so many blocks."""
     real = Grid.run
@@ -124,7 +106,7 @@ def test_a_run_in_float64_goes_on_bit_for_bit(words, tmp_path, capsys, whole):
         interrupt(patch, after=2)
         assert main([*words, str(tmp_path / "halting")]) == 130
     assert main([*words, str(tmp_path / "halting"), "--resume"]) == 0
-    one, two = (without_times(tmp_path / name) for name in ("straight", "halting"))
+    one, two = (timeless(tmp_path / name) for name in ("straight", "halting"))
     assert one == two and one["settings"]["dtype"] == "float64"
     loss = one["initializers"][0]["cells"][0]["final_loss"]
     assert loss != float(np.float32(loss))

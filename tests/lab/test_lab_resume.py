@@ -12,6 +12,19 @@ import time
 import jax
 import numpy as np
 import pytest
+from commands import refusal
+from killed_runs import (
+    INITIALIZERS,
+    SETTINGS,
+    WORDS,
+    Killed,
+    assert_same,
+    killed,
+    run,
+    saves,
+    timeless,
+    tree,
+)
 from processes import DEVICES
 
 import jaxinit
@@ -29,73 +42,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("short_runs"),
 ]
-
-# Six blocks of five steps, of eight cells; Adam, because it has a state of its own.
-SETTINGS = {"depth": 2, "width": 4, "seeds": 2, "steps": 30, "batch_size": 8}
-SETTINGS |= {"learning_rates": (0.01, 0.1)}
-INITIALIZERS = ["he_normal()", "zeros()"]
-
-
-@pytest.fixture(scope="module")
-def whole(task):
-    """The run that nothing interrupts."""
-    return lab.compare(INITIALIZERS, data=task, **SETTINGS)
-
-
-class Killed(BaseException):
-    """Ends a run on the spot, as far as a process can do that to itself."""
-
-
-def killer(after):
-    """Returns a progress callback that kills when this many steps are done."""
-
-    def progress(done, steps):
-        if done >= after:
-            raise Killed
-
-    return progress
-
-
-def run(task, out, *, initializers=INITIALIZERS, **given):
-    settings = {**SETTINGS, "data": task, "out": out, "save_every": 2}
-    return lab.compare(initializers, **{**settings, **given})
-
-
-def killed(task, out, after, **given):
-    with pytest.raises(Killed):
-        run(task, out, progress=killer(after), **given)
-
-
-def timeless(path):
-    """Reads results.json without its times."""
-    found = json.loads((path / "results.json").read_text())
-    seconds = found.pop("seconds")
-    assert set(seconds) == {"initialize", "train", "evaluate"}
-    return found
-
-
-def tree(path):
-    """Everything below a directory: names and contents."""
-    return {
-        str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
-        for file in path.rglob("*")
-    }
-
-
-def saves(out):
-    return sorted(p.name for p in (out / "checkpoint").iterdir() if p.is_dir())
-
-
-def assert_same(one, two):
-    """All that was measured is equal, bit for bit."""
-    names = ("signals", "scores", "initial", "final", "curves", "steps")
-    for name in (*names, "probes", "probe_steps"):
-        ours, theirs = (jax.tree.leaves(getattr(result, name)) for result in (one, two))
-        for a, b in zip(ours, theirs, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
-    assert one.interrupted == two.interrupted
-
 
 # Going on.
 
@@ -430,28 +376,9 @@ def test_files_have_the_permissions_of_any_other(tmp_path):
 # The command line.
 
 
-# The programs are those of the runs above: as many cells as a chunk has, or more.
-WORDS = ["--depth", "2", "--width", "4", "--seeds", "2", "--lr", "0.01", "--lr", "0.1"]
-WORDS += ["--init", "he_normal()", "--batch-size", "8"]
-
-
 @pytest.fixture(scope="module")
-def words(arrays, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.npz"
-    np.savez(path, x=arrays[0], y=arrays[1])
-    return ["compare", "--data", str(path), *WORDS]
-
-
-def refusal(words, capsys):
-    """Runs a command that must be refused; returns the one line that it prints."""
-    try:
-        code = main(words)
-    except SystemExit as stop:
-        code = stop.code
-    said = capsys.readouterr()
-    assert code == 2 and said.out == ""
-    assert said.err.count("\n") == 1
-    return said.err.strip()
+def words(data_file):
+    return ["compare", "--data", str(data_file), *WORDS]
 
 
 def test_the_command_says_what_it_resumes(words, capsys, tmp_path, monkeypatch):

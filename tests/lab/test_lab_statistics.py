@@ -484,13 +484,15 @@ def test_csv_parses_back(known):
 
 
 @pytest.fixture
-def words(tmp_path):
-    y = np.arange(40) % 2
-    x = np.random.default_rng(0).normal(size=(40, 3)) + y[:, None]
-    np.savez(tmp_path / "data.npz", x=x, y=y)
+def words(data_file):
     given = "--batch-size 8 --depth 2 --width 4 --seeds 1 --steps 2 --lr 0.01 --init"
-    data = str(tmp_path / "data.npz")
-    return ["compare", "--data", data, *given.split(), "uniform(0.1, low=-0.1)"]
+    return [
+        "compare",
+        "--data",
+        str(data_file),
+        *given.split(),
+        "uniform(0.1, low=-0.1)",
+    ]
 
 
 @pytest.mark.parametrize("form", ["table", "md", "json", "csv"])

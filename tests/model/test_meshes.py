@@ -92,6 +92,31 @@ def test_builders_with_a_sharding(mesh):
         assert_equal(in_program(KEY), expected)
 
 
+@pytest.mark.parametrize("way", ["jit", "vmap", "scan"])
+def test_builders_with_a_sharding_in_a_trace(way):
+    """No mesh is entered: a draw of matrix products finds it in the sharding."""
+    rows = [jaxinit.he_normal(), jaxinit.orthogonal(), jaxinit.orthogonal(method="qr")]
+    rows.append(jaxinit.delta_orthogonal())
+    shapes = [SHAPE] * 3 + [(3, 3, *SHAPE)]
+    mesh = mesh_of("Auto", 8)
+
+    def drawn(key):
+        places = [PartitionSpec(*[None] * (len(s) - 1), "model") for s in shapes]
+        return [
+            init(key, shape, None, NamedSharding(mesh, place))
+            for init, shape, place in zip(rows, shapes, places, strict=True)
+        ]
+
+    expected = [init(KEY, shape) for init, shape in zip(rows, shapes, strict=True)]
+    if way == "jit":
+        assert_equal(jax.jit(drawn)(KEY), expected)
+    elif way == "vmap":
+        assert_equal([x[0] for x in jax.vmap(drawn)(KEY[None])], expected)
+    else:
+        made = jax.lax.scan(lambda carry, key: (carry, drawn(key)), 0, KEY[None])[1]
+        assert_equal([x[0] for x in made], expected)
+
+
 def test_draws_within_shard_map():
     mesh = mesh_of("Explicit", 8)
     laws = {

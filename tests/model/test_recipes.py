@@ -3,30 +3,14 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import pytest
+from shapes import sizes, stds, tree
 
 from jaxinit import preview, recipes, reinit
 
 W, H, V, T = 64, 256, 512, 16  # width, hidden units, vocabulary, places
 CUT = 0.8796256610342398  # standard deviation of a normal law cut at two
 BLOCK = ("query", "key", "value", "out", "fc1", "fc2")
-
-
-def sizes(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-def tree(flat):
-    """Makes a tree of paths."""
-    nested = {}
-    for path, shape in flat.items():
-        *parents, name = path.split("|")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[name] = sizes(*shape)
-    return nested
 
 
 def scheme(prefix, modules, kernel="kernel", gain="scale", bias="bias", flip=False):
@@ -187,10 +171,6 @@ def vit(**modules):
     rows |= {"embeddings|position_embeddings": (1, T, W)}
     rows |= {"embeddings|cls_token": (1, 1, W)}
     return tree(rows | {f"{head}|kernel": (W, 10), f"{head}|bias": (10,)})
-
-
-def stds(params, rules, **options):
-    return {row.path: row.std for row in preview(params, rules, **options).rows}
 
 
 PATCHES = "embeddings/patch_embeddings/projection"

@@ -4,30 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shapes import stds, tree
 
 from jaxinit import preview, recipes, reinit
 
 W, T = 64, 16  # width, places
-
-
-def sizes(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-def tree(flat):
-    """Makes a tree of paths."""
-    nested = {}
-    for path, shape in flat.items():
-        *parents, name = path.split("|")
-        inner = nested
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[name] = sizes(*shape)
-    return nested
-
-
-def stds(params, rules, **options):
-    return {row.path: row.std for row in preview(params, rules, **options).rows}
 
 
 def test_heads_with_and_without_the_collection():

@@ -171,7 +171,7 @@ def test_pages_are_those_of_the_docstrings(path):
 
 
 def test_all_builders_and_recipes_have_a_row():
-    builders, recipes = (path.read_text() for path in pages.PAGES)
+    builders, recipes, _ = (path.read_text() for path in pages.PAGES)
     assert not [name for name in OWN if f"| `{name}` |" not in builders]
     made = [name for name in vars(jaxinit.recipes) if name[0] != "_"]
     assert not [name for name in made if f"| `{name}` |" not in recipes]

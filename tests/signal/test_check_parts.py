@@ -193,6 +193,67 @@ def test_derivatives_tell_equal_models_apart():
     )
 
 
+@pytest.mark.parametrize("rule", ["jvp", "vjp"])
+def test_derivatives_tell_equal_layers_of_one_model_apart(rule):
+    """The last one is steep above 7 alone: nearly all entries are where it is flat."""
+
+    def custom(slope):
+        act = getattr(jax, f"custom_{rule}")(lambda y: jnp.maximum(y, 0) - 0.1)
+        if rule == "jvp":
+            act.defjvp(lambda ys, ts: (act(ys[0]), slope(ys[0]) * ts[0]))
+        else:
+            act.defvjp(lambda y: (act(y), y), lambda y, g: (slope(y) * g,))
+        return act
+
+    steep = custom(jnp.ones_like), custom(jnp.ones_like)
+    acts = *steep, custom(lambda y: (y > 7) * jnp.ones_like(y))
+    draw = ji.lecun_normal()
+
+    def run(weights, x):
+        for weight, act in zip(weights, acts, strict=True):
+            x = act(x @ weight)
+        return x
+
+    found = report((lambda key: [draw(key, (12, 12))] * 3, run), X)
+    shares = [layer.mean("saturated") for layer in found.layers]
+    assert shares[:2] == [0, 0] and shares[2] > 0.99
+
+
+def test_captured_numbers_tell_activations_apart():
+    """Within a function that is compiled, and within a loop, too."""
+
+    def bend(slope, jitted=False):
+        number = jnp.array(slope)
+
+        def act(y):
+            return jnp.where(y > 0, y, number * y)
+
+        return jax.jit(act) if jitted else act
+
+    acts = bend(0.0), bend(0.01), bend(1.5), bend(0.5, True), bend(0.01, True)
+    draw = ji.lecun_normal()
+
+    def init(key):
+        return [draw(k, (12, 12)) for k in jax.random.split(key, 6)]
+
+    def run(weights, x):
+        for weight, act in zip(weights, acts, strict=False):
+            x = act(x @ weight)
+
+        def step(x, weight):
+            return acts[1](x @ weight), None
+
+        return jax.lax.scan(step, x, weights[5][None])[0]
+
+    found = report((init, run), X)
+    known = ["relu", "leaky_relu", "function", "function", "leaky_relu", "leaky_relu"]
+    assert [layer.activation for layer in found.layers] == known
+    zeros = [layer.mean("activation_zeros") for layer in found.layers]
+    assert zeros[0] > 0.3 and not any(zeros[1:])
+    bent = bend(0.5)
+    assert ji.gain(bent) == pytest.approx((2 / (1 + 0.25)) ** 0.5, rel=1e-5)
+
+
 def test_constants_tell_programs_apart():
     def trace(c):
         return spell_program(jax.make_jaxpr(lambda x: jax.jit(jnp.add)(x, c))(X))

@@ -15,7 +15,6 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._adapt.adapt import adapt
-from jaxinit._panels import COLORS
 from jaxinit.signal._judge.verdicts import VERDICTS, Condition
 from jaxinit.signal._measure.chance import compare_to_chance, find_readout
 from jaxinit.signal._measure.flow import make_zeros
@@ -39,7 +38,7 @@ WIDTH, HEADS = 64, 4
 def test_every_condition_has_a_verdict_and_a_color_of_its_own():
     names = [verdict.name for verdict in VERDICTS]
     assert {"healthy", *names} == {*get_args(Condition)}
-    colors = {COLORS[verdict.color] for verdict in VERDICTS}
+    colors = {verdict.color for verdict in VERDICTS}
     assert len(colors) == len({*names}) == len(names)
     assert _SIGNAL not in colors  # what is healthy has one too
 

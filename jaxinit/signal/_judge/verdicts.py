@@ -1,8 +1,8 @@
 """Verdicts: all that can be wrong with a model, one entry each.
 
-A new verdict is a word in `Condition`, an entry in `VERDICTS`, and a row in the table
-of the README, which a test compares with the entry. The order of the list is that of
-findings: the cause first. The limits of attention are derived in `_trace.attention`,
+A new verdict is a word in `Condition` and an entry in `VERDICTS`, from which `python
+tests/pages.py` writes its row in the README. The order of the list is that of findings:
+the cause first. The limits of attention are derived in `_trace.attention`,
 those of logits in `_measure.chance`.
 """
 
@@ -46,7 +46,7 @@ class Verdict:
       name: the condition in findings and layers.
       means: the meaning, as the README states it.
       limit: where it begins.
-      color: its color in plots, as an index into `jaxinit._panels.COLORS`.
+      color: its color in plots, unlike that of any other and of what is healthy.
       mark: finds the layers it is true of, given those that earlier verdicts marked.
       reason: says why, in a sentence with the numbers of the marked layers.
       cure: says what to change.
@@ -56,7 +56,7 @@ class Verdict:
     name: Condition
     means: str
     limit: str
-    color: int
+    color: str
     mark: Callable[[Evidence, Marks], list[int]]
     reason: Callable[[Evidence, Sequence[int]], str]
     cure: Callable[[Evidence, Sequence[int]], str]
@@ -176,7 +176,7 @@ VERDICTS = (
         name="symmetric",
         means="units have equal weights, outputs and gradients, and keep them forever",
         limit=f"{_MOST:.0%} of the units",
-        color=3,
+        color="#117733",
         mark=_mark_symmetric,
         reason=_explain_symmetric,
         cure=cures.cure_symmetry,
@@ -185,7 +185,7 @@ VERDICTS = (
         name="dead",
         means="units are zero for every input",
         limit=f"{_DEAD:.0%} of the units",
-        color=11,
+        color="#555555",
         mark=lambda evidence, _: evidence.above(_DEAD, "dead"),
         reason=_explain_dead,
         cure=cures.cure_dead,
@@ -194,7 +194,7 @@ VERDICTS = (
         name="exploding",
         means="the signal grows by a factor, from some layer to the end",
         limit=f"`limit`, {LIMIT:g}",
-        color=5,
+        color="#882255",
         mark=lambda evidence, _: drift.find_exploding(evidence),
         reason=drift.describe_signal,
         cure=cures.cure_drift,
@@ -204,7 +204,7 @@ VERDICTS = (
         name="vanishing",
         means="the signal shrinks by a factor, from some layer to the end",
         limit=f"`limit`, {LIMIT:g}",
-        color=9,
+        color="#ee7733",
         mark=lambda evidence, _: drift.find_vanishing(evidence),
         reason=drift.describe_signal,
         cure=cures.cure_drift,
@@ -214,7 +214,7 @@ VERDICTS = (
         name="non-finite",
         means="a number is infinite or NaN, first in the layer named",
         limit="any",
-        color=0,
+        color="#cc6677",
         mark=_mark_non_finite,
         reason=_explain_non_finite,
         cure=cures.cure_overflow,
@@ -223,7 +223,7 @@ VERDICTS = (
         name="saturated",
         means="entries lie where the activation's slope is below 1/20 of its steepest",
         limit=f"{_MOST:.0%} of the entries",
-        color=4,
+        color="#88ccee",
         mark=lambda evidence, _: evidence.above(_MOST, "saturated"),
         reason=_explain_saturated,
         cure=cures.cure_saturation,
@@ -232,7 +232,7 @@ VERDICTS = (
         name="saturated attention",
         means="queries give one key all the weight, where softmax is flat too",
         limit=f"{_MOST:.0%} of the queries",
-        color=1,
+        color="#332288",
         mark=lambda evidence, _: evidence.above(_MOST, "attention_saturated"),
         reason=_explain_saturated_attention,
         cure=cures.cure_attention,
@@ -241,7 +241,7 @@ VERDICTS = (
         name="exploding gradient",
         means="the gradient grows by a factor on its way back, up to some layer",
         limit=f"`limit`, {LIMIT:g}",
-        color=8,
+        color="#aa4499",
         mark=lambda evidence, _: drift.find_exploding_gradient(evidence),
         reason=drift.describe_gradient,
         cure=cures.cure_gradient,
@@ -250,7 +250,7 @@ VERDICTS = (
         name="vanishing gradient",
         means="the gradient shrinks by a factor on its way back, up to some layer",
         limit=f"`limit`, {LIMIT:g}",
-        color=7,
+        color="#999933",
         mark=_mark_vanishing_gradient,
         reason=drift.describe_gradient,
         cure=cures.cure_gradient,
@@ -259,7 +259,7 @@ VERDICTS = (
         name="collapsed",
         means="outputs of different inputs are parallel",
         limit=f"1 − cosine below {_COLLAPSED:g}",
-        color=6,
+        color="#44aa99",
         mark=_mark_collapsed,
         reason=_explain_collapsed,
         cure=cures.cure_drift,
@@ -269,7 +269,7 @@ VERDICTS = (
         means="logits are certain of a random class: the limit is on their "
         "cross-entropy for random labels over log(classes)",
         limit=f"{MOST:g}",
-        color=2,
+        color="#ddcc77",
         mark=_mark_above_chance,
         reason=_explain_above_chance,
         cure=cures.cure_loss,

@@ -49,9 +49,13 @@ def group_sites(sites: list[Placed]) -> list[Group]:
     groups: dict[Any, list[Placed]] = {}
     for site, steps in sites:
         form = [(name, str(var.aval)) for name, var in list_stacked(site).items()]
-        function = spell_activation(site.activation, site.output)
-        weight_axes = site.weight_unit_axes if isinstance(site, Product) else ()
-        kind = (tuple(form), function, site.unit_axes, weight_axes)
+        more: list[Any] = []
+        if isinstance(site, Product):
+            more.append(site.weight_unit_axes)
+            if site.activated is not None:
+                chain = site.chain, site.output, site.activated
+                more.append(spell_activation(*chain))
+        kind = (tuple(form), site.unit_axes, *more)
         groups.setdefault(kind, []).append((site, steps))
     return [Group(members) for members in groups.values()]
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit.signal._trace.activation import differentiate
 from jaxinit.signal._trace.links import find_chains
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
@@ -278,14 +279,9 @@ def measure_activation(site: Site, y: jax.Array) -> Activated:
     """
     activation = site.activation
     assert activation is not None
-
-    def differentiate(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # Backwards, which functions with a derivative of their own allow too.
-        a, back = jax.vjp(activation, x)
-        return a, back(jnp.ones_like(a))[0]
-
-    a, slope = differentiate(y)
-    steepest = jnp.abs(differentiate(jnp.asarray(_GRID, y.dtype))[1]).max()
+    a, slope = differentiate(activation, y)
+    grid = jnp.asarray(_GRID, y.dtype)
+    steepest = jnp.abs(differentiate(activation, grid)[1]).max()
     zero = a == 0
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)

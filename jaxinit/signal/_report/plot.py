@@ -19,7 +19,7 @@ from jaxinit.signal._report.columns import write_heading
 
 _SHARE = 0.8  # the share of the seeds in the band
 _SIGNAL, _THEORY, _MODULE = COLORS[10], "#222222", "#777777"
-_MARKS = {verdict.name: COLORS[verdict.color] for verdict in VERDICTS}
+_MARKS = {verdict.name: verdict.color for verdict in VERDICTS}
 _MOST = 8  # histograms at most
 _NAMED = 12  # up to this many layers have their names below the axis
 _DOTTED = 60  # up to this many layers have a dot each

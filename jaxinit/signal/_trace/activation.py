@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -11,22 +11,36 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._gain import ACTIVATIONS
-from jaxinit._jaxpr.equation import bind, find_bodies, find_variables
+from jaxinit._jaxpr.equation import (
+    bind,
+    find_bodies,
+    find_variables,
+    holds,
+    is_constant,
+)
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import CALLS, CUSTOM, ELEMENTWISE, NAME, SAME
+from jaxinit._jaxpr.spelling import spell_program
 
 Function = Callable[[jax.Array], jax.Array]
 Var = Any  # core.Var, whose aval has no shape for a type checker
+_FORWARDS = frozenset({"custom_jvp_call"})  # its derivative is a rule forwards
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)  # where activations are compared
 
 
 def find_activation(
-    jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
+    jaxpr: core.Jaxpr,
+    output: Var,
+    uses: Mapping[Any, list[int]],
+    numbers: Mapping[Var, core.Literal],
 ) -> tuple[tuple[core.JaxprEqn, ...], Var | None]:
-    """Finds the chain of elementwise operations that starts at an output."""
+    """Finds the chain of elementwise operations that starts at an output.
+
+    Numbers that the model captures become part of it.
+    """
     reached: dict[Any, int] = {output: -1}
     chain: dict[int, core.JaxprEqn] = {}
-    scalars: set[Any] = set()
+    scalars: set[Any] = set(numbers)
     for index, eqn in enumerate(jaxpr.eqns):
         mine = find_variables(eqn.invars)
         spread = eqn.primitive.name == "broadcast_in_dim"
@@ -63,7 +77,11 @@ def find_activation(
     kept = []
     for index in sorted(chain, reverse=True):
         if needed.intersection(chain[index].outvars):
-            kept.append(chain[index])
+            operands: list[Any] = [
+                atom if is_constant(atom) else numbers.get(atom, atom)
+                for atom in chain[index].invars
+            ]
+            kept.append(chain[index].replace(invars=operands))
             needed.update(find_variables(chain[index].invars))
     trivial = all(eqn.primitive.name in SAME for eqn in kept)
     return ((), None) if trivial else (tuple(reversed(kept)), end)
@@ -116,26 +134,54 @@ def _compute(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
     return values if eqn.primitive.name == NAME else bind(eqn, values)
 
 
-def spell_activation(function: Function | None, output: Var) -> str:
-    """Spells an activation behind an output as text, equal for equal functions."""
-    return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
+def differentiate(function: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Computes an activation and its slopes."""
+    # Backwards, which functions with a derivative of their own allow too.
+    y, back = jax.vjp(function, x)
+    return y, back(jnp.ones_like(y))[0]
+
+
+def spell_activation(
+    chain: tuple[core.JaxprEqn, ...], start: Var, end: Var
+) -> Hashable:
+    """Spells a chain that `apply` takes: equal for equal functions and slopes."""
+    function: Callable[..., Any] = functools.partial(apply, chain, start, end)
+    if _has(chain, CUSTOM - _FORWARDS):
+        function = functools.partial(differentiate, function)
+    elif _has(chain, _FORWARDS):  # half the time of backwards
+        function = functools.partial(_push, function)
+    return _spell_values(function, start.aval)
+
+
+def _has(chain: tuple[core.JaxprEqn, ...], names: frozenset[str]) -> bool:
+    return any(
+        holds(eqn, lambda inside: inside.primitive.name in names) for eqn in chain
+    )
+
+
+def _push(function: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y, slope = jax.jvp(function, (x,), (jnp.ones_like(x),))
+    return y, slope
 
 
 @functools.lru_cache(maxsize=1024)
-def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> str:
-    x = jax.ShapeDtypeStruct(shape, dtype)
-    return str(jax.make_jaxpr(ACTIVATIONS[name])(x))
+def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> Hashable:
+    return _spell_values(ACTIVATIONS[name], jax.ShapeDtypeStruct(shape, dtype))
+
+
+def _spell_values(function: Callable[[jax.Array], Any], x: Any) -> Hashable:
+    return spell_program(jax.make_jaxpr(function)(x))
 
 
 def name_activation(function: Function | None, output: Var) -> str | None:
     """Names an activation behind an output; None if there is none.
 
-    The name is that of a known activation with the same text, or else the same values,
-    up to a factor. Values need programs to be compiled.
+    The name is that of a known activation with the same program, or else the same
+    values, up to a factor. Values need programs to be compiled.
     """
     if function is None:
         return None
-    form = spell_activation(function, output)
+    form = _spell_values(function, output.aval)
     for name in ACTIVATIONS:
         if _spell_known(name, output.aval.shape, output.aval.dtype) == form:
             return name

@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,11 @@ from jax.extend import core
 from jaxinit._adapt.functions import TAG
 from jaxinit._jaxpr.equation import (
     bind,
+    count_operands,
     find_variables,
     holds,
     is_constant,
+    is_key,
     list_uses,
     open_body,
 )
@@ -40,6 +42,7 @@ from jaxinit.signal._trace.site import Placed, Product, Site, Values
 # None, for data.
 Origin = frozenset[int] | None
 _NOTHING: Origin = frozenset()  # the origin of constants
+_Fact = TypeVar("_Fact")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,21 +83,30 @@ def plan(closed: core.ClosedJaxpr, origins: Sequence[Origin]) -> Plan:
       origins: for each argument, a set with the number of the parameter's leaf, or None
         for data.
     """
-    return _plan(closed, list(origins), itertools.count(1), 0)
+    known = [None] * len(origins)
+    return _plan(closed, list(origins), known, itertools.count(1), 0)
 
 
 def _plan(
-    closed: core.ClosedJaxpr, origins: list[Origin], numbers: Iterator[int], loop: int
+    closed: core.ClosedJaxpr,
+    origins: list[Origin],
+    known: Sequence[core.Literal | None],
+    numbers: Iterator[int],
+    loop: int,
 ) -> Plan:
+    """Finds the sites of a program, of whose arguments some are known numbers."""
     flat = _flatten(closed)
     jaxpr = flat.jaxpr
+    fixed = begin(jaxpr, map(_fix_number, jaxpr.constvars, flat.consts), known)
+    fixed = {variable: number for variable, number in fixed.items() if number}
     inner: dict[core.JaxprEqn, Plan] = {}
 
     def join(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
         if body := _open(eqn):
             entering = _enter(eqn, origins)
+            taken = [None if is_constant(a) else fixed.get(a) for a in eqn.invars]
             within = next(numbers) if eqn.primitive.name == SCAN else loop
-            child = _plan(body, entering, numbers, within)
+            child = _plan(body, entering, _enter(eqn, taken), numbers, within)
             if child.sites or child.inner or child.attentions:
                 inner[eqn] = child
         leaves = [origin for origin in origins if origin is not None]
@@ -108,7 +120,7 @@ def _plan(
     sites = [
         site
         for eqn in jaxpr.eqns
-        if (site := _make_site(jaxpr, eqn, origin, uses, next(numbers), loop))
+        if (site := _make_site(jaxpr, eqn, origin, uses, fixed, next(numbers), loop))
     ]
     data = {var for var, known in origin.items() if known is None}
     return Plan(
@@ -172,12 +184,19 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return open_body(eqn) if is_entered else None
 
 
-def _enter(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
-    """Finds the origins of a body's arguments; the carry of a loop counts as data."""
+def _enter(eqn: core.JaxprEqn, facts: list[_Fact | None]) -> list[_Fact | None]:
+    """Finds what is known of a body's arguments: nothing of the carry of a loop."""
     if eqn.primitive.name != SCAN:
-        return origins
-    consts, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    return [*origins[:consts], *[None] * carried, *origins[consts + carried :]]
+        return facts
+    consts, carried = count_operands(eqn)
+    return [*facts[:consts], *[None] * carried, *facts[consts + carried :]]
+
+
+def _fix_number(variable: Var, value: Any) -> core.Literal | None:
+    """Returns a constant of a program, if it is a single number."""
+    if variable.aval.shape or is_key(variable.aval):
+        return None
+    return core.Literal(np.asarray(value), variable.aval)
 
 
 def _read_origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
@@ -189,6 +208,7 @@ def _make_site(
     eqn: core.JaxprEqn,
     origin: Mapping[Var, Origin],
     uses: Mapping[Any, list[int]],
+    fixed: Mapping[Var, core.Literal],
     number: int,
     loop: int,
 ) -> Site | None:
@@ -227,7 +247,7 @@ def _make_site(
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
     output, bias = _follow_bias(jaxpr, output, origin, uses)
-    chain, activated = find_activation(jaxpr, output, uses)
+    chain, activated = find_activation(jaxpr, output, uses, fixed)
     return Product(
         number=number,
         loop=loop,
@@ -339,7 +359,7 @@ def _evaluate_inner(
         again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
         results, kept = again(values, mine)
         return results, kept
-    count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    count, carried = count_operands(eqn)
     consts, carry = values[:count], values[count : count + carried]
 
     def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
