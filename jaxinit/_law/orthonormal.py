@@ -50,14 +50,18 @@ class Orthonormal(NamedTuple):
         """Where the programs run."""
         return self.entries.place
 
-    def draw(self, words: Any, shape: tuple[int, ...]) -> Any:
+    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Draws the weight from the words of a Threefry key, there or on the host."""
         del shape  # is known
-        rows, columns = self.sizes
-        x = np.zeros(haar.pad(rows, columns), self.entries.dtype)
-        x[:rows, :columns] = self.entries.draw(words, self.sizes)
+        x = self.entries.draw(words, self.sizes)
+        padded = haar.pad(*self.sizes)
+        part = tuple(map(slice, self.sizes))
+        if padded != self.sizes:
+            x, drawn = np.zeros(padded, x.dtype), x
+            x[part] = drawn
         q = haar.orthonormalize(jax.device_put(x, self.place))
-        return self.finish(np.asarray(q)[:rows, :columns])
+        # A NumPy array goes anywhere, and is placed by the caller.
+        return np.asarray(self.finish(np.asarray(q)[part]))
 
 
 class _Matrix(NamedTuple):
@@ -126,14 +130,16 @@ def _find_step(eqn: core.JaxprEqn, given: list[Any]) -> _Step | None:
     """
     match eqn.primitive.name:
         case "reshape" if eqn.params["dimensions"] is None:
-            return lambda x: x.reshape(eqn.params["new_sizes"])
+            return lambda x: np.reshape(x, eqn.params["new_sizes"])
         case "transpose":
-            return lambda x: x.transpose(eqn.params["permutation"])
+            return lambda x: np.transpose(x, eqn.params["permutation"])
         case "mul":
             others = [value for value in given if isinstance(value, _NUMBERS)]
             aval: Any = eqn.outvars[0].aval
             if len(others) == 1 and np.ndim(others[0]) == 0:
                 factor = np.asarray(others[0], aval.dtype)[()]
+                if factor == 1:
+                    return lambda x: x
                 if is_ordinary(factor):
                     return functools.partial(np.multiply, factor)
     return None

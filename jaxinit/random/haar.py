@@ -109,13 +109,25 @@ def _by_reflectors(
             key, rows=rows, columns=columns, dtype=dtype
         )
         return asked
-    x = normal(key, (rows, columns), dtype)
-    padded = pad(rows, columns)
-    x = jnp.pad(x, [(0, padded[0] - rows), (0, padded[1] - columns)])
-    # Within the barriers the program is the same whatever is around it; and without
-    # them XLA draws again wherever a block is read.
-    q: jax.Array = orthonormalize(lax.optimization_barrier(x))
+    x = _pad(normal(key, (rows, columns), dtype))
+    q = orthonormalize(lax.optimization_barrier(x))
     return lax.slice(lax.optimization_barrier(q), (0, 0), (rows, columns))
+
+
+def _pad(x: jax.Array) -> jax.Array:
+    """Pads a matrix of rows >= columns, outside of the loop that draws it.
+
+    XLA would draw in the loop that pads, one entry at a time. It leaves alone what
+    enters a loop that runs twice, which here does the same again.
+    """
+    if x.shape == (padded := pad(*x.shape)):
+        return x
+
+    def put(_: jax.Array, wide: jax.Array) -> jax.Array:
+        return lax.dynamic_update_slice(wide, x, (0, 0))
+
+    wide: jax.Array = lax.fori_loop(0, 2, put, jnp.zeros(padded, x.dtype))
+    return wide
 
 
 # True while a draw outside of traces asks what to draw: see `_ask_orthonormal`.
