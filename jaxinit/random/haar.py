@@ -19,7 +19,9 @@ body, so that compilation does not grow with the matrix.
 Matrices are padded with zeros to a few sizes, and the draw is that of the padded one:
 its program then serves all shapes that are padded alike, with the same bits inside of
 other programs and apart, since a product sums in an order that depends on its sizes. A
-column of zeros has no reflector, and leaves the others as they are.
+column of zeros has no reflector, and leaves the others as they are. (A loop over tiles
+of 128 or 256, with their numbers as operands, serves every size by one program; on two
+cores it takes 1.3 times as long from 1024 on, and is compiled twice as long below 128.)
 
 This is also safe where LAPACK's QR is not: on a machine of two cores, two batched
 factorizations in one program block each other forever (jaxlib 0.10.2: each waits in
