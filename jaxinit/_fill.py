@@ -1,7 +1,8 @@
 """Fills a weight by a draw: low precision, zero sizes, placement, one compilation.
 
 Outside of traces, on a CPU, weights whose entries have a law are drawn by its program,
-which compiles once (`jaxinit._law`). All others are compiled for their shape.
+which compiles once, and orthonormal matrices by few (`jaxinit._law`). All others are
+compiled for their shape.
 """
 
 import contextlib
@@ -19,8 +20,9 @@ from jaxinit import _extent as extent
 from jaxinit import _placement
 from jaxinit._law import outside
 from jaxinit._law.laws import FEWEST
+from jaxinit._law.orthonormal import Orthonormal, find_orthonormal
 from jaxinit._placement import Placement
-from jaxinit.random import backends, threefry
+from jaxinit.random import backends, haar, threefry
 
 # XLA counts the bytes of a program in 63 bits and aborts past them.
 _MOST = 2**56
@@ -117,15 +119,15 @@ def _find_entries(
     shape: tuple[int, ...],
     dtype: np.dtype,
     settings: tuple[Any, ...],
-) -> outside.Entries | None:
-    """Finds how to draw the entries of a weight, if they have a law.
+) -> outside.Entries | Orthonormal | None:
+    """Finds how to draw a weight, if its entries have a law or are those of a matrix.
 
     The settings are those of the moment, as a part of what the answer is kept by.
     """
-    with backends.of_bits(True):
+    with backends.of_bits(True), haar.is_asked(True):
         key = jax.ShapeDtypeStruct(key.shape, key.dtype)
         traced = _compiled.trace(init, key, shape, dtype, None)
-    return outside.find_entries(traced.jaxpr)
+    return outside.find_entries(traced.jaxpr) or find_orthonormal(traced.jaxpr)
 
 
 def _filled(

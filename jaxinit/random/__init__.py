@@ -4,10 +4,6 @@ This room knows laws, the distributions of the numbers, and nothing about fans o
 layers. Arguments follow `jax.random`.
 """
 
-from jaxinit.random._haar import Method as Method
-from jaxinit.random._haar import matmul as matmul
-from jaxinit.random._haar import orthonormal as orthonormal
-from jaxinit.random._haar import whole as whole
 from jaxinit.random._laws import bits as bits
 from jaxinit.random._laws import disk as disk
 from jaxinit.random._laws import normal as normal
@@ -19,3 +15,7 @@ from jaxinit.random._truncation import (
 )
 from jaxinit.random._truncation import normal_mass as normal_mass
 from jaxinit.random._truncation import truncated_moments as truncated_moments
+from jaxinit.random.haar import Method as Method
+from jaxinit.random.haar import matmul as matmul
+from jaxinit.random.haar import orthonormal as orthonormal
+from jaxinit.random.haar import whole as whole

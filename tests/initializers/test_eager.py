@@ -218,3 +218,55 @@ def test_threads_draw_side_by_side():
         thread.join()
     for i, w in enumerate(expected):
         np.testing.assert_array_equal(found[i], w)
+
+
+# Orthonormal matrices
+
+SQUARE = [((65, 65), "float32"), ((128, 100), "float32"), ((100, 128), "float64")]
+MATRICES = [
+    *((ji.orthogonal(2.0), *case) for case in SQUARE),
+    (ji.orthogonal(), (17, 6), "float32"),
+    (ji.orthogonal(), (64, 64), "float32"),
+    (ji.orthogonal(), (300, 299), "float32"),
+    (ji.orthogonal(3.0), (300, 310), "bfloat16"),
+    (ji.orthogonal(0.3, 0, gain="relu"), (40, 3, 9), "float32"),
+    (ji.orthogonal(1e-30), (64, 65), "float32"),
+    (ji.delta_orthogonal(0.5), (3, 8, 16), "float32"),
+    (ji.scaled_uniform_orthogonal(1.5), (3, 3, 70, 90), "float32"),
+    (ji.torch.orthogonal(layout="torch"), (40, 8, 3), "float16"),
+    (ji.orthogonal(batch_axis=0), (3, 8, 16), "float32"),
+    (ji.conv_orthogonal(), (2, 8, 16), "float32"),
+]
+
+
+@pytest.mark.parametrize(("init", "shape", "dtype"), MATRICES, ids=str)
+@pytest.mark.usefixtures("x64")
+def test_every_matrix_is_that_of_jit(init, shape, dtype):
+    found = init(KEY, shape, dtype)
+    same(found, by_jit(init, KEY, shape, dtype))
+    legacy = init(jax.random.PRNGKey(3), shape, dtype)
+    np.testing.assert_array_equal(np.asarray(legacy), np.asarray(found))
+
+
+@pytest.mark.parametrize("near", [((300, 300), (309, 290)), ((65, 40), (7, 96))])
+def test_shapes_that_are_padded_alike_share_a_program(compiled, near):
+    first, second = near
+    init = ji.orthogonal(2.0)
+    init(KEY, first).block_until_ready()
+    compiled.clear()
+    for shape in (second, second[::-1], first[::-1]):
+        assert init(KEY, shape).shape == shape
+        assert ji.orthogonal(0.5, 0)(jax.random.key(8), shape).shape == shape
+    assert not compiled
+
+
+def test_only_a_chain_of_operations_on_one_matrix_is_made_on_the_host():
+    """What else becomes of a matrix is compiled, or all of it."""
+
+    def draw(key, shape, dtype):
+        q = ji.random.orthonormal(key, *shape, dtype)
+        _ = 3 * q  # of no use
+        return jnp.maximum(q * 2, q * -2).astype(dtype)
+
+    init = ji.initializer(lambda: (draw, lambda shape: ji.Moments(0.0, 1.0)))()
+    same(init(KEY, (9, 8)), by_jit(init, KEY, (9, 8)))

@@ -10,7 +10,7 @@ from marks import slow_but
 from scipy import stats
 
 from jaxinit import random
-from jaxinit.random import _haar
+from jaxinit.random import haar
 from jaxinit.testing import LEVEL
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -96,7 +96,7 @@ def test_triangles_multiply_reflectors(widths):
     ]
     tau = [2 / (np.abs(v) ** 2).sum(0) for v in blocks]
     grams = [jnp.asarray(v.T.conj() @ v) for v in blocks]
-    found = jax.jit(_haar._triangles)(grams, jnp.asarray(np.concatenate(tau), complex))
+    found = jax.jit(haar._triangles)(grams, jnp.asarray(np.concatenate(tau), complex))
     assert [t.shape for t in found] == [(w, w) for w in widths]
     for v, factors, t in zip(blocks, tau, map(np.asarray, found), strict=True):
         product = np.eye(rows)
@@ -112,13 +112,13 @@ def test_triangles_multiply_reflectors(widths):
 @pytest.mark.usefixtures("x64")
 def test_orthonormal_is_the_product_of_its_reflectors(dtype):
     rest = 20, 13, np.dtype(dtype)
-    reflectors = jax.jit(lambda key: _haar._reflectors(key, *rest))
-    v, tau, phase = map(np.asarray, reflectors(KEY))
+    normal = random.normal(KEY, (20, 13), dtype)
+    v, tau, phase = map(np.asarray, jax.jit(haar._reflectors)(normal))
     product = np.eye(20)
     for k in range(13):
         product = reflected(product, v[:, k], tau[k])
     q = np.asarray(jax.jit(lambda key: random.orthonormal(key, *rest))(KEY))
     np.testing.assert_allclose(q, product[:, :13] * phase, atol=1e-14)
     # R's diagonal is positive: the first column is that of the normal matrix.
-    x = np.asarray(random.normal(KEY, (20, 13), dtype))[:, 0]
+    x = np.asarray(normal)[:, 0]
     np.testing.assert_allclose(q[:, 0], x / np.linalg.norm(x), atol=1e-14)

@@ -16,12 +16,20 @@ which builds T by doubling from T = [tau] (Joffrain, Low, Quintana-Orti,
 van de Geijn 2006). All blocks double at once, and the first doublings share one loop
 body, so that compilation does not grow with the matrix.
 
+Matrices are padded with zeros to a few sizes, and the draw is that of the padded one:
+its program then serves all shapes that are padded alike, with the same bits inside of
+other programs and apart, since a product sums in an order that depends on its sizes. A
+column of zeros has no reflector, and leaves the others as they are. (A loop over tiles
+of 128 or 256, with their numbers as operands, serves every size by one program; on two
+cores it takes 1.3 times as long from 1024 on, and is compiled twice as long below 128.)
+
 This is also safe where LAPACK's QR is not: on a machine of two cores, two batched
 factorizations in one program block each other forever (jaxlib 0.10.2: each waits in
 the thread pool for threads that the other holds).
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -37,6 +45,8 @@ Method = Literal["householder", "qr"]
 
 _SMALL, _BLOCK = 128, 256  # reflectors in a block, for up to 256 columns and for more
 _TILE = 64  # size of T from which doubling leaves the loop; both are powers of two
+_TINY = 16
+_STEPS = {32: 128, 64: 1024, 128: math.inf}  # in which sizes grow, up to a size
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
@@ -96,19 +106,88 @@ def _by_reflectors(
         return _by_reflectors(key, columns, rows, dtype).T.conj()
     if not columns:
         return jnp.zeros((rows, columns), dtype)
-    # Without the barrier XLA draws again wherever a block of v is read.
-    drawn = _reflectors(key, rows, columns, dtype)
-    v, tau, phase = lax.optimization_barrier(drawn)
+    if is_asked.value:
+        asked: jax.Array = _ask_orthonormal(
+            key, rows=rows, columns=columns, dtype=dtype
+        )
+        return asked
+    x = _pad(normal(key, (rows, columns), dtype))
+    q = orthonormalize(lax.optimization_barrier(x))
+    return lax.slice(lax.optimization_barrier(q), (0, 0), (rows, columns))
+
+
+def _pad(x: jax.Array) -> jax.Array:
+    """Pads a matrix of rows >= columns, outside of the loop that draws it.
+
+    XLA would draw in the loop that pads, one entry at a time. It leaves alone what
+    enters a loop that runs twice, which here does the same again.
+    """
+    if x.shape == (padded := pad(*x.shape)):
+        return x
+
+    def put(_: jax.Array, wide: jax.Array) -> jax.Array:
+        return lax.dynamic_update_slice(wide, x, (0, 0))
+
+    wide: jax.Array = lax.fori_loop(0, 2, put, jnp.zeros(padded, x.dtype))
+    return wide
+
+
+# True while a draw outside of traces asks what to draw: see `_ask_orthonormal`.
+is_asked = jax.make_user_context(default_value=False)
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "columns", "dtype"))
+def _ask_orthonormal(
+    key: jax.Array, rows: int, columns: int, dtype: np.dtype
+) -> jax.Array:
+    """Stands for a draw, rows >= columns, which the reader of the program makes.
+
+    The reader finds the equation of this call by its name, `ASKED`.
+    """
+    del key
+    return jnp.zeros((rows, columns), dtype)
+
+
+ASKED = "_ask_orthonormal"
+
+
+def pad(rows: int, columns: int) -> tuple[int, int]:
+    """Returns the sizes that a matrix of rows >= columns is padded to.
+
+    Compiling takes a thousand times as long as drawing a small matrix, which are
+    therefore padded the most.
+    """
+    if rows <= _TINY:
+        return _TINY, _TINY
+    return _step(rows), _step(columns)
+
+
+def _step(size: int) -> int:
+    """Rounds a size up: to 64, 96, 128, 192, 256 and so on."""
+    if size <= _TILE:
+        return _TILE
+    step = next(step for step, most in _STEPS.items() if size <= most)
+    return -(-size // step) * step
+
+
+@jax.jit
+def orthonormalize(x: jax.Array) -> jax.Array:
+    """Turns a normal matrix into one of orthonormal columns, for those not zero.
+
+    # [rows, columns] with rows >= columns
+    """
+    rows, columns = x.shape
+    v, tau, phase = lax.optimization_barrier(_reflectors(x))
     size = _SMALL if columns <= _BLOCK else _BLOCK
     blocks = [
         lax.slice(v, (i, i), (rows, min(i + size, columns)))
         for i in range(0, columns, size)
     ]
     triangles = _triangles([matmul(b.T.conj(), b) for b in blocks], tau)
+    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
     q: jax.Array = jnp.zeros(
-        (rows - columns, 0), dtype
+        (rows - columns, 0), x.dtype
     )  # [rows - i, columns - i], from the end
-    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     for block, triangle in zip(reversed(blocks), reversed(triangles), strict=True):
         width = block.shape[1]
         q = lax.pad(q, zero, ((width, 0, 0), (width, 0, 0)))
@@ -121,17 +200,15 @@ def _by_reflectors(
     return found
 
 
-def _reflectors(
-    key: jax.Array, rows: int, columns: int, dtype: np.dtype
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draws Householder vectors with leading entry 1, their factors and D's diagonal.
+def _reflectors(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Turns normal columns into Householder vectors, their factors and D's diagonal.
 
     # [rows, columns], [columns], [columns]
     """
-    x = normal(key, (rows, columns), dtype)
+    dtype = x.dtype
     row, column = (lax.broadcasted_iota("uint32", x.shape, i) for i in (0, 1))
     x = jnp.where(row >= column, x, jnp.zeros((), dtype))
-    lead = jnp.diagonal(lax.slice(x, (0, 0), (columns, columns)))
+    lead = jnp.diagonal(x)
     size = jnp.abs(lead)
     norm = jnp.sqrt((x * x.conj()).real.sum(0))
     if jnp.issubdtype(dtype, np.complexfloating):
@@ -140,12 +217,10 @@ def _reflectors(
         )
     else:
         phase = jnp.where(lead < 0, -jnp.ones((), dtype), jnp.ones((), dtype))
-    v = jnp.where(
-        row == column,
-        jnp.ones((), dtype),
-        x / (phase * (size + norm).astype(dtype))[None],
-    )
-    return v, ((size + norm) / norm).astype(dtype), -phase
+    v = jnp.where(row == column, (phase * (size + norm).astype(dtype))[None], x)
+    half = norm * (size + norm)  # of |v|^2
+    tau = jnp.where(half > 0, 1 / jnp.where(half > 0, half, 1), 0)
+    return v, tau.astype(dtype), -phase
 
 
 def _triangles(grams: list[jax.Array], tau: jax.Array) -> list[jax.Array]:
