@@ -8,7 +8,8 @@ import contextlib
 import functools
 import math
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,29 @@ class Drawer(Protocol):
     _extent: Any
 
     def __hash__(self) -> int: ...
+
+
+class Independent(NamedTuple):
+    """A draw of independent entries, which have the same law in every shape.
+
+    Attributes:
+      unit: draws the entries.
+      factor: returns the number that multiplies them in a shape and dtype; None if the
+        entries are the weights.
+    """
+
+    unit: Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
+    factor: Callable[[tuple[int, ...], np.dtype], Any] | None = None
+
+    def __call__(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    ) -> jax.Array:
+        """Draws a weight."""
+        if self.factor is None:
+            return self.unit(key, shape, dtype)
+        factor = self.factor(shape, dtype)  # first: it may refuse the shape or dtype
+        weight: jax.Array = self.unit(key, shape, dtype) * factor
+        return weight
 
 
 def fill(
@@ -85,47 +109,67 @@ def _draw_by_law(
         or not threefry.fits(key)
     ):
         return None
-    words: Any = threefry.data(key)
-    home = words.sharding if words.committed else None
-    one = len(words.sharding.device_set) == 1
+    home = key.sharding if key.committed else None  # else it is on one device
+    one = home is None or len(home.device_set) == 1
     if not one or _placement.platform_of(home) != "cpu":
         return None
-    settings = outside.read_settings()
-    if (dtype, settings) in _LAWLESS.get(init, ()):
-        return None
-    entries = _find_entries(init, key.aval, shape, dtype, settings)
+    kind = key.shape, key.dtype
+    entries = _find_entries(init, kind, shape, dtype, outside.read_settings())
     if entries is None:
-        _LAWLESS.setdefault(init, set()).add((dtype, settings))
         return None
-    if words.sharding != entries.place:
-        words = np.asarray(words)
     # jnp.asarray would compile a program for each shape.
-    weight: jax.Array = jax.device_put(entries.draw(words, shape), home)
+    weight: jax.Array = jax.device_put(entries.draw(key, shape), home)
     return weight
 
 
-# Dtypes in which the entries of an initializer have no law: to find that takes a trace,
-# and it is so in every shape.
-_LAWLESS: weakref.WeakKeyDictionary[Drawer, set[Any]] = weakref.WeakKeyDictionary()
+# How an initializer draws, by kind of key, dtype and settings, as its first shape has
+# shown in a trace, which takes milliseconds; None if the entries have no law. Draws
+# that are no `Independent` are traced for each shape, if they have one.
+_FIRST: weakref.WeakKeyDictionary[Drawer, dict[Any, outside.Entries | None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 # As many as `jax.jit` keeps programs.
 @functools.lru_cache(maxsize=4096)
 def _find_entries(
     init: Drawer,
-    key: Any,
+    kind: tuple[Any, ...],
     shape: tuple[int, ...],
     dtype: np.dtype,
     settings: tuple[Any, ...],
 ) -> outside.Entries | None:
     """Finds how to draw the entries of a weight, if they have a law.
 
-    The settings are those of the moment, as a part of what the answer is kept by.
+    The kind is shape and dtype of the key. The settings are those of the moment, as a
+    part of what the answer is kept by.
     """
+    known = _FIRST.setdefault(init, {})
+    token = kind, dtype, settings
+    if token in known:
+        first = known[token]
+        found = None if first is None else _rescale(init, first, shape, dtype)
+        if first is None or found is not None:
+            return found
     with backends.of_bits(True):
-        key = jax.ShapeDtypeStruct(key.shape, key.dtype)
+        key = jax.ShapeDtypeStruct(*kind)
         traced = _compiled.trace(init, key, shape, dtype, None)
-    return outside.find_entries(traced.jaxpr)
+    entries = outside.find_entries(traced.jaxpr)
+    if entries is None or _rescale(init, entries, shape, dtype) == entries:
+        known.setdefault(token, entries)
+    return entries
+
+
+def _rescale(
+    init: Drawer, first: outside.Entries, shape: tuple[int, ...], dtype: np.dtype
+) -> outside.Entries | None:
+    """Returns how the entries of another shape are drawn; None if a trace must tell."""
+    if not isinstance(init._draw, Independent):
+        return None
+    _check_extent(init, shape, dtype)
+    if init._draw.factor is None:
+        return first
+    return first.rescaled(init._draw.factor(shape, _widen(dtype)))
 
 
 def _filled(
@@ -136,14 +180,8 @@ def _filled(
     out_sharding: Placement,
 ) -> jax.Array:
     """Draws in at least 32 bits, rounds once, and places the result."""
-    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
-    wide = np.dtype(np.float32) if narrow else dtype
-    held = None
-    if init._extent is not None and 0 not in shape:
-        stated = init._extent(shape)
-        if stated is not None:
-            held = extent.Extent(*stated)
-            extent.fit(held, dtype, init._random)
+    wide = _widen(dtype)
+    held = _check_extent(init, shape, dtype)
 
     def draw(key: jax.Array | None) -> jax.Array:
         if 0 in shape and init._random:
@@ -153,12 +191,32 @@ def _filled(
         if weight.shape != shape:
             rule = f"draw must return an array of this shape, not {weight.shape}."
             raise check.Unfit(rule, shape=shape)
-        if narrow and held is not None and held.bounds is not None:
+        if wide != dtype and held is not None and held.bounds is not None:
             low, high = extent.within(held.bounds, dtype)
             weight = jnp.clip(weight, np.float32(low), np.float32(high))
         return weight.astype(dtype)
 
     return _placement.place(draw, key, out_sharding)
+
+
+def _widen(dtype: np.dtype) -> np.dtype:
+    """Returns the dtype in which weights are drawn, before they are rounded."""
+    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
+    return np.dtype(np.float32) if narrow else dtype
+
+
+def _check_extent(
+    init: Drawer, shape: tuple[int, ...], dtype: np.dtype
+) -> extent.Extent | None:
+    """Returns the range of the law, which the dtype must hold, if it is stated."""
+    stated = None
+    if init._extent is not None and 0 not in shape:
+        stated = init._extent(shape)
+    if stated is None:
+        return None
+    held = extent.Extent(*stated)
+    extent.fit(held, dtype, init._random)
+    return held
 
 
 # Not inlined: a transformation that stages a draw without compiling it, as

@@ -26,12 +26,13 @@ from jaxinit._jaxpr.primitives import BITS
 from jaxinit._law import _erf_inv
 from jaxinit._law.laws import WIDTHS, Law
 from jaxinit._law.slices import Node
-from jaxinit._threads import map_on_threads
+from jaxinit._threads import call_plainly, open_pool
 from jaxinit.random import threefry
 
 # Entries, powers of two. A call draws one chunk, large enough to make the cost of the
 # call negligible, block after block: such a loop runs on the calling thread alone.
-CHUNK, _BLOCK = 2**19, 2**13
+CHUNK, _BLOCK = 2**19, 2**10
+_SHARE = 2**17  # the fewest that are worth a thread
 # XLA's options for programs of laws, of which the first that it knows are taken:
 # emitters that compile a third faster, which JAX 0.11 no longer has, and vectors as
 # wide as the processor has them, where 256 bits are the default.
@@ -39,6 +40,8 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
 # For other types the two emitters may make different instructions.
 _PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
+_CORES = os.cpu_count() or 1  # the system takes longer to tell than a small draw
+_WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 Rooms = collections.deque[jax.Array]
 _ALIGNED = 64  # bytes: so aligned, JAX takes an array of NumPy over without a copy
 
@@ -66,15 +69,15 @@ def filled(
         those that were drawn into are put there.
     """
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
-    count = sum(-(-array.size // chunk) for array in arrays)
-    workers = min(os.cpu_count() or 1, count)
+    steps = [_divide(array.size, chunk) for array in arrays]
     pieces: collections.deque[tuple[Any, ...]] = collections.deque()
-    for (key, scale, _), array in zip(jobs, arrays, strict=True):
+    for (key, scale, _), array, step in zip(jobs, arrays, steps, strict=True):
         scales = [] if scale is None else [scale]
-        if workers > 1:  # here, where the caller's types of 64 bits are enabled
+        if array.size > step:  # here, where the caller's types of 64 bits are enabled
             scales = list(map(jax.device_put, scales))
-        for start in range(0, array.size, chunk):
-            pieces.append((key, start, array[start : start + chunk], scales))
+        for start in range(0, array.size, step):
+            pieces.append((key, start, array[start : start + step], scales))
+    workers = min(_CORES, len(pieces))
 
     def work(room: jax.Array) -> jax.Array:
         while pieces:
@@ -90,11 +93,26 @@ def filled(
 
     spare = Rooms() if rooms is None else rooms
     taken = [_take_room(spare, chunk, dtype) for _ in range(workers)]
-    if workers == 1:  # a thread takes longer to start than a small draw
-        spare.append(work(*taken))
+    if workers < 2:  # a thread takes longer to start than a small draw
+        spare.extend(map(work, taken))
     else:
-        spare.extend(map_on_threads(work, taken, workers=workers))
+        with open_pool(workers - 1) as pool:
+            others = [pool.submit(call_plainly, work, room) for room in taken[1:]]
+            spare.append(work(taken[0]))
+            spare.extend(other.result() for other in others)
     return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
+
+
+def _divide(size: int, chunk: int) -> int:
+    """Returns how many entries of an array are drawn by one call.
+
+    At most a chunk; where that is worthwhile, every core gets as many.
+    """
+    block = min(chunk, _BLOCK)
+    least = -(-size // chunk)
+    even = min(-(-least // _CORES) * _CORES, size // _SHARE)
+    step = -(-size // max(least, even, 1))
+    return -(-step // block) * block or block
 
 
 def _take_room(spare: Rooms, chunk: int, dtype: np.dtype) -> jax.Array:
@@ -113,10 +131,12 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
+def lower(
+    law: Law, chunk: int, place: Sharding | None, key_type: Any = _WORDS
+) -> Any:
     """Lowers the program that draws blocks of a law; `place` is the key's sharding.
 
-    It takes the words of a key, the index of the first entry as two words, the number
+    It takes a key, as words or of another type, the index of the first entry as two words, the number
     of blocks, an array of a chunk to write them into, and a scale if there is one.
     """
     block = min(chunk, _BLOCK)
@@ -161,7 +181,7 @@ def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
         return made
 
     types = [
-        jax.ShapeDtypeStruct((2,), np.uint32, sharding=place),
+        key_type.update(sharding=place),
         jax.ShapeDtypeStruct((2,), np.uint32),
         jax.ShapeDtypeStruct((), np.int32),
         jax.ShapeDtypeStruct((chunk,), law.dtype),

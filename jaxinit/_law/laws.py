@@ -253,7 +253,7 @@ def _joined(factors: list[Any]) -> Any:
     neighbors are joined in pairs, then pairs of those. None if there is no factor, or a
     product could round to a number that is not normal.
     """
-    if not all(map(_is_ordinary, factors)):
+    if not all(map(is_ordinary, factors)):
         return None
     if len(factors) > 1:
         last = len(factors) - len(factors) % 2
@@ -262,7 +262,7 @@ def _joined(factors: list[Any]) -> Any:
     return factors[0] if factors else None
 
 
-def _is_ordinary(factor: Any) -> bool:
+def is_ordinary(factor: Any) -> bool:
     """Returns whether products with a factor round as in every other program."""
     return _is_float(factor.dtype) and _LEAST <= abs(factor) <= _MOST
 
@@ -285,7 +285,7 @@ def _compute(operand: Operand, makers: dict[int, Node]) -> Any:
             made = _EXACT[name](*values)
         else:
             return None
-    return made if not made or _is_ordinary(made) else None
+    return made if not made or is_ordinary(made) else None
 
 
 def _is_float(dtype: Any) -> bool:

@@ -17,11 +17,12 @@ from jax.sharding import SingleDeviceSharding
 from jaxinit._jaxpr.primitives import WRAP
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._law import chunks
-from jaxinit._law.laws import Law, find_law
+from jaxinit._law.laws import Law, find_law, is_ordinary
 from jaxinit._law.slices import cut, find_key_nodes, flatten
 
 # Settings of JAX that change what is traced.
 _SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
+_THREEFRY = "threefry2x32"
 _MOST = 128  # programs that are kept; a model has a few
 # Arrays that were drawn into, by dtype: to make one takes longer than a small draw.
 _ROOMS: dict[np.dtype, chunks.Rooms] = collections.defaultdict(
@@ -44,10 +45,19 @@ class Entries(NamedTuple):
     dtype: np.dtype
     scale: Any
 
-    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws an array from the words of a Threefry key, there or on the host."""
+    def rescaled(self, scale: Any) -> "Entries | None":
+        """Returns them with another factor, if that could be the one of their law."""
+        like = self.scale is not None and self.scale.dtype == scale.dtype
+        return self._replace(scale=scale) if like and is_ordinary(scale) else None
+
+    def draw(self, key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array from a Threefry key, typed or legacy."""
+        if key.ndim:
+            key = jax.random.wrap_key_data(key, impl=_THREEFRY)
+        if key.committed and key.sharding != self.place:
+            key = jax.device_put(key, self.place)
         rooms = _ROOMS[self.dtype]
-        jobs = [(words, self.scale, shape)]
+        jobs = [(key, self.scale, shape)]
         return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
 
 
@@ -96,5 +106,6 @@ def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
 @functools.lru_cache(maxsize=_MOST)
 def _compile(spelled: _Spelled, place: SingleDeviceSharding) -> Any:
     """Compiles the program of a law for a device."""
-    lowered = chunks.lower(spelled.law, chunks.CHUNK, place)
+    key = jax.eval_shape(functools.partial(jax.random.key, impl=_THREEFRY), 0)
+    lowered = chunks.lower(spelled.law, chunks.CHUNK, place, key)
     return chunks.compiled(spelled.law, lowered)
