@@ -5,11 +5,11 @@ which compiles once (`jaxinit._law`). All others are compiled for their shape.
 """
 
 import contextlib
-import functools
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,8 @@ class Drawer(Protocol):
     def __hash__(self) -> int: ...
 
 
-class Independent(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Independent:
     """A draw of independent entries, which have the same law in every shape.
 
     Attributes:
@@ -60,12 +61,41 @@ class Independent(NamedTuple):
         return weight
 
 
+# How weights were drawn by their law, by call: as many as `jax.jit` keeps.
+_DRAWN: dict[Any, outside.Entries] = {}
+_MOST_DRAWN = 4096
+
+
+def redraw(init: Drawer, key: Any, shape: Any, dtype: Any) -> jax.Array | None:
+    """Draws a weight like one that was drawn before by its law; None if none was.
+
+    A call that was fit needs no checks again: they take longer than a small draw.
+    """
+    entries = _DRAWN.get(_name_call(init, key, shape, dtype))
+    if entries is None or key.committed or not _placement.is_outside():
+        return None
+    return _draw_entries(entries, key, shape, None)
+
+
+def _name_call(init: Drawer, key: Any, shape: Any, dtype: Any) -> Any:
+    """Returns all that a draw depends on but the key's value, as it was asked for.
+
+    It is None for a key or shape of an unusual kind: 8.0 is as good a name as 8.
+    """
+    plain = type(shape) is tuple and {int}.issuperset(map(type, shape))
+    if not plain or not isinstance(key, jax.Array) or dtype.__hash__ is None:
+        return None
+    kind = type(key), key.shape, key.dtype
+    return init, kind, shape, dtype, _placement.read_state()
+
+
 def fill(
     init: Drawer,
     key: jax.Array | None,
     shape: tuple[int, ...],
     dtype: np.dtype,
     out_sharding: Placement,
+    asked: tuple[Any, Any],
 ) -> jax.Array:
     """Draws a weight, the same whatever JAX's settings.
 
@@ -75,6 +105,7 @@ def fill(
       shape: sizes of the weight.
       dtype: its dtype.
       out_sharding: where it goes.
+      asked: shape and dtype as the caller gave them.
     """
     if math.prod(shape) > _MOST:
         raise check.Unfit("has more than 2^56 entries.", shape=shape)
@@ -88,7 +119,7 @@ def fill(
         _placement.entered(out_sharding),
     ):
         if out_sharding is None and key is not None:
-            drawn = _draw_by_law(init, key, shape, dtype)
+            drawn = _draw_by_law(init, key, shape, dtype, asked)
             if drawn is not None:
                 return drawn
         weight: jax.Array = run(init, key, shape, dtype, out_sharding)
@@ -96,16 +127,19 @@ def fill(
 
 
 def _draw_by_law(
-    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    init: Drawer,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    asked: tuple[Any, Any],
 ) -> jax.Array | None:
     """Draws a weight by the program of its law; None if it needs one of its own."""
     if (
         math.prod(shape) < FEWEST
-        or _placement.is_traced()
         or isinstance(key, jax.core.Tracer)
+        or not _placement.is_outside()
         or _placement.is_debugged()
         or _placement.is_guarded()
-        or not _placement.current_mesh().empty
         or not threefry.fits(key)
     ):
         return None
@@ -113,10 +147,19 @@ def _draw_by_law(
     one = home is None or len(home.device_set) == 1
     if not one or _placement.platform_of(home) != "cpu":
         return None
-    kind = key.shape, key.dtype
-    entries = _find_entries(init, kind, shape, dtype, outside.read_settings())
+    call = _name_call(init, key, *asked) or _name_call(init, key, shape, dtype)
+    entries = _DRAWN.get(call) or _find_entries(init, key, shape, dtype)
     if entries is None:
         return None
+    if len(_DRAWN) >= _MOST_DRAWN:
+        _DRAWN.clear()
+    _DRAWN[call] = entries
+    return _draw_entries(entries, key, shape, home)
+
+
+def _draw_entries(
+    entries: outside.Entries, key: jax.Array, shape: tuple[int, ...], home: Any
+) -> jax.Array:
     # jnp.asarray would compile a program for each shape.
     weight: jax.Array = jax.device_put(entries.draw(key, shape), home)
     return weight
@@ -130,30 +173,21 @@ _FIRST: weakref.WeakKeyDictionary[Drawer, dict[Any, outside.Entries | None]] = (
 )
 
 
-# As many as `jax.jit` keeps programs.
-@functools.lru_cache(maxsize=4096)
 def _find_entries(
-    init: Drawer,
-    kind: tuple[Any, ...],
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    settings: tuple[Any, ...],
+    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
 ) -> outside.Entries | None:
-    """Finds how to draw the entries of a weight, if they have a law.
-
-    The kind is shape and dtype of the key. The settings are those of the moment, as a
-    part of what the answer is kept by.
-    """
+    """Finds how to draw the entries of a weight, if they have a law."""
     known = _FIRST.setdefault(init, {})
-    token = kind, dtype, settings
+    kind = key.shape, key.dtype
+    token = kind, dtype, _placement.read_state()
     if token in known:
         first = known[token]
         found = None if first is None else _rescale(init, first, shape, dtype)
         if first is None or found is not None:
             return found
     with backends.of_bits(True):
-        key = jax.ShapeDtypeStruct(*kind)
-        traced = _compiled.trace(init, key, shape, dtype, None)
+        abstract = jax.ShapeDtypeStruct(*kind)
+        traced = _compiled.trace(init, abstract, shape, dtype, None)
     entries = outside.find_entries(traced.jaxpr)
     if entries is None or _rescale(init, entries, shape, dtype) == entries:
         known.setdefault(token, entries)

@@ -38,7 +38,6 @@ def map_on_threads(
     Raises:
       Exception: what the first of the calls raises that fails, once no call runs.
     """
-
     with open_pool(workers) as pool:
         return list(pool.map(functools.partial(call_plainly, function), *items))
 

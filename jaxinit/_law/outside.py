@@ -7,6 +7,8 @@ shape.
 
 import collections
 import functools
+import math
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +23,9 @@ from jaxinit._law.laws import Law, find_law, is_ordinary
 from jaxinit._law.slices import cut, find_key_nodes, flatten
 
 # Settings of JAX that change what is traced.
-_SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
+_read_traced = attrgetter(
+    *("jax_enable_x64", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+)
 _THREEFRY = "threefry2x32"
 _MOST = 128  # programs that are kept; a model has a few
 # Arrays that were drawn into, by dtype: to make one takes longer than a small draw.
@@ -57,6 +61,9 @@ class Entries(NamedTuple):
         if key.committed and key.sharding != self.place:
             key = jax.device_put(key, self.place)
         rooms = _ROOMS[self.dtype]
+        if math.prod(shape) <= chunks.FEW:
+            ours = self.program, self.dtype
+            return chunks.draw_few(*ours, key, self.scale, shape, rooms)
         jobs = [(key, self.scale, shape)]
         return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
 
@@ -77,8 +84,8 @@ class _Spelled:
 
 def read_settings() -> tuple[Any, ...]:
     """Returns the settings of JAX that `find_entries` depends on."""
-    traced = (getattr(jax.config, f"jax_{name}") for name in _SETTINGS)
-    return *traced, jax.config.read("jax_disable_most_optimizations")  # when compiled
+    compiled = jax.config.read("jax_disable_most_optimizations")
+    return *_read_traced(jax.config), compiled
 
 
 def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
