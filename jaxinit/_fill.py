@@ -203,7 +203,7 @@ def _rescale(
     _check_extent(init, shape, dtype)
     if init._draw.factor is None:
         return first
-    return first.rescaled(init._draw.factor(shape, _widen(dtype)))
+    return first.rescale(init._draw.factor(shape, _widen(dtype)))
 
 
 def _filled(

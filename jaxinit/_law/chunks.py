@@ -66,7 +66,7 @@ def filled(
       draw: draws blocks of a chunk, as `lower` says.
       chunk: its number of entries.
       dtype: dtype of the entries.
-      jobs: words of the key, scale and shape of each array.
+      jobs: key, scale and shape of each array.
       rooms: arrays of a chunk and this dtype to draw into, if there are spare ones;
         those that were drawn into are put there.
     """
@@ -76,7 +76,7 @@ def filled(
     for (key, scale, _), array in zip(jobs, arrays, strict=True):
         step = _divide(array.size, chunk, block)
         scales = () if scale is None else (scale,)
-        if array.size > step:  # here, where the caller's types of 64 bits are enabled
+        if len(jobs) > 1 or array.size > step:  # before a thread, which may lack x64
             scales = tuple(map(jax.device_put, scales))
         for start in range(0, array.size, step):
             pieces.append((key, start, array[start : start + step], scales))

@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxinit._jaxpr.primitives import WRAP
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._law import chunks
-from jaxinit._law.laws import Law, find_law, is_ordinary
+from jaxinit._law.laws import Law, find_law
 from jaxinit._law.slices import cut, find_key_nodes, flatten
 
 # Settings of JAX that change what is traced.
@@ -40,19 +40,17 @@ class Entries(NamedTuple):
     Attributes:
       place: where the program runs.
       program: draws blocks of them, as `chunks.lower` says.
-      dtype: their dtype.
-      scale: their factor; None if there is none.
+      law: their law.
     """
 
     place: SingleDeviceSharding
     program: Any
-    dtype: np.dtype
-    scale: Any
+    law: Law
 
-    def rescaled(self, scale: Any) -> "Entries | None":
-        """Returns them with another factor, if that could be the one of their law."""
-        like = self.scale is not None and self.scale.dtype == scale.dtype
-        return self._replace(scale=scale) if like and is_ordinary(scale) else None
+    def rescale(self, last: Any) -> "Entries | None":
+        """Returns them with another last factor; None if they may have another law."""
+        law = self.law.rescale(last)
+        return None if law is None else self._replace(law=law)
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
         """Draws an array from a Threefry key, typed or legacy."""
@@ -60,12 +58,12 @@ class Entries(NamedTuple):
             key = jax.random.wrap_key_data(key, impl=_THREEFRY)
         if key.committed and key.sharding != self.place:
             key = jax.device_put(key, self.place)
-        rooms = _ROOMS[self.dtype]
+        dtype, scale = self.law.dtype, self.law.scale
+        rooms = _ROOMS[dtype]
         if math.prod(shape) <= chunks.FEW:
-            ours = self.program, self.dtype
-            return chunks.draw_few(*ours, key, self.scale, shape, rooms)
-        jobs = [(key, self.scale, shape)]
-        return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
+            return chunks.draw_few(self.program, dtype, key, scale, shape, rooms)
+        jobs = [(key, scale, shape)]
+        return chunks.filled(self.program, chunks.CHUNK, dtype, jobs, rooms)[0]
 
 
 class _Spelled:
@@ -107,7 +105,7 @@ def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
     # The arrays of the first CPU go anywhere.
     place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     program = _compile(_Spelled(law, read_settings()), place)
-    return Entries(place, program, law.dtype, law.scale)
+    return Entries(place, program, law)
 
 
 @functools.lru_cache(maxsize=_MOST)

@@ -85,6 +85,7 @@ def test_a_second_shape_compiles_nothing(compiled, dtype):
 def test_a_second_shape_traces_nothing(traced, dtype):
     inits = [
         *(ours for ours, _ in STOCK.values()),
+        ji.variance_scaling(0.3, "fan_avg", "normal"),
         ji.normal(0.3, mean=0.1),
         ji.uniform(low=-1.0, high=2.0),
         ji.torch.trunc_normal(std=2.0),
