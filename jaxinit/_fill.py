@@ -148,6 +148,8 @@ def _draw_by_law(
     if not one or _placement.platform_of(home) != "cpu":
         return None
     call = _name_call(init, key, *asked) or _name_call(init, key, shape, dtype)
+    if home is not None:  # other keys go where the settings say
+        call = call, home
     entries = _DRAWN.get(call) or _find_entries(init, key, shape, dtype)
     if entries is None:
         return None

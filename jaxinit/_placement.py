@@ -85,8 +85,6 @@ _read_flags = attrgetter(
 _read_guards = attrgetter(
     "jax_transfer_guard_host_to_device", "jax_transfer_guard_device_to_host"
 )
-
-
 _read_state = attrgetter(
     *("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_enable_x64"),
     *("jax_debug_key_reuse", "jax_check_tracer_leaks", "jax_default_device"),

@@ -193,6 +193,11 @@ def test_places_are_those_of_jit():
         for chosen in (device, "cpu"):
             with jax.default_device(chosen):
                 same(init(key, (17, 9)), by_jit(init, key, (17, 9)))
+    with jax.default_device(device):
+        elsewhere = jax.random.key(4), jax.random.PRNGKey(4)
+    for key in elsewhere:  # which go where the draw goes
+        for shape in ((17, 9), (700, 900)):
+            same(init(key, shape), by_jit(init, key, shape))
     everywhere = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec())
     spread = jax.device_put(KEY, everywhere)
     same(init(spread, (17, 9)), by_jit(init, spread, (17, 9)))
