@@ -82,8 +82,7 @@ def filled(
             pieces.append((key, start, array[start : start + step], scales))
     spare = Rooms() if rooms is None else rooms
 
-    def work() -> None:
-        room = _take_room(spare, chunk, dtype)
+    def work(room: jax.Array) -> None:
         while pieces:
             try:
                 key, start, place, scales = pieces.popleft()
@@ -95,15 +94,16 @@ def filled(
             place[:] = np.asarray(room)[: place.size]
         spare.append(room)
 
-    helpers = min(_CORES, len(pieces)) - 1
-    if helpers > 0:  # a thread takes longer to start than a small draw
-        with open_pool(helpers) as pool:
-            others = [pool.submit(call_plainly, work) for _ in range(helpers)]
-            work()
-            for other in others:
-                other.result()
+    workers = max(min(_CORES, len(pieces)), 1)
+    room, *others = [_take_room(spare, chunk, dtype) for _ in range(workers)]
+    if others:  # a thread takes longer to start than a small draw
+        with open_pool(len(others)) as pool:
+            helpers = [pool.submit(call_plainly, work, other) for other in others]
+            work(room)
+            for helper in helpers:
+                helper.result()
     else:
-        work()
+        work(room)
     return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
 
 
