@@ -12,6 +12,7 @@ from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Connections
 from jaxinit._extent import Extent, exactly, normal, of_values, symmetric
+from jaxinit._fill import Independent
 from jaxinit._initializer import Drawn, Moments
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -94,28 +95,30 @@ def scaled(
         mean: float = (fan_in * fan_out) ** 0.5
         return scale / mean
 
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    def unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        if distribution == "normal":
+            return random.normal(key, shape, dtype)
+        if not jnp.issubdtype(dtype, np.complexfloating):
+            if distribution == "uniform":
+                return random.uniform(key, shape, dtype, -1, 1)
+            return random.truncated_normal(key, -2, 2, shape, dtype)
+        if distribution == "uniform":
+            return random.disk(key, shape, dtype)
+        return random.truncated_normal(key, 0.0, 2.0, shape, dtype)
+
+    def factor(shape: tuple[int, ...], dtype: np.dtype) -> Any:
         # The constants are rounded to the dtype at each step, as JAX rounds them.
         real = np.zeros(0, dtype).real.dtype.type
         var = _number(variance(shape), real)
         if distribution == "normal":
-            unit = random.normal(key, shape, dtype)
-            factor = np.sqrt(var).astype(dtype)
-        elif jnp.issubdtype(dtype, np.complexfloating):
-            if distribution == "uniform":
-                unit = random.disk(key, shape, dtype)
-            else:
-                unit = random.truncated_normal(key, 0.0, 2.0, shape, dtype)
+            return np.sqrt(var).astype(dtype)
+        if jnp.issubdtype(dtype, np.complexfloating):
+            if distribution == "truncated_normal":
                 var = var / random.complex_truncated_variance(2.0)
-            factor = np.sqrt(var).astype(dtype)
-        elif distribution == "uniform":
-            unit = random.uniform(key, shape, dtype, -1, 1)
-            factor = np.sqrt(real(3) * var)
-        else:
-            unit = random.truncated_normal(key, -2, 2, shape, dtype)
-            factor = np.sqrt(var) / real(TRUNCATED_STDDEV)
-        weight: jax.Array = unit * factor
-        return weight
+            return np.sqrt(var).astype(dtype)
+        if distribution == "uniform":
+            return np.sqrt(real(3) * var)
+        return np.sqrt(var) / real(TRUNCATED_STDDEV)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         return Moments(0.0, variance(shape))
@@ -126,7 +129,7 @@ def scaled(
             return normal(0.0, stddev)
         return symmetric(_REACH[distribution] * stddev, stddev)
 
-    return draw, moments, extent
+    return Independent(unit, factor), moments, extent
 
 
 def _number(variance: float, real: Callable[[float], Any]) -> Any:

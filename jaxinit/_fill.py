@@ -6,9 +6,10 @@ compiled for their shape.
 """
 
 import contextlib
-import functools
 import math
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -38,12 +39,66 @@ class Drawer(Protocol):
     def __hash__(self) -> int: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Independent:
+    """A draw of independent entries, which have the same law in every shape.
+
+    Attributes:
+      unit: draws the entries.
+      factor: returns the number that multiplies them in a shape and dtype; None if the
+        entries are the weights.
+    """
+
+    unit: Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
+    factor: Callable[[tuple[int, ...], np.dtype], Any] | None = None
+
+    def __call__(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    ) -> jax.Array:
+        """Draws a weight."""
+        if self.factor is None:
+            return self.unit(key, shape, dtype)
+        factor = self.factor(shape, dtype)  # first: it may refuse the shape or dtype
+        weight: jax.Array = self.unit(key, shape, dtype) * factor
+        return weight
+
+
+# How weights were drawn by their law, by call: as many as `jax.jit` keeps.
+_Drawn = outside.Entries | Orthonormal
+_DRAWN: dict[Any, _Drawn] = {}
+_MOST_DRAWN = 4096
+
+
+def redraw(init: Drawer, key: Any, shape: Any, dtype: Any) -> jax.Array | None:
+    """Draws a weight like one that was drawn before by its law; None if none was.
+
+    A call that was fit needs no checks again: they take longer than a small draw.
+    """
+    entries = _DRAWN.get(_name_call(init, key, shape, dtype))
+    if entries is None or key.committed or not _placement.is_outside():
+        return None
+    return _draw_entries(entries, key, shape, None)
+
+
+def _name_call(init: Drawer, key: Any, shape: Any, dtype: Any) -> Any:
+    """Returns all that a draw depends on but the key's value, as it was asked for.
+
+    It is None for a key or shape of an unusual kind: 8.0 is as good a name as 8.
+    """
+    plain = type(shape) is tuple and {int}.issuperset(map(type, shape))
+    if not plain or not isinstance(key, jax.Array) or dtype.__hash__ is None:
+        return None
+    kind = type(key), key.shape, key.dtype
+    return init, kind, shape, dtype, _placement.read_state()
+
+
 def fill(
     init: Drawer,
     key: jax.Array | None,
     shape: tuple[int, ...],
     dtype: np.dtype,
     out_sharding: Placement,
+    asked: tuple[Any, Any],
 ) -> jax.Array:
     """Draws a weight, the same whatever JAX's settings.
 
@@ -53,6 +108,7 @@ def fill(
       shape: sizes of the weight.
       dtype: its dtype.
       out_sharding: where it goes.
+      asked: shape and dtype as the caller gave them.
     """
     if math.prod(shape) > _MOST:
         raise check.Unfit("has more than 2^56 entries.", shape=shape)
@@ -66,7 +122,7 @@ def fill(
         _placement.entered(out_sharding),
     ):
         if out_sharding is None and key is not None:
-            drawn = _draw_by_law(init, key, shape, dtype)
+            drawn = _draw_by_law(init, key, shape, dtype, asked)
             if drawn is not None:
                 return drawn
         weight: jax.Array = run(init, key, shape, dtype, out_sharding)
@@ -74,60 +130,86 @@ def fill(
 
 
 def _draw_by_law(
-    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+    init: Drawer,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    asked: tuple[Any, Any],
 ) -> jax.Array | None:
     """Draws a weight by the program of its law; None if it needs one of its own."""
     if (
         math.prod(shape) < FEWEST
-        or _placement.is_traced()
         or isinstance(key, jax.core.Tracer)
+        or not _placement.is_outside()
         or _placement.is_debugged()
         or _placement.is_guarded()
-        or not _placement.current_mesh().empty
         or not threefry.fits(key)
     ):
         return None
-    words: Any = threefry.data(key)
-    home = words.sharding if words.committed else None
-    one = len(words.sharding.device_set) == 1
+    home = key.sharding if key.committed else None  # else it is on one device
+    one = home is None or len(home.device_set) == 1
     if not one or _placement.platform_of(home) != "cpu":
         return None
-    settings = outside.read_settings()
-    if (dtype, settings) in _LAWLESS.get(init, ()):
-        return None
-    entries = _find_entries(init, key.aval, shape, dtype, settings)
+    call = _name_call(init, key, *asked) or _name_call(init, key, shape, dtype)
+    if home is not None:  # other keys go where the settings say
+        call = call, home
+    entries = _DRAWN.get(call) or _find_entries(init, key, shape, dtype)
     if entries is None:
-        _LAWLESS.setdefault(init, set()).add((dtype, settings))
         return None
-    if words.sharding != entries.place:
-        words = np.asarray(words)
+    if len(_DRAWN) >= _MOST_DRAWN:
+        _DRAWN.clear()
+    _DRAWN[call] = entries
+    return _draw_entries(entries, key, shape, home)
+
+
+def _draw_entries(
+    entries: _Drawn, key: jax.Array, shape: tuple[int, ...], home: Any
+) -> jax.Array:
     # jnp.asarray would compile a program for each shape.
-    weight: jax.Array = jax.device_put(entries.draw(words, shape), home)
+    weight: jax.Array = jax.device_put(entries.draw(key, shape), home)
     return weight
 
 
-# Dtypes in which the entries of an initializer have no law: to find that takes a trace,
-# and it is so in every shape.
-_LAWLESS: weakref.WeakKeyDictionary[Drawer, set[Any]] = weakref.WeakKeyDictionary()
+# How an initializer draws, by kind of key, dtype and settings, as its first shape has
+# shown in a trace, which takes milliseconds; None if the entries have no law. Draws
+# that are no `Independent` are traced for each shape, if they have one.
+_FIRST: weakref.WeakKeyDictionary[Drawer, dict[Any, _Drawn | None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-# As many as `jax.jit` keeps programs.
-@functools.lru_cache(maxsize=4096)
 def _find_entries(
-    init: Drawer,
-    key: Any,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    settings: tuple[Any, ...],
-) -> outside.Entries | Orthonormal | None:
-    """Finds how to draw a weight, if its entries have a law or are those of a matrix.
-
-    The settings are those of the moment, as a part of what the answer is kept by.
-    """
+    init: Drawer, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype
+) -> _Drawn | None:
+    """Finds how a weight is drawn whose entries have a law, or are of a matrix."""
+    known = _FIRST.setdefault(init, {})
+    kind = key.shape, key.dtype
+    token = kind, dtype, _placement.read_state()
+    if token in known:
+        first = known[token]
+        found = None if first is None else _rescale(init, first, shape, dtype)
+        if first is None or found is not None:
+            return found
     with backends.of_bits(True), haar.is_asked(True):
-        key = jax.ShapeDtypeStruct(key.shape, key.dtype)
-        traced = _compiled.trace(init, key, shape, dtype, None)
-    return outside.find_entries(traced.jaxpr) or find_orthonormal(traced.jaxpr)
+        abstract = jax.ShapeDtypeStruct(*kind)
+        traced = _compiled.trace(init, abstract, shape, dtype, None)
+    entries: _Drawn | None = outside.find_entries(traced.jaxpr)
+    entries = entries or find_orthonormal(traced.jaxpr)
+    if entries is None or _rescale(init, entries, shape, dtype) == entries:
+        known.setdefault(token, entries)
+    return entries
+
+
+def _rescale(
+    init: Drawer, first: _Drawn, shape: tuple[int, ...], dtype: np.dtype
+) -> outside.Entries | None:
+    """Returns how the entries of another shape are drawn; None if a trace must tell."""
+    if not isinstance(init._draw, Independent) or isinstance(first, Orthonormal):
+        return None
+    _check_extent(init, shape, dtype)
+    if init._draw.factor is None:
+        return first
+    return first.rescale(init._draw.factor(shape, _widen(dtype)))
 
 
 def _filled(
@@ -138,14 +220,8 @@ def _filled(
     out_sharding: Placement,
 ) -> jax.Array:
     """Draws in at least 32 bits, rounds once, and places the result."""
-    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
-    wide = np.dtype(np.float32) if narrow else dtype
-    held = None
-    if init._extent is not None and 0 not in shape:
-        stated = init._extent(shape)
-        if stated is not None:
-            held = extent.Extent(*stated)
-            extent.fit(held, dtype, init._random)
+    wide = _widen(dtype)
+    held = _check_extent(init, shape, dtype)
 
     def draw(key: jax.Array | None) -> jax.Array:
         if 0 in shape and init._random:
@@ -155,12 +231,32 @@ def _filled(
         if weight.shape != shape:
             rule = f"draw must return an array of this shape, not {weight.shape}."
             raise check.Unfit(rule, shape=shape)
-        if narrow and held is not None and held.bounds is not None:
+        if wide != dtype and held is not None and held.bounds is not None:
             low, high = extent.within(held.bounds, dtype)
             weight = jnp.clip(weight, np.float32(low), np.float32(high))
         return weight.astype(dtype)
 
     return _placement.place(draw, key, out_sharding)
+
+
+def _widen(dtype: np.dtype) -> np.dtype:
+    """Returns the dtype in which weights are drawn, before they are rounded."""
+    narrow = jnp.issubdtype(dtype, np.floating) and jnp.finfo(dtype).bits < 32
+    return np.dtype(np.float32) if narrow else dtype
+
+
+def _check_extent(
+    init: Drawer, shape: tuple[int, ...], dtype: np.dtype
+) -> extent.Extent | None:
+    """Returns the range of the law, which the dtype must hold, if it is stated."""
+    stated = None
+    if init._extent is not None and 0 not in shape:
+        stated = init._extent(shape)
+    if stated is None:
+        return None
+    held = extent.Extent(*stated)
+    extent.fit(held, dtype, init._random)
+    return held
 
 
 # Not inlined: a transformation that stages a draw without compiling it, as

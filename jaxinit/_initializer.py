@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import _value
 from jaxinit._extent import Extent
-from jaxinit._fill import fill
+from jaxinit._fill import fill, redraw
 from jaxinit._placement import Placement
 
 P = ParamSpec("P")
@@ -159,12 +159,16 @@ class Initializer:
             the weights.
           TypeError: if key is not a PRNG key, shape not a shape, or dtype not a dtype.
         """
+        if out_sharding is None:
+            drawn = redraw(self, key, shape, dtype)
+            if drawn is not None:
+                return drawn
         try:
             check.key_first(key)
             sizes = check.shape(shape)
             kind = self._dtype(dtype)
             used = check.key(key) if self._random else None
-            return fill(self, used, sizes, kind, out_sharding)
+            return fill(self, used, sizes, kind, out_sharding, (shape, dtype))
         except check.Unfit as error:
             raise error.at(repr(self), "key", "shape", "dtype") from None
 
@@ -211,9 +215,8 @@ class Initializer:
             default = parameters[name].default
             if default is inspect.Parameter.empty:
                 return False
-            return bool(
-                _value.token(_value.freeze(name, default)) == _value.token(value)
-            )
+            own = _value.token(_value.freeze(name, default))
+            return bool(own == _value.token(value))
 
         given = (
             f"{name}={_value.spell(value)}"
@@ -309,10 +312,8 @@ def _decorate(
     signature = inspect.signature(builder)
     name = f"{namespace}.{builder.__name__}" if namespace else builder.__name__
     for parameter in signature.parameters.values():
-        if parameter.kind not in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        ):
+        kinds = parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY
+        if parameter.kind not in kinds:
             raise TypeError(
                 f"initializer({name}): every argument needs a name for specs, "
                 f"unlike {parameter}."

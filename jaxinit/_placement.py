@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -91,17 +92,41 @@ def _eager() -> Any:
         return pool.submit(_kind_of_trace).result()
 
 
+_read_flags = attrgetter(
+    *("jax_debug_nans", "jax_debug_infs"),
+    *("jax_debug_key_reuse", "jax_check_tracer_leaks"),
+)
+_read_guards = attrgetter(
+    "jax_transfer_guard_host_to_device", "jax_transfer_guard_device_to_host"
+)
+_read_state = attrgetter(
+    *("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_enable_x64"),
+    *("jax_debug_key_reuse", "jax_check_tracer_leaks", "jax_default_device"),
+    *("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion"),
+    *("jax_default_prng_impl", "jax_threefry_partitionable"),
+    *("jax_transfer_guard_host_to_device", "jax_transfer_guard_device_to_host"),
+)
+
+
+def read_state() -> tuple[Any, ...]:
+    """Returns the settings of JAX that a draw outside of traces depends on."""
+    compiled = jax.config.read("jax_disable_most_optimizations")
+    return *_read_state(jax.config), compiled
+
+
 def is_debugged() -> bool:
     """Returns whether JAX is set to check what programs do while they run."""
-    flags = ("debug_nans", "debug_infs", "debug_key_reuse", "check_tracer_leaks")
-    return any(getattr(jax.config, f"jax_{flag}") for flag in flags)
+    return any(_read_flags(jax.config))
 
 
 def is_guarded() -> bool:
     """Returns whether JAX is set to watch what moves between host and device."""
-    ways = ("host_to_device", "device_to_host")
-    guards = (getattr(jax.config, f"jax_transfer_guard_{way}") for way in ways)
-    return any(guard not in (None, "allow") for guard in guards)
+    return not {None, "allow"}.issuperset(_read_guards(jax.config))
+
+
+def is_outside() -> bool:
+    """Returns whether a call is outside of traces and meshes."""
+    return not is_traced() and bool(jax.sharding.get_mesh().empty)
 
 
 def _find_device() -> Any:

@@ -8,6 +8,7 @@ traced and lowered by the thread of the caller, and a pool only compiles it, or 
 what is compiled. A call that needs a setting makes it there.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,12 +38,15 @@ def map_on_threads(
     Raises:
       Exception: what the first of the calls raises that fails, once no call runs.
     """
-
-    def call(*each: Any) -> Any:
-        # What is compiled cannot be called where `jax.disable_jit` holds, as it may for
-        # all threads although the caller has switched it off for itself.
-        with jax.disable_jit(False):
-            return function(*each)
-
     with open_pool(workers) as pool:
-        return list(pool.map(call, *items))
+        return list(pool.map(functools.partial(call_plainly, function), *items))
+
+
+def call_plainly(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function on a thread, where it may call what is compiled.
+
+    That cannot be called where `jax.disable_jit` holds, as it may for all threads
+    although the caller has switched it off for itself.
+    """
+    with jax.disable_jit(False):
+        return function(*args)

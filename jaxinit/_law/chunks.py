@@ -26,12 +26,14 @@ from jaxinit._jaxpr.primitives import BITS
 from jaxinit._law import _erf_inv
 from jaxinit._law.laws import WIDTHS, Law
 from jaxinit._law.slices import Node
-from jaxinit._threads import map_on_threads
+from jaxinit._threads import call_plainly, open_pool
 from jaxinit.random import threefry
 
 # Entries, powers of two. A call draws one chunk, large enough to make the cost of the
 # call negligible, block after block: such a loop runs on the calling thread alone.
-CHUNK, _BLOCK = 2**19, 2**13
+CHUNK, _BLOCK = 2**19, 2**10
+_SHARE = 2**17  # the fewest that are worth a thread
+FEW = 2**14  # copied twice in no time
 # XLA's options for programs of laws, of which the first that it knows are taken:
 # emitters that compile a third faster, which JAX 0.11 no longer has, and vectors as
 # wide as the processor has them, where 256 bits are the default.
@@ -39,6 +41,9 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
 # For other types the two emitters may make different instructions.
 _PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
+_CORES = os.cpu_count() or 1  # the system takes longer to tell than a small draw
+_BEGIN = np.zeros(2, np.uint32)
+_WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
 Rooms = collections.deque[jax.Array]
 _ALIGNED = 64  # bytes: so aligned, JAX takes an array of NumPy over without a copy
 
@@ -61,40 +66,66 @@ def filled(
       draw: draws blocks of a chunk, as `lower` says.
       chunk: its number of entries.
       dtype: dtype of the entries.
-      jobs: words of the key, scale and shape of each array.
+      jobs: key, scale and shape of each array.
       rooms: arrays of a chunk and this dtype to draw into, if there are spare ones;
         those that were drawn into are put there.
     """
+    block = min(chunk, _BLOCK)
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
-    count = sum(-(-array.size // chunk) for array in arrays)
-    workers = min(os.cpu_count() or 1, count)
     pieces: collections.deque[tuple[Any, ...]] = collections.deque()
     for (key, scale, _), array in zip(jobs, arrays, strict=True):
-        scales = [] if scale is None else [scale]
-        if workers > 1:  # here, where the caller's types of 64 bits are enabled
-            scales = list(map(jax.device_put, scales))
-        for start in range(0, array.size, chunk):
-            pieces.append((key, start, array[start : start + chunk], scales))
+        step = _divide(array.size, chunk, block)
+        scales = () if scale is None else (scale,)
+        if len(jobs) > 1 or array.size > step:  # before a thread, which may lack x64
+            scales = tuple(map(jax.device_put, scales))
+        for start in range(0, array.size, step):
+            pieces.append((key, start, array[start : start + step], scales))
+    spare = Rooms() if rooms is None else rooms
 
-    def work(room: jax.Array) -> jax.Array:
+    def work(room: jax.Array) -> None:
         while pieces:
             try:
                 key, start, place, scales = pieces.popleft()
             except IndexError:  # another worker took the last one
                 break
-            first = np.array([start >> 32, start % 2**32], np.uint32)
-            blocks = np.int32(-(-place.size // min(chunk, _BLOCK)))
+            first = np.array((start >> 32, start % 2**32), np.uint32)
+            blocks = np.int32(-(-place.size // block))
             room = draw(key, first, blocks, room, *scales)
             place[:] = np.asarray(room)[: place.size]
-        return room
+        spare.append(room)
 
-    spare = Rooms() if rooms is None else rooms
-    taken = [_take_room(spare, chunk, dtype) for _ in range(workers)]
-    if workers == 1:  # a thread takes longer to start than a small draw
-        spare.append(work(*taken))
+    workers = max(min(_CORES, len(pieces)), 1)
+    room, *others = [_take_room(spare, chunk, dtype) for _ in range(workers)]
+    if others:  # a thread takes longer to start than a small draw
+        with open_pool(len(others)) as pool:
+            helpers = [pool.submit(call_plainly, work, other) for other in others]
+            work(room)
+            for helper in helpers:
+                helper.result()
     else:
-        spare.extend(map_on_threads(work, taken, workers=workers))
+        work(room)
     return [a.reshape(shape) for a, (_, _, shape) in zip(arrays, jobs, strict=True)]
+
+
+def draw_few(
+    draw: Any,
+    dtype: np.dtype,
+    key: Any,
+    scale: Any,
+    shape: tuple[int, ...],
+    rooms: Rooms,
+) -> np.ndarray:
+    """Draws at most `FEW` entries as `filled` does, with less ado."""
+    size = math.prod(shape)
+    blocks = np.int32(-(-size // _BLOCK))
+    room = _take_room(rooms, CHUNK, dtype)
+    if scale is None:
+        room = draw(key, _BEGIN, blocks, room)
+    else:
+        room = draw(key, _BEGIN, blocks, room, scale)
+    array: np.ndarray = np.asarray(room)[:size].reshape(shape).copy()
+    rooms.append(room)
+    return array
 
 
 def _take_room(spare: Rooms, chunk: int, dtype: np.dtype) -> jax.Array:
@@ -105,6 +136,19 @@ def _take_room(spare: Rooms, chunk: int, dtype: np.dtype) -> jax.Array:
         return room
 
 
+def _divide(size: int, chunk: int, block: int) -> int:
+    """Returns how many entries of an array are drawn by one call.
+
+    At most a chunk; where that is worthwhile, every core gets as many.
+    """
+    if size <= 2 * _SHARE and size <= chunk:
+        return chunk
+    least = -(-size // chunk)
+    even = min(-(-least // _CORES) * _CORES, size // _SHARE)
+    step = -(-size // max(least, even, 1))
+    return -(-step // block) * block
+
+
 def _empty(size: int, dtype: np.dtype) -> np.ndarray:
     """Returns an array that JAX can take over."""
     room = np.empty(size * dtype.itemsize + _ALIGNED, np.uint8)
@@ -113,11 +157,12 @@ def _empty(size: int, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
+def lower(law: Law, chunk: int, place: Sharding | None, key_type: Any = _WORDS) -> Any:
     """Lowers the program that draws blocks of a law; `place` is the key's sharding.
 
-    It takes the words of a key, the index of the first entry as two words, the number
-    of blocks, an array of a chunk to write them into, and a scale if there is one.
+    It takes a key, as words or of another type, the index of the first entry as two
+    words, the number of blocks, an array of a chunk to write them into, and a scale if
+    there is one.
     """
     block = min(chunk, _BLOCK)
     written_out = _erf_inv.written_out(law.steps)
@@ -161,7 +206,7 @@ def lower(law: Law, chunk: int, place: Sharding | None) -> Any:
         return made
 
     types = [
-        jax.ShapeDtypeStruct((2,), np.uint32, sharding=place),
+        key_type.update(sharding=place),
         jax.ShapeDtypeStruct((2,), np.uint32),
         jax.ShapeDtypeStruct((), np.int32),
         jax.ShapeDtypeStruct((chunk,), law.dtype),

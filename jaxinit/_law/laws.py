@@ -10,6 +10,7 @@ the whole.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +60,7 @@ class Law(NamedTuple):
       full: numbers of the values that differ by entry.
       dtype: dtype of the entries.
       scale: the factor of the last product; None if there is none.
+      factors: the numbers that it is the product of, the last one last.
     """
 
     steps: tuple[Node, ...]
@@ -67,6 +69,17 @@ class Law(NamedTuple):
     full: frozenset[int]
     dtype: np.dtype
     scale: Any
+    factors: tuple[Any, ...]
+
+    def rescale(self, last: Any) -> "Law | None":
+        """Returns the law with another last factor; None if it may be another law."""
+        if not self.factors or self.factors[-1].dtype != last.dtype:
+            return None
+        factors = *self.factors[:-1], last
+        scale = _joined(factors)
+        if scale is None:
+            return None
+        return self._replace(scale=scale, factors=factors)
 
     def spell(self, speller: Speller) -> Any:
         """Spells the law: equal for laws that are equal but for shape and scale."""
@@ -98,9 +111,17 @@ def find_law(graph: Graph, part: Slice) -> Law | None:
     result = reader.read_slice(part, target)
     if not isinstance(result, int) or result not in reader.full or reader.draws != 1:
         return None
-    steps, result, scale = _split_scale(reader, result)
+    steps, result, factors = _split_factors(reader, result)
     dtype = np.dtype(graph.avals[target].dtype)
-    return Law(tuple(steps), key, result, frozenset(reader.full), dtype, scale)
+    return Law(
+        steps=tuple(steps),
+        key=key,
+        result=result,
+        full=frozenset(reader.full),
+        dtype=dtype,
+        scale=_joined(factors),
+        factors=factors,
+    )
 
 
 def _is_weak(graph: Graph, target: Operand) -> bool:
@@ -208,8 +229,10 @@ def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return open_body(eqn) if is_call else None
 
 
-def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
-    """Splits the last products with constants off a law, joined into one scale.
+def _split_factors(
+    reader: _Reader, result: int
+) -> tuple[list[Node], int, tuple[Any, ...]]:
+    """Splits the last products with constants off a law, if they make one scale.
 
     A conversion to a narrow float behind them is left to the law's dtype.
     """
@@ -221,20 +244,20 @@ def _split_scale(reader: _Reader, result: int) -> tuple[list[Node], int, Any]:
         rest = [v for v in step.invars if isinstance(v, int) and v in reader.full]
         value = _compute(constants[0], makers) if constants else None
         if value is None or len(rest) != 1:
-            return reader.steps, result, None
+            return reader.steps, result, ()
         factors.append(value)
         current = rest[0]
         taken.add(step.output)
-    scale = _joined(factors[::-1])
-    if scale is None or makers[current].eqn.primitive.name not in _APART:
-        return reader.steps, result, None
+    is_apart = makers[current].eqn.primitive.name in _APART
+    if not is_apart or _joined(factors[::-1]) is None:
+        return reader.steps, result, ()
     needed = {current}
     steps = []
     for step in reversed(reader.steps):
         if step.output in needed and step.output not in taken:
             needed.update(v for v in step.invars if isinstance(v, int))
             steps.append(step)
-    return steps[::-1], current, scale
+    return steps[::-1], current, tuple(factors[::-1])
 
 
 def _unrounded(makers: dict[int, Node], result: int) -> int:
@@ -246,7 +269,7 @@ def _unrounded(makers: dict[int, Node], result: int) -> int:
     return operand if rounds and narrow and isinstance(operand, int) else result
 
 
-def _joined(factors: list[Any]) -> Any:
+def _joined(factors: Sequence[Any]) -> Any:
     """Multiplies successive factors of a law, in the order of XLA.
 
     From ((x a) b) c and more, one pass of XLA makes x (a b) and leaves c for the next:

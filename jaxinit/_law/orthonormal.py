@@ -50,10 +50,10 @@ class Orthonormal(NamedTuple):
         """Where the programs run."""
         return self.entries.place
 
-    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws the weight from the words of a Threefry key, there or on the host."""
+    def draw(self, key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws the weight from a Threefry key, typed or legacy."""
         del shape  # is known
-        x = self.entries.draw(words, self.sizes)
+        x = self.entries.draw(key, self.sizes)
         padded = haar.pad(*self.sizes)
         part = tuple(map(slice, self.sizes))
         if padded != self.sizes:

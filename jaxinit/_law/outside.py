@@ -7,6 +7,8 @@ shape.
 
 import collections
 import functools
+import math
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +23,10 @@ from jaxinit._law.laws import Law, find_law
 from jaxinit._law.slices import cut, find_key_nodes, flatten
 
 # Settings of JAX that change what is traced.
-_SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
+_read_traced = attrgetter(
+    *("jax_enable_x64", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+)
+_THREEFRY = "threefry2x32"
 _MOST = 128  # programs that are kept; a model has a few
 # Arrays that were drawn into, by dtype: to make one takes longer than a small draw.
 _ROOMS: dict[np.dtype, chunks.Rooms] = collections.defaultdict(
@@ -35,20 +40,30 @@ class Entries(NamedTuple):
     Attributes:
       place: where the program runs.
       program: draws blocks of them, as `chunks.lower` says.
-      dtype: their dtype.
-      scale: their factor; None if there is none.
+      law: their law.
     """
 
     place: SingleDeviceSharding
     program: Any
-    dtype: np.dtype
-    scale: Any
+    law: Law
 
-    def draw(self, words: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws an array from the words of a Threefry key, there or on the host."""
-        rooms = _ROOMS[self.dtype]
-        jobs = [(words, self.scale, shape)]
-        return chunks.filled(self.program, chunks.CHUNK, self.dtype, jobs, rooms)[0]
+    def rescale(self, last: Any) -> "Entries | None":
+        """Returns them with another last factor; None if they may have another law."""
+        law = self.law.rescale(last)
+        return None if law is None else self._replace(law=law)
+
+    def draw(self, key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array from a Threefry key, typed or legacy."""
+        if key.ndim:
+            key = jax.random.wrap_key_data(key, impl=_THREEFRY)
+        if key.committed and key.sharding != self.place:
+            key = jax.device_put(key, self.place)
+        dtype, scale = self.law.dtype, self.law.scale
+        rooms = _ROOMS[dtype]
+        if math.prod(shape) <= chunks.FEW:
+            return chunks.draw_few(self.program, dtype, key, scale, shape, rooms)
+        jobs = [(key, scale, shape)]
+        return chunks.filled(self.program, chunks.CHUNK, dtype, jobs, rooms)[0]
 
 
 class _Spelled:
@@ -67,8 +82,8 @@ class _Spelled:
 
 def read_settings() -> tuple[Any, ...]:
     """Returns the settings of JAX that `find_entries` depends on."""
-    traced = (getattr(jax.config, f"jax_{name}") for name in _SETTINGS)
-    return *traced, jax.config.read("jax_disable_most_optimizations")  # when compiled
+    compiled = jax.config.read("jax_disable_most_optimizations")
+    return *_read_traced(jax.config), compiled
 
 
 def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
@@ -90,11 +105,12 @@ def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
     # The arrays of the first CPU go anywhere.
     place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     program = _compile(_Spelled(law, read_settings()), place)
-    return Entries(place, program, law.dtype, law.scale)
+    return Entries(place, program, law)
 
 
 @functools.lru_cache(maxsize=_MOST)
 def _compile(spelled: _Spelled, place: SingleDeviceSharding) -> Any:
     """Compiles the program of a law for a device."""
-    lowered = chunks.lower(spelled.law, chunks.CHUNK, place)
+    key = jax.eval_shape(functools.partial(jax.random.key, impl=_THREEFRY), 0)
+    lowered = chunks.lower(spelled.law, chunks.CHUNK, place, key)
     return chunks.compiled(spelled.law, lowered)

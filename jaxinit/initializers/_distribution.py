@@ -12,6 +12,7 @@ from jaxinit import _extent as extents
 from jaxinit import random
 from jaxinit._draws import LEAST_MASS
 from jaxinit._extent import Extent
+from jaxinit._fill import Independent
 from jaxinit._initializer import Drawn, Moments, initializer
 
 
@@ -87,7 +88,7 @@ def uniform(
 
     bounds = None if plain else (start, stop)
     spread = Extent((start, stop), max(abs(start), abs(stop)), bounds)
-    return draw, moments, lambda shape: spread
+    return Independent(draw), moments, lambda shape: spread
 
 
 @initializer
@@ -130,7 +131,7 @@ def normal(
     def moments(shape: tuple[int, ...]) -> Moments:
         return Moments(mean, stddev * stddev)
 
-    return draw, moments, lambda shape: extents.normal(mean, stddev)
+    return Independent(draw), moments, lambda shape: extents.normal(mean, stddev)
 
 
 _FAR = 10.0  # standard deviations: as good as no bound, in float64 too
@@ -232,4 +233,4 @@ def truncated_normal(
     def moments(shape: tuple[int, ...]) -> Moments:
         return Moments(mean + stddev * shift, stddev * stddev * variance)
 
-    return draw, moments, lambda shape: spread
+    return Independent(draw), moments, lambda shape: spread

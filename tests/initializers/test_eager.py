@@ -14,6 +14,7 @@ from jaxinit import _fill
 
 KEY = jax.random.key(3)
 COMPILED: list[str] = []
+TRACED: list[str] = []
 # Around the fewest entries of a law, a block and a chunk of its program, and odd ones.
 SIZES = (0, 1, 31, 32, 33, 1001, 2**13 - 1, 2**13 + 1, 2**19, 2**19 + 1, 2**20 + 2**13)
 STOCK = {
@@ -32,6 +33,8 @@ STOCK = {
 def _listen(event, duration, **metadata):
     if "backend_compile" in event:
         COMPILED.append(event)
+    if "jaxpr_trace" in event:
+        TRACED.append(event)
 
 
 @pytest.fixture
@@ -39,6 +42,13 @@ def compiled():
     """Counts the programs that are compiled, or read from the persistent cache."""
     COMPILED.clear()
     return COMPILED
+
+
+@pytest.fixture
+def traced():
+    """Counts the programs that are traced."""
+    TRACED.clear()
+    return TRACED
 
 
 def by_jit(init, key, shape, dtype=None):
@@ -69,6 +79,48 @@ def test_a_second_shape_compiles_nothing(compiled, dtype):
             made = init(KEY, shape, dtype)
             assert made.shape == shape and made.dtype == dtype
     assert not compiled
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_second_shape_traces_nothing(traced, dtype):
+    inits = [
+        *(ours for ours, _ in STOCK.values()),
+        ji.variance_scaling(0.3, "fan_avg", "normal"),
+        ji.normal(0.3, mean=0.1),
+        ji.uniform(low=-1.0, high=2.0),
+        ji.torch.trunc_normal(std=2.0),
+    ]
+    for init in inits:
+        init(KEY, (8, 9), dtype)
+    _fill._DRAWN.clear()  # as for shapes that no other test draws
+    traced.clear()
+    found = [init(KEY, (7, 16), dtype) for init in inits]
+    assert not traced
+    _fill._FIRST.clear()
+    _fill._DRAWN.clear()
+    expected = [init(KEY, (7, 16), dtype) for init in inits]
+    assert traced  # the counter counts
+    for x, y in zip(found, expected, strict=True):
+        same(x, y)
+
+
+def test_a_shape_like_one_before_is_checked_as_ever():
+    init = ji.variance_scaling(2e9, "fan_in", "uniform")
+    init(KEY, (8, 8), "float16")
+    for _ in range(2):
+        with pytest.raises(TypeError, match="shape must be a tuple"):
+            init(KEY, (8.0, 8), "float16")
+        with pytest.raises(ValueError, match="leave what the type holds"):
+            init(KEY, (1, 64), "float16")
+        with pytest.raises(ValueError, match="needs two axes"):
+            init(KEY, (64,), "float16")
+        with pytest.raises(TypeError, match="dtype must be"):
+            init(KEY, (8, 8), np.zeros(3))
+        same(init(KEY, (np.array(8), 8)), init(KEY, [8, 8]))
+        with jax.disable_jit():
+            same(init(KEY, (8, 8)), init(KEY, (8, 8)))
+        with pytest.raises(ValueError, match="not an array of keys"):
+            init(jax.random.split(KEY), (8, 8), "float16")
 
 
 def test_equal_laws_share_a_program(compiled):
@@ -141,6 +193,11 @@ def test_places_are_those_of_jit():
         for chosen in (device, "cpu"):
             with jax.default_device(chosen):
                 same(init(key, (17, 9)), by_jit(init, key, (17, 9)))
+    with jax.default_device(device):
+        elsewhere = jax.random.key(4), jax.random.PRNGKey(4)
+    for key in elsewhere:  # which go where the draw goes
+        for shape in ((17, 9), (700, 900)):
+            same(init(key, shape), by_jit(init, key, shape))
     everywhere = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec())
     spread = jax.device_put(KEY, everywhere)
     same(init(spread, (17, 9)), by_jit(init, spread, (17, 9)))
@@ -171,7 +228,8 @@ def test_flags_are_heeded():
         jax.ensure_compile_time_eval(),
     ]
     for flag in flags:
-        _fill._find_entries.cache_clear()
+        _fill._DRAWN.clear()
+        _fill._FIRST.clear()
         with flag:
             found = init(here, (17, 10), jnp.float32)
         np.testing.assert_array_equal(found, expected)
