@@ -177,12 +177,9 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         both = join(facts[:2], forget_axes(rank))
         return both._replace(behind=both.behind | bit)
     ways = [read_contraction(eqn, side) for side in (0, 1)]
-    free, summed = (
-        [[fact.axes[p] for p in way[k]] for fact, way in zip(facts, ways, strict=False)]
-        for k in (2, 0)
-    )
     batch = [facts[0].axes[place] for place in ways[0].batch]
-    both = join(facts[:2], (*batch, *free[0], *free[1]))
+    free = [facts[side].axes[place] for side in (0, 1) for place in ways[side].free]
+    both = join(facts[:2], (*batch, *free))
     both = both._replace(behind=both.behind | bit, averaged=0, meeting=None)
     before = [fact.meeting for fact in facts[:2]]
     if not ways[0].summed or all(before):
@@ -192,7 +189,9 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
             sources = list_sources(facts[side].axes, ways[side].summed)
             last = _note_third(book, meeting, sources, facts[1 - side].last)
             return both._replace(last=last or both.last)
-    sources = {p.source for side in summed for axis in side for p in axis} - {None}
+    sources = frozenset[Any]().union(
+        *(list_sources(facts[side].axes, ways[side].summed) for side in (0, 1))
+    )
     meeting = Meeting(
         number=book.order,
         sides=(facts[0].last, facts[1].last),
