@@ -148,10 +148,11 @@ class Use:
       groups: blocks of the outputs, each with inputs of its own.
       depth: the number of products on the longest way to this one, itself included.
       activation: the function behind it, by name.
-      normed: whether the data is normalized before and after it.
+      normed: whether the data are normalized before and after it.
       branch: the number of the residual branch that it lies in; 0 for none.
       roles: what else is known of it.
       of: numbers of the parameters that it belongs to, as a bias to its kernel.
+      behind: of a product: the uses that are the last products before it.
       reason: why its part cannot be told.
     """
 
@@ -169,6 +170,7 @@ class Use:
     branch: int = 0
     roles: set[str] = dataclasses.field(default_factory=set)
     of: frozenset[int] = NONE
+    behind: frozenset[int] = NONE
     reason: str = ""
 
 

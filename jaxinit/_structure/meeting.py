@@ -75,7 +75,10 @@ def _scale(
         state = weight.powers and bool(book.shapes[leaf])
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
-        number = book.note(Use(kind=kind, leaf=leaf, order=book.order, of=also))
+        use = Use(kind=kind, leaf=leaf, order=book.order, of=also)
+        of_norm = data.normed or data.averaged == 2 or weight.averaged == 2
+        use.normed = of_norm, False
+        number = book.note(use)
         moved = move(eqn, known, side)
         scalings.append(Scaling(number, moved, data.axes))
     bit = book.mark()

@@ -100,7 +100,7 @@ class Notebook:
         number, _ = self._branches.setdefault(self.way, (number, times))
         notes.branches = sum(times for _, times in self._branches.values())
         for use in notes.uses:
-            if use.kind == "product" and its >> use.order & 1 and not use.branch:
+            if its >> use.order & 1 and not use.branch:
                 use.branch = number
         for each in stream.last:
             notes.uses[each].roles.add("stream")

@@ -80,6 +80,7 @@ def multiply_parameter(
         if data.raw:
             use.roles.add("input")
         use.depth, use.normed = data.depth + 1, (data.normed, False)
+        use.behind = data.last
         numbers.add(book.note(use))
     mine = frozenset(numbers) if kind == "product" else NONE
     return Fact(

@@ -34,13 +34,14 @@ class TracedParameter:
       activation: the function behind the layer, if it has a name here; "function" for
         any other; None for none.
       norm: whether data are normalized ``"before"`` the product, ``"after"`` it,
-        ``"around"`` it (both) or not, ``""``.
+        ``"around"`` it (both) or not, ``""``; the gain of a norm is ``"before"``.
       order: its place in the order of execution, from 0; None if it is not used.
       depth: the number of products on the longest way to it, its own included.
       branch: the number of the residual branch that it lies in, from 1; 0 for none.
       loops: axes that `nn.scan` or another loop runs along; they are in batch_axis too.
       uses: how often the program uses it.
       of: paths of what it belongs to: a bias to its kernel, an offset to its gain.
+      before: paths of the kernels whose products are the last before its own.
       reason: why its role is ``"other"``; "" for all else.
     """
 
@@ -61,6 +62,7 @@ class TracedParameter:
     loops: tuple[int, ...] = ()
     uses: int = 0
     of: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     reason: str = ""
 
     @property
@@ -70,13 +72,22 @@ class TracedParameter:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """The arguments of builders and of `fans` that say how it connects."""
-        axes: dict[str, Any] = {
-            "in_axis": self.in_axis,
-            "out_axis": self.out_axis,
-            "batch_axis": self.batch_axis,
-        }
-        return axes | ({"groups": self.groups} if self.groups > 1 else {})
+        """The arguments of builders and of `fans` that say how it connects.
+
+        Empty where they read (*window, inputs, outputs) of themselves.
+        """
+        groups = {"groups": self.groups} if self.groups > 1 else {}
+        last = len(self.shape) - 1
+        if (self.in_axis, self.out_axis, self.batch_axis) == ((last - 1,), (last,), ()):
+            return groups
+        every = (self.in_axis, self.out_axis, self.batch_axis)
+        axes = (axis[0] if len(axis) == 1 else axis for axis in every)
+        named = zip(("in_axis", "out_axis", "batch_axis"), axes, strict=True)
+        return (
+            {name: axis for name, axis in named if axis != ()}
+            | ({"in_axis": ()} if self.in_axis == () else {})
+            | groups
+        )
 
     @property
     def is_kernel(self) -> bool:
@@ -89,6 +100,30 @@ class TracedParameter:
         if not self.is_kernel or math.prod(self.shape) == 0:
             return None
         return Connections(**self.axes).fans(self.shape)
+
+    @property
+    def copies(self) -> int:
+        """How many layers loops stack in it; 1 outside of loops."""
+        return math.prod(self.shape[axis] for axis in self.loops)
+
+    @property
+    def layer(self) -> "TracedParameter":
+        """The same of one layer, without the axes that loops run along."""
+        kept = [place for place in range(len(self.shape)) if place not in self.loops]
+        moved = {place: new for new, place in enumerate(kept)}
+
+        def move(axes: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(moved[axis] for axis in axes if axis in moved)
+
+        return dataclasses.replace(
+            self,
+            shape=tuple(self.shape[place] for place in kept),
+            in_axis=move(self.in_axis),
+            out_axis=move(self.out_axis),
+            batch_axis=move(self.batch_axis),
+            window=move(self.window),
+            loops=(),
+        )
 
     @property
     def layout(self) -> str:

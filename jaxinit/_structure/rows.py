@@ -36,6 +36,7 @@ def list_rows(
             by_leaf[number],
             tuple(sorted(notes.stacked.get(number, ()))),
             tuple(sorted({paths[n] for use in by_leaf[number] for n in use.of})),
+            _list_before(by_leaf[number], notes.uses, paths),
             places,
         )
         for number, (path, leaf) in enumerate(leaves)
@@ -48,6 +49,7 @@ def _make_row(
     uses: Sequence[Use],
     loops: tuple[int, ...],
     of: tuple[str, ...],
+    before: tuple[str, ...],
     places: dict[int, int],
 ) -> TracedParameter:
     roles = name_roles(uses)
@@ -74,9 +76,17 @@ def _make_row(
         loops=loops,
         uses=len(uses),
         of=of,
+        before=before,
         reason=explain(uses) if roles == ("other",) else "",
         **known,
     )
+
+
+def _list_before(
+    uses: Sequence[Use], every: Sequence[Use], paths: Sequence[str]
+) -> tuple[str, ...]:
+    found = {paths[every[number].leaf] for use in uses for number in use.behind}
+    return tuple(sorted(found))
 
 
 def _rank(use: Use) -> tuple[int, int]:

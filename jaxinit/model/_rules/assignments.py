@@ -34,6 +34,7 @@ class Assignment:
       law: the initializer, a number, an array, or None to leave the parameter as it is.
       std: the standard deviation that the law gives an entry; None where it is unknown.
       fans: fan_in and fan_out that the law reads off the shape; None if it reads none.
+      role: what the parameter does in the program, if its structure is given.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Assignment:
     law: Any
     std: float | None
     fans: tuple[float, float] | None
+    role: str = ""
 
     def __repr__(self) -> str:
         return f"Assignment({self.path!r}, {self.pattern!r}: {_law_text(self.law)})"
@@ -117,7 +119,9 @@ class Assignments(Result):
     def _table(self) -> Table:
         left_over = f"rules without a parameter: {', '.join(self.unused)}"
         notes = [(left_over, "wrong")] if self.unused else []
-        return Table.of(_COLUMNS, self.rows, notes)
+        known = any(row.role for row in self.rows)
+        columns = [x for x in _COLUMNS if known or x.head != "role"]
+        return Table.of(columns, self.rows, notes)
 
 
 def _check_laws(call: str, rows: Sequence[Assignment]) -> None:
@@ -188,6 +192,7 @@ _COLUMNS: tuple[Column[Assignment], ...] = (
     Column("path", lambda row: _paths.shown(row.path), left=True),
     Column("shape", lambda row: _text.shape(row.shape)),
     Column("dtype", lambda row: str(row.dtype), left=True),
+    Column("role", lambda row: row.role, left=True),
     Column("rule", lambda row: "–" if row.rule is None else row.pattern, left=True),
     Column(
         "law",

@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxinit.model._rules.conventions import Kind, Site, Sites
-from jaxinit.model._rules.patterns import Pattern, matches
+from jaxinit.model._rules._vocabulary import Kind
+from jaxinit.model._rules.conventions import Site, Sites
+from jaxinit.model._rules.patterns import ROLE, Pattern, is_role, matches
+from jaxinit.model._rules.traced import TracedSite
 
 
 class Part:
@@ -92,6 +94,10 @@ def meets(pattern: Pattern, site: Site) -> bool:
     """Returns whether a pattern matches a parameter."""
     if isinstance(pattern, Part):
         return pattern.meets(site)
+    if is_role(pattern):
+        role = pattern.removeprefix(ROLE)
+        known = site.row.roles if isinstance(site, TracedSite) else ()
+        return role in known or (role == "kernel" == site.kind)
     return matches(pattern, site.path, site.leaf)
 
 

@@ -1,7 +1,7 @@
 """Parts that recipes are made of: patterns, groups of rules, laws by fans."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit._initializer import Initializer
-from jaxinit.model._rules.conventions import Kind, Site, Sites
+from jaxinit.model._rules._vocabulary import Kind
+from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Group, Law, Part, RecipeRule, always
 from jaxinit.model._rules.patterns import Pattern, spelt
 from jaxinit.model._rules.readings import Reading
@@ -56,6 +57,51 @@ def deviation(recipe: str, std: Any) -> float:
         return check.not_negative(std=std)
     except check.Unfit as error:
         raise error.at(f"recipes.{recipe}") from None
+
+
+def by_size(
+    recipe: str,
+    build: Callable[..., Any],
+    read: Mapping[str, Callable[[Sites], float | None]],
+    **given: int | None,
+) -> Any:
+    """Makes a law that depends on sizes of the model, such as the number of layers.
+
+    Args:
+      recipe: the recipe's name.
+      build: makes the law, from the sizes by name.
+      read: by name, reads a size from a model whose structure is known.
+      **given: the sizes that are arguments of the recipe; None for what is read.
+    """
+    known = {
+        name: count(recipe, **{name: size})
+        for name, size in given.items()
+        if size is not None
+    }
+    if len(known) == len(given):
+        return build(**known)
+
+    def of(site: Site) -> Any:
+        sizes: dict[str, Any] = dict(known)
+        for name in given.keys() - known.keys():
+            sizes[name] = read[name](site.sites)
+            if sizes[name] is None:
+                raise ValueError(
+                    f"recipes.{recipe} needs {name} here. Say recipes.{recipe}({name}="
+                    "...), or pass structure=jaxinit.structure(model, x), if the model "
+                    "has residual branches."
+                )
+        law = build(**sizes)
+        return law.of(site) if isinstance(law, Law) else law
+
+    return Law(of)
+
+
+# What the program alone tells: see `TracedSites`.
+SIZES: dict[str, Callable[[Sites], float | None]] = {
+    "layers": lambda sites: getattr(sites, "layers", None),
+    "width": lambda sites: getattr(sites, "width", None),
+}
 
 
 def every_matrix(recipe: str) -> Group:
@@ -167,7 +213,13 @@ def _spread(law: Any, shape: tuple[int, ...]) -> float:
 
 def learned(law: Any) -> Law:
     """Makes the law of learned positions; a fixed table of sines stays as it is."""
-    return Law(lambda site: None if is_sine_table(site.leaf) else law)
+
+    def of(site: Site) -> Any:
+        if is_sine_table(site.leaf):
+            return None
+        return law.of(site) if isinstance(law, Law) else law
+
+    return Law(of)
 
 
 def is_sine_table(leaf: Any) -> bool:

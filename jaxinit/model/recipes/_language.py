@@ -16,8 +16,10 @@ from jaxinit.model.recipes._form import (
     MLP_OUT,
     NORMS,
     POSITION,
+    SIZES,
     Patterns,
     by_fans,
+    by_size,
     count,
     deviation,
     every_matrix,
@@ -40,7 +42,7 @@ _is_relative.__name__ = "relative positions"
 
 
 def gpt2(
-    layers: int, *, std: float = 0.02, residual: Patterns | None = None
+    layers: int | None = None, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """GPT-2: small normal weights, smaller where they add to the residual stream.
 
@@ -52,7 +54,8 @@ def gpt2(
     with it has no such factor, and draws positions from N(0, 0.01^2).
 
     Args:
-      layers: the number of blocks L.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
       std: standard deviation of the weights.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
@@ -75,7 +78,7 @@ def gpt2(
 
 
 def llama(
-    layers: int, *, std: float = 0.02, residual: Patterns | None = None
+    layers: int | None = None, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """LLaMA as trained by Megatron: as `gpt2`, a custom that Megatron-LM set.
 
@@ -86,7 +89,8 @@ def llama(
     kernels from N(0, 0.02^2): ``residual=()`` does so.
 
     Args:
-      layers: the number of blocks L.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
       std: standard deviation of the weights.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
@@ -113,16 +117,20 @@ megatron = llama
 
 
 def _scaled(
-    recipe: str, layers: int, std: float, residual: Patterns | None
+    recipe: str, layers: int | None, std: float, residual: Patterns | None
 ) -> list[Rule]:
     """Makes the rules of normal weights, smaller by 1 / sqrt(2 L) in the stream."""
-    depth, spread = count(recipe, layers=layers), deviation(recipe, std)
-    scaled, weights = init.normal(spread / math.sqrt(2 * depth)), init.normal(spread)
-    return _normal(recipe, scaled, weights, residual)
+    spread = deviation(recipe, std)
+
+    def scale(layers: float) -> Initializer:
+        return init.normal(spread / math.sqrt(2 * layers))
+
+    scaled = by_size(recipe, scale, SIZES, layers=layers)
+    return _normal(recipe, scaled, init.normal(spread), residual)
 
 
 def _normal(
-    recipe: str, scaled: Initializer, weights: Initializer, residual: Patterns | None
+    recipe: str, scaled: Any, weights: Any, residual: Patterns | None
 ) -> list[Rule]:
     """Makes the rules of two normal laws."""
     usual = [
@@ -139,7 +147,10 @@ def _normal(
 
 
 def gpt_neox(
-    layers: int, width: int, *, residual: Patterns | None = None
+    layers: int | None = None,
+    width: int | None = None,
+    *,
+    residual: Patterns | None = None,
 ) -> list[Rule]:
     """GPT-NeoX: "small init", and "Wang init" where it adds to the residual stream.
 
@@ -151,8 +162,9 @@ def gpt_neox(
     every matrix.
 
     Args:
-      layers: the number of blocks L.
-      width: the width of the residual stream.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
+      width: the width of the residual stream; by default as the structure tells.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
 
@@ -171,10 +183,16 @@ def gpt_neox(
       https://arxiv.org/abs/1910.05895
       Black and others. GPT-NeoX-20B. 2022. https://arxiv.org/abs/2204.06745
     """
-    depth = count("gpt_neox", layers=layers)
-    root = math.sqrt(count("gpt_neox", width=width))
-    scaled, weights = 2 / (depth * root), math.sqrt(2 / (5 * width))
-    return _normal("gpt_neox", init.normal(scaled), init.normal(weights), residual)
+
+    def scale(layers: float, width: int) -> Initializer:
+        return init.normal(2 / (layers * math.sqrt(width)))
+
+    def spread(width: int) -> Initializer:
+        return init.normal(math.sqrt(2 / (5 * width)))
+
+    scaled = by_size("gpt_neox", scale, SIZES, layers=layers, width=width)
+    weights = by_size("gpt_neox", spread, SIZES, width=width)
+    return _normal("gpt_neox", scaled, weights, residual)
 
 
 def t5(

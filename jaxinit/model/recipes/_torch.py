@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit.model._rules.conventions import Site, join
+from jaxinit.model._rules._vocabulary import join
+from jaxinit.model._rules.conventions import Site
 from jaxinit.model._rules.defining import Law, Part, RecipeRule
 from jaxinit.model._rules.readings import Reading
 from jaxinit.model._rules.reinit import Rule
