@@ -11,9 +11,14 @@ from jax.extend import core
 from jaxinit import _check as check
 from jaxinit import _paths, _placement
 from jaxinit._adapt.adapt import adapt
-from jaxinit._adapt.arguments import read_keywords, read_names, set_mode
 from jaxinit._adapt.functions import Model, bind_axes
-from jaxinit._adapt.inputs import read_inputs, split_arrays
+from jaxinit._adapt.inputs import (
+    read_inputs,
+    read_keywords,
+    read_names,
+    set_mode,
+    split_arrays,
+)
 from jaxinit._structure.axes import name_axes
 from jaxinit._structure.facts import CONSTANT, Fact
 from jaxinit._structure.notebook import Notebook

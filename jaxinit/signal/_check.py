@@ -8,9 +8,14 @@ import jax
 from jaxinit import _check as check_that
 from jaxinit import _placement
 from jaxinit._adapt.adapt import adapt
-from jaxinit._adapt.arguments import read_keywords, read_names
 from jaxinit._adapt.functions import Model, bind_axes
-from jaxinit._adapt.inputs import Restore, read_inputs, split_arrays
+from jaxinit._adapt.inputs import (
+    Restore,
+    read_inputs,
+    read_keywords,
+    read_names,
+    split_arrays,
+)
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure

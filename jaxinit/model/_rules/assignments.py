@@ -107,11 +107,14 @@ class Assignments(Result):
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Returns a row for each parameter, of plain Python values; laws are text."""
-        return [
-            dataclasses.asdict(dataclasses.replace(row, law=None))
-            | {"dtype": str(row.dtype), "law": _law_text(row.law)}
-            for row in self.rows
-        ]
+        rows = []
+        for row in self.rows:
+            fields = dataclasses.asdict(dataclasses.replace(row, law=None))
+            fields |= {"dtype": str(row.dtype), "law": _law_text(row.law)}
+            if not row.role:  # no structure was given
+                del fields["role"]
+            rows.append(fields)
+        return rows
 
     def __repr__(self) -> str:
         return f"Assignments({_text.plural(len(self.rows), 'parameter')})"

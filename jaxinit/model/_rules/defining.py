@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxinit.model._rules._traced import TracedSite
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.patterns import ROLE, Pattern, is_role, matches
-from jaxinit.model._rules.traced import TracedSite
 
 
 class Part:

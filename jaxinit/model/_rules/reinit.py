@@ -18,6 +18,7 @@ from jaxinit import _paths, _spec
 from jaxinit._initializer import Initializer
 from jaxinit._structure.result import Structure
 from jaxinit.model._rules import arguments, stacks
+from jaxinit.model._rules._traced import TracedSite, TracedSites, find_rows, fit_axes
 from jaxinit.model._rules.arguments import is_parameter
 from jaxinit.model._rules.assignments import Assignment, Assignments, unfit
 from jaxinit.model._rules.conventions import Site, Sites
@@ -30,7 +31,6 @@ from jaxinit.model._rules.patterns import (
     spelt,
 )
 from jaxinit.model._rules.stacks import Stacked
-from jaxinit.model._rules.traced import TracedSite, TracedSites, find_rows, fit_axes
 
 Rule = tuple[Pattern, Any]
 
