@@ -1,4 +1,4 @@
-"""Reads what a model is called with: any pytree of arrays, keywords, streams, a mode."""
+"""Reads what a model is called with: pytrees of arrays, keywords, streams, a mode."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

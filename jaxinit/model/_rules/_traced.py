@@ -272,3 +272,10 @@ class TracedSite(Site):
             parts.setdefault(role, site)
         found = {role: parts[role] for role in (*_ATTENDS, "out") if role in parts}
         return found if len(found) == 4 and self.part else None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it belongs to attention with one kernel for query, key and value."""
+        near = self.kernel.branch if self.kernel is not None else ()
+        joint = any(site.part == "joint" for site in near)
+        return joint and self.part in ("joint", "attention out")

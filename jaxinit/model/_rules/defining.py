@@ -138,9 +138,12 @@ def _check_matrices(
     for path, site in sites.items():
         counts = not collected or path.startswith("params/")
         if counts and assigned[path] is None and len(site.shape) > 1:
+            why = "its name tells nothing"
+            if isinstance(site, TracedSite):
+                why = f"its role is {site.row.role}"
             raise ValueError(
                 f"{call}(rules=...): {group.recipe} has no rule for {path}, of sizes "
-                f"{site.shape}: its name tells nothing. Give it one of its own, "
+                f"{site.shape}: {why}. Give it one of its own, "
                 f"({path!r}, jaxinit.normal(0.02)), or ({path!r}, None) to leave it as "
                 "it is; strict=False leaves all such as they are."
             )

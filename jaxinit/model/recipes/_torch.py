@@ -74,7 +74,7 @@ def kernel_law(site: Site) -> Any:
         return torch.rnn(hidden)
     if site.multihead and site.part in ("query", "key", "value"):
         return settle(site, lambda reading: _attention(site, reading))
-    if site.name == "in_proj_weight":
+    if site.is_packed and site.part == "joint":
         return settle(site, lambda reading: _xavier(*reading.fans(site.shape)))
 
     def dense(reading: Reading) -> Any:
