@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.readings import Reading
 
 _ATTENDS = ("query", "key", "value")
+_ATTENTION = frozenset({*_ATTENDS, "joint", "attention out"})
 _PRODUCTS = frozenset(
     {*_ATTENDS, "residual", "recurrent", "readout", "input", "hidden"}
 )
@@ -83,6 +85,7 @@ class TracedSites(Sites):
       rows: the row of each parameter, of one layer where a loop stacks layers.
       writes: how many kernels write into the residual stream, those in loops counted at
         each step: 2 L in a transformer of L blocks.
+      looped: paths of the parameters that loops stack.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class TracedSites(Sites):
         self.writes = sum(
             row.copies for row in rows.values() if "residual" in row.roles
         )
+        self.looped = {path for path, row in rows.items() if row.loops}
         self._paths = {row.path: path for path, row in rows.items()}
         super().__init__(tree)
 
@@ -135,6 +139,35 @@ class TracedSites(Sites):
             if site.row.branch:
                 found.setdefault(site.row.branch, []).append(site)
         return found
+
+    @functools.cached_property
+    def blocks(self) -> "dict[int, int] | str":
+        """The number of the block of each residual branch; or why there is none.
+
+        A block begins with attention, behind a branch without. Numbers begin at 1, and
+        anew where blocks have another number of branches, as a decoder's have.
+        """
+        attends = {
+            number: any(site.part in _ATTENTION for site in near)
+            for number, near in sorted(self.branches.items())
+        }
+        if not next(iter(attends.values()), False):
+            return "its residual branches do not begin with attention"
+        if all(attends.values()):
+            return "attention stands in each of its residual branches"
+        blocks: list[list[int]] = []
+        before = False
+        for number, mine in attends.items():
+            if mine and not before:
+                blocks.append([])
+            blocks[-1].append(number)
+            before = mine
+        kinds = [len(block) for block in blocks]
+        first = len(list(itertools.takewhile(lambda size: size == kinds[0], kinds)))
+        if len({*kinds[first:]}) > 1:
+            return "its blocks have different numbers of residual branches"
+        ordered = [*enumerate(blocks[:first], 1), *enumerate(blocks[first:], 1)]
+        return {branch: number for number, block in ordered for branch in block}
 
     @functools.cached_property
     def last_norms(self) -> dict[str, int]:

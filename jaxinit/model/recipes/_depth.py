@@ -2,36 +2,28 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxinit import _check as check
-from jaxinit import initializers as init
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Law, Part, RecipeRule, meets
 from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
-    ATTENTION_OUT,
-    EMBEDDING,
     HEAD,
     KERNEL,
     NORMS,
-    SIZES,
     Patterns,
     by_fans,
     by_size,
     count,
     every_matrix,
-    has_attention,
     may_have_head,
     named,
-    parts,
+    scale_values,
 )
 
-__all__ = ["deepnorm", "deepnorm_alpha", "fixup", "t_fixup"]
-
-_VALUE = parts("value", "value")
-_MLP = parts("MLP", "mlp in", "mlp out")
+__all__ = ["deepnorm", "deepnorm_alpha", "fixup", "magneto", "t_fixup"]
 
 
 def deepnorm(
@@ -78,54 +70,12 @@ def deepnorm(
       Wang, Ma, Dong, Huang, Zhang, Wei. DeepNet: Scaling Transformers to 1,000 Layers.
       2022. https://arxiv.org/abs/2203.00555
     """
-    _check_deepnorm(layers, decoder_layers, part)
+    _check_parts("deepnorm", layers, decoder_layers, part)
 
     def beta(layers: float) -> float:
         return _deepnorm(layers, decoder_layers, part)[1]
 
-    return _transformer("deepnorm", "normal", layers, beta, lambda layers: 1.0, scaled)
-
-
-def _transformer(
-    recipe: str,
-    law: str,
-    layers: int | None,
-    factor: Callable[[float], float],
-    tables: Callable[[float], float],
-    scaled: Patterns | None,
-) -> list[Rule]:
-    """Makes the rules of Xavier's law, times a factor in kernels that values pass.
-
-    Args:
-      recipe: the recipe's name.
-      law: of the entries of kernels.
-      layers: the number of layers, or None.
-      factor: computes the factor from the number of layers.
-      tables: computes the factor of embeddings, of standard deviation 1 / sqrt(width).
-      scaled: patterns of the kernels with the factor, or None.
-    """
-
-    def scale(layers: float) -> Law:
-        return by_fans(factor(layers) ** 2, "fan_avg", law)
-
-    def embed(layers: float) -> Law:
-        size = tables(layers)
-        return Law(lambda site: init.normal(size / math.sqrt(site.shape[-1])))
-
-    small = by_size(recipe, scale, SIZES, layers=layers)
-    usual = [
-        (_VALUE, "kernel of values"),
-        (ATTENTION_OUT, "output projection of attention"),
-    ]
-    rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
-    if scaled is None:
-        rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
-    return [
-        *rules,
-        RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
-        RecipeRule(EMBEDDING, by_size(recipe, embed, SIZES, layers=layers)),
-        *NORMS,
-    ]
+    return scale_values("deepnorm", "normal", layers, beta, lambda layers: 1.0, scaled)
 
 
 def deepnorm_alpha(
@@ -157,15 +107,17 @@ def deepnorm_alpha(
     References:
       As `deepnorm`.
     """
-    _check_deepnorm(layers, decoder_layers, part)
+    _check_parts("deepnorm", layers, decoder_layers, part)
     return _deepnorm(layers, decoder_layers, part)[0]
 
 
-def _check_deepnorm(layers: int | None, decoder_layers: int, part: str) -> None:
-    """Checks the arguments of `deepnorm` and `deepnorm_alpha`."""
-    if count("deepnorm", least=0, decoder_layers=decoder_layers) or layers is not None:
-        count("deepnorm", layers=layers)
-    _check_part("deepnorm", part)
+def _check_parts(
+    recipe: str, layers: int | None, decoder_layers: int, part: str
+) -> None:
+    """Checks the arguments of a recipe for an encoder, a decoder, or both."""
+    if count(recipe, least=0, decoder_layers=decoder_layers) or layers is not None:
+        count(recipe, layers=layers)
+    _check_part(recipe, part)
 
 
 def _deepnorm(first: float, second: int, part: str) -> tuple[float, float]:
@@ -183,6 +135,76 @@ def _check_part(recipe: str, part: str) -> None:
         check.choice(("encoder", "decoder"), part=part)
     except check.Unfit as error:
         raise error.at(f"recipes.{recipe}") from None
+
+
+def magneto(
+    layers: int | None = None,
+    *,
+    decoder_layers: int = 0,
+    part: Literal["encoder", "decoder"] = "encoder",
+    scaled: Patterns | None = None,
+    cross: Patterns | None = None,
+) -> list[Rule]:
+    """Magneto: transformers with a second norm within each branch.
+
+    Sub-LN puts it before attention's output projection and before the second kernel of
+    the MLP, so that these kernels need not be small.
+
+    Law: Xavier normal, Var[w] = 2 gain^2 / (fan_in + fan_out), with gain 1; for
+    feed-forward, values and output projections with gain sqrt(log(2 L)) if there is an
+    encoder or a decoder alone; with N encoder and M decoder layers
+    sqrt(log(3 M) log(2 N) / 3) in the encoder and sqrt(log(3 M)) in the decoder.
+    Biases 0, norms 1 and 0, embeddings N(0, 1 / width).
+
+    The authors' code, torchscale, multiplies by the same gains what its layers were
+    drawn from, torch's default; and leaves the decoder's attention to the encoder at
+    gain 1, as this recipe does. Its output layer is N(0, 1 / width).
+
+    Args:
+      layers: the number N of the encoder's layers, or L of a model with one part; by
+        default half the kernels that write into the residual stream, by the structure
+        of a model with one part.
+      decoder_layers: the number M for a decoder beside the encoder; 0 for none.
+      part: which of two parts the rules are for.
+      scaled: patterns of the kernels with the gain; by default values, attention's
+        outputs and MLPs, by their usual names.
+      cross: patterns of the kernels of a decoder's attention to the encoder; by default
+        by names such as ``cross_attention`` and ``encoder_attn``, for the decoder of a
+        model with two parts.
+
+    Raises:
+      ValueError: if a number of layers or the part is out of range.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> attention = dict.fromkeys(("key", "out", "query", "value"), kernel)
+      >>> params = {"attn": attention, "mlp": {"fc1": kernel, "fc2": kernel}}
+      >>> rows = jaxinit.preview(params, recipes.magneto(layers=12)).rows
+      >>> [round(row.std / rows[0].std, 3) for row in rows[:4]]  # sqrt(log(24))
+      [1.0, 1.783, 1.0, 1.783]
+
+    References:
+      Wang, Ma, Huang and others. Magneto: A Foundation Transformer. 2023.
+      https://arxiv.org/abs/2210.06423
+    """
+    _check_parts("magneto", layers, decoder_layers, part)
+
+    def gain(layers: float) -> float:
+        if not decoder_layers:
+            return math.sqrt(math.log(2 * layers))
+        decoder = math.log(3 * decoder_layers)
+        encoder = decoder * math.log(2 * layers) / 3
+        return math.sqrt(encoder if part == "encoder" else decoder)
+
+    plain = by_fans(1.0, "fan_avg", "normal")
+    both = bool(decoder_layers) and part == "decoder"
+    rules: list[Rule] = [RecipeRule(_CROSS, plain)] * both
+    if cross is not None:
+        rules = named("magneto", plain, cross, (), name="cross")
+    return [
+        *rules,
+        *scale_values("magneto", "normal", layers, gain, lambda layers: 1.0, scaled),
+    ]
 
 
 def t_fixup(
@@ -231,7 +253,7 @@ def t_fixup(
     def factor(layers: float) -> float:
         return 0.67 * layers**-0.25 if part == "encoder" else tables(layers)
 
-    return _transformer("t_fixup", "uniform", layers, factor, tables, scaled)
+    return scale_values("t_fixup", "uniform", layers, factor, tables, scaled)
 
 
 def fixup(
@@ -340,6 +362,13 @@ def _list_branch(site: Site, skips: Sequence[Rule]) -> list[Site]:
     ]
 
 
+_CROSS = Part(
+    "attention to the encoder",
+    "kernel",
+    lambda site: any(
+        map(re.compile("cross|enc(oder)?_?(dec|att)", re.I).search, site.ancestors)
+    ),
+)
 _BRANCH = Part("branch", "kernel", lambda site: site.in_branch)
 _IN_BLOCK = Part("block", "kernel", lambda site: site.is_in_named_block)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
+from jaxinit import torch
 from jaxinit._initializer import Initializer
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
@@ -37,6 +38,8 @@ def parts(name: str, *chosen: str, kind: Kind = "kernel") -> Part:
 ATTENTION_OUT = parts("attention's output", "attention out")
 MLP_OUT = parts("MLP's output", "mlp out")
 HEAD = parts("head", "head")
+_VALUE = parts("value", "value")
+_MLP = parts("MLP", "mlp in", "mlp out")
 
 
 def count(recipe: str, least: int = 1, **argument: Any) -> int:
@@ -147,6 +150,48 @@ def listed(given: Patterns) -> Sequence[Pattern]:
     return list(given) if several else [given]  # type: ignore[list-item, arg-type]
 
 
+def scale_values(
+    recipe: str,
+    law: str,
+    layers: int | None,
+    factor: Callable[[float], float],
+    tables: Callable[[float], float],
+    scaled: Patterns | None,
+) -> list[Rule]:
+    """Makes the rules of Xavier's law, times a factor where values pass.
+
+    Args:
+      recipe: the recipe's name.
+      law: of the entries of kernels.
+      layers: the number of layers, or None.
+      factor: computes the factor from the number of layers.
+      tables: computes the factor of embeddings, of standard deviation 1 / sqrt(width).
+      scaled: patterns of the kernels with the factor, or None.
+    """
+
+    def scale(layers: float) -> Law:
+        return by_fans(factor(layers) ** 2, "fan_avg", law)
+
+    def embed(layers: float) -> Law:
+        size = tables(layers)
+        return Law(lambda site: init.normal(size / math.sqrt(site.shape[-1])))
+
+    small = by_size(recipe, scale, SIZES, layers=layers)
+    usual = [
+        (_VALUE, "kernel of values"),
+        (ATTENTION_OUT, "output projection of attention"),
+    ]
+    rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
+    if scaled is None:
+        rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
+    return [
+        *rules,
+        RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
+        RecipeRule(EMBEDDING, by_size(recipe, embed, SIZES, layers=layers)),
+        *NORMS,
+    ]
+
+
 def has_unknown(sites: Sites) -> bool:
     """Returns whether a model has a kernel whose names do not tell what it is."""
     return any(site.kind == "kernel" and not site.part for site in sites.values())
@@ -209,6 +254,14 @@ def _spread(law: Any, shape: tuple[int, ...]) -> float:
         return abs(float(law))
     moments = law.moments(shape)
     return math.nan if moments is None else float(moments.variance) ** 0.5
+
+
+def torch_bias(site: Site) -> Any:
+    """Returns torch's law of a bias, by the fan_in of its kernel; 0 without one."""
+    kernel = site.kernel
+    if kernel is None:
+        return 0.0
+    return settle(site, lambda way: torch.bias(int(way.fans(kernel.shape)[0])))
 
 
 def learned(law: Any) -> Law:

@@ -11,7 +11,9 @@ from jaxinit.model._rules.patterns import matches
 from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
+    BIAS,
     EMBEDDING,
+    GAIN,
     KERNEL,
     MLP_OUT,
     NORMS,
@@ -28,7 +30,7 @@ from jaxinit.model.recipes._form import (
     parts,
 )
 
-__all__ = ["bert", "gpt2", "gpt_neox", "llama", "megatron", "t5"]
+__all__ = ["bert", "gemma", "gpt2", "gpt_neox", "llama", "megatron", "ngpt", "t5"]
 
 _RELATIVE = ("**/rel*/embedding", "**/rel*bias*/*")
 
@@ -193,6 +195,98 @@ def gpt_neox(
     scaled = by_size("gpt_neox", scale, SIZES, layers=layers, width=width)
     weights = by_size("gpt_neox", spread, SIZES, width=width)
     return _normal("gpt_neox", scaled, weights, residual)
+
+
+def ngpt(
+    layers: int | None = None,
+    width: int | None = None,
+    *,
+    residual: Patterns | None = None,
+) -> list[Rule]:
+    """nGPT: transformers on the unit sphere.
+
+    Law: N(0, 1 / width); projections into the residual stream N(0, 1 / (2 L width));
+    biases 0. Gains stay as they are, and a fixed table of sines.
+
+    That is how the authors' code begins. Then, before the first step and after each, it
+    divides each row of every matrix along the model's width by its norm; a model drawn
+    by this recipe still needs that, behind which the standard deviations no longer
+    matter.
+
+    The recipe does not know the learned scalings either, which their code stores in
+    units of its own: the steps alpha are 0.05 and s_qk and s_z are 1, each stored as
+    1 / sqrt(width) beside a constant factor; s_uv is 1, times sqrt(width).
+
+    Args:
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
+      width: the width of the residual stream; by default as the structure tells.
+      residual: patterns of the kernels whose output is added to the stream; by default
+        the outputs of attention and of MLPs, by their usual names.
+
+    Raises:
+      ValueError: if layers or width is below 1.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> block = {"attn": {"out": kernel, "query": kernel}, "mlp": {"fc2": kernel}}
+      >>> out, query, _ = jaxinit.preview(block, recipes.ngpt(8, width=64)).rows
+      >>> query.std, out.std
+      (0.125, 0.03125)
+
+    References:
+      Loshchilov, Hsieh, Sun, Ginsburg. nGPT: Normalized Transformer with Representation
+      Learning on the Hypersphere. 2024. https://arxiv.org/abs/2410.01131
+    """
+
+    def scale(layers: float, width: int) -> Initializer:
+        return init.normal(1 / math.sqrt(2 * layers * width))
+
+    def spread(width: int) -> Initializer:
+        return init.normal(1 / math.sqrt(width))
+
+    scaled = by_size("ngpt", scale, SIZES, layers=layers, width=width)
+    weights = by_size("ngpt", spread, SIZES, width=width)
+    return [RecipeRule(GAIN, None), *_normal("ngpt", scaled, weights, residual)]
+
+
+def gemma(*, std: float = 0.01) -> list[Rule]:
+    """Gemma: the same small normal law for every matrix.
+
+    Law: N(0, std^2), kernels and embeddings alike; biases 0. Norms' scales stay as they
+    are: Gemma's own are 0, because its norms multiply by 1 + scale, and 1 where a norm
+    multiplies by its scale.
+
+    The reports say nothing of it; the published code has Flax's default normal law.
+    There is no smaller law for what is added to the residual stream, and embeddings are
+    multiplied by sqrt(width) when they are looked up.
+
+    Args:
+      std: standard deviation of the weights.
+
+    Raises:
+      ValueError: if std is negative.
+
+    Example:
+      >>> params = {"embedder": {"input_embedding": np.zeros((512, 64), np.float32)}}
+      >>> params |= {"q_einsum": {"w": np.zeros((4, 64, 16), np.float32)}}
+      >>> [row.std for row in jaxinit.preview(params, recipes.gemma()).rows]
+      [0.01, 0.01]
+
+    References:
+      Gemma Team. Gemma: Open Models Based on Gemini Research and Technology. 2024.
+      https://arxiv.org/abs/2403.08295
+    """
+    weights = init.normal(deviation("gemma", std))
+    own = ("**/gating_einsum", "**/mlp/linear", "**/input_embedding")
+    return [
+        *(RecipeRule(pattern, weights) for pattern in own),
+        RecipeRule(KERNEL, weights, every_matrix("gemma")),
+        RecipeRule(EMBEDDING, learned(weights)),
+        RecipeRule(POSITION, learned(weights)),
+        RecipeRule(GAIN, None),
+        RecipeRule(BIAS, 0.0),
+    ]
 
 
 def t5(
