@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_rules_by_role as plain
+from other_models import hugging_face
 
 import jaxinit as ji
 from jaxinit import recipes
@@ -163,6 +164,61 @@ def test_usual_names(make, expected):
         (*paths, "embed/embedding", "lm_head/kernel"), expected, strict=True
     ):
         assert found[path] == pytest.approx(std, rel=1e-6), path
+
+
+@pytest.mark.parametrize("model", ["gpt2", "llama", "bert"])
+@pytest.mark.usefixtures("standard_promotion")
+def test_names_and_program_agree(model):
+    """On models by others, of two blocks each."""
+    module, inputs = hugging_face()[model]
+    structure = ji.structure(module, *inputs)
+    params = jax.eval_shape(module.init, KEY, *inputs)
+    for make, sizes in [
+        (recipes.gemma, {}),
+        (recipes.ds_init, {}),
+        (lambda layers=None: recipes.olmo("llama", layers=layers), {"layers": 2}),
+        (lambda: recipes.olmo("llama_depth"), {}),
+        (recipes.magneto, {"layers": 2}),
+    ]:
+        if model == "gpt2" and make is recipes.magneto:
+            continue  # one kernel makes queries, keys and values
+        by_names = stds(params, make(**sizes))
+        by_program = stds(params, [("role:table", None), *make()], structure=structure)
+        for path, std in by_program.items():
+            kernel = structure[path.removeprefix("params/")].is_kernel
+            assert not kernel or std == pytest.approx(by_names[path]), path
+
+
+def test_the_residual_stream_of_ngpt():
+    """It moves on a sphere, towards what a branch computes."""
+
+    def init(key):
+        shapes = {"q": (D, D), "k": (D, D), "v": (D, D), "o": (D, D)}
+        shapes |= {"up": (D, 2 * F), "down": (F, D), "a": (D,), "b": (D,), "s": (D,)}
+        block = {name: jnp.full(shape, 0.5) for name, shape in shapes.items()}
+        return {"0": block, "1": block, "in": jnp.zeros((V, D)), "z": jnp.zeros((D, V))}
+
+    def norm(x):
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    def apply(params, ids):
+        x = params["in"][ids]
+        for w in (params["0"], params["1"]):
+            q, k = (norm(x @ w[name]) * (w["s"] * D**0.5) for name in "qk")
+            mixed = jax.nn.softmax(q @ k.mT) @ (x @ w["v"]) @ w["o"]
+            x = norm(norm(x) + jnp.abs(w["a"]) * (norm(mixed) - norm(x)))
+            u, v = jnp.split(x @ w["up"] * D**0.5, 2, -1)
+            mixed = (u * jax.nn.silu(v)) @ w["down"]
+            x = norm(norm(x) + jnp.abs(w["b"]) * (norm(mixed) - norm(x)))
+        return x @ params["z"]
+
+    structure = ji.structure((init, apply), plain.IDS)
+    drawn = ji.reinit(KEY, init(KEY), recipes.ngpt(), structure=structure)
+    found = stds(init(KEY), recipes.ngpt(), structure=structure)
+    for name in ("a", "b", "s"):
+        assert (drawn["1"][name] == 0.5).all()
+    for name, size in {"o": 4 * D, "down": 4 * D, "q": D, "up": D}.items():
+        assert found[f"1/{name}"] == pytest.approx(size**-0.5), name
 
 
 def test_norms_of_gemma_and_ngpt_stay():

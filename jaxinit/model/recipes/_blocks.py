@@ -133,9 +133,10 @@ def olmo(
     by sqrt(2 L) in the residual stream, and embeddings N(0, 1 / width), uncut. "fan_in"
     has std = 1 / sqrt(fan_in) and embeddings N(0, 1), uncut.
 
-    The methods are those of the code, OLMo-core; OLMo 2 was trained with "normal", as
-    its report says, and the others have no paper. In a mixture of experts the code
-    divides router and experts as a whole; here the experts are as an MLP.
+    The methods are those of the code, OLMo-core. OLMo 2's report has N(0, 0.02^2) for
+    every parameter; the cut is the code's, and so are the other methods. In a mixture
+    of experts the code divides router and experts as a whole; here the experts are as
+    an MLP.
 
     Args:
       method: one of the five.

@@ -209,9 +209,9 @@ def ngpt(
     biases 0. Gains stay as they are, and a fixed table of sines.
 
     That is how the authors' code begins. Then, before the first step and after each, it
-    divides each row of every matrix along the model's width by its norm; a model drawn
-    by this recipe still needs that, behind which the standard deviations no longer
-    matter.
+    divides the vectors of every matrix that run along the model's width by their norms.
+    A model drawn by this recipe still needs that, and after it the standard deviations
+    no longer matter.
 
     The recipe does not know the learned scalings either, which their code stores in
     units of its own: the steps alpha are 0.05 and s_qk and s_z are 1, each stored as
@@ -257,9 +257,9 @@ def gemma(*, std: float = 0.01) -> list[Rule]:
     are: Gemma's own are 0, because its norms multiply by 1 + scale, and 1 where a norm
     multiplies by its scale.
 
-    The reports say nothing of it; the published code has Flax's default normal law.
-    There is no smaller law for what is added to the residual stream, and embeddings are
-    multiplied by sqrt(width) when they are looked up.
+    This is what the published code has, Flax's default normal law. There is no smaller
+    law for what is added to the residual stream, and embeddings are multiplied by
+    sqrt(width) when they are looked up.
 
     Args:
       std: standard deviation of the weights.

@@ -130,6 +130,9 @@ def _is_log_deviation(path: str, leaf: Any) -> bool:
     return re.search(r"log_?(std|scale|sigma)", name, re.IGNORECASE) is not None
 
 
+_is_log_deviation.__name__ = "logarithm of a deviation"
+
+
 def _ask_head(site: Site) -> Any:
     raise ValueError(
         "this may be the last kernel of the actor, or that of the critic. Say which: "
