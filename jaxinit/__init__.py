@@ -14,6 +14,8 @@ from jaxinit._initializer import Initializer as Initializer
 from jaxinit._initializer import Moments as Moments
 from jaxinit._initializer import initializer as initializer
 from jaxinit._spec import parse as parse
+from jaxinit._structure.result import Structure as Structure
+from jaxinit._structure.structure import structure as structure
 from jaxinit.initializers import *  # noqa: F403
 from jaxinit.model import describe as describe
 from jaxinit.model import jit_init as jit_init

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_FRAMEWORKS = ("flax.linen", "flax.nnx", "equinox")
+FRAMEWORKS = ("flax.linen", "flax.nnx", "equinox")
 
 
 def find_modules(*frameworks: str) -> tuple[type, ...]:
@@ -18,7 +18,7 @@ def find_modules(*frameworks: str) -> tuple[type, ...]:
 
 def is_built(model: Any) -> bool:
     """Returns whether something is a model, or nothing that could make one."""
-    return not callable(model) or isinstance(model, find_modules(*_FRAMEWORKS))
+    return not callable(model) or isinstance(model, find_modules(*FRAMEWORKS))
 
 
 def is_class_of(model: Any, framework: str) -> bool:

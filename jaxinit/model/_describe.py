@@ -211,7 +211,7 @@ def describe(
         _check_values(path, x)
     expected: dict[str, float | None] = {}
     if rules is not None:
-        rows = _preview("describe", params, rules, False, stacked).rows
+        rows = _preview("describe", params, rules, False, stacked, None).rows
         expected = {row.path: row.std for row in rows}
     else:
         stacks.axes("describe", stacked, arrays)  # refuses a wrong pattern

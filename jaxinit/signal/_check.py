@@ -9,7 +9,13 @@ from jaxinit import _check as check_that
 from jaxinit import _placement
 from jaxinit._adapt.adapt import adapt
 from jaxinit._adapt.functions import Model, bind_axes
-from jaxinit._adapt.inputs import Restore, read_inputs, split_arrays
+from jaxinit._adapt.inputs import (
+    Restore,
+    read_inputs,
+    read_keywords,
+    read_names,
+    split_arrays,
+)
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
@@ -97,8 +103,8 @@ def check(
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
         _check_loss(loss)
-        keywords = _read_keywords(arguments)
-        noise, axes = _read_names(streams=streams), _read_names(axis_name=axis_name)
+        keywords = read_keywords(arguments)
+        noise, axes = read_names(streams=streams), read_names(axis_name=axis_name)
         # In a mesh of explicit axes JAX writes shardings into types; the programs made
         # from parts of the model do without.
         inputs = jax.tree.map(_placement.untyped, read_inputs(x))
@@ -153,24 +159,3 @@ def _check_loss(loss: Any) -> None:
     if loss is not None and not callable(loss):
         rule = "loss must be a function of the output."
         raise check_that.Unfit(rule, TypeError, loss=loss)
-
-
-def _read_keywords(arguments: Any) -> Mapping[str, Any]:
-    """Returns the keywords of the call."""
-    keywords = {} if arguments is None else arguments
-    if isinstance(keywords, Mapping) and all(
-        isinstance(name, str) for name in keywords
-    ):
-        return keywords
-    rule = "arguments must be a dictionary of keywords, such as {'train': False}."
-    raise check_that.Unfit(rule, TypeError, arguments=arguments)
-
-
-def _read_names(**argument: Any) -> tuple[str, ...]:
-    """Returns a name, or several, as a tuple."""
-    ((name, value),) = argument.items()
-    names = (value,) if isinstance(value, str) else value
-    if isinstance(names, (tuple, list)) and all(isinstance(x, str) for x in names):
-        return tuple(names)
-    rule = f"{name} must be a name, or several in a tuple."
-    raise check_that.Unfit(rule, TypeError, **argument)

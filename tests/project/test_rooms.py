@@ -36,6 +36,7 @@ FLOORS = [
         "_result",
         "_value",
     },
+    {"_structure"},
     {"random"},
     {"_law"},
     {"_fill"},

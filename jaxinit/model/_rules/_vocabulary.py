@@ -1,6 +1,12 @@
 """The table of names: what frameworks and models call their parameters and modules."""
 
 import re
+from typing import Literal, NamedTuple
+
+Kind = Literal[
+    "kernel", "embedding", "position", "token", "gain", "bias", "slope", "unknown"
+]
+Context = Literal["attention", "mlp", ""]
 
 # Parameters.
 KERNEL = re.compile(
@@ -44,3 +50,15 @@ MULTIHEAD = (  # query, key, value and output as torch's MultiheadAttention has 
     ("query", "key", "value", "linear"),
     ("query_proj", "key_proj", "value_proj", "output_proj"),
 )
+
+
+class Place(NamedTuple):
+    """Where a module stands among those whose names differ only in their number."""
+
+    order: int
+    total: int
+
+
+def join(module: str, name: str) -> str:
+    """Returns the path of a module's child of this name."""
+    return f"{module}/{name}" if module else name

@@ -34,6 +34,7 @@ class Assignment:
       law: the initializer, a number, an array, or None to leave the parameter as it is.
       std: the standard deviation that the law gives an entry; None where it is unknown.
       fans: fan_in and fan_out that the law reads off the shape; None if it reads none.
+      role: what the parameter does in the program, if its structure is given.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Assignment:
     law: Any
     std: float | None
     fans: tuple[float, float] | None
+    role: str = ""
 
     def __repr__(self) -> str:
         return f"Assignment({self.path!r}, {self.pattern!r}: {_law_text(self.law)})"
@@ -105,11 +107,14 @@ class Assignments(Result):
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Returns a row for each parameter, of plain Python values; laws are text."""
-        return [
-            dataclasses.asdict(dataclasses.replace(row, law=None))
-            | {"dtype": str(row.dtype), "law": _law_text(row.law)}
-            for row in self.rows
-        ]
+        rows = []
+        for row in self.rows:
+            fields = dataclasses.asdict(dataclasses.replace(row, law=None))
+            fields |= {"dtype": str(row.dtype), "law": _law_text(row.law)}
+            if not row.role:  # no structure was given
+                del fields["role"]
+            rows.append(fields)
+        return rows
 
     def __repr__(self) -> str:
         return f"Assignments({_text.plural(len(self.rows), 'parameter')})"
@@ -117,7 +122,9 @@ class Assignments(Result):
     def _table(self) -> Table:
         left_over = f"rules without a parameter: {', '.join(self.unused)}"
         notes = [(left_over, "wrong")] if self.unused else []
-        return Table.of(_COLUMNS, self.rows, notes)
+        known = any(row.role for row in self.rows)
+        columns = [x for x in _COLUMNS if known or x.head != "role"]
+        return Table.of(columns, self.rows, notes)
 
 
 def _check_laws(call: str, rows: Sequence[Assignment]) -> None:
@@ -188,6 +195,7 @@ _COLUMNS: tuple[Column[Assignment], ...] = (
     Column("path", lambda row: _paths.shown(row.path), left=True),
     Column("shape", lambda row: _text.shape(row.shape)),
     Column("dtype", lambda row: str(row.dtype), left=True),
+    Column("role", lambda row: row.role, left=True),
     Column("rule", lambda row: "–" if row.rule is None else row.pattern, left=True),
     Column(
         "law",

@@ -8,21 +8,12 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from jaxinit.model._rules import _vocabulary as table
+from jaxinit.model._rules._vocabulary import Context, Kind, Place, join
 from jaxinit.model._rules.readings import Kernel, Reading
-
-Kind = Literal[
-    "kernel", "embedding", "position", "token", "gain", "bias", "slope", "unknown"
-]
-Context = Literal["attention", "mlp", ""]
-
-
-def join(module: str, name: str) -> str:
-    """Returns the path of a module's child of this name."""
-    return f"{module}/{name}" if module else name
 
 
 class Sites(Mapping[str, "Site"]):
@@ -35,7 +26,7 @@ class Sites(Mapping[str, "Site"]):
 
     def __init__(self, tree: Mapping[str, Any]):
         """Takes parameters by path; a stack is represented by one of its layers."""
-        self._sites = {path: Site(self, path, leaf) for path, leaf in tree.items()}
+        self._sites = {path: self._make_site(path, x) for path, x in tree.items()}
         self._named = {x.full: x for x in self._sites.values()}
         self._contexts: dict[str, Context] = {}
         self._attends: dict[str, bool] = {}
@@ -47,6 +38,9 @@ class Sites(Mapping[str, "Site"]):
             parts = site.module.split("/") if site.module else []
             for i, part in enumerate(parts):
                 self.children.setdefault("/".join(parts[:i]), {})[part] = None
+
+    def _make_site(self, path: str, leaf: Any) -> "Site":
+        return Site(self, path, leaf)
 
     def __getitem__(self, path: str) -> "Site":
         return self._sites[path]
@@ -108,13 +102,6 @@ class Sites(Mapping[str, "Site"]):
         names = self.modules.get(module, ())
         sites = (self._named[join(module, name)] for name in names)
         return next((site for site in sites if site.kind == kind), None)
-
-
-class Place(NamedTuple):
-    """Where a module stands among those whose names differ only in their number."""
-
-    order: int
-    total: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -366,6 +353,17 @@ class Site:
         peers = {join(self.parent, name) for name in self.peers}
         kernels = (x.module for x in self.sites.values() if x.kind == "kernel")
         return peers.issuperset(kernels)  # the tree is that of one block
+
+    @property
+    def branch(self) -> "Sequence[Site]":
+        """The kernels among its peers, in order: those of its residual branch."""
+        near = (self.sites.kernel(join(self.parent, name)) for name in self.peers)
+        return [site for site in near if site]
+
+    @property
+    def is_in_named_block(self) -> bool:
+        """Whether its module, or one around it, is called a block."""
+        return "lock" in "".join((*self.ancestors, self.owner))
 
     @functools.cached_property
     def is_last_norm(self) -> bool:

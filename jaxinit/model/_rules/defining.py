@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxinit.model._rules.conventions import Kind, Site, Sites
-from jaxinit.model._rules.patterns import Pattern, matches
+from jaxinit.model._rules._traced import TracedSite
+from jaxinit.model._rules._vocabulary import Kind
+from jaxinit.model._rules.conventions import Site, Sites
+from jaxinit.model._rules.patterns import ROLE, Pattern, is_role, matches
 
 
 class Part:
@@ -92,6 +94,10 @@ def meets(pattern: Pattern, site: Site) -> bool:
     """Returns whether a pattern matches a parameter."""
     if isinstance(pattern, Part):
         return pattern.meets(site)
+    if is_role(pattern):
+        role = pattern.removeprefix(ROLE)
+        known = site.row.roles if isinstance(site, TracedSite) else ()
+        return role in known or (role == "kernel" == site.kind)
     return matches(pattern, site.path, site.leaf)
 
 
@@ -132,9 +138,12 @@ def _check_matrices(
     for path, site in sites.items():
         counts = not collected or path.startswith("params/")
         if counts and assigned[path] is None and len(site.shape) > 1:
+            why = "its name tells nothing"
+            if isinstance(site, TracedSite):
+                why = f"its role is {site.row.role}"
             raise ValueError(
                 f"{call}(rules=...): {group.recipe} has no rule for {path}, of sizes "
-                f"{site.shape}: its name tells nothing. Give it one of its own, "
+                f"{site.shape}: {why}. Give it one of its own, "
                 f"({path!r}, jaxinit.normal(0.02)), or ({path!r}, None) to leave it as "
                 "it is; strict=False leaves all such as they are."
             )

@@ -4,15 +4,17 @@ import fnmatch
 import glob
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import _paths
+from jaxinit._structure.roles import ROLES
 
 Pattern = str | re.Pattern[str] | tuple[Any, ...] | Callable[..., Any]
 
+ROLE = "role:"  # begins a pattern that matches by what a parameter does
 _SIZE = (int, np.integer, type(None), type(...))
 
 
@@ -25,6 +27,21 @@ def is_pattern(pattern: Any) -> bool:
         if isinstance(pattern, str)
         else (isinstance(pattern, re.Pattern) or callable(pattern))
     )
+
+
+def is_role(pattern: Any) -> TypeGuard[str]:
+    """Returns whether a pattern matches by what a parameter does in the program."""
+    return isinstance(pattern, str) and pattern.startswith(ROLE)
+
+
+def check_role(pattern: Any, structure: Any) -> None:
+    """Raises `Unfit` if a pattern names a role that is unknown, or cannot be told."""
+    if not is_role(pattern):
+        return
+    check.choice((*ROLES, "kernel"), role=pattern.removeprefix(ROLE))
+    if structure is None:
+        rule = "a role is read from the program: pass structure="
+        raise check.Unfit(rule + "jaxinit.structure(model, x).", pattern=pattern)
 
 
 def matches(pattern: Pattern, path: str, leaf: Any) -> bool:

@@ -16,12 +16,20 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _paths, _spec
 from jaxinit._initializer import Initializer
+from jaxinit._structure.result import Structure
 from jaxinit.model._rules import arguments, stacks
+from jaxinit.model._rules._traced import TracedSite, TracedSites, find_rows, fit_axes
 from jaxinit.model._rules.arguments import is_parameter
 from jaxinit.model._rules.assignments import Assignment, Assignments, unfit
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Law, RecipeRule, check_groups, meets
-from jaxinit.model._rules.patterns import Pattern, is_pattern, literal, spelt
+from jaxinit.model._rules.patterns import (
+    Pattern,
+    check_role,
+    is_pattern,
+    literal,
+    spelt,
+)
 from jaxinit.model._rules.stacks import Stacked
 
 Rule = tuple[Pattern, Any]
@@ -34,6 +42,7 @@ def reinit(
     *,
     strict: bool | None = None,
     stacked: Stacked = None,
+    structure: Structure | None = None,
 ) -> Any:
     """Draws the parameters of a model anew, by rules.
 
@@ -54,6 +63,9 @@ def reinit(
           and ``**`` for any number of parts; without a slash it matches the last part,
           at any depth;
         - a regular expression, ``re.compile(...)``, searched for in the path;
+        - ``"role:residual"``, what a parameter does in the program, if its structure is
+          given; ``"role:kernel"`` is every parameter with inputs and outputs, tables
+          that are looked up aside;
         - sizes, with None for any: ``(None, None)`` is every matrix, ``(3, 3, ...)``
           every shape that begins with 3×3;
         - a function of (path, leaf) that returns whether it matches.
@@ -74,7 +86,12 @@ def reinit(
       stacked: a pattern of the parameters whose first axis counts layers, as `nn.scan`
         and `nn.vmap` make them: ``"**/layers/**"``; or a mapping of patterns to the
         axis, or axes, that do: ``{"**/layers/**": 1}``. A rule sees such a parameter
-        and its siblings as those of one layer; each layer gets a key of its own.
+        and its siblings as those of one layer; each layer gets a key of its own. What a
+        structure tells of loops need not be said.
+      structure: what `structure` says of the model. Rules may then name roles; laws of
+        fans read the true inputs and outputs of each kernel, unless they name axes of
+        their own; recipes go by the program in place of names; and a function's
+        siblings have keys by role too: a bias finds its kernel as ``"role:kernel"``.
 
     Returns:
       The tree with new values: same shapes, dtypes and shardings.
@@ -100,7 +117,8 @@ def reinit(
       dense/kernel  64×64  float32  kernel   he_normal()  64 → 64  0.177
     """
     used = arguments.checked_key("reinit", key, params)
-    return _preview("reinit", params, rules, strict, stacked).draw(used)
+    assignments = _preview("reinit", params, rules, strict, stacked, structure)
+    return assignments.draw(used)
 
 
 def preview(
@@ -109,6 +127,7 @@ def preview(
     *,
     strict: bool | None = None,
     stacked: Stacked = None,
+    structure: Structure | None = None,
 ) -> Assignments:
     """Tells what `reinit` would do, and draws nothing.
 
@@ -117,6 +136,7 @@ def preview(
       rules: as for `reinit`.
       strict: as for `reinit`.
       stacked: as for `reinit`.
+      structure: as for `reinit`; each row then has its role.
 
     Returns:
       `Assignments`, which print as a table. Their ``draw(key)`` does what `reinit`
@@ -132,21 +152,28 @@ def preview(
       >>> row.fans, row.std == (2 / 64) ** 0.5
       ((64, 32), True)
     """
-    return _preview("preview", params, rules, strict, stacked)
+    return _preview("preview", params, rules, strict, stacked, structure)
 
 
 def _preview(
-    call: str, params: Any, rules: Sequence[Rule], strict: bool | None, stacked: Stacked
+    call: str,
+    params: Any,
+    rules: Sequence[Rule],
+    strict: bool | None,
+    stacked: Stacked,
+    structure: Structure | None,
 ) -> Assignments:
     arguments.check_strict(call, strict)
     given = arguments.listed(call, rules)
-    checked = [_checked(call, rule) for rule in given]
+    checked = [_checked(call, rule, structure) for rule in given]
     found = _paths.by_path(call, _paths.split(params)[0], is_parameter)
     if not found:
         raise arguments.no_array(call, params)
     axes = stacks.axes(call, stacked, found)
+    traced = {} if structure is None else find_rows(call, structure, found)
+    axes |= {path: row.loops for path, row in traced.items() if row.loops}
     layers = {path: stacks.layer(x, axes.get(path, ())) for path, x in found.items()}
-    sites = Sites(layers)
+    sites = Sites(layers) if structure is None else TracedSites(layers, traced)
     rows = [
         _assigned(call, sites[path], leaf, checked, axes.get(path, ()))
         for path, leaf in found.items()
@@ -179,7 +206,7 @@ def _preview(
     return Assignments(call, params, rows, unused)
 
 
-def _checked(call: str, rule: Any) -> Rule:
+def _checked(call: str, rule: Any, structure: Any) -> Rule:
     """Checks that a rule is a pair (pattern, what), and reads its spec."""
     if not isinstance(rule, (tuple, list)) or len(rule) != 2:
         raise TypeError(
@@ -197,6 +224,10 @@ def _checked(call: str, rule: Any) -> Rule:
             f"{call}(rules=...): a pattern is a glob, re.compile(...), a tuple of "
             f"sizes or a function of (path, leaf), not {check.show(pattern)}."
         )
+    try:
+        check_role(pattern, structure)
+    except check.Unfit as error:
+        raise error.at(f"{call}(rules=...)") from None
     if isinstance(what, str):
         try:
             return pattern, _spec.parse(what)
@@ -220,16 +251,21 @@ def _assigned(
                 rule, law = place, what
                 break
         if callable(law) and _sees_siblings(law):
-            law = law(path, layer, siblings)
+            near = site.relatives if isinstance(site, TracedSite) else siblings
+            law = law(path, layer, near)
         law = law.of(site) if isinstance(law, Law) else law
         law = _spec.parse(law) if isinstance(law, str) else law
-        stacks.check_layer(path, layer, siblings, law)
+        if isinstance(site, TracedSite):
+            law = fit_axes(law, site.row)
+        else:
+            stacks.check_layer(path, layer, siblings, law)
         law = stacks.stack(law, shape, axis)
         std, fans = _std(law, shape), stacks.fans(law, shape)
     except Exception as error:  # of any type: rules may have functions of the user's
         raise unfit(call, _paths.shown(path), pattern, error) from error
     pattern = pattern if rule is not None else ""
-    return Assignment(path, shape, dtype, rule, pattern, law, std, fans)
+    role = site.row.role if isinstance(site, TracedSite) else ""
+    return Assignment(path, shape, dtype, rule, pattern, law, std, fans, role)
 
 
 def _sees_siblings(what: Any) -> bool:

@@ -17,7 +17,10 @@ by ``reinit(..., stacked="**/layers/**")``.
 residual stream.
 """
 
+from jaxinit.model.recipes._blocks import *  # noqa: F403
 from jaxinit.model.recipes._depth import *  # noqa: F403
 from jaxinit.model.recipes._language import *  # noqa: F403
+from jaxinit.model.recipes._others import *  # noqa: F403
+from jaxinit.model.recipes._states import *  # noqa: F403
 from jaxinit.model.recipes._torch import *  # noqa: F403
 from jaxinit.model.recipes._vision import *  # noqa: F403

@@ -6,34 +6,28 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxinit import _check as check
-from jaxinit import initializers as init
-from jaxinit.model._rules.conventions import Site, Sites, join
+from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Law, Part, RecipeRule, meets
 from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
-    ATTENTION_OUT,
-    EMBEDDING,
     HEAD,
     KERNEL,
     NORMS,
     Patterns,
     by_fans,
+    by_size,
     count,
     every_matrix,
-    has_attention,
     may_have_head,
     named,
-    parts,
+    scale_values,
 )
 
-__all__ = ["deepnorm", "deepnorm_alpha", "fixup", "t_fixup"]
-
-_VALUE = parts("value", "value")
-_MLP = parts("MLP", "mlp in", "mlp out")
+__all__ = ["deepnorm", "deepnorm_alpha", "fixup", "magneto", "t_fixup"]
 
 
 def deepnorm(
-    layers: int,
+    layers: int | None = None,
     *,
     decoder_layers: int = 0,
     part: Literal["encoder", "decoder"] = "encoder",
@@ -53,7 +47,9 @@ def deepnorm(
     for queries, keys and values before beta; here the paper's numbers stand.
 
     Args:
-      layers: the number N of the encoder's layers, or L of a model with one part.
+      layers: the number N of the encoder's layers, or L of a model with one part; by
+        default half the kernels that write into the residual stream, by the structure
+        of a model with one part.
       decoder_layers: the number M for a decoder beside the encoder; 0 for none.
       part: which of two parts the rules are for.
       scaled: patterns of the kernels that get beta; by default values, attention's
@@ -74,32 +70,12 @@ def deepnorm(
       Wang, Ma, Dong, Huang, Zhang, Wei. DeepNet: Scaling Transformers to 1,000 Layers.
       2022. https://arxiv.org/abs/2203.00555
     """
-    _, beta = _deepnorm(layers, decoder_layers, part)
-    return _transformer("deepnorm", "normal", beta, 1.0, scaled)
+    _check_parts("deepnorm", layers, decoder_layers, part)
 
+    def beta(layers: float) -> float:
+        return _deepnorm(layers, decoder_layers, part)[1]
 
-def _transformer(
-    recipe: str, law: str, factor: float, tables: float, scaled: Patterns | None
-) -> list[Rule]:
-    """Makes the rules of Xavier's law, times a factor in kernels that values pass."""
-    small = by_fans(factor**2, "fan_avg", law)
-    usual = [
-        (_VALUE, "kernel of values"),
-        (ATTENTION_OUT, "output projection of attention"),
-    ]
-    rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
-    if scaled is None:
-        rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
-
-    def by_width(site: Site) -> Any:
-        return init.normal(tables / math.sqrt(site.shape[-1]))
-
-    return [
-        *rules,
-        RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
-        RecipeRule(EMBEDDING, Law(by_width)),
-        *NORMS,
-    ]
+    return scale_values("deepnorm", "normal", layers, beta, lambda layers: 1.0, scaled)
 
 
 def deepnorm_alpha(
@@ -131,14 +107,21 @@ def deepnorm_alpha(
     References:
       As `deepnorm`.
     """
+    _check_parts("deepnorm", layers, decoder_layers, part)
     return _deepnorm(layers, decoder_layers, part)[0]
 
 
-def _deepnorm(layers: int, decoder_layers: int, part: str) -> tuple[float, float]:
-    """Returns alpha and beta."""
-    first = count("deepnorm", layers=layers)
-    second = count("deepnorm", least=0, decoder_layers=decoder_layers)
-    _check_part("deepnorm", part)
+def _check_parts(
+    recipe: str, layers: int | None, decoder_layers: int, part: str
+) -> None:
+    """Checks the arguments of a recipe for an encoder, a decoder, or both."""
+    if count(recipe, least=0, decoder_layers=decoder_layers) or layers is not None:
+        count(recipe, layers=layers)
+    _check_part(recipe, part)
+
+
+def _deepnorm(first: float, second: int, part: str) -> tuple[float, float]:
+    """Returns alpha and beta of a part of a model."""
     if not second:
         return (2 * first) ** 0.25, (8 * first) ** -0.25
     if part == "encoder":
@@ -154,8 +137,78 @@ def _check_part(recipe: str, part: str) -> None:
         raise error.at(f"recipes.{recipe}") from None
 
 
+def magneto(
+    layers: int | None = None,
+    *,
+    decoder_layers: int = 0,
+    part: Literal["encoder", "decoder"] = "encoder",
+    scaled: Patterns | None = None,
+    cross: Patterns | None = None,
+) -> list[Rule]:
+    """Magneto: transformers with a second norm within each branch.
+
+    Sub-LN puts it before attention's output projection and before the second kernel of
+    the MLP, so that these kernels need not be small.
+
+    Law: Xavier normal, Var[w] = 2 gain^2 / (fan_in + fan_out), with gain 1; for
+    feed-forward, values and output projections with gain sqrt(log(2 L)) if there is an
+    encoder or a decoder alone; with N encoder and M decoder layers
+    sqrt(log(3 M) log(2 N) / 3) in the encoder and sqrt(log(3 M)) in the decoder.
+    Biases 0, norms 1 and 0, embeddings N(0, 1 / width).
+
+    The authors' code, torchscale, multiplies by the same gains what its layers were
+    drawn from, torch's default; and leaves the decoder's attention to the encoder at
+    gain 1, as this recipe does. Its output layer is N(0, 1 / width).
+
+    Args:
+      layers: the number N of the encoder's layers, or L of a model with one part; by
+        default half the kernels that write into the residual stream, by the structure
+        of a model with one part.
+      decoder_layers: the number M for a decoder beside the encoder; 0 for none.
+      part: which of two parts the rules are for.
+      scaled: patterns of the kernels with the gain; by default values, attention's
+        outputs and MLPs, by their usual names.
+      cross: patterns of the kernels of a decoder's attention to the encoder; by default
+        by names such as ``cross_attention`` and ``encoder_attn``, for the decoder of a
+        model with two parts.
+
+    Raises:
+      ValueError: if a number of layers or the part is out of range.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> attention = dict.fromkeys(("key", "out", "query", "value"), kernel)
+      >>> params = {"attn": attention, "mlp": {"fc1": kernel, "fc2": kernel}}
+      >>> rows = jaxinit.preview(params, recipes.magneto(layers=12)).rows
+      >>> [round(row.std / rows[0].std, 3) for row in rows[:4]]  # sqrt(log(24))
+      [1.0, 1.783, 1.0, 1.783]
+
+    References:
+      Wang, Ma, Huang and others. Magneto: A Foundation Transformer. 2023.
+      https://arxiv.org/abs/2210.06423
+    """
+    _check_parts("magneto", layers, decoder_layers, part)
+
+    def gain(layers: float) -> float:
+        if not decoder_layers:
+            return math.sqrt(math.log(2 * layers))
+        decoder = math.log(3 * decoder_layers)
+        encoder = decoder * math.log(2 * layers) / 3
+        return math.sqrt(encoder if part == "encoder" else decoder)
+
+    plain = by_fans(1.0, "fan_avg", "normal")
+    both = bool(decoder_layers) and part == "decoder"
+    rules: list[Rule] = [RecipeRule(_CROSS, plain)] * both
+    if cross is not None:
+        rules = named("magneto", plain, cross, (), name="cross")
+    return [
+        *rules,
+        *scale_values("magneto", "normal", layers, gain, lambda layers: 1.0, scaled),
+    ]
+
+
 def t_fixup(
-    layers: int,
+    layers: int | None = None,
     *,
     part: Literal["encoder", "decoder"] = "encoder",
     scaled: Patterns | None = None,
@@ -171,7 +224,8 @@ def t_fixup(
     of Xavier's law; the paper, and this recipe, at 1.
 
     Args:
-      layers: the number of blocks N.
+      layers: the number of blocks N; by default half the kernels that write into the
+        residual stream, by the model's structure.
       part: which of two parts the rules are for.
       scaled: patterns of the kernels that are multiplied; by default values,
         attention's outputs and MLPs, by their usual names.
@@ -191,15 +245,19 @@ def t_fixup(
       Huang, Perez, Ba, Volkovs. Improving Transformer Optimization Through Better
       Initialization. 2020. https://proceedings.mlr.press/v119/huang20f.html
     """
-    depth = count("t_fixup", layers=layers)
     _check_part("t_fixup", part)
-    tables = (9 * depth) ** -0.25
-    factor = 0.67 * depth**-0.25 if part == "encoder" else tables
-    return _transformer("t_fixup", "uniform", factor, tables, scaled)
+
+    def tables(layers: float) -> float:
+        return float((9 * layers) ** -0.25)
+
+    def factor(layers: float) -> float:
+        return 0.67 * layers**-0.25 if part == "encoder" else tables(layers)
+
+    return scale_values("t_fixup", "uniform", layers, factor, tables, scaled)
 
 
 def fixup(
-    layers: int,
+    layers: int | None = None,
     *,
     convolutions: int = 2,
     mode: Literal["fan_in", "fan_out"] = "fan_in",
@@ -218,7 +276,7 @@ def fixup(
     fan_out, and leaves the first convolution at torch's default.
 
     Args:
-      layers: the number of residual branches L.
+      layers: the number of residual branches L; by default as the structure tells.
       convolutions: the number m of convolutions in a branch.
       mode: which fan n is.
       last: patterns of the last kernel of each branch; by default the last of m that
@@ -246,31 +304,35 @@ def fixup(
       Zhang, Dauphin, Ma. Fixup Initialization: Residual Learning Without
       Normalization. 2019. https://arxiv.org/abs/1901.09321
     """
-    depth = count("fixup", layers=layers)
     many = count("fixup", least=2, convolutions=convolutions)
     try:
         check.choice(("fan_in", "fan_out"), mode=mode)
     except check.Unfit as error:
         raise error.at("recipes.fixup") from None
-    factor = depth ** (-1 / (2 * many - 2))
-    he, small = (by_fans(2.0 * x**2, mode, "normal") for x in (1.0, factor))
+    he = by_fans(2.0, mode, "normal")
+
+    def scale(layers: float) -> Law:
+        return by_fans(2.0 * layers ** (-1 / (many - 1)), mode, "normal")
+
+    branches_of = {"layers": lambda sites: getattr(sites, "residual_branches", None)}
+    small = by_size("fixup", scale, branches_of, layers=layers)
 
     skips: list[Rule] = [RecipeRule(_SKIP, he)]
     if skip is not None:
         skips = named("fixup", he, skip, (), name="skip")
 
     def is_last(site: Site) -> bool:
-        names = _list_branch(site, skips) if site.in_branch else []
-        return len(names) == many and site.owner == names[-1]
+        kernels = _list_branch(site, skips) if site.in_branch else []
+        return len(kernels) == many and site is kernels[-1]
 
     def in_branch(site: Site) -> Any:
-        if last is None and len(names := _list_branch(site, skips)) != many:
+        if last is None and len(kernels := _list_branch(site, skips)) != many:
             raise ValueError(
-                f"{len(names)} convolutions stand beside each other here, and "
+                f"{len(kernels)} convolutions stand beside each other here, and "
                 f"convolutions={many}. Say recipes.fixup(convolutions=...), or name "
                 "those that are beside the branch: recipes.fixup(skip=...)."
             )
-        return small.of(site)
+        return small.of(site) if isinstance(small, Law) else small
 
     def has_branches(sites: Sites) -> bool:
         kernels = [site for site in sites.values() if site.kind == "kernel"]
@@ -291,20 +353,24 @@ def fixup(
     return [*rules, RecipeRule(KERNEL, he, every_matrix("fixup")), *NORMS]
 
 
-def _list_branch(site: Site, skips: Sequence[Rule]) -> list[str]:
-    """Lists the numbered modules of a branch, without those beside it."""
-    near = {name: site.sites.kernel(join(site.parent, name)) for name in site.peers}
+def _list_branch(site: Site, skips: Sequence[Rule]) -> list[Site]:
+    """Lists the kernels of a branch, in order, without those that bypass it."""
     return [
-        name
-        for name, kernel in near.items()
-        if kernel and not any(meets(pattern, kernel) for pattern, _ in skips)
+        kernel
+        for kernel in site.branch
+        if not any(meets(pattern, kernel) for pattern, _ in skips)
     ]
 
 
-_BRANCH = Part("branch", "kernel", lambda site: site.in_branch)
-_IN_BLOCK = Part(
-    "block", "kernel", lambda site: "lock" in "".join((*site.ancestors, site.owner))
+_CROSS = Part(
+    "attention to the encoder",
+    "kernel",
+    lambda site: any(
+        map(re.compile("cross|enc(oder)?_?(dec|att)", re.I).search, site.ancestors)
+    ),
 )
+_BRANCH = Part("branch", "kernel", lambda site: site.in_branch)
+_IN_BLOCK = Part("block", "kernel", lambda site: site.is_in_named_block)
 
 
 def _is_skip(site: Site) -> bool:

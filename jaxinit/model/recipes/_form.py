@@ -1,7 +1,7 @@
 """Parts that recipes are made of: patterns, groups of rules, laws by fans."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,8 +9,10 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import initializers as init
+from jaxinit import torch
 from jaxinit._initializer import Initializer
-from jaxinit.model._rules.conventions import Kind, Site, Sites
+from jaxinit.model._rules._vocabulary import Kind
+from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Group, Law, Part, RecipeRule, always
 from jaxinit.model._rules.patterns import Pattern, spelt
 from jaxinit.model._rules.readings import Reading
@@ -36,6 +38,8 @@ def parts(name: str, *chosen: str, kind: Kind = "kernel") -> Part:
 ATTENTION_OUT = parts("attention's output", "attention out")
 MLP_OUT = parts("MLP's output", "mlp out")
 HEAD = parts("head", "head")
+_VALUE = parts("value", "value")
+_MLP = parts("MLP", "mlp in", "mlp out")
 
 
 def count(recipe: str, least: int = 1, **argument: Any) -> int:
@@ -56,6 +60,51 @@ def deviation(recipe: str, std: Any) -> float:
         return check.not_negative(std=std)
     except check.Unfit as error:
         raise error.at(f"recipes.{recipe}") from None
+
+
+def by_size(
+    recipe: str,
+    build: Callable[..., Any],
+    read: Mapping[str, Callable[[Sites], float | None]],
+    **given: int | None,
+) -> Any:
+    """Makes a law that depends on sizes of the model, such as the number of layers.
+
+    Args:
+      recipe: the recipe's name.
+      build: makes the law, from the sizes by name.
+      read: by name, reads a size from a model whose structure is known.
+      **given: the sizes that are arguments of the recipe; None for what is read.
+    """
+    known = {
+        name: count(recipe, **{name: size})
+        for name, size in given.items()
+        if size is not None
+    }
+    if len(known) == len(given):
+        return build(**known)
+
+    def of(site: Site) -> Any:
+        sizes: dict[str, Any] = dict(known)
+        for name in given.keys() - known.keys():
+            sizes[name] = read[name](site.sites)
+            if sizes[name] is None:
+                raise ValueError(
+                    f"recipes.{recipe} needs {name} here. Say recipes.{recipe}({name}="
+                    "...), or pass structure=jaxinit.structure(model, x), if the model "
+                    "has residual branches."
+                )
+        law = build(**sizes)
+        return law.of(site) if isinstance(law, Law) else law
+
+    return Law(of)
+
+
+# What the program alone tells: see `TracedSites`.
+SIZES: dict[str, Callable[[Sites], float | None]] = {
+    "layers": lambda sites: getattr(sites, "layers", None),
+    "width": lambda sites: getattr(sites, "width", None),
+}
 
 
 def every_matrix(recipe: str) -> Group:
@@ -99,6 +148,48 @@ def listed(given: Patterns) -> Sequence[Pattern]:
         not isinstance(x, (int, type(None), type(...))) for x in given
     )
     return list(given) if several else [given]  # type: ignore[list-item, arg-type]
+
+
+def scale_values(
+    recipe: str,
+    law: str,
+    layers: int | None,
+    factor: Callable[[float], float],
+    tables: Callable[[float], float],
+    scaled: Patterns | None,
+) -> list[Rule]:
+    """Makes the rules of Xavier's law, times a factor where values pass.
+
+    Args:
+      recipe: the recipe's name.
+      law: of the entries of kernels.
+      layers: the number of layers, or None.
+      factor: computes the factor from the number of layers.
+      tables: computes the factor of embeddings, of standard deviation 1 / sqrt(width).
+      scaled: patterns of the kernels with the factor, or None.
+    """
+
+    def scale(layers: float) -> Law:
+        return by_fans(factor(layers) ** 2, "fan_avg", law)
+
+    def embed(layers: float) -> Law:
+        size = tables(layers)
+        return Law(lambda site: init.normal(size / math.sqrt(site.shape[-1])))
+
+    small = by_size(recipe, scale, SIZES, layers=layers)
+    usual = [
+        (_VALUE, "kernel of values"),
+        (ATTENTION_OUT, "output projection of attention"),
+    ]
+    rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
+    if scaled is None:
+        rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
+    return [
+        *rules,
+        RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
+        RecipeRule(EMBEDDING, by_size(recipe, embed, SIZES, layers=layers)),
+        *NORMS,
+    ]
 
 
 def has_unknown(sites: Sites) -> bool:
@@ -165,9 +256,23 @@ def _spread(law: Any, shape: tuple[int, ...]) -> float:
     return math.nan if moments is None else float(moments.variance) ** 0.5
 
 
+def torch_bias(site: Site) -> Any:
+    """Returns torch's law of a bias, by the fan_in of its kernel; 0 without one."""
+    kernel = site.kernel
+    if kernel is None:
+        return 0.0
+    return settle(site, lambda way: torch.bias(int(way.fans(kernel.shape)[0])))
+
+
 def learned(law: Any) -> Law:
     """Makes the law of learned positions; a fixed table of sines stays as it is."""
-    return Law(lambda site: None if is_sine_table(site.leaf) else law)
+
+    def of(site: Site) -> Any:
+        if is_sine_table(site.leaf):
+            return None
+        return law.of(site) if isinstance(law, Law) else law
+
+    return Law(of)
 
 
 def is_sine_table(leaf: Any) -> bool:

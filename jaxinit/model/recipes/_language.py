@@ -11,13 +11,17 @@ from jaxinit.model._rules.patterns import matches
 from jaxinit.model._rules.reinit import Rule
 from jaxinit.model.recipes._form import (
     ATTENTION_OUT,
+    BIAS,
     EMBEDDING,
+    GAIN,
     KERNEL,
     MLP_OUT,
     NORMS,
     POSITION,
+    SIZES,
     Patterns,
     by_fans,
+    by_size,
     count,
     deviation,
     every_matrix,
@@ -26,7 +30,7 @@ from jaxinit.model.recipes._form import (
     parts,
 )
 
-__all__ = ["bert", "gpt2", "gpt_neox", "llama", "megatron", "t5"]
+__all__ = ["bert", "gemma", "gpt2", "gpt_neox", "llama", "megatron", "ngpt", "t5"]
 
 _RELATIVE = ("**/rel*/embedding", "**/rel*bias*/*")
 
@@ -40,7 +44,7 @@ _is_relative.__name__ = "relative positions"
 
 
 def gpt2(
-    layers: int, *, std: float = 0.02, residual: Patterns | None = None
+    layers: int | None = None, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """GPT-2: small normal weights, smaller where they add to the residual stream.
 
@@ -52,7 +56,8 @@ def gpt2(
     with it has no such factor, and draws positions from N(0, 0.01^2).
 
     Args:
-      layers: the number of blocks L.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
       std: standard deviation of the weights.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
@@ -75,7 +80,7 @@ def gpt2(
 
 
 def llama(
-    layers: int, *, std: float = 0.02, residual: Patterns | None = None
+    layers: int | None = None, *, std: float = 0.02, residual: Patterns | None = None
 ) -> list[Rule]:
     """LLaMA as trained by Megatron: as `gpt2`, a custom that Megatron-LM set.
 
@@ -86,7 +91,8 @@ def llama(
     kernels from N(0, 0.02^2): ``residual=()`` does so.
 
     Args:
-      layers: the number of blocks L.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
       std: standard deviation of the weights.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
@@ -113,16 +119,20 @@ megatron = llama
 
 
 def _scaled(
-    recipe: str, layers: int, std: float, residual: Patterns | None
+    recipe: str, layers: int | None, std: float, residual: Patterns | None
 ) -> list[Rule]:
     """Makes the rules of normal weights, smaller by 1 / sqrt(2 L) in the stream."""
-    depth, spread = count(recipe, layers=layers), deviation(recipe, std)
-    scaled, weights = init.normal(spread / math.sqrt(2 * depth)), init.normal(spread)
-    return _normal(recipe, scaled, weights, residual)
+    spread = deviation(recipe, std)
+
+    def scale(layers: float) -> Initializer:
+        return init.normal(spread / math.sqrt(2 * layers))
+
+    scaled = by_size(recipe, scale, SIZES, layers=layers)
+    return _normal(recipe, scaled, init.normal(spread), residual)
 
 
 def _normal(
-    recipe: str, scaled: Initializer, weights: Initializer, residual: Patterns | None
+    recipe: str, scaled: Any, weights: Any, residual: Patterns | None
 ) -> list[Rule]:
     """Makes the rules of two normal laws."""
     usual = [
@@ -139,7 +149,10 @@ def _normal(
 
 
 def gpt_neox(
-    layers: int, width: int, *, residual: Patterns | None = None
+    layers: int | None = None,
+    width: int | None = None,
+    *,
+    residual: Patterns | None = None,
 ) -> list[Rule]:
     """GPT-NeoX: "small init", and "Wang init" where it adds to the residual stream.
 
@@ -151,8 +164,9 @@ def gpt_neox(
     every matrix.
 
     Args:
-      layers: the number of blocks L.
-      width: the width of the residual stream.
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
+      width: the width of the residual stream; by default as the structure tells.
       residual: patterns of the kernels whose output is added to the stream; by default
         the outputs of attention and of MLPs, by their usual names.
 
@@ -171,10 +185,108 @@ def gpt_neox(
       https://arxiv.org/abs/1910.05895
       Black and others. GPT-NeoX-20B. 2022. https://arxiv.org/abs/2204.06745
     """
-    depth = count("gpt_neox", layers=layers)
-    root = math.sqrt(count("gpt_neox", width=width))
-    scaled, weights = 2 / (depth * root), math.sqrt(2 / (5 * width))
-    return _normal("gpt_neox", init.normal(scaled), init.normal(weights), residual)
+
+    def scale(layers: float, width: int) -> Initializer:
+        return init.normal(2 / (layers * math.sqrt(width)))
+
+    def spread(width: int) -> Initializer:
+        return init.normal(math.sqrt(2 / (5 * width)))
+
+    scaled = by_size("gpt_neox", scale, SIZES, layers=layers, width=width)
+    weights = by_size("gpt_neox", spread, SIZES, width=width)
+    return _normal("gpt_neox", scaled, weights, residual)
+
+
+def ngpt(
+    layers: int | None = None,
+    width: int | None = None,
+    *,
+    residual: Patterns | None = None,
+) -> list[Rule]:
+    """nGPT: transformers on the unit sphere.
+
+    Law: N(0, 1 / width); projections into the residual stream N(0, 1 / (2 L width));
+    biases 0. Gains stay as they are, and a fixed table of sines.
+
+    That is how the authors' code begins. Then, before the first step and after each, it
+    divides the vectors of every matrix that run along the model's width by their norms.
+    A model drawn by this recipe still needs that, and after it the standard deviations
+    no longer matter.
+
+    The recipe does not know the learned scalings either, which their code stores in
+    units of its own: the steps alpha are 0.05 and s_qk and s_z are 1, each stored as
+    1 / sqrt(width) beside a constant factor; s_uv is 1, times sqrt(width).
+
+    Args:
+      layers: the number of blocks L; by default half the kernels that write into the
+        residual stream, by the model's structure.
+      width: the width of the residual stream; by default as the structure tells.
+      residual: patterns of the kernels whose output is added to the stream; by default
+        the outputs of attention and of MLPs, by their usual names.
+
+    Raises:
+      ValueError: if layers or width is below 1.
+
+    Example:
+      >>> kernel = {"kernel": np.zeros((64, 64), np.float32)}
+      >>> block = {"attn": {"out": kernel, "query": kernel}, "mlp": {"fc2": kernel}}
+      >>> out, query, _ = jaxinit.preview(block, recipes.ngpt(8, width=64)).rows
+      >>> query.std, out.std
+      (0.125, 0.03125)
+
+    References:
+      Loshchilov, Hsieh, Sun, Ginsburg. nGPT: Normalized Transformer with Representation
+      Learning on the Hypersphere. 2024. https://arxiv.org/abs/2410.01131
+    """
+
+    def scale(layers: float, width: int) -> Initializer:
+        return init.normal(1 / math.sqrt(2 * layers * width))
+
+    def spread(width: int) -> Initializer:
+        return init.normal(1 / math.sqrt(width))
+
+    scaled = by_size("ngpt", scale, SIZES, layers=layers, width=width)
+    weights = by_size("ngpt", spread, SIZES, width=width)
+    return [RecipeRule(GAIN, None), *_normal("ngpt", scaled, weights, residual)]
+
+
+def gemma(*, std: float = 0.01) -> list[Rule]:
+    """Gemma: the same small normal law for every matrix.
+
+    Law: N(0, std^2), kernels and embeddings alike; biases 0. Norms' scales stay as they
+    are: Gemma's own are 0, because its norms multiply by 1 + scale, and 1 where a norm
+    multiplies by its scale.
+
+    This is what the published code has, Flax's default normal law. There is no smaller
+    law for what is added to the residual stream, and embeddings are multiplied by
+    sqrt(width) when they are looked up.
+
+    Args:
+      std: standard deviation of the weights.
+
+    Raises:
+      ValueError: if std is negative.
+
+    Example:
+      >>> params = {"embedder": {"input_embedding": np.zeros((512, 64), np.float32)}}
+      >>> params |= {"q_einsum": {"w": np.zeros((4, 64, 16), np.float32)}}
+      >>> [row.std for row in jaxinit.preview(params, recipes.gemma()).rows]
+      [0.01, 0.01]
+
+    References:
+      Gemma Team. Gemma: Open Models Based on Gemini Research and Technology. 2024.
+      https://arxiv.org/abs/2403.08295
+    """
+    weights = init.normal(deviation("gemma", std))
+    own = ("**/gating_einsum", "**/mlp/linear", "**/input_embedding")
+    return [
+        *(RecipeRule(pattern, weights) for pattern in own),
+        RecipeRule(KERNEL, weights, every_matrix("gemma")),
+        RecipeRule(EMBEDDING, learned(weights)),
+        RecipeRule(POSITION, learned(weights)),
+        RecipeRule(GAIN, None),
+        RecipeRule(BIAS, 0.0),
+    ]
 
 
 def t5(

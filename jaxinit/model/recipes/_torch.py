@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxinit import initializers as init
 from jaxinit import torch
-from jaxinit.model._rules.conventions import Site, join
+from jaxinit.model._rules._vocabulary import join
+from jaxinit.model._rules.conventions import Site
 from jaxinit.model._rules.defining import Law, Part, RecipeRule
 from jaxinit.model._rules.readings import Reading
 from jaxinit.model._rules.reinit import Rule
@@ -73,7 +74,7 @@ def kernel_law(site: Site) -> Any:
         return torch.rnn(hidden)
     if site.multihead and site.part in ("query", "key", "value"):
         return settle(site, lambda reading: _attention(site, reading))
-    if site.name == "in_proj_weight":
+    if site.is_packed and site.part == "joint":
         return settle(site, lambda reading: _xavier(*reading.fans(site.shape)))
 
     def dense(reading: Reading) -> Any:

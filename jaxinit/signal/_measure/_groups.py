@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._trace.activation import Var, name_activation, spell_activation
+from jaxinit._structure.activation import Var, name_activation, spell_activation
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 

@@ -33,7 +33,7 @@ from jaxinit._jaxpr.equation import (
 )
 from jaxinit._jaxpr.evaluation import begin, evaluate, read, walk
 from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
-from jaxinit.signal._trace.activation import Var, find_activation
+from jaxinit._structure.activation import Var, find_activation
 from jaxinit.signal._trace.attention import Attention, find_attentions
 from jaxinit.signal._trace.links import link
 from jaxinit.signal._trace.site import Placed, Product, Site, Values

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxinit.signal._trace.activation import Var, apply
+from jaxinit._structure.activation import Var, apply
 
 # For each axis, the positions in another array that entries come from; -1 for zeros.
 Places = tuple[np.ndarray, ...]

@@ -173,6 +173,19 @@ def _spell_values(function: Callable[[jax.Array], Any], x: Any) -> Hashable:
     return spell_program(jax.make_jaxpr(function)(x))
 
 
+def read_activation(
+    jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
+) -> str | None:
+    """Names the activation behind an output by its text; nothing is compiled."""
+    chain, end = find_activation(jaxpr, output, uses)
+    if end is None:
+        return None
+    form = spell_activation(functools.partial(apply, chain, output, end), output)
+    shape, dtype = output.aval.shape, output.aval.dtype
+    known = (name for name in ACTIVATIONS if _spell_known(name, shape, dtype) == form)
+    return next(known, "function")
+
+
 def name_activation(function: Function | None, output: Var) -> str | None:
     """Names an activation behind an output; None if there is none.
 

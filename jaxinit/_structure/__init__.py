@@ -1,0 +1,1 @@
+"""What each parameter does in a model's program, whatever its name and layout."""

@@ -1,0 +1,200 @@
+"""Facts about the values of a traced program, and what is noted of its parameters."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from jaxinit._structure.axes import Axes, forget_axes
+
+Way = tuple[int, ...]  # to an operation: its number in each program around it
+UNIT = "unit"  # the source of axes that products make: outputs of a layer
+NONE: frozenset[int] = frozenset()
+
+
+class Meeting(NamedTuple):
+    """A product of data with data, of which a further product may be the third.
+
+    Attributes:
+      number: unique among meetings.
+      sides: for each of its operands, the last products before it.
+      of_units: whether it sums over outputs of layers; if not, over positions.
+    """
+
+    number: int
+    sides: tuple[frozenset[int], frozenset[int]]
+    of_units: bool
+
+
+class Fact(NamedTuple):
+    """What is known of a value.
+
+    A value is data if it depends on the model's inputs; else it is made of parameters,
+    or is a constant. Uses are numbered by their place in `Notes.uses`.
+
+    Attributes:
+      data: whether it depends on the inputs.
+      leaves: if not, the numbers of the parameters that it is made of, and for each the
+        axes: which axis of the parameter the entries come from.
+      axes: of data: `UNIT`, or what tells positions apart.
+      last: products with no other one between them and this.
+      fresh: products whose result this still is, perhaps scaled or with a bias.
+      linear: products from which only sums and factors lead here.
+      gains: gains and normalizations that this is the result of.
+      behind: the operations that it depends on, as a bit set.
+      depth: how many products lie behind it, on the longest way.
+      raw: of data: whether no parameter's product lies behind it.
+      counted: of data: whether it was made from integers or Booleans.
+      chosen: of data: whether it tells which of several integers came (one-hot).
+      averaged: 1 if it is a function of sums over data, or of stored statistics; 2 if
+        a root was taken of them.
+      normed: whether it was normalized, and since then only scaled and shifted.
+      carries: loops of whose carry it is a function, entry by entry.
+      powers: of parameters: whether they were exponentiated.
+      meeting: the product of data with data that it is a function of, entry by entry.
+    """
+
+    data: bool = False
+    leaves: Mapping[int, Axes] = {}
+    axes: Axes = ()
+    last: frozenset[int] = NONE
+    fresh: frozenset[int] = NONE
+    linear: frozenset[int] = NONE
+    gains: frozenset[int] = NONE
+    behind: int = 0
+    depth: int = 0
+    raw: bool = True
+    counted: bool = False
+    chosen: bool = False
+    averaged: int = 0
+    normed: bool = False
+    carries: frozenset[Way] = frozenset()
+    powers: bool = False
+    meeting: Meeting | None = None
+
+
+CONSTANT = Fact()
+
+
+def join(facts: Iterable[Fact], axes: Axes) -> Fact:
+    """Returns what is known of data that depends on all of these."""
+    data = [fact for fact in facts if fact.data]
+    meetings = {fact.meeting for fact in data if fact.meeting is not None}
+    behind = 0
+    for fact in data:
+        behind |= fact.behind
+    return Fact(
+        data=True,
+        axes=axes,
+        last=NONE.union(*(fact.last for fact in data)),
+        behind=behind,
+        depth=max(fact.depth for fact in data),
+        raw=all(fact.raw for fact in data),
+        counted=all(fact.counted for fact in data),
+        averaged=min(fact.averaged for fact in data),
+        carries=frozenset[Way]().union(*(fact.carries for fact in data)),
+        meeting=meetings.pop() if len(meetings) == 1 else None,
+    )
+
+
+def merge(one: Fact, other: Fact, rank: int) -> Fact:
+    """Returns what is known of a value that is one of two, as a loop's carry is."""
+    if one == other:
+        return one
+    if one.data or other.data:
+        axes = one.axes if one.axes == other.axes else forget_axes(rank)
+        both = join([one, other], axes)
+        if one.data and other.data:
+            return both._replace(
+                fresh=one.fresh & other.fresh,
+                normed=one.normed and other.normed,
+                chosen=one.chosen and other.chosen,
+            )
+        return both
+    return mix([one, other])
+
+
+def mix(facts: Iterable[Fact]) -> Fact:
+    """Returns what is known of a value made of parameters and constants."""
+    leaves: dict[int, Axes] = {}
+    facts = list(facts)
+    for fact in facts:
+        for leaf, axes in fact.leaves.items():
+            known = leaves.get(leaf, axes)
+            if len(known) == len(axes):
+                axes = tuple(a or b for a, b in zip(known, axes, strict=True))
+            leaves[leaf] = axes
+    return Fact(
+        leaves=leaves,
+        averaged=max((fact.averaged for fact in facts), default=0),
+        powers=any(fact.powers for fact in facts),
+    )
+
+
+Kind = Literal["product", "lookup", "gain", "bias", "offset", "table", "state", "other"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Use:
+    """One use of a parameter in the program.
+
+    Attributes:
+      kind: how it meets the data.
+      leaf: the parameter's number.
+      order: the operation's number.
+      inputs: its axes that are summed over.
+      outputs: its axes that the result has and the data lacks.
+      batch: its axes that stack independent weights.
+      window: its axes that a convolution slides over.
+      groups: blocks of the outputs, each with inputs of its own.
+      depth: the number of products on the longest way to this one, itself included.
+      activation: the function behind it, by name.
+      normed: whether the data are normalized before and after it.
+      branch: the number of the residual branch that it lies in; 0 for none.
+      roles: what else is known of it.
+      of: numbers of the parameters that it belongs to, as a bias to its kernel.
+      behind: of a product: the uses that are the last products before it.
+      reason: why its part cannot be told.
+    """
+
+    kind: Kind
+    leaf: int
+    order: int
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
+    window: tuple[int, ...] = ()
+    groups: int = 1
+    depth: int = 0
+    activation: str | None = None
+    normed: tuple[bool, bool] = (False, False)
+    branch: int = 0
+    roles: set[str] = dataclasses.field(default_factory=set)
+    of: frozenset[int] = NONE
+    behind: frozenset[int] = NONE
+    reason: str = ""
+
+
+def drop_marks(fact: Fact, **more: Any) -> Fact:
+    """Returns a fact of data that was changed: it is no longer a layer's own result."""
+    return fact._replace(
+        fresh=NONE, linear=NONE, gains=NONE, normed=False, chosen=False, **more
+    )
+
+
+@dataclasses.dataclass
+class Notes:
+    """What a walk over the program has found.
+
+    Attributes:
+      uses: of parameters, in order.
+      products: the operations that are products, as a bit set.
+      curved: the operations that are no linear functions, normalization aside.
+      branches: the number of residual branches.
+      stacked: by parameter, the axes that loops run along.
+    """
+
+    uses: list[Use] = dataclasses.field(default_factory=list)
+    products: int = 0
+    curved: int = 0
+    branches: int = 0
+    stacked: dict[int, set[int]] = dataclasses.field(default_factory=dict)

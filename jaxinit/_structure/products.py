@@ -1,0 +1,219 @@
+"""Products: parameters with data, data with data, parameters with parameters."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax.extend import core
+
+from jaxinit._jaxpr.primitives import CONVOLUTION, DOT
+from jaxinit._structure.axes import Axes, Piece, forget_axes, list_sources, shape_of
+from jaxinit._structure.facts import (
+    NONE,
+    UNIT,
+    Fact,
+    Kind,
+    Meeting,
+    Use,
+    join,
+    mix,
+)
+from jaxinit._structure.notebook import Notebook
+
+
+class Contraction(NamedTuple):
+    """How a product reads one of its two operands.
+
+    Attributes:
+      summed: axes that it sums over.
+      batch: axes that it runs along together with the other operand.
+      free: all other axes.
+      window: those that a convolution slides over; it sums over them too.
+      groups: blocks of the free axes, each with summed entries of its own.
+    """
+
+    summed: tuple[int, ...]
+    batch: tuple[int, ...]
+    free: tuple[int, ...]
+    window: tuple[int, ...] = ()
+    groups: int = 1
+
+
+def read_contraction(eqn: core.JaxprEqn, side: int) -> Contraction:
+    """Reads how a product treats the axes of an operand."""
+    rank = len(shape_of(eqn.invars[side]))
+    if eqn.primitive.name == CONVOLUTION:
+        numbers = eqn.params["dimension_numbers"]
+        free, summed, *window = (numbers.lhs_spec, numbers.rhs_spec)[side]
+        groups = eqn.params["feature_group_count"]
+        return Contraction((summed,), (), (free,), tuple(window), groups)
+    if eqn.primitive.name == DOT:
+        summed, batch = (each[side] for each in eqn.params["dimension_numbers"])
+    else:
+        numbers = eqn.params["ragged_dot_dimension_numbers"]
+        summed, batch = (each[side] for each in numbers.dot_dimension_numbers)
+        batch = (*batch, *(numbers.rhs_group_dimensions if side else ()))
+    free = tuple(i for i in range(rank) if i not in (*summed, *batch))
+    return Contraction(tuple(summed), tuple(batch), free)
+
+
+def multiply_parameter(
+    book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact], side: int
+) -> Fact:
+    """Notes the product of a parameter, the operand of this side, with data."""
+    data, weight = facts[1 - side], facts[side]
+    axes = _lay_out(eqn, data.axes, 1 - side)
+    if not weight.leaves:  # a constant
+        bit = book.mark()
+        return join([data], axes)._replace(behind=data.behind | bit)
+    ways = read_contraction(eqn, side)
+    bit = book.mark(product=True)
+    kind: Kind = "lookup" if data.chosen else "product"
+    joined = len(weight.leaves) > 1
+    numbers = set()
+    for leaf, axes_of_leaf in weight.leaves.items():
+        use = _read_use(book, kind, leaf, axes_of_leaf, ways, joined)
+        if use.kind == "gain":
+            book.note(use)
+            continue
+        if kind == "product" and book.is_recurrent(leaf, data.carries):
+            use.roles.add("recurrent")
+        if data.raw:
+            use.roles.add("input")
+        use.depth, use.normed = data.depth + 1, (data.normed, False)
+        use.behind = data.last
+        numbers.add(book.note(use))
+    mine = frozenset(numbers) if kind == "product" else NONE
+    return Fact(
+        data=True,
+        axes=axes,
+        last=mine,
+        fresh=mine,
+        linear=mine,
+        behind=data.behind | bit,
+        depth=data.depth + 1,
+        raw=False,
+    )
+
+
+def _read_use(
+    book: Notebook, kind: Kind, leaf: int, axes: Axes, ways: Contraction, joined: bool
+) -> Use:
+    """Reads which axes of a parameter a product sums over, and which it keeps."""
+    inputs, outputs, window = (
+        set(list_sources(axes, places))
+        for places in (ways.summed, ways.free, ways.window)
+    )
+    if not (inputs or outputs or window):  # a factor of another parameter
+        return Use(kind="gain", leaf=leaf, order=book.order)
+    stacked = book.notes.stacked.get(leaf, set()) | list_sources(axes, ways.batch)
+    rest = set(range(len(book.shapes[leaf]))) - inputs - outputs - window - stacked
+    if joined and not inputs:  # parameters were multiplied along the rest
+        inputs = rest
+    elif joined and not outputs:
+        outputs = rest
+    else:
+        stacked |= rest
+    outputs -= inputs
+    if kind == "lookup":
+        inputs, stacked = set(), stacked | inputs
+    return Use(
+        kind=kind,
+        leaf=leaf,
+        order=book.order,
+        inputs=tuple(sorted(inputs)),
+        outputs=tuple(sorted(outputs)),
+        batch=tuple(sorted(stacked - inputs - outputs)),
+        window=tuple(sorted(window)),
+        groups=ways.groups,
+    )
+
+
+def _lay_out(eqn: core.JaxprEqn, axes: Axes, side: int) -> Axes:
+    """Returns the axes of a product: those of data, and the outputs of the layer."""
+    shape = shape_of(eqn.outvars[0])
+    if eqn.primitive.name == DOT:
+        ways = [read_contraction(eqn, each) for each in (0, 1)]
+        batch = tuple(axes[place] for place in ways[side].batch)
+        mine = tuple(axes[place] for place in ways[side].free)
+        sizes = shape_of(eqn.invars[1 - side])
+        new = tuple((Piece(UNIT, sizes[place]),) for place in ways[1 - side].free)
+        return batch + (mine + new if side == 0 else new + mine)
+    if "ragged" in eqn.primitive.name:
+        return (*axes[: len(shape) - 1], (Piece(UNIT, shape[-1]),))
+    numbers = eqn.params["dimension_numbers"]
+    laid = list(forget_axes(len(shape)))
+    for place, (before, after) in enumerate(
+        zip(numbers.lhs_spec, numbers.out_spec, strict=True)
+    ):
+        source = axes[before][0].source if axes[before] else None
+        laid[after] = (Piece(UNIT if place == 1 else source, shape[after]),)
+    return tuple(laid)
+
+
+def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
+    """Returns what is known of a product of parameters, or of constants with them."""
+    rank = len(shape_of(eqn.outvars[0]))
+    sides = []
+    for side, fact in enumerate(facts[:2]):
+        if eqn.primitive.name != DOT:
+            lost = dict.fromkeys(fact.leaves, forget_axes(rank))
+            sides.append(fact._replace(leaves=lost))
+            continue
+        mine, other = (read_contraction(eqn, each) for each in (side, 1 - side))
+        leaves = {}
+        for leaf, axes in fact.leaves.items():
+            batch = tuple(axes[place] for place in mine.batch)
+            free = tuple(axes[place] for place in mine.free)
+            rest = forget_axes(len(other.free))
+            leaves[leaf] = batch + (free + rest if side == 0 else rest + free)
+        sides.append(fact._replace(leaves=leaves))
+    return mix(sides)
+
+
+def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
+    """Notes a product of data with data, as those of attention are."""
+    bit = book.mark(curved=True)
+    rank = len(shape_of(eqn.outvars[0]))
+    if eqn.primitive.name != DOT:
+        both = join(facts[:2], forget_axes(rank))
+        return both._replace(behind=both.behind | bit)
+    ways = [read_contraction(eqn, side) for side in (0, 1)]
+    batch = [facts[0].axes[place] for place in ways[0].batch]
+    free = [facts[side].axes[place] for side in (0, 1) for place in ways[side].free]
+    both = join(facts[:2], (*batch, *free))
+    both = both._replace(behind=both.behind | bit, averaged=0, meeting=None)
+    before = [fact.meeting for fact in facts[:2]]
+    if not ways[0].summed or all(before):
+        return both
+    for side, meeting in enumerate(before):
+        if meeting is not None:
+            sources = list_sources(facts[side].axes, ways[side].summed)
+            last = _note_third(book, meeting, sources, facts[1 - side].last)
+            return both._replace(last=last or both.last)
+    sources = frozenset[Any]().union(
+        *(list_sources(facts[side].axes, ways[side].summed) for side in (0, 1))
+    )
+    meeting = Meeting(
+        number=book.order,
+        sides=(facts[0].last, facts[1].last),
+        of_units=not sources or UNIT in sources,
+    )
+    named = [
+        (Piece((meeting.number, side), shape_of(eqn.invars[side])[place]),)
+        for side in (0, 1)
+        for place in ways[side].free
+    ]
+    return both._replace(axes=(*batch, *named), meeting=meeting)
+
+
+def _note_third(
+    book: Notebook, meeting: Meeting, summed: frozenset[Any], third: frozenset[int]
+) -> frozenset[int]:
+    """Notes queries, keys and values; returns the last products of the values."""
+    side = 0 if (meeting.number, 0) in summed else 1
+    keys, others = meeting.sides[side], meeting.sides[1 - side]
+    queries, values = (others, third) if meeting.of_units else (third, others)
+    for numbers, role in ((queries, "query"), (keys, "key"), (values, "value")):
+        for number in numbers:
+            book.notes.uses[number].roles.add(role)
+    return values

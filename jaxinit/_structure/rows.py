@@ -1,0 +1,95 @@
+"""Turns what a walk noted into a row for each parameter."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxinit._structure.facts import Notes, Use
+from jaxinit._structure.result import TracedParameter
+from jaxinit._structure.roles import explain, name_roles
+
+_NORM = {(True, True): "around", (True, False): "before", (False, True): "after"}
+
+
+def list_rows(
+    leaves: Sequence[tuple[str, Any]], notes: Notes, last: frozenset[int]
+) -> list[TracedParameter]:
+    """Returns a row for each parameter.
+
+    Args:
+      leaves: the parameters, with their paths.
+      notes: what a walk over the program noted.
+      last: numbers of the uses that are the last products before a result.
+    """
+    by_leaf: dict[int, list[Use]] = {number: [] for number in range(len(leaves))}
+    for number, use in enumerate(notes.uses):
+        use.roles |= {"last"} if number in last else set()
+        by_leaf[use.leaf].append(use)
+    paths = [path for path, _ in leaves]
+    orders = sorted(
+        {min(use.order for use in uses) for uses in by_leaf.values() if uses}
+    )
+    places = {order: place for place, order in enumerate(orders)}
+    return [
+        _make_row(
+            path,
+            leaf,
+            by_leaf[number],
+            tuple(sorted(notes.stacked.get(number, ()))),
+            tuple(sorted({paths[n] for use in by_leaf[number] for n in use.of})),
+            _list_before(by_leaf[number], notes.uses, paths),
+            places,
+        )
+        for number, (path, leaf) in enumerate(leaves)
+    ]
+
+
+def _make_row(
+    path: str,
+    leaf: Any,
+    uses: Sequence[Use],
+    loops: tuple[int, ...],
+    of: tuple[str, ...],
+    before: tuple[str, ...],
+    places: dict[int, int],
+) -> TracedParameter:
+    roles = name_roles(uses)
+    known: dict[str, Any] = {}
+    if uses:
+        use = min(uses, key=_rank)
+        known = {
+            "in_axis": use.inputs,
+            "out_axis": use.outputs,
+            "batch_axis": use.batch,
+            "window": use.window,
+            "groups": use.groups,
+            "activation": use.activation,
+            "norm": _NORM.get(use.normed, ""),
+            "order": places[min(use.order for use in uses)],
+            "depth": use.depth,
+            "branch": use.branch,
+        }
+    return TracedParameter(
+        path=path,
+        shape=tuple(leaf.shape),
+        dtype=leaf.dtype,
+        roles=roles,
+        loops=loops,
+        uses=len(uses),
+        of=of,
+        before=before,
+        reason=explain(uses) if roles == ("other",) else "",
+        **known,
+    )
+
+
+def _list_before(
+    uses: Sequence[Use], every: Sequence[Use], paths: Sequence[str]
+) -> tuple[str, ...]:
+    found = {paths[every[number].leaf] for use in uses for number in use.behind}
+    return tuple(sorted(found))
+
+
+def _rank(use: Use) -> tuple[int, int]:
+    """Ranks the uses of a parameter: products first, then lookups, then by order."""
+    kinds = {"product": 0, "lookup": 1}
+    return kinds.get(use.kind, 2), use.order

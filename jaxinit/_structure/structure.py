@@ -1,0 +1,157 @@
+"""`structure`: what each parameter of a model does, read from its traced program."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxinit import _check as check
+from jaxinit import _paths, _placement
+from jaxinit._adapt.adapt import adapt
+from jaxinit._adapt.functions import Model, bind_axes
+from jaxinit._adapt.inputs import (
+    read_inputs,
+    read_keywords,
+    read_names,
+    set_mode,
+    split_arrays,
+)
+from jaxinit._structure.axes import name_axes
+from jaxinit._structure.facts import CONSTANT, Fact
+from jaxinit._structure.notebook import Notebook
+from jaxinit._structure.result import Structure
+from jaxinit._structure.rows import list_rows
+from jaxinit._structure.walk import walk
+
+
+def structure(
+    model: Any,
+    *inputs: Any,
+    arguments: Mapping[str, Any] | None = None,
+    train: bool | None = None,
+    streams: str | Sequence[str] = ("dropout",),
+    axis_name: str | Sequence[str] = (),
+) -> Structure:
+    """Tells what each parameter of a model does, whatever its name and layout.
+
+    The program that computes the outputs from parameters and inputs is traced and read:
+    no weight is drawn, and nothing is compiled. A weight that is multiplied with the
+    inputs has the role input; a table of which data choose the rows is an embedding; a
+    product that is added to what bypasses it is residual; two products that meet in a
+    third are query and key; the last product before the output is the readout. Loops,
+    branches, rematerialized functions and functions with derivatives of their own are
+    read through.
+
+    Roles, in full:
+
+    =========  ========================================================================
+    role       in the program
+    =========  ========================================================================
+    embedding  its rows are chosen by data, or it is multiplied by one-hot rows
+    query      its product meets the keys' in a product of data
+    key        its product meets the queries'; the values are summed over the same axis
+    value      its product is summed with the weights that queries and keys make
+    residual   the last product of a branch that is added to what bypasses it
+    recurrent  multiplied with the carry of a loop, and the same at every step
+    readout    no other product between it and the output
+    input      multiplied with the model's inputs: they give its fan_in
+    hidden     multiplied with what other parameters made
+    bias       added right behind a product
+    gain       multiplied entry by entry
+    offset     added elsewhere, the same at every position, as behind a norm's gain
+    table      added to data and different at each position, or joined to them
+    state      a rate in logarithms, multiplied entry by entry; or a loop's first carry
+    other      none of these, for the reason that is given
+    =========  ========================================================================
+
+    Args:
+      model: as `check` takes it: a Flax Linen module; a class of Flax NNX or Equinox, or
+        a function that makes a model; a pair of functions (init, apply); the result of
+        ``hk.transform``. An Equinox model is mapped over the examples.
+      *inputs: example inputs, each any pytree of arrays or of `jax.ShapeDtypeStruct`.
+        Their values are not read.
+      arguments: keywords of the call, such as ``{"train": False}``.
+      train: sets the keyword by which the model's call tells training from evaluation,
+        whatever it is called: ``train``, ``training``, ``is_training``, or its opposite
+        ``deterministic``, ``inference``, ``eval``, ``use_running_average``.
+      streams: names of the random streams that the call needs beside ``params``.
+      axis_name: the name of an axis that the model reads, or several names.
+
+    Returns:
+      A `Structure`: it prints as a table, maps paths to rows, and has ``find(role)``,
+      ``outline()`` and ``branches``.
+
+    Raises:
+      ValueError: if an argument does not fit, or the model has no parameter.
+      TypeError: if an argument has the wrong type. A model that fails raises its own
+        error.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> model = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(10)])
+      >>> print(structure(model, jnp.ones((8, 64))))
+      path             shape  role        fans  axes               behind it  norm  branch  depth
+      ───────────────  ─────  ───────  ───────  ─────────────────  ─────────  ────  ──────  ─────
+      layers_0/bias       32  bias
+      layers_0/kernel  64×32  input    64 → 32  (inputs, outputs)  relu                         1
+      layers_2/bias       10  bias
+      layers_2/kernel  32×10  readout  32 → 10  (inputs, outputs)                               2
+    """  # noqa: E501
+    try:
+        keywords = set_mode(model, read_keywords(arguments), train)
+        read = read_inputs(tuple(map(_fill, inputs)))
+        names = read_names(streams=streams), read_names(axis_name=axis_name)
+        with _placement.automatic():
+            adapted = bind_axes(adapt(model, read, keywords, names[0]), names[1])
+            params, traced, facts = _trace(adapted, read)
+    except check.Unfit as error:
+        raise error.at("structure", "model", "inputs") from None
+    leaves = _paths.named(params)
+    if not leaves:
+        raise ValueError("structure(model=...): the model has no parameter.")
+    book = Notebook([tuple(leaf.shape) for _, leaf in leaves])
+    results = walk(book, traced.jaxpr, facts)
+    last = frozenset[int]().union(*(fact.last for fact in results))
+    return Structure(list_rows(leaves, book.notes, last), book.notes.branches)
+
+
+def _fill(tree: Any) -> Any:
+    """Puts zeros in the place of arrays that are given by their shape alone."""
+    return jax.tree.map(
+        lambda leaf: (
+            np.zeros(leaf.shape, leaf.dtype)
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+            else leaf
+        ),
+        tree,
+    )
+
+
+def _trace(
+    model: Model, inputs: tuple[Any, ...]
+) -> tuple[Any, core.ClosedJaxpr, list[Fact]]:
+    """Returns the parameters, the traced program and facts of its arguments."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, rest = jax.eval_shape(model.init, key)
+    arrays, restore = split_arrays(inputs)
+
+    def apply(params: Any, rest: Any, key: Any, *arrays: Any) -> Any:
+        output = model.apply(params, rest, key, *restore(arrays))
+        return split_arrays(output)[0]
+
+    traced = jax.make_jaxpr(apply)(params, rest, key, *arrays)
+    facts = [
+        Fact(leaves={number: name_axes(leaf.shape, range(len(leaf.shape)))})
+        for number, leaf in enumerate(jax.tree.leaves(params))
+    ]
+    # What a model stores beside its parameters are averages, as of a BatchNorm.
+    facts += [Fact(averaged=1)] * len(jax.tree.leaves(rest)) + [CONSTANT]
+    for number, array in enumerate(arrays):
+        sources = [("input", number, axis) for axis in range(array.ndim)]
+        counted = not jnp.issubdtype(array.dtype, jnp.inexact)
+        axes = name_axes(array.shape, sources)
+        facts.append(Fact(data=True, axes=axes, counted=counted))
+    return params, traced, facts

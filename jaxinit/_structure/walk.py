@@ -1,0 +1,225 @@
+"""Walks over a traced program, calls and loops included, and collects facts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend import core
+
+from jaxinit._jaxpr.equation import list_uses, open_body
+from jaxinit._jaxpr.evaluation import evaluate
+from jaxinit._jaxpr.primitives import PRODUCTS, SAME, SCAN, WRAPPERS
+from jaxinit._structure.activation import read_activation
+from jaxinit._structure.axes import Axes, Piece, shape_of
+from jaxinit._structure.elementwise import (
+    change,
+    combine,
+    list_slices,
+)
+from jaxinit._structure.facts import CONSTANT, Fact, Use, drop_marks, merge
+from jaxinit._structure.meeting import Scaling, look_up, meet, sum_up
+from jaxinit._structure.notebook import Notebook
+from jaxinit._structure.products import (
+    multiply_data,
+    multiply_parameter,
+    multiply_parameters,
+)
+
+_RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
+# Behind these a layer's result is still the same numbers.
+_STAYS = SAME | {"transpose"}
+_MOST = 4  # rounds after which what is known of a loop's carry no longer changes
+
+
+def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]:
+    """Returns what is known of a program's results; uses are noted in the book."""
+    consts = [CONSTANT] * len(jaxpr.constvars)
+    readers = list_uses(jaxpr)
+    scaled: dict[Any, list[Scaling]] = {}
+    ends: dict[frozenset[int], Any] = {}  # the last variables that are layers' results
+    outer, count = book.way, iter(range(len(jaxpr.eqns)))
+
+    def rule(eqn: core.JaxprEqn, facts: list[Fact]) -> Sequence[Fact]:
+        book.way = (*outer, next(count))
+        if not any(fact.data or fact.leaves for fact in facts):
+            return combine(eqn, facts)
+        if (enter := _find_entry(eqn)) is not None:
+            return enter(book, eqn, facts)
+        if not any(fact.data for fact in facts):
+            return _of_parameters(book, eqn, facts)
+        name, source = eqn.primitive.name, eqn.invars[0]
+        if name == "reduce_sum" and scaled.get(source) and len(readers[source]) == 1:
+            return [sum_up(book, eqn, facts[0], scaled[source])]
+        results, scalings = _of_data(book, eqn, facts)
+        scaled[eqn.outvars[0]] = scalings
+        if results[0].fresh and (name in _STAYS or any(fact.leaves for fact in facts)):
+            ends[results[0].fresh] = eqn.outvars[0]
+        return results
+
+    results = evaluate(jaxpr, consts, facts, rule, constant=lambda _: CONSTANT)
+    book.way = outer
+    for numbers, var in ends.items():
+        name = read_activation(jaxpr, var, readers)
+        for number in numbers:
+            use = book.notes.uses[number]
+            use.activation = use.activation or name
+    return results
+
+
+Entry = Callable[[Notebook, core.JaxprEqn, list[Fact]], list[Fact]]
+
+
+def _find_entry(eqn: core.JaxprEqn) -> Entry | None:
+    """Returns how to enter the programs of an equation; None if it is not entered."""
+    name = eqn.primitive.name
+    entries = {SCAN: _scan, "while": _repeat, "cond": _branch}
+    if name in entries:
+        return entries[name]
+    return _call if name in WRAPPERS | {"shard_map", "custom_vmap_call"} else None
+
+
+def _of_parameters(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    if eqn.primitive.name in PRODUCTS:
+        return [multiply_parameters(eqn, facts)]
+    for leaf, axes in list_slices(eqn, facts[0]).items():
+        book.notes.stacked.setdefault(leaf, set()).update(axes)
+    return combine(eqn, facts)
+
+
+def _of_data(
+    book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]
+) -> tuple[list[Fact], list[Scaling]]:
+    name = eqn.primitive.name
+    if name in PRODUCTS | _RAGGED:
+        if facts[0].data and facts[1].data:
+            return [multiply_data(book, eqn, facts)], []
+        side = 0 if facts[1].data else 1
+        return [multiply_parameter(book, eqn, facts, side)], []
+    if not any(fact.leaves for fact in facts):
+        return change(book, eqn, facts), []
+    if name in ("gather", "dynamic_slice") and facts[0].leaves:
+        return [look_up(book, eqn, facts)], []
+    fact, scalings = meet(book, eqn, facts)
+    return [fact] * len(eqn.outvars), scalings
+
+
+def _call(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    body = _find_body(eqn)
+    if body is None:
+        return _give_up(book, eqn, facts)
+    with book.enter():
+        return walk(book, body, facts[len(facts) - len(body.invars) :])
+
+
+def _find_body(eqn: core.JaxprEqn) -> core.Jaxpr | None:
+    params = eqn.params
+    closed: Any = open_body(eqn) or params.get("fun_jaxpr") or params.get("jaxpr")
+    body = getattr(closed, "jaxpr", closed)
+    return body if isinstance(body, core.Jaxpr) else None
+
+
+def _give_up(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    """Notes that parameters enter an operation of which nothing is known."""
+    reason = f"enters the operation {eqn.primitive.name}"
+    for fact in facts:
+        for leaf in fact.leaves:
+            book.note(Use(kind="other", leaf=leaf, order=book.order, reason=reason))
+    rest = [fact if fact.data else CONSTANT for fact in facts]
+    if any(fact.data for fact in rest):
+        return change(book, eqn, rest)
+    return [CONSTANT] * len(eqn.outvars)
+
+
+def _scan(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    params = eqn.params
+    count, carried, length = params["num_consts"], params["num_carry"], params["length"]
+    sliced = set()
+    each = []
+    for fact in facts[count + carried :]:
+        for leaf, axes in fact.leaves.items():
+            sources = {piece.source for piece in axes[0]} - {None} if axes else set()
+            book.notes.stacked.setdefault(leaf, set()).update(sources)
+            sliced.add(leaf)
+        leaves = {leaf: axes[1:] for leaf, axes in fact.leaves.items()}
+        each.append(fact._replace(leaves=leaves, axes=fact.axes[1:]))
+    body = params["jaxpr"].jaxpr
+
+    def step(carry: list[Fact]) -> list[Fact]:
+        return walk(book, body, [*facts[:count], *carry, *each])
+
+    starts = facts[count : count + carried]
+    avals = [v.aval for v in body.invars[count : count + carried]]
+    with book.loop(length, sliced) as name:
+        results = _settle(book, name, starts, avals, step)
+    axis: Axes = ((Piece(name, length),),)
+    stacked = [
+        fact._replace(
+            axes=axis + fact.axes,
+            leaves={leaf: ((), *axes) for leaf, axes in fact.leaves.items()},
+        )
+        for fact in results[carried:]
+    ]
+    return [*results[:carried], *stacked]
+
+
+def _repeat(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    params = eqn.params
+    skipped, count = params["cond_nconsts"], params["body_nconsts"]
+    consts, starts = facts[skipped : skipped + count], facts[skipped + count :]
+    body = params["body_jaxpr"].jaxpr
+    avals = [v.aval for v in body.invars[count:]]
+    with book.loop(1, set()) as name:
+        return _settle(
+            book, name, starts, avals, lambda carry: walk(book, body, [*consts, *carry])
+        )
+
+
+def _settle(
+    book: Notebook,
+    name: tuple[int, ...],
+    starts: Sequence[Fact],
+    avals: Sequence[Any],
+    step: Callable[[list[Fact]], list[Fact]],
+) -> list[Fact]:
+    """Walks over the body of a loop until what is known of the carry holds."""
+    for start in starts:
+        for leaf in start.leaves:
+            book.note(Use(kind="state", leaf=leaf, order=book.order))
+    bit = book.mark()
+    carry = list(starts)
+    results: list[Fact] = []
+    for _ in range(_MOST):
+        entering = [
+            drop_marks(
+                fact,
+                carries=fact.carries | {name},
+                behind=start.behind | bit,
+                depth=start.depth,
+            )
+            if fact.data
+            else fact
+            for fact, start in zip(carry, starts, strict=True)
+        ]
+        results = step(entering)
+        joined = [
+            merge(fact, result, len(aval.shape))
+            for fact, result, aval in zip(carry, results, avals, strict=False)
+        ]
+        if joined == carry:
+            break
+        carry = joined
+    return results
+
+
+def _branch(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+    outer = book.way
+    results: list[Fact] = []
+    for number, branch in enumerate(eqn.params["branches"]):
+        book.way = (*outer, number)
+        with book.enter():
+            found = walk(book, branch.jaxpr, facts[1:])
+        results = [
+            merge(one, other, len(shape_of(v)))
+            for one, other, v in zip(results or found, found, eqn.outvars, strict=True)
+        ]
+    book.way = outer
+    return results
