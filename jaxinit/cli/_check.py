@@ -23,6 +23,7 @@ from jaxinit.cli._terminal import (
     check_writable,
     console,
     make_key,
+    write,
 )
 from jaxinit.signal import SignalReport
 
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     note = sys.stderr if piped else sys.stdout
     try:
         if numbers is not None:
-            numbers.write_text(report.to_json(indent=1) + "\n")
+            write(numbers, report.to_json(indent=1) + "\n")
             print(f"Written to {numbers}", file=note)
         if plot is not None:
             report.plot().savefig(plot)

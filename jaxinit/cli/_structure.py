@@ -15,7 +15,7 @@ from jaxinit.cli._model import (
     read_inputs,
     read_pairs,
 )
-from jaxinit.cli._terminal import BadInput, check_writable, console
+from jaxinit.cli._terminal import BadInput, check_writable, console, write
 
 
 def add(commands: Any) -> None:
@@ -63,11 +63,7 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:  # the model's own, or ours about an argument
         raise explain(options, settings, inputs, error) from error
     if file is not None:
-        try:
-            file.write_text(found.to_json(indent=1) + "\n")
-        except OSError as error:
-            rule = f"cannot write {error.filename}: {error.strerror}."
-            raise BadInput(rule) from error
+        write(file, found.to_json(indent=1) + "\n")
     if options.json == "-":
         print(found.to_json(indent=1))
     elif options.outline:

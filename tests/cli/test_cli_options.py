@@ -91,7 +91,8 @@ def place(arrays, tmp_path_factory):
     path = tmp_path_factory.mktemp("place")
     np.savez(path / "data.npz", x=arrays[0], y=arrays[1])
     own = "pair = (lambda k: {}, lambda p, x: x)\n"
-    own += "linear = (lambda k: {'w': __import__('jax').numpy.ones((3, 2))}, lambda p, x: x @ p['w'])\n"
+    own += "w = __import__('jax').numpy.ones((3, 2))\n"
+    own += "linear = (lambda k: {'w': w}, lambda p, x: x @ p['w'])\n"
     (path / "own_of_options.py").write_text(own)
     (path / "file").write_text("kept")
     (path / "full").mkdir()
