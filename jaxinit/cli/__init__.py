@@ -1,4 +1,4 @@
-"""The command line: ``jaxinit check``, ``compare``, ``list`` and ``show``."""
+"""The command line: ``check``, ``compare``, ``list``, ``show`` and ``structure``."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxinit._watch import CODE, NO_RESULT, watch
-from jaxinit.cli import _check, _compare, _list, _show
+from jaxinit.cli import _check, _compare, _list, _show, _structure
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._programs import keep_programs
 from jaxinit.cli._terminal import FULL, cannot_write, one_line
@@ -89,7 +89,7 @@ def _read(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=_read_version())
     commands = parser.add_subparsers(dest="name", metavar="COMMAND")
-    for command in (_check, _compare, _list, _show):
+    for command in (_check, _compare, _list, _show, _structure):
         command.add(commands)
     for command in (_check, _compare, _show):
         _add_cache(commands.choices[command.__name__.rpartition("._")[2]])

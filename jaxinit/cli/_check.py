@@ -1,44 +1,33 @@
 """``jaxinit check``: signal and gradient of a model that can be imported."""
 
 import argparse
-import ast
 import contextlib
 import importlib
-import math
-import re
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-import jaxinit
-from jaxinit import _check as check
-from jaxinit._adapt.kinds import is_built, set_arguments
-from jaxinit._import import load
-from jaxinit._initializer import REGISTRY
-from jaxinit._value import as_dtype
+from jaxinit.cli._model import (
+    add_model,
+    build_model,
+    draw_inputs,
+    explain,
+    read_call,
+    read_pairs,
+)
 from jaxinit.cli._terminal import (
-    MOST,
     BadInput,
-    allow_imports,
     check_writable,
     console,
     make_key,
-    try_call,
+    write,
 )
 from jaxinit.signal import SignalReport
 
 _PLOTS = (".png", ".svg", ".pdf")
-_WORDS = ("True", "False", "None")
-_LONGEST_NAME = 100
-_DIGITS = 12  # of a size; Python refuses to read thousands
-_BRIEF = 160  # characters of an error that leave room for more on its line
-_CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
 
 
 def add(commands: Any) -> None:
@@ -52,69 +41,10 @@ def add(commands: Any) -> None:
         "input.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "model",
-        metavar="MODULE:OBJECT",
-        help="what to import, from here or from what is installed: a Flax class, a "
-        "Linen module, a function that makes a model, a class of Equinox, what "
-        "hk.transform of Haiku returns, or a pair of functions (init, apply)",
-    )
+    add_model(parser)
     option = parser.add_argument
-    _add_inputs(option)
-    _add_arguments(option)
     _add_measurement(option)
     _add_output(option)
-
-
-def _add_inputs(option: Callable[..., Any]) -> None:
-    """Adds the options about the inputs that are drawn."""
-    option(
-        "--input",
-        metavar="SHAPE",
-        action="append",
-        dest="inputs",
-        required=True,
-        help="sizes of an input, the first one over examples, such as 32x784; with a "
-        "dtype of its own 8x128:int32; repeatable",
-    )
-    option("--dtype", default="float32", help="dtype of the inputs (default: float32)")
-    option(
-        "--vocabulary",
-        metavar="SIZE",
-        type=int,
-        help="how many tokens there are, for inputs of integers",
-    )
-
-
-def _add_arguments(option: Callable[..., Any]) -> None:
-    """Adds the options about what the model is called with beside its inputs."""
-    option(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="an argument of the model's constructor: a Python literal, an initializer "
-        'such as "kernel_init=he_normal()", or text; repeatable',
-    )
-    option(
-        "--call",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        dest="arguments",
-        help="a keyword of the model's call, such as train=False; repeatable",
-    )
-    option(
-        "--axis",
-        metavar="NAME",
-        type=_read_axis,
-        action="append",
-        default=[],
-        dest="axes",
-        help="an axis that the model reads, such as the axis_name of a BatchNorm: it "
-        "is bound with one entry; repeatable",
-    )
 
 
 def _add_measurement(option: Callable[..., Any]) -> None:
@@ -160,25 +90,22 @@ def run(options: argparse.Namespace) -> int:
             rule = f"the file must end in {', '.join(_PLOTS)}."
             raise BadInput(f"--plot {options.plot}: {rule}")
     noise, key = jax.random.split(make_key(options.seed))
-    inputs = _draw_inputs(options, noise)
-    settings = _read_pairs("--set", options.settings)
-    arguments = _read_pairs("--call", options.arguments)
-    axes: dict[str, Any] = {"axis_name": tuple(options.axes)} if options.axes else {}
+    inputs = draw_inputs(options, noise)
+    settings = read_pairs("--set", options.settings)
+    call = read_call(options)
     try:
-        model = _build(_import(options.model), settings, options.model)
         report = measure(
-            model,
+            build_model(options, settings),
             inputs,
             key=key,
             seeds=options.seeds,
-            arguments=arguments,
             limit=options.limit,
-            **axes,
+            **call,
         )
     except BadInput:
         raise
     except Exception as error:  # the model's own, or ours about an argument
-        raise _explain(options, settings, inputs, error) from error
+        raise explain(options, settings, inputs, error) from error
     if piped:
         print(report.to_json(indent=1))
     else:
@@ -187,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     note = sys.stderr if piped else sys.stdout
     try:
         if numbers is not None:
-            numbers.write_text(report.to_json(indent=1) + "\n")
+            write(numbers, report.to_json(indent=1) + "\n")
             print(f"Written to {numbers}", file=note)
         if plot is not None:
             report.plot().savefig(plot)
@@ -207,127 +134,3 @@ def _print(report: SignalReport, all_layers: bool) -> None:
             screen.print(*parts(report, screen.width, all_layers), sep="\n")
             return
     print(report.table(all_layers=all_layers))
-
-
-def _explain(
-    options: argparse.Namespace,
-    settings: dict[str, Any],
-    inputs: Sequence[jax.Array],
-    error: BaseException,
-) -> BadInput:
-    """Makes one line of an error that a user's code raised."""
-    brief = check.brief(error)
-    _, _, message = brief.partition(": ")
-    if message.startswith("check("):
-        return BadInput(message)
-    if "'str' object is not callable" in brief:
-        for name, value in settings.items():
-            if isinstance(value, str):
-                near = check.suggestion(value, REGISTRY)
-                named = value if value in REGISTRY else "he_normal"
-                cure = f"For an initializer write such as {name}={named}()."
-                rule = f"is text, which the model calls. {near.strip()} {cure}"
-                return BadInput(f"--set {name}={value}: {' '.join(rule.split())}")
-    called = ", ".join(f"{x.dtype}{list(x.shape)}" for x in inputs)
-    more = "." * (brief[-1] not in ".: ")
-    more += f" It was called with {called}; the first size counts examples."
-    return BadInput(f"{options.model} failed: {brief}{more * (len(brief) < _BRIEF)}")
-
-
-def _draw_inputs(options: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
-    """Draws normal numbers, tokens or truth values."""
-    keys = jax.random.split(key, len(options.inputs))
-    specs = zip(options.inputs, keys, strict=True)
-    inputs = [_draw_input(spec, key, options) for spec, key in specs]
-    if options.vocabulary is not None and not any(map(_is_integer, inputs)):
-        raise BadInput("--vocabulary goes with inputs of integers: add --dtype int32.")
-    return tuple(inputs)
-
-
-def _read_axis(word: str) -> str:
-    """Reads the name of an axis."""
-    if not word.isidentifier() or len(word) > _LONGEST_NAME:
-        rule = "must be a word of letters, digits and _, such as batch"
-        raise argparse.ArgumentTypeError(f"{check.show(word)} {rule}.")
-    return word
-
-
-def _draw_input(spec: str, key: jax.Array, options: argparse.Namespace) -> jax.Array:
-    text, _, own = spec.partition(":")
-    sizes = text.split("x")
-    if not all(size.isdecimal() and 0 < int(size[:_DIGITS]) for size in sizes):
-        rule = "a shape is sizes of 1 or above with x between them, such as 32x784."
-        raise BadInput(f"--input {spec}: {rule}")
-    shape = tuple(int(size[:_DIGITS]) for size in sizes)
-    if any(len(size) > _DIGITS for size in sizes) or math.prod(shape) > MOST:
-        shown = check.show(spec)
-        raise BadInput(f"--input {shown}: an input has at most {MOST} entries.")
-    try:
-        dtype = as_dtype(own or options.dtype)
-    except check.Unfit as error:
-        where = f"--input {spec}" if own else f"--dtype {options.dtype}"
-        raise BadInput(f"{where}: {error}") from error
-    if dtype == np.bool_:
-        return jax.random.bernoulli(key, shape=shape)
-    if not jnp.issubdtype(dtype, np.integer):
-        wide = np.float32 if dtype.itemsize == 1 else dtype  # JAX draws no float8
-        drawn: jax.Array = try_call(jax.random.normal, key, shape, wide)
-        return drawn.astype(dtype)
-    if options.vocabulary is None:
-        rule = "integers are tokens: say how many there are, as --vocabulary 1000."
-        raise BadInput(f"--input {spec}: {rule}")
-    if not 1 <= options.vocabulary <= jnp.iinfo(dtype).max:
-        rule = f"must lie between 1 and {jnp.iinfo(dtype).max}, the largest {dtype}."
-        raise BadInput(f"--vocabulary {options.vocabulary}: {rule}")
-    return jax.random.randint(key, shape, 0, options.vocabulary, dtype)
-
-
-def _is_integer(array: jax.Array) -> bool:
-    return bool(jnp.issubdtype(array.dtype, np.integer))
-
-
-def _read_pairs(option: str, items: Sequence[str]) -> dict[str, Any]:
-    """Reads NAME=VALUE pairs."""
-    values: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise BadInput(f"{option} {item}: must be NAME=VALUE, such as width=256.")
-        if name in values:
-            raise BadInput(f"{option} {item}: {name} is given twice.")
-        if text not in _WORDS and text.capitalize() in _WORDS:
-            word = f"{name}={text.capitalize()}"
-            rule = f"write {word} for the value, {name}='\"{text}\"' for text."
-            raise BadInput(f"{option} {item}: {rule}")
-        values[name] = _read(text)
-    return values
-
-
-def _read(text: str) -> Any:
-    """Reads a literal, an initializer, or text."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's, about odd literals
-        with contextlib.suppress(
-            ValueError, SyntaxError, TypeError, MemoryError, RecursionError
-        ):
-            return ast.literal_eval(text)
-    return try_call(jaxinit.parse, text) if _CALL.fullmatch(text) else text
-
-
-def _import(spec: str) -> Any:
-    """Imports an object; the current directory counts as installed."""
-    allow_imports()
-    try:
-        return load(spec)
-    except check.Unfit as error:
-        raise BadInput(f"{spec}: {error}") from error
-
-
-def _build(imported: Any, settings: dict[str, Any], spec: str) -> Any:
-    """Builds a model for `jaxinit.check` from the imported object."""
-    if not is_built(imported):
-        return set_arguments(imported, settings)
-    if settings:
-        rule = "is built already: --set needs a class or a function."
-        raise BadInput(f"{spec}: {rule}")
-    return imported

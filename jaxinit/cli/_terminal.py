@@ -143,6 +143,16 @@ def allow_imports() -> None:
         sys.path.insert(0, os.getcwd())
 
 
+def write(path: Path, text: str) -> None:
+    """Writes a file that the user named."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise BadInput(f"cannot write {error.filename}: {error.strerror}.") from error
+    except ValueError as error:  # a null byte in the name
+        raise BadInput(f"cannot write {show(str(path))}: {error}.") from error
+
+
 def console() -> Any:
     """Returns a console of rich."""
     from rich.console import Console

@@ -15,6 +15,7 @@ from jaxinit import _paths, _placement, _text
 from jaxinit._import import explain_missing
 from jaxinit._moments import moments
 from jaxinit._result import Result
+from jaxinit._structure.result import Structure
 from jaxinit._table import Column, Table
 from jaxinit._text import number, percent, plural
 from jaxinit.model._rules import arguments, stacks
@@ -169,7 +170,11 @@ class Description(Result):
 
 
 def describe(
-    params: Any, *, rules: Sequence[Rule] | None = None, stacked: Stacked = None
+    params: Any,
+    *,
+    rules: Sequence[Rule] | None = None,
+    stacked: Stacked = None,
+    structure: Structure | None = None,
 ) -> Description:
     """Measures every parameter of a model: mean, standard deviation, range, zeros.
 
@@ -183,6 +188,7 @@ def describe(
       rules: rules or a recipe; their standard deviation then stands beside the
         measured one.
       stacked: patterns of parameters that stack layers, as for `reinit`.
+      structure: what `structure` says of the model, for rules by role, as for `reinit`.
 
     Returns:
       A `Description`: prints as a table, has rows as ``to_dict()`` and ``plot()``.
@@ -211,7 +217,7 @@ def describe(
         _check_values(path, x)
     expected: dict[str, float | None] = {}
     if rules is not None:
-        rows = _preview("describe", params, rules, False, stacked, None).rows
+        rows = _preview("describe", params, rules, False, stacked, structure).rows
         expected = {row.path: row.std for row in rows}
     else:
         stacks.axes("describe", stacked, arrays)  # refuses a wrong pattern

@@ -74,7 +74,7 @@ def accept(*_, **__):
 def options():
     """Yields each command and each of its options that takes a value."""
     commands = cli.Parser().add_subparsers()
-    for command in (cli._check, cli._compare, cli._list, cli._show):
+    for command in (cli._check, cli._compare, cli._list, cli._show, cli._structure):
         command.add(commands)
     for name, command in commands.choices.items():
         if command.fill is not None:
@@ -90,7 +90,10 @@ def place(arrays, tmp_path_factory):
     """A directory with data, a model, a file, and a directory that has a file."""
     path = tmp_path_factory.mktemp("place")
     np.savez(path / "data.npz", x=arrays[0], y=arrays[1])
-    (path / "own_of_options.py").write_text("pair = (lambda k: {}, lambda p, x: x)")
+    own = "pair = (lambda k: {}, lambda p, x: x)\n"
+    own += "w = __import__('jax').numpy.ones((3, 2))\n"
+    own += "linear = (lambda k: {'w': w}, lambda p, x: x @ p['w'])\n"
+    (path / "own_of_options.py").write_text(own)
     (path / "file").write_text("kept")
     (path / "full").mkdir()
     (path / "full" / "file").write_text("kept")
@@ -104,6 +107,7 @@ RIGHT = {
     "compare": ["compare", *TINY, "--out", "new"],
     "list": ["list"],
     "show": ["show", "zeros()", "--shape", "2"],
+    "structure": ["structure", "own_of_options:linear", "--input", "2x3"],
 }
 
 
@@ -187,9 +191,9 @@ def test_the_sweep_has_every_option():
     [
         (
             [],
-            "jaxinit: a command is missing: check, compare, list or show. jaxinit --h",
+            "jaxinit: a command is missing: check, compare, list, show or structure. j",
         ),
-        (["comapre"], "'show'). Did you mean 'compare'?"),
+        (["comapre"], "'structure'). Did you mean 'compare'?"),
         (["compare", "--sedes", "3"], "arguments: --sedes 3. Did you mean '--seeds'"),
         (["compare", "--sedes=3"], "arguments: --sedes=3. Did you mean '--seeds'"),
         (["compare", "--format", "jsn"], "Did you mean 'json'?"),

@@ -128,12 +128,13 @@ def test_public_names():
         "cli",
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
-    functions |= {"describe", "jit_init", "preview", "recipes", "reinit"}
+    functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
     builders = {name for name in OWN if "." not in name}
-    assert public - rooms == builders | functions | aliases | {"Initializer", "Moments"}
+    classes = {"Initializer", "Moments", "Structure"}
+    assert public - rooms == builders | functions | aliases | classes
 
 
 ROOMS = README.parent / "jaxinit"

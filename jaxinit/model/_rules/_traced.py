@@ -26,7 +26,8 @@ def find_rows(
 ) -> dict[str, TracedParameter]:
     """Returns the row of each parameter of a tree, by the tree's own paths.
 
-    The tree may have the collection of Linen's parameters, ``params/``, or not.
+    The tree may have the collection of Linen's parameters, ``params/``, or not; what a
+    model stores beside its parameters has no row.
 
     Raises:
       ValueError: if the structure is that of another model.
@@ -37,21 +38,24 @@ def find_rows(
             f"{call}(structure={check.show(structure)}): must be what "
             "jaxinit.structure(model, x) returns."
         )
+    rows, collected = dict(structure), [p.startswith("params/") for p in parameters]
     found = {}
     for path, leaf in parameters.items():
-        row = structure.get(path) or structure.get(path.removeprefix("params/"))
-        if row is None and path.partition("/")[0] in _list_collections(parameters):
-            continue  # a collection beside the parameters, such as batch_stats
-        if row is None or row.shape != tuple(leaf.shape):
-            known = (
-                "has no such path" if row is None else f"has sizes {row.shape} there"
-            )
+        row = rows.pop(path.removeprefix("params/") if any(collected) else path, None)
+        if row is not None and row.shape != tuple(leaf.shape):
             raise ValueError(
-                f"{call}(structure=...): the structure is that of another model: the "
-                f"tree has {_paths.shown(path)} of sizes {tuple(leaf.shape)}, and the "
-                f"structure {known}."
+                f"{call}(structure=...): the structure is that of another model: "
+                f"{_paths.shown(path)} has sizes {tuple(leaf.shape)} in the tree, and "
+                f"{row.shape} in the structure."
             )
-        found[path] = row
+        if row is not None:
+            found[path] = row
+    if rows:
+        raise ValueError(
+            f"{call}(structure=...): the structure is that of another model: the tree "
+            f"has no {_paths.shown(next(iter(rows)))}. Paths are such as "
+            f"{', '.join(list(parameters)[:3])}."
+        )
     return found
 
 
@@ -70,12 +74,6 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     if not named or any(given[name] != usual[name].default for name in named):
         return law
     return builder(**{**given, **named})
-
-
-def _list_collections(parameters: Mapping[str, Any]) -> set[str]:
-    """Returns the names of collections beside ``params``, if the tree has them."""
-    tops = {path.partition("/")[0] for path in parameters}
-    return tops - {"params"} if "params" in tops else set()
 
 
 class TracedSites(Sites):
