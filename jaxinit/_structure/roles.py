@@ -1,8 +1,8 @@
 """What a parameter is called, from all its uses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from jaxinit._structure.facts import Use
+from jaxinit._structure._read.facts import Use
 
 # In the order in which they are told, and what each is in the program.
 ROLES = {
@@ -24,11 +24,13 @@ ROLES = {
 }
 
 
-def name_roles(uses: Iterable[Use]) -> tuple[str, ...]:
+def name_roles(uses: Sequence[Use]) -> tuple[str, ...]:
     """Names the roles of a parameter."""
     found = {role for use in uses for role in _name(use)}
     if len(found) > 1:
         found -= {"other"}
+    if any(use.kind == "product" for use in uses):
+        found -= {"bias"}  # a constant state times a weight is added, say
     return tuple(role for role in ROLES if role in found) or ("other",)
 
 
@@ -42,7 +44,7 @@ def _name(use: Use) -> set[str]:
     for role in ("residual", "recurrent"):
         if role in use.roles:
             return {role}
-    if "last" in use.roles and "stream" not in use.roles:
+    if "last" in use.roles:
         return {"readout"}
     return {"input"} if "input" in use.roles else {"hidden"}
 

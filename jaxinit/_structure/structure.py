@@ -14,12 +14,12 @@ from jaxinit._adapt.adapt import adapt
 from jaxinit._adapt.arguments import read_keywords, read_names, set_mode
 from jaxinit._adapt.functions import Model, bind_axes
 from jaxinit._adapt.inputs import read_inputs, split_arrays
-from jaxinit._structure.axes import name_axes
-from jaxinit._structure.facts import CONSTANT, Fact
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.axes import name_axes
+from jaxinit._structure._read.facts import CONSTANT, Fact
+from jaxinit._structure._read.notebook import Notebook
+from jaxinit._structure._read.walk import walk
 from jaxinit._structure.result import Structure
 from jaxinit._structure.rows import list_rows
-from jaxinit._structure.walk import walk
 
 
 def structure(
@@ -110,7 +110,7 @@ def structure(
     book = Notebook([tuple(leaf.shape) for _, leaf in leaves])
     results = walk(book, traced.jaxpr, facts)
     last = frozenset[int]().union(*(fact.last for fact in results))
-    return Structure(list_rows(leaves, book.notes, last), book.notes.branches)
+    return Structure(list_rows(leaves, book.notes, last), book.count_branches())
 
 
 def _fill(tree: Any) -> Any:

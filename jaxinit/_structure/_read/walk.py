@@ -5,24 +5,24 @@ from typing import Any
 
 from jax.extend import core
 
-from jaxinit._jaxpr.equation import list_uses, open_body
+from jaxinit._jaxpr.equation import is_constant, list_uses, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit._jaxpr.primitives import PRODUCTS, SAME, SCAN, WRAPPERS
-from jaxinit._structure.activation import read_activation
-from jaxinit._structure.axes import Axes, Piece, shape_of
-from jaxinit._structure.elementwise import (
+from jaxinit._structure._read.axes import Axes, Piece, shape_of
+from jaxinit._structure._read.elementwise import (
     change,
     combine,
     list_slices,
 )
-from jaxinit._structure.facts import CONSTANT, Fact, Use, drop_marks, merge
-from jaxinit._structure.meeting import Scaling, look_up, meet, sum_up
-from jaxinit._structure.notebook import Notebook
-from jaxinit._structure.products import (
+from jaxinit._structure._read.facts import CONSTANT, Fact, Use, drop_marks, merge
+from jaxinit._structure._read.meeting import Scaling, look_up, meet, sum_up
+from jaxinit._structure._read.notebook import Notebook
+from jaxinit._structure._read.products import (
     multiply_data,
     multiply_parameter,
     multiply_parameters,
 )
+from jaxinit._structure.activation import read_activation
 
 _RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 # Behind these a layer's result is still the same numbers.
@@ -82,6 +82,8 @@ def _of_parameters(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> lis
         return [multiply_parameters(eqn, facts)]
     for leaf, axes in list_slices(eqn, facts[0]).items():
         book.notes.stacked.setdefault(leaf, set()).update(axes)
+        if not all(map(is_constant, eqn.invars[1:])):
+            book.slice_in_loop(leaf)
     return combine(eqn, facts)
 
 
@@ -185,9 +187,12 @@ def _settle(
         for leaf in start.leaves:
             book.note(Use(kind="state", leaf=leaf, order=book.order))
     bit = book.mark()
-    carry = list(starts)
+    carry, entry = list(starts), book.save()
     results: list[Fact] = []
-    for _ in range(_MOST):
+    for times in range(_MOST):
+        if times:
+            book.rewind(entry)
+            entry = book.save()
         entering = [
             drop_marks(
                 fact,

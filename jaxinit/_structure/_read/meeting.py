@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxinit._structure.axes import (
+from jaxinit._structure._read.axes import (
     Axes,
     Piece,
     forget_axes,
@@ -13,9 +13,9 @@ from jaxinit._structure.axes import (
     move,
     shape_of,
 )
-from jaxinit._structure.elementwise import change, normalize
-from jaxinit._structure.facts import NONE, UNIT, Fact, Kind, Use, join
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.elementwise import change, normalize
+from jaxinit._structure._read.facts import NONE, Fact, Kind, Unit, Use, join, list_units
+from jaxinit._structure._read.notebook import Notebook
 
 _JOINS = frozenset(
     """concatenate dynamic_update_slice pad scatter scatter-add select_n
@@ -72,13 +72,13 @@ def _scale(
     scalings = []
     of = _list_leaves(book, data.fresh)
     for leaf, known in weight.leaves.items():
-        state = weight.powers and bool(book.shapes[leaf])
+        state = leaf in weight.powers and bool(book.shapes[leaf])
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
         number = book.note(Use(kind=kind, leaf=leaf, order=book.order, of=also))
         moved = move(eqn, known, side)
         scalings.append(Scaling(number, moved, data.axes))
-    bit = book.mark()
+    bit = book.mark(parted=True)
     scaled = data._replace(behind=data.behind | bit, chosen=False)
     if weight.averaged == 2 and not data.averaged:
         scaled = normalize(book, data, scaled)
@@ -108,9 +108,10 @@ def _shift(
 def _runs_along_positions(weight: Axes, data: Axes) -> bool:
     """Returns whether a parameter differs between positions, and not only units."""
     others = 0
-    for mine, theirs in zip(weight, data, strict=True):
+    for axis, theirs in zip(weight, data, strict=True):
+        mine = [piece for piece in axis if piece.size > 1]
         sources = {piece.source for piece in theirs} - {None}
-        if mine and sources and UNIT not in sources:
+        if mine and sources and not list_units((theirs,)):
             return True
         others += bool(mine and not sources)
     return others > 1
@@ -148,10 +149,10 @@ def _lay_out_rows(eqn: core.JaxprEqn, index: Fact, after: tuple[int, ...]) -> Ax
     """Returns the axes of looked-up rows: those of the indices, and the units."""
     numbers: Any = eqn.params.get("dimension_numbers")
     if numbers is None:
-        return tuple((Piece(UNIT, size),) for size in after)
+        return tuple((Piece(Unit(), size),) for size in after)
     rest = iter(index.axes[:-1])
     return tuple(
-        (Piece(UNIT, size),) if place in numbers.offset_dims else next(rest, ())
+        (Piece(Unit(), size),) if place in numbers.offset_dims else next(rest, ())
         for place, size in enumerate(after)
     )
 
@@ -173,17 +174,21 @@ def sum_up(
         both = [place for place in kept if data[place]]
         use.outputs = tuple(sorted(list_sources(weight, new) - inputs))
         use.batch = tuple(sorted(list_sources(weight, both) - inputs))
-        use.depth, use.of = fact.depth + 1, NONE
+        use.depth, use.of, use.behind = fact.depth + 1, NONE, fact.behind
         use.roles |= {"input"} if fact.raw else set()
         numbers.add(number)
     if not numbers:
         (summed,) = change(book, eqn, [fact])
         return summed
     mine = frozenset(numbers)
+    book.notes.followed |= fact.behind
+    for number in mine:
+        book.notes.parted &= ~(1 << book.notes.uses[number].order)
     return Fact(
         data=True,
         axes=move(eqn, fact.axes),
         last=mine,
+        straight=mine,
         fresh=mine,
         linear=mine,
         behind=fact.behind | book.mark(product=True),

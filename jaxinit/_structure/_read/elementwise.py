@@ -8,9 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxinit._structure.axes import Axes, forget_axes, list_sources, move, shape_of
-from jaxinit._structure.facts import NONE, Fact, drop_marks, join, mix
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.axes import (
+    Axes,
+    forget_axes,
+    list_sources,
+    move,
+    shape_of,
+)
+from jaxinit._structure._read.cuts import cut, rejoin
+from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, mix
+from jaxinit._structure._read.notebook import Notebook
 
 _ROOTS = frozenset({"rsqrt", "sqrt", "pow"})
 _POWERS = frozenset({"exp", "exp2", "logistic"})
@@ -27,6 +34,7 @@ _BENT = frozenset(
     """abs acos acosh asin asinh atan atanh clamp cos cosh erf erf_inv erfc exp exp2
     expm1 log log1p logistic max min pow select_n sin sinh tan tanh""".split()
 )
+_ROWS = {"gather": 0, "scatter-add": 2}  # where they stand among the operands
 _SLICES = frozenset({"slice", "dynamic_slice", "gather"})
 NORMALIZED = frozenset({-1})  # in the place of a gain's number
 
@@ -44,7 +52,7 @@ def combine(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fact]:
             for side, fact in enumerate(facts)
         ]
         mixed = mix(moved)
-        powers = mixed.powers or (bool(mixed.leaves) and name in _POWERS)
+        powers = frozenset(mixed.leaves) if name in _POWERS else mixed.powers
         results.append(mixed._replace(averaged=averaged, powers=powers))
     return results
 
@@ -87,9 +95,12 @@ def change(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fa
         if name in ("mul", "div") and any(x.averaged == 2 for x in facts):
             fact = normalize(book, fact, fact)
         return [
-            fact._replace(axes=move(eqn, fact.axes, side, i))
+            part._replace(axes=move(eqn, part.axes, side, i))
             for i in range(len(eqn.outvars))
+            for part in [cut(book, eqn, fact, i)]
         ]
+    if name == "concatenate":
+        rejoin(book, eqn, facts)
     return [
         _change(book, eqn, facts, places, place) for place in range(len(eqn.outvars))
     ]
@@ -125,6 +136,10 @@ def _change(
     aval: Any = eqn.outvars[result].aval
     if name in _BENT:
         book.mark(curved=True)
+        both = both._replace(straight=NONE)
+    if name in _ROWS:  # rows of one operand are chosen, or added up
+        rows = facts[_ROWS[name]]
+        both = both._replace(fresh=rows.fresh, linear=rows.linear)
     chosen = name == "eq" and len(data) == 1 and data[0].counted
     whole = not jnp.issubdtype(aval.dtype, np.inexact)
     return both._replace(chosen=chosen, counted=both.counted or whole, averaged=0)
@@ -146,8 +161,10 @@ def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -
     if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
         whole = other if one.averaged else one
         return both._replace(linear=whole.linear, averaged=0)
-    if eqn.primitive.name != "sub":
+    if eqn.primitive.name != "sub" and (
         book.add_residual(one, other) or book.add_residual(other, one)
+    ):
+        both = both._replace(meeting=None)
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)
