@@ -1,11 +1,10 @@
 """`structure`: what each parameter of a model does, read from its traced program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
 from jaxinit import _check as check
@@ -13,7 +12,7 @@ from jaxinit import _paths, _placement
 from jaxinit._adapt.adapt import adapt
 from jaxinit._adapt.arguments import read_keywords, read_names, set_mode
 from jaxinit._adapt.functions import Model, bind_axes
-from jaxinit._adapt.inputs import read_inputs, split_arrays
+from jaxinit._adapt.inputs import read_shapes, split_arrays
 from jaxinit._structure._read.axes import name_axes
 from jaxinit._structure._read.facts import CONSTANT, Fact
 from jaxinit._structure._read.notebook import Notebook
@@ -97,12 +96,18 @@ def structure(
     """  # noqa: E501
     try:
         keywords = set_mode(model, read_keywords(arguments), train)
-        read = read_inputs(tuple(map(_fill, inputs)))
+        read = read_shapes(inputs)
         names = read_names(streams=streams), read_names(axis_name=axis_name)
+
+        def make(inputs: tuple[Any, ...]) -> Model:
+            return bind_axes(adapt(model, inputs, keywords, names[0]), names[1])
+
         with _placement.automatic():
-            adapted = bind_axes(adapt(model, read, keywords, names[0]), names[1])
-            params, traced, facts = _trace(adapted, read)
+            params, traced, facts = _trace(make, read)
     except check.Unfit as error:
+        if error.name == "x":  # what `check` calls them
+            text = str(error).replace("x must", "inputs must", 1)
+            error.name, error.args = "inputs", (text,)
         raise error.at("structure", "model", "inputs") from None
     leaves = _paths.named(params)
     if not leaves:
@@ -113,30 +118,33 @@ def structure(
     return Structure(list_rows(leaves, book.notes, last), book.count_branches())
 
 
-def _fill(tree: Any) -> Any:
-    """Puts zeros in the place of arrays that are given by their shape alone."""
-    return jax.tree.map(
-        lambda leaf: (
-            np.zeros(leaf.shape, leaf.dtype)
-            if isinstance(leaf, jax.ShapeDtypeStruct)
-            else leaf
-        ),
-        tree,
-    )
-
-
 def _trace(
-    model: Model, inputs: tuple[Any, ...]
+    make: Callable[[tuple[Any, ...]], Model], inputs: tuple[Any, ...]
 ) -> tuple[Any, core.ClosedJaxpr, list[Fact]]:
     """Returns the parameters, the traced program and facts of its arguments."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params, rest = jax.eval_shape(model.init, key)
-    arrays, restore = split_arrays(inputs)
+    leaves, tree = jax.tree.flatten(inputs)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+    models: list[Model] = []
+
+    def restore(arrays: Sequence[Any]) -> tuple[Any, ...]:
+        others = iter(arrays)
+        shapes = (isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+        whole = [
+            next(others) if is_array else leaf
+            for leaf, is_array in zip(leaves, shapes, strict=True)
+        ]
+        return tuple(jax.tree.unflatten(tree, whole))
+
+    def init(key: Any, *arrays: Any) -> Any:
+        models[:] = [make(restore(arrays))]
+        return models[0].init(key)
 
     def apply(params: Any, rest: Any, key: Any, *arrays: Any) -> Any:
-        output = model.apply(params, rest, key, *restore(arrays))
+        output = models[0].apply(params, rest, key, *restore(arrays))
         return split_arrays(output)[0]
 
+    params, rest = jax.eval_shape(init, key, *arrays)
     traced = jax.make_jaxpr(apply)(params, rest, key, *arrays)
     facts = [
         Fact(leaves={number: name_axes(leaf.shape, range(len(leaf.shape)))})
@@ -145,7 +153,7 @@ def _trace(
     # What a model stores beside its parameters are averages, as of a BatchNorm.
     facts += [Fact(averaged=1)] * len(jax.tree.leaves(rest)) + [CONSTANT]
     for number, array in enumerate(arrays):
-        sources = [("input", number, axis) for axis in range(array.ndim)]
+        sources = [("input", number, axis) for axis in range(len(array.shape))]
         counted = not jnp.issubdtype(array.dtype, jnp.inexact)
         axes = name_axes(array.shape, sources)
         facts.append(Fact(data=True, axes=axes, counted=counted))
