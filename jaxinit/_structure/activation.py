@@ -121,6 +121,9 @@ def spell_activation(function: Function | None, output: Var) -> str:
     return "" if function is None else str(jax.make_jaxpr(function)(output.aval))
 
 
+_SCALES = SAME | {"broadcast_in_dim", "div", "mul", "neg"}
+
+
 @functools.lru_cache(maxsize=1024)
 def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> str:
     x = jax.ShapeDtypeStruct(shape, dtype)
@@ -132,7 +135,7 @@ def read_activation(
 ) -> str | None:
     """Names the activation behind an output by its text; nothing is compiled."""
     chain, end = find_activation(jaxpr, output, uses)
-    if end is None:
+    if end is None or all(eqn.primitive.name in _SCALES for eqn in chain):
         return None
     form = spell_activation(functools.partial(apply, chain, output, end), output)
     shape, dtype = output.aval.shape, output.aval.dtype

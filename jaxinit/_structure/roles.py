@@ -18,7 +18,7 @@ ROLES = {
     "bias": "added right behind a product",
     "gain": "multiplied entry by entry",
     "offset": "added elsewhere, the same at every position, as behind a norm's gain",
-    "table": "added to data and different at each position, or joined to them",
+    "table": "added to data, different at each position; joined to them; or like data",
     "state": "a rate in logarithms, multiplied entry by entry; or a loop's first carry",
     "other": "none of these, for the reason that is given",
 }
@@ -29,7 +29,7 @@ def name_roles(uses: Sequence[Use]) -> tuple[str, ...]:
     found = {role for use in uses for role in _name(use)}
     if len(found) > 1:
         found -= {"other"}
-    if any(use.kind == "product" for use in uses):
+    if any(use.kind in ("product", "lookup") for use in uses):
         found -= {"bias"}  # a constant state times a weight is added, say
     return tuple(role for role in ROLES if role in found) or ("other",)
 

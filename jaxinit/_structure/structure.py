@@ -14,7 +14,7 @@ from jaxinit._adapt.arguments import read_keywords, read_names, set_mode
 from jaxinit._adapt.functions import Model, bind_axes
 from jaxinit._adapt.inputs import read_shapes, split_arrays
 from jaxinit._structure._read.axes import name_axes
-from jaxinit._structure._read.facts import CONSTANT, Fact
+from jaxinit._structure._read.facts import CONSTANT, Fact, Use
 from jaxinit._structure._read.notebook import Notebook
 from jaxinit._structure._read.walk import walk
 from jaxinit._structure.result import Structure
@@ -56,7 +56,7 @@ def structure(
     bias       added right behind a product
     gain       multiplied entry by entry
     offset     added elsewhere, the same at every position, as behind a norm's gain
-    table      added to data and different at each position, or joined to them
+    table      added to data, different at each position; joined to them; or like data
     state      a rate in logarithms, multiplied entry by entry; or a loop's first carry
     other      none of these, for the reason that is given
     =========  ========================================================================
@@ -112,10 +112,33 @@ def structure(
     leaves = _paths.named(params)
     if not leaves:
         raise ValueError("structure(model=...): the model has no parameter.")
-    book = Notebook([tuple(leaf.shape) for _, leaf in leaves])
-    results = walk(book, traced.jaxpr, facts)
+    book, results = _read(leaves, traced.jaxpr, facts)
     last = frozenset[int]().union(*(fact.last for fact in results))
     return Structure(list_rows(leaves, book.notes, last), book.count_branches())
+
+
+def _read(
+    leaves: Sequence[tuple[str, Any]], jaxpr: core.Jaxpr, facts: Sequence[Fact]
+) -> tuple[Notebook, list[Fact]]:
+    """Walks over the program; once more if parameters prove to be data."""
+    shapes = [tuple(leaf.shape) for _, leaf in leaves]
+    tokens: set[int] = set()
+    while True:
+        book = Notebook(shapes)
+        entering = list(facts)
+        for token in tokens:
+            sources = [("token", token, axis) for axis in range(len(shapes[token]))]
+            axes = name_axes(shapes[token], sources)
+            entering[token] = Fact(data=True, axes=axes, raw=False)
+            book.note(Use(kind="table", leaf=token, order=book.order))
+        entering = [
+            fact._replace(behind=book.mark(result=number)) if fact.data else fact
+            for number, fact in enumerate(entering)
+        ]
+        results = walk(book, jaxpr, entering)
+        if book.notes.tokens <= tokens:
+            return book, results
+        tokens |= book.notes.tokens
 
 
 def _trace(

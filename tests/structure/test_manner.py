@@ -40,7 +40,11 @@ class Noisy(nn.Module):
             lambda: structure(nnx.Linear(8, 4, rngs=nnx.Rngs(0)), X),
         ),
         (ValueError, r"is the pair \(init_fn, app", lambda: structure((len,), X)),
-        (ValueError, "model has no parameter", lambda: structure(nn.Sequential([nn.relu]), X)),
+        (
+            ValueError,
+            "model has no parameter",
+            lambda: structure(nn.Sequential([nn.relu]), X),
+        ),
         (
             TypeError,
             r"\(model, inputs=\(2, 8\)\): inputs must be data, not a shape. Write jax",

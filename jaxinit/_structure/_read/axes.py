@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 Axis = tuple[Piece, ...]  # none for an axis that repeats what it holds
 Axes = tuple[Axis, ...]
 
-_REDUCES = frozenset(
+REDUCES = frozenset(
     """argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum
     reduce_xor""".split()
 )
@@ -73,7 +73,7 @@ def move(eqn: core.JaxprEqn, axes: Axes, operand: int = 0, result: int = 0) -> A
         return tuple(spread.get(place, ()) for place in range(len(after)))
     if name in ("reshape", "squeeze"):
         return _reshape(axes, before, after)
-    if name in _REDUCES:
+    if name in REDUCES:
         return tuple(a for i, a in enumerate(axes) if i not in params["axes"])
     if name == "gather" and operand == 0:
         return _gather(eqn, axes, before, after)

@@ -21,7 +21,12 @@ def cut(book: Notebook, eqn: core.JaxprEqn, fact: Fact, result: int) -> Fact:
     axes = list(fact.axes)
     for place, start in enumerate(starts):
         n, left = before[place], after[place]
-        if left == n or len(axes[place]) != 1:
+        if left == n:
+            continue
+        if left == 1:  # a position is chosen, say
+            bit = book.mark(taken=True, result=result)
+            fact = fact._replace(behind=fact.behind | bit)
+        if len(axes[place]) != 1:
             continue
         source = axes[place][0].source
         if isinstance(source, Unit):
@@ -36,7 +41,7 @@ def cut(book: Notebook, eqn: core.JaxprEqn, fact: Fact, result: int) -> Fact:
                     use.cuts = (*use.cuts, part)
             axes[place] = (Piece(source._replace(cut=part), n),)
             fact = fact._replace(
-                behind=fact.behind | book.mark(parted=True, result=result)
+                behind=fact.behind | book.mark(taken=True, result=result)
             )
     return fact._replace(axes=tuple(axes))
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxinit._jaxpr.primitives import ELEMENTWISE
 from jaxinit._structure._read.axes import (
+    REDUCES,
     Axes,
     forget_axes,
     list_sources,
@@ -30,11 +32,13 @@ _KEEPS = frozenset(
 )
 _FIRST = frozenset({"div", "dynamic_slice"})  # the others may not be the first operand
 _SUMS = frozenset({"cumsum", "reduce_max", "reduce_sum", "reduce_window_sum"})
-_BENT = frozenset(
+BENT = frozenset(
     """abs acos acosh asin asinh atan atanh clamp cos cosh erf erf_inv erfc exp exp2
     expm1 log log1p logistic max min pow select_n sin sinh tan tanh""".split()
 )
 _ROWS = {"gather": 0, "scatter-add": 2}  # where they stand among the operands
+# Behind these a parameter's axes are still known.
+_KNOWN = ELEMENTWISE | REDUCES | _KEEPS | _SUMS | {"gather", "tile"}
 _SLICES = frozenset({"slice", "dynamic_slice", "gather"})
 NORMALIZED = frozenset({-1})  # in the place of a gain's number
 
@@ -53,7 +57,8 @@ def combine(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fact]:
         ]
         mixed = mix(moved)
         powers = frozenset(mixed.leaves) if name in _POWERS else mixed.powers
-        results.append(mixed._replace(averaged=averaged, powers=powers))
+        odd = mixed.odd or (name if mixed.leaves and name not in _KNOWN else "")
+        results.append(mixed._replace(averaged=averaged, powers=powers, odd=odd))
     return results
 
 
@@ -134,7 +139,7 @@ def _change(
     if both.averaged and name not in ("concatenate", "gather"):
         return both._replace(averaged=2) if name in _ROOTS else both
     aval: Any = eqn.outvars[result].aval
-    if name in _BENT:
+    if name in BENT:
         book.mark(curved=True)
         both = both._replace(straight=NONE)
     if name in _ROWS:  # rows of one operand are chosen, or added up
@@ -164,7 +169,8 @@ def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -
     if eqn.primitive.name != "sub" and (
         book.add_residual(one, other) or book.add_residual(other, one)
     ):
-        both = both._replace(meeting=None)
+        both = both._replace(meeting=None)  # a norm is that of all that was added
+        return both
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)

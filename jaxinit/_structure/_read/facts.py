@@ -70,6 +70,8 @@ class Fact(NamedTuple):
       normed: whether it was normalized, and since then only scaled and shifted.
       carries: loops of whose carry it is a function, entry by entry.
       powers: of parameters: those of them that were exponentiated.
+      factors: of parameters: those on either side of a product of parameters.
+      odd: of parameters: the operation that they went through and nothing is known of.
       meeting: the product of data with data that it is a function of, entry by entry.
     """
 
@@ -90,6 +92,8 @@ class Fact(NamedTuple):
     normed: bool = False
     carries: frozenset[Way] = frozenset()
     powers: frozenset[int] = NONE
+    factors: tuple[frozenset[int], frozenset[int]] | None = None
+    odd: str = ""
     meeting: Meeting | None = None
 
 
@@ -149,6 +153,8 @@ def mix(facts: Iterable[Fact]) -> Fact:
         leaves=leaves,
         averaged=max((fact.averaged for fact in facts), default=0),
         powers=NONE.union(*(fact.powers for fact in facts)),
+        factors=next((fact.factors for fact in facts if fact.factors), None),
+        odd=next((fact.odd for fact in facts if fact.odd), ""),
     )
 
 
@@ -214,17 +220,20 @@ class Notes:
       uses: of parameters, in order.
       products: the operations that are products, as a bit set.
       curved: the operations that are no linear functions, normalization aside.
-      parted: the operations that multiply by a parameter entry by entry, or cut the
-        outputs of a layer: what comes from them bypasses nothing.
+      scaled: the operations that multiply by a parameter entry by entry.
+      taken: the operations that cut the outputs of a layer, or choose a position.
       followed: the operations that a product with a parameter depends on.
       branches: by place, the number of a residual branch, and how often it is run.
       stacked: by parameter, the axes that loops run along.
+      tokens: parameters that turn out to take the place of data.
     """
 
     uses: list[Use] = dataclasses.field(default_factory=list)
     products: int = 0
     curved: int = 0
-    parted: int = 0
+    scaled: int = 0
+    taken: int = 0
     followed: int = 0
     branches: dict[Way, tuple[int, int]] = dataclasses.field(default_factory=dict)
     stacked: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    tokens: set[int] = dataclasses.field(default_factory=set)

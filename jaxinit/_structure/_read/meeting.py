@@ -72,13 +72,14 @@ def _scale(
     scalings = []
     of = _list_leaves(book, data.fresh)
     for leaf, known in weight.leaves.items():
-        state = leaf in weight.powers and bool(book.shapes[leaf])
+        # A rate, unless it scales logits, as a temperature does.
+        state = leaf in weight.powers and book.shapes[leaf] and not data.meeting
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
         number = book.note(Use(kind=kind, leaf=leaf, order=book.order, of=also))
         moved = move(eqn, known, side)
         scalings.append(Scaling(number, moved, data.axes))
-    bit = book.mark(parted=True)
+    bit = book.mark(scaled=True)
     scaled = data._replace(behind=data.behind | bit, chosen=False)
     if weight.averaged == 2 and not data.averaged:
         scaled = normalize(book, data, scaled)
@@ -93,7 +94,7 @@ def _shift(
     for leaf, known in weight.leaves.items():
         kind: Kind = "offset"
         of = NONE
-        if data.meeting or _runs_along_positions(move(eqn, known, side), data.axes):
+        if data.meeting or _runs_along_positions(move(eqn, known, side), data):
             kind = "table"
         elif data.fresh:
             kind, of = "bias", _list_leaves(book, data.fresh)
@@ -105,15 +106,18 @@ def _shift(
     return shifted._replace(fresh=NONE) if kinds == {"table"} else shifted
 
 
-def _runs_along_positions(weight: Axes, data: Axes) -> bool:
-    """Returns whether a parameter differs between positions, and not only units."""
+def _runs_along_positions(weight: Axes, data: Fact) -> bool:
+    """Returns whether a parameter differs between positions, and not only units.
+
+    Nothing tells which axis of the model's inputs are units; one of them is.
+    """
     others = 0
-    for axis, theirs in zip(weight, data, strict=True):
+    for axis, theirs in zip(weight, data.axes, strict=True):
         mine = [piece for piece in axis if piece.size > 1]
         sources = {piece.source for piece in theirs} - {None}
-        if mine and sources and not list_units((theirs,)):
+        if mine and sources and not list_units((theirs,)) and not data.raw:
             return True
-        others += bool(mine and not sources)
+        others += bool(mine and (data.raw or not sources))
     return others > 1
 
 
@@ -183,7 +187,7 @@ def sum_up(
     mine = frozenset(numbers)
     book.notes.followed |= fact.behind
     for number in mine:
-        book.notes.parted &= ~(1 << book.notes.uses[number].order)
+        book.notes.scaled &= ~(1 << book.notes.uses[number].order)
     return Fact(
         data=True,
         axes=move(eqn, fact.axes),

@@ -43,7 +43,8 @@ class Notebook:
         *,
         product: bool = False,
         curved: bool = False,
-        parted: bool = False,
+        scaled: bool = False,
+        taken: bool = False,
         result: int | None = None,
     ) -> int:
         """Returns the operation as a bit set, and notes of what kind it is.
@@ -54,7 +55,8 @@ class Notebook:
         bit = 1 << self._orders.setdefault(way, len(self._orders))
         self.notes.products |= bit * product
         self.notes.curved |= bit * curved
-        self.notes.parted |= bit * parted
+        self.notes.scaled |= bit * scaled
+        self.notes.taken |= bit * taken
         return bit
 
     def note(self, use: Use) -> int:
@@ -119,15 +121,15 @@ class Notebook:
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
-        if not shared or not products or stream.counted:
+        if not shared or not products or stream.counted or mine & notes.taken:
             return False
         bypass = mine & (notes.products | notes.curved)
         if bypass:
             straight = bypass & (bypass - 1) == 0 and not bypass & notes.curved
             bent = its & notes.curved and products & (products - 1)
-            if not (straight and bent):
+            if not (straight and bent and shared & notes.products):
                 return False
-        elif mine & notes.parted:
+        elif mine & notes.scaled:
             return False
         # The branch ends in products that see the stream; not in its gates, if others
         # are left, as gates are bent.

@@ -193,7 +193,8 @@ def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
     for side, fact in enumerate(facts[:2]):
         if eqn.primitive.name != DOT:
             lost = dict.fromkeys(fact.leaves, forget_axes(rank))
-            sides.append(fact._replace(leaves=lost))
+            odd = eqn.primitive.name if lost else ""
+            sides.append(fact._replace(leaves=lost, odd=odd))
             continue
         mine, other = (read_contraction(eqn, each) for each in (side, 1 - side))
         leaves = {}
@@ -203,7 +204,11 @@ def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
             rest = forget_axes(len(other.free))
             leaves[leaf] = batch + (free + rest if side == 0 else rest + free)
         sides.append(fact._replace(leaves=leaves))
-    return mix(sides)
+    mixed = mix(sides)
+    if facts[0].leaves and facts[1].leaves:
+        factors = frozenset(facts[0].leaves), frozenset(facts[1].leaves)
+        mixed = mixed._replace(factors=factors)
+    return mixed
 
 
 def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
