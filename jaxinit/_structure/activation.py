@@ -124,6 +124,10 @@ def spell_activation(function: Function | None, output: Var) -> str:
 _SCALES = SAME | {"broadcast_in_dim", "div", "mul", "neg"}
 
 
+def _is_scale(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name in _SCALES or not _shape(eqn.outvars[0])
+
+
 @functools.lru_cache(maxsize=1024)
 def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> str:
     x = jax.ShapeDtypeStruct(shape, dtype)
@@ -135,7 +139,7 @@ def read_activation(
 ) -> str | None:
     """Names the activation behind an output by its text; nothing is compiled."""
     chain, end = find_activation(jaxpr, output, uses)
-    if end is None or all(eqn.primitive.name in _SCALES for eqn in chain):
+    if end is None or all(map(_is_scale, chain)):
         return None
     form = spell_activation(functools.partial(apply, chain, output, end), output)
     shape, dtype = output.aval.shape, output.aval.dtype

@@ -14,7 +14,7 @@ from jaxinit._adapt.arguments import read_keywords, read_names, set_mode
 from jaxinit._adapt.functions import Model, bind_axes
 from jaxinit._adapt.inputs import read_shapes, split_arrays
 from jaxinit._structure._read.axes import name_axes
-from jaxinit._structure._read.facts import CONSTANT, Fact, Use
+from jaxinit._structure._read.facts import CONSTANT, Fact, Unit, Use
 from jaxinit._structure._read.notebook import Notebook
 from jaxinit._structure._read.walk import walk
 from jaxinit._structure.result import Structure
@@ -127,8 +127,8 @@ def _read(
         book = Notebook(shapes)
         entering = list(facts)
         for token in tokens:
-            sources = [("token", token, axis) for axis in range(len(shapes[token]))]
-            axes = name_axes(shapes[token], sources)
+            rows = [("token", token, axis) for axis in range(len(shapes[token]) - 1)]
+            axes = name_axes(shapes[token], [*rows, Unit()])
             entering[token] = Fact(data=True, axes=axes, raw=False)
             book.note(Use(kind="table", leaf=token, order=book.order))
         entering = [

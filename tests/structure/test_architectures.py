@@ -10,10 +10,19 @@ from convolutional import CONVOLUTIONAL
 from feedforward import FEEDFORWARD
 from recurrent import RECURRENT
 from repeated import REPEATED
+from unusual_table import UNUSUAL
 
 import jaxinit
 
-TABLE = FEEDFORWARD | CONVOLUTIONAL | ATTENTIONS | TRANSFORMERS | REPEATED | RECURRENT
+TABLE = (
+    FEEDFORWARD
+    | CONVOLUTIONAL
+    | ATTENTIONS
+    | TRANSFORMERS
+    | REPEATED
+    | RECURRENT
+    | UNUSUAL
+)
 
 
 def look_up(path, expected):
