@@ -2,7 +2,8 @@
 
 Two parameters that are multiplied may be factors of one weight, or a weight and what it
 is applied to. They are the latter if a bias of the weight is added, if the weight has
-heads, or if one is a vector that a function bends thereafter.
+heads, or if one is a vector that a function bends thereafter. The same is true of a
+parameter and a constant, such as the positions of a table that a network makes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,17 @@ def find_token_of_heads(
 ) -> set[int]:
     """Returns the parameter that is data, as the weight has heads: axes of a batch."""
     return _choose(product, set(batch), shapes) if product.factors else set()
+
+
+def is_applied_to_constants(
+    eqn: core.JaxprEqn, facts: Sequence[Fact], batch: Sequence[int] = ()
+) -> bool:
+    """Returns whether a weight was applied to constants before this operation."""
+    if not any(fact.factors and not all(fact.factors) for fact in facts):
+        return False
+    name = eqn.primitive.name
+    adds = name in ("add", "add_any") and sum(bool(fact.leaves) for fact in facts) == 2
+    return adds or name in BENT or bool(batch)
 
 
 def _list_places(axes: Iterable[Axes]) -> set[int]:

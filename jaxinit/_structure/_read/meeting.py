@@ -72,12 +72,15 @@ def _scale(
     scalings = []
     of = _list_leaves(book, data.fresh)
     for leaf, known in weight.leaves.items():
+        if _spreads(moved := move(eqn, known, side), data.axes):
+            reason = "is scaled by data entry by entry"
+            book.note(Use(kind="other", leaf=leaf, order=book.order, reason=reason))
+            continue
         # A rate, unless it scales logits, as a temperature does.
         state = leaf in weight.powers and book.shapes[leaf] and not data.meeting
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
         number = book.note(Use(kind=kind, leaf=leaf, order=book.order, of=also))
-        moved = move(eqn, known, side)
         scalings.append(Scaling(number, moved, data.axes))
     bit = book.mark(scaled=True)
     scaled = data._replace(behind=data.behind | bit, chosen=False)
@@ -85,6 +88,13 @@ def _scale(
         scaled = normalize(book, data, scaled)
     numbers = frozenset(scaling.number for scaling in scalings)
     return scaled._replace(gains=numbers), scalings
+
+
+def _spreads(weight: Axes, data: Axes) -> bool:
+    """Returns whether data are few factors of a weight: it is no gain of theirs."""
+    mine = [any(piece.size > 1 for piece in axis) for axis in weight]
+    new = [run and not axis for run, axis in zip(mine, data, strict=True)]
+    return sum(new) > 1 and sum(mine) > 2
 
 
 def _shift(

@@ -145,13 +145,16 @@ def _read_use(
 
 def _stack(book: Notebook, data: Fact, batch: Sequence[int]) -> None:
     """Notes that products before stack layers: weights run along their outputs."""
-    units = list_units(tuple(data.axes[place] for place in batch))
-    orders = {unit.order: unit for unit in units if len(unit.axes) == 1}
-    for use in book.notes.uses if orders else ():
-        unit = orders.get(use.order)
-        if unit and use.kind == "product" and unit.axes[0] in use.outputs:
-            use.outputs = tuple(axis for axis in use.outputs if axis != unit.axes[0])
-            use.batch = tuple(sorted((*use.batch, *unit.axes)))
+    pieces = [piece for place in batch for piece in data.axes[place]]
+    units = [p for p in pieces if isinstance(p.source, Unit) and p.source.axes]
+    sizes = {piece.source.order: piece.size for piece in units}
+    axes = {piece.source.order: piece.source.axes[0] for piece in units}
+    for use in book.notes.uses if units else ():
+        axis, size = axes.get(use.order), sizes.get(use.order)
+        if use.kind == "product" and axis in use.outputs:
+            if book.shapes[use.leaf][axis] == size:  # all of them, not heads of them
+                use.outputs = tuple(each for each in use.outputs if each != axis)
+                use.batch = tuple(sorted((*use.batch, axis)))
 
 
 def _lay_out(
@@ -205,7 +208,7 @@ def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
             leaves[leaf] = batch + (free + rest if side == 0 else rest + free)
         sides.append(fact._replace(leaves=leaves))
     mixed = mix(sides)
-    if facts[0].leaves and facts[1].leaves:
+    if not any(fact.averaged for fact in facts):
         factors = frozenset(facts[0].leaves), frozenset(facts[1].leaves)
         mixed = mixed._replace(factors=factors)
     return mixed

@@ -23,11 +23,16 @@ from jaxinit._structure._read.products import (
     multiply_parameters,
 )
 from jaxinit._structure.activation import read_activation
-from jaxinit._structure.tokens import find_token, find_token_of_heads
+from jaxinit._structure.tokens import (
+    find_token,
+    find_token_of_heads,
+    is_applied_to_constants,
+)
 
 _RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 # Behind these a layer's result is still the same numbers.
 _STAYS = SAME | {"transpose"}
+_CONSTANTS = "dot_general with constants"
 _MOST = 4  # rounds after which what is known of a loop's carry no longer changes
 
 
@@ -50,6 +55,12 @@ def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]
         if any(fact.odd for fact in facts):
             odd = next(fact.odd for fact in facts if fact.odd)
             return _give_up(book, eqn, facts, f"goes through the operation {odd}")
+        if eqn.primitive.name == DOT and is_applied_to_constants(
+            eqn, facts, eqn.params["dimension_numbers"][1][0]
+        ):
+            return _give_up(
+                book, eqn, facts, f"goes through the operation {_CONSTANTS}"
+            )
         name, source = eqn.primitive.name, eqn.invars[0]
         if name == "reduce_sum" and scaled.get(source) and len(readers[source]) == 1:
             return [sum_up(book, eqn, facts[0], scaled[source])]
@@ -88,6 +99,8 @@ def _of_parameters(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> lis
             book.notes.tokens |= product.factors[0]
         return [product]
     book.notes.tokens |= find_token(eqn, facts, book.shapes)
+    if is_applied_to_constants(eqn, facts):
+        facts = [fact._replace(odd=_CONSTANTS) for fact in facts]
     for leaf, axes in list_slices(eqn, facts[0]).items():
         book.notes.stacked.setdefault(leaf, set()).update(axes)
         if not all(map(is_constant, eqn.invars[1:])):
