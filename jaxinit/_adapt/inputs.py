@@ -40,11 +40,32 @@ def read_inputs(x: Any) -> tuple[Any, ...]:
     return inputs
 
 
-def _read_input(x: Any) -> Any:
+def read_shapes(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns inputs with a `jax.ShapeDtypeStruct` in the place of each array.
+
+    Arrays may be given by their shapes, or be tracers; no values are read.
+    """
+    for x in inputs:
+        if type(x) is tuple and x and all(type(size) is int for size in x):
+            rule = "x must be data, not a shape. Write "
+            rule += f"jax.ShapeDtypeStruct({x}, jnp.float32)."
+            raise check.Unfit(rule, TypeError, x=x)
+    return tuple(_read_input(x, _shape_leaf) for x in inputs)
+
+
+def _shape_leaf(leaf: Any) -> Any:
+    if isinstance(leaf, (jax.core.Tracer, jax.ShapeDtypeStruct)):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    if isinstance(leaf, bool) or not isinstance(leaf, (*ARRAYS, *_NUMBERS)):
+        return _convert_leaf(leaf)
+    return jax.eval_shape(jnp.asarray, leaf)
+
+
+def _read_input(x: Any, convert: Callable[[Any], Any] | None = None) -> Any:
     leaves = jax.tree.leaves(x)
     if isinstance(x, list) and all(isinstance(leaf, _NUMBERS) for leaf in leaves):
-        return _convert_leaf(x)
-    return jax.tree.map(_convert_leaf, x)
+        x = _convert_leaf(x)
+    return jax.tree.map(convert or _convert_leaf, x)
 
 
 def _convert_leaf(leaf: Any) -> Any:

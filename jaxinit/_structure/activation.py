@@ -164,6 +164,13 @@ def _push(function: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, slope
 
 
+_SCALES = SAME | {"broadcast_in_dim", "div", "mul", "neg"}
+
+
+def _is_scale(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name in _SCALES or not _shape(eqn.outvars[0])
+
+
 @functools.lru_cache(maxsize=1024)
 def _spell_known(name: str, shape: tuple[int, ...], dtype: Any) -> Hashable:
     return _spell_values(ACTIVATIONS[name], jax.ShapeDtypeStruct(shape, dtype))
@@ -177,10 +184,10 @@ def read_activation(
     jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
 ) -> str | None:
     """Names the activation behind an output by its text; nothing is compiled."""
-    chain, end = find_activation(jaxpr, output, uses)
-    if end is None:
+    chain, end = find_activation(jaxpr, output, uses, {})
+    if end is None or all(map(_is_scale, chain)):
         return None
-    form = spell_activation(functools.partial(apply, chain, output, end), output)
+    form = _spell_values(functools.partial(apply, chain, output, end), output.aval)
     shape, dtype = output.aval.shape, output.aval.dtype
     known = (name for name in ACTIVATIONS if _spell_known(name, shape, dtype) == form)
     return next(known, "function")

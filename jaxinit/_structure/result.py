@@ -5,9 +5,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxinit import _check as check
 from jaxinit import _paths, _text
 from jaxinit._axes import Connections
 from jaxinit._result import Result
+from jaxinit._structure.roles import ROLES
 from jaxinit._table import Column, Table
 
 
@@ -182,7 +184,14 @@ class Structure(Result, Mapping[str, TracedParameter]):
 
         Args:
           role: one of the roles that `structure` tells.
+
+        Raises:
+          ValueError: if there is no such role.
         """
+        try:
+            check.choice(tuple(ROLES), role=role)
+        except check.Unfit as error:
+            raise error.at("Structure.find") from None
         return tuple(row for row in self.rows if role in row.roles)
 
     def to_dict(self) -> dict[str, Any]:

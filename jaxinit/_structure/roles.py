@@ -1,8 +1,8 @@
 """What a parameter is called, from all its uses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from jaxinit._structure.facts import Use
+from jaxinit._structure._read.facts import Use
 
 # In the order in which they are told, and what each is in the program.
 ROLES = {
@@ -18,17 +18,19 @@ ROLES = {
     "bias": "added right behind a product",
     "gain": "multiplied entry by entry",
     "offset": "added elsewhere, the same at every position, as behind a norm's gain",
-    "table": "added to data and different at each position, or joined to them",
+    "table": "added to data, different at each position; joined to them; or like data",
     "state": "a rate in logarithms, multiplied entry by entry; or a loop's first carry",
     "other": "none of these, for the reason that is given",
 }
 
 
-def name_roles(uses: Iterable[Use]) -> tuple[str, ...]:
+def name_roles(uses: Sequence[Use]) -> tuple[str, ...]:
     """Names the roles of a parameter."""
     found = {role for use in uses for role in _name(use)}
     if len(found) > 1:
         found -= {"other"}
+    if any(use.kind in ("product", "lookup") for use in uses):
+        found -= {"bias"}  # a constant state times a weight is added, say
     return tuple(role for role in ROLES if role in found) or ("other",)
 
 
@@ -42,7 +44,7 @@ def _name(use: Use) -> set[str]:
     for role in ("residual", "recurrent"):
         if role in use.roles:
             return {role}
-    if "last" in use.roles and "stream" not in use.roles:
+    if "last" in use.roles:
         return {"readout"}
     return {"input"} if "input" in use.roles else {"hidden"}
 

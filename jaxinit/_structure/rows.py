@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinit._structure.facts import Notes, Use
+from jaxinit._structure._read.cuts import count_blocks
+from jaxinit._structure._read.facts import GONE, Notes, Use
 from jaxinit._structure.result import TracedParameter
 from jaxinit._structure.roles import explain, name_roles
 
@@ -22,8 +23,10 @@ def list_rows(
     """
     by_leaf: dict[int, list[Use]] = {number: [] for number in range(len(leaves))}
     for number, use in enumerate(notes.uses):
-        use.roles |= {"last"} if number in last else set()
-        by_leaf[use.leaf].append(use)
+        if number in last and not notes.followed >> use.order & 1:
+            use.roles.add("last")
+        if use.kind != GONE:
+            by_leaf[use.leaf].append(use)
     paths = [path for path, _ in leaves]
     orders = sorted(
         {min(use.order for use in uses) for uses in by_leaf.values() if uses}
@@ -56,12 +59,14 @@ def _make_row(
     known: dict[str, Any] = {}
     if uses:
         use = min(uses, key=_rank)
+        # Parts of queries alone are heads.
+        one = len({"query", "key", "value"}.intersection(roles)) == 1
         known = {
             "in_axis": use.inputs,
             "out_axis": use.outputs,
             "batch_axis": use.batch,
             "window": use.window,
-            "groups": use.groups,
+            "groups": max(use.groups, 1 if one else count_blocks(use.cuts)),
             "activation": use.activation,
             "norm": _NORM.get(use.normed, ""),
             "order": places[min(use.order for use in uses)],
@@ -85,7 +90,7 @@ def _make_row(
 def _list_before(
     uses: Sequence[Use], every: Sequence[Use], paths: Sequence[str]
 ) -> tuple[str, ...]:
-    found = {paths[every[number].leaf] for use in uses for number in use.behind}
+    found = {paths[every[number].leaf] for use in uses for number in use.before}
     return tuple(sorted(found))
 
 

@@ -1,11 +1,10 @@
 """`structure`: what each parameter of a model does, read from its traced program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
 from jaxinit import _check as check
@@ -13,18 +12,18 @@ from jaxinit import _paths, _placement
 from jaxinit._adapt.adapt import adapt
 from jaxinit._adapt.functions import Model, bind_axes
 from jaxinit._adapt.inputs import (
-    read_inputs,
     read_keywords,
     read_names,
+    read_shapes,
     set_mode,
     split_arrays,
 )
-from jaxinit._structure.axes import name_axes
-from jaxinit._structure.facts import CONSTANT, Fact
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.axes import name_axes
+from jaxinit._structure._read.facts import CONSTANT, Fact, Unit, Use
+from jaxinit._structure._read.notebook import Notebook
+from jaxinit._structure._read.walk import walk
 from jaxinit._structure.result import Structure
 from jaxinit._structure.rows import list_rows
-from jaxinit._structure.walk import walk
 
 
 def structure(
@@ -62,7 +61,7 @@ def structure(
     bias       added right behind a product
     gain       multiplied entry by entry
     offset     added elsewhere, the same at every position, as behind a norm's gain
-    table      added to data and different at each position, or joined to them
+    table      added to data, different at each position; joined to them; or like data
     state      a rate in logarithms, multiplied entry by entry; or a loop's first carry
     other      none of these, for the reason that is given
     =========  ========================================================================
@@ -102,46 +101,78 @@ def structure(
     """  # noqa: E501
     try:
         keywords = set_mode(model, read_keywords(arguments), train)
-        read = read_inputs(tuple(map(_fill, inputs)))
+        read = read_shapes(inputs)
         names = read_names(streams=streams), read_names(axis_name=axis_name)
+
+        def make(inputs: tuple[Any, ...]) -> Model:
+            return bind_axes(adapt(model, inputs, keywords, names[0]), names[1])
+
         with _placement.automatic():
-            adapted = bind_axes(adapt(model, read, keywords, names[0]), names[1])
-            params, traced, facts = _trace(adapted, read)
+            params, traced, facts = _trace(make, read)
     except check.Unfit as error:
+        if error.name == "x":  # what `check` calls them
+            text = str(error).replace("x must", "inputs must", 1)
+            error.name, error.args = "inputs", (text,)
         raise error.at("structure", "model", "inputs") from None
     leaves = _paths.named(params)
     if not leaves:
         raise ValueError("structure(model=...): the model has no parameter.")
-    book = Notebook([tuple(leaf.shape) for _, leaf in leaves])
-    results = walk(book, traced.jaxpr, facts)
+    book, results = _read(leaves, traced.jaxpr, facts)
     last = frozenset[int]().union(*(fact.last for fact in results))
-    return Structure(list_rows(leaves, book.notes, last), book.notes.branches)
+    return Structure(list_rows(leaves, book.notes, last), book.count_branches())
 
 
-def _fill(tree: Any) -> Any:
-    """Puts zeros in the place of arrays that are given by their shape alone."""
-    return jax.tree.map(
-        lambda leaf: (
-            np.zeros(leaf.shape, leaf.dtype)
-            if isinstance(leaf, jax.ShapeDtypeStruct)
-            else leaf
-        ),
-        tree,
-    )
+def _read(
+    leaves: Sequence[tuple[str, Any]], jaxpr: core.Jaxpr, facts: Sequence[Fact]
+) -> tuple[Notebook, list[Fact]]:
+    """Walks over the program; once more if parameters prove to be data."""
+    shapes = [tuple(leaf.shape) for _, leaf in leaves]
+    tokens: set[int] = set()
+    while True:
+        book = Notebook(shapes)
+        entering = list(facts)
+        for token in tokens:
+            rows = [("token", token, axis) for axis in range(len(shapes[token]) - 1)]
+            axes = name_axes(shapes[token], [*rows, Unit()])
+            entering[token] = Fact(data=True, axes=axes, raw=False)
+            book.note(Use(kind="table", leaf=token, order=book.order))
+        entering = [
+            fact._replace(behind=book.mark(result=number)) if fact.data else fact
+            for number, fact in enumerate(entering)
+        ]
+        results = walk(book, jaxpr, entering)
+        if book.notes.tokens <= tokens:
+            return book, results
+        tokens |= book.notes.tokens
 
 
 def _trace(
-    model: Model, inputs: tuple[Any, ...]
+    make: Callable[[tuple[Any, ...]], Model], inputs: tuple[Any, ...]
 ) -> tuple[Any, core.ClosedJaxpr, list[Fact]]:
     """Returns the parameters, the traced program and facts of its arguments."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params, rest = jax.eval_shape(model.init, key)
-    arrays, restore = split_arrays(inputs)
+    leaves, tree = jax.tree.flatten(inputs)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+    models: list[Model] = []
+
+    def restore(arrays: Sequence[Any]) -> tuple[Any, ...]:
+        others = iter(arrays)
+        shapes = (isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+        whole = [
+            next(others) if is_array else leaf
+            for leaf, is_array in zip(leaves, shapes, strict=True)
+        ]
+        return tuple(jax.tree.unflatten(tree, whole))
+
+    def init(key: Any, *arrays: Any) -> Any:
+        models[:] = [make(restore(arrays))]
+        return models[0].init(key)
 
     def apply(params: Any, rest: Any, key: Any, *arrays: Any) -> Any:
-        output = model.apply(params, rest, key, *restore(arrays))
+        output = models[0].apply(params, rest, key, *restore(arrays))
         return split_arrays(output)[0]
 
+    params, rest = jax.eval_shape(init, key, *arrays)
     traced = jax.make_jaxpr(apply)(params, rest, key, *arrays)
     facts = [
         Fact(leaves={number: name_axes(leaf.shape, range(len(leaf.shape)))})
@@ -150,7 +181,7 @@ def _trace(
     # What a model stores beside its parameters are averages, as of a BatchNorm.
     facts += [Fact(averaged=1)] * len(jax.tree.leaves(rest)) + [CONSTANT]
     for number, array in enumerate(arrays):
-        sources = [("input", number, axis) for axis in range(array.ndim)]
+        sources = [("input", number, axis) for axis in range(len(array.shape))]
         counted = not jnp.issubdtype(array.dtype, jnp.inexact)
         axes = name_axes(array.shape, sources)
         facts.append(Fact(data=True, axes=axes, counted=counted))

@@ -270,7 +270,7 @@ def test_misuse():
     ):
         ji.preview(params, [("role:residual", 0.0)])
     with pytest.raises(
-        ValueError, match=r"of another model: the tree has no [\w/]+. Paths are such as w"
+        ValueError, match=r"another model: the tree has no [\w/]+. Paths are such as w"
     ):
         ji.preview({"w": jnp.ones((3, 4))}, [("w", 0.0)], structure=structure)
     grown = jax.tree.map(lambda leaf: jnp.ones((9, *leaf.shape[1:])), params)

@@ -11,9 +11,15 @@ import jaxinit
 from jaxinit._result import plain
 from jaxinit.signal.theory import profile
 
-KEY = jax.random.key(0)
+KEY, X = jax.random.key(0), jnp.ones((2, 2))
 PARAMS = {f"layer_{i}": {"kernel": jnp.ones((2, 3))} for i in range(40)}
 RULES = [("**/kernel", jaxinit.he_normal()), ("**/bias", 0.0)]
+
+
+def call_all(params, x):
+    return [x @ each["kernel"] for each in params.values()]
+
+
 RESULTS = {
     "Assignments": lambda: jaxinit.preview(PARAMS, RULES, strict=False),
     "Description": lambda: jaxinit.describe(PARAMS),
@@ -21,6 +27,7 @@ RESULTS = {
     "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),
     "Recommendation": lambda: jaxinit.recommend("relu"),
     "SignalReport": lambda: report(*chain(40)),
+    "Structure": lambda: jaxinit.structure((lambda key: PARAMS, call_all), X),
 }
 
 

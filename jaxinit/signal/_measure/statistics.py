@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit.signal._trace.activation import differentiate
+from jaxinit._structure.activation import differentiate
 from jaxinit.signal._trace.links import find_chains
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 

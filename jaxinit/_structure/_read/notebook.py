@@ -1,10 +1,11 @@
 """The notebook of a walk: where it is in the program, and what it has found so far."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jaxinit._structure.facts import Fact, Notes, Use, Way
+from jaxinit._structure._read.facts import GONE, Fact, Notes, Use, Way
 
 
 class Notebook:
@@ -30,7 +31,6 @@ class Notebook:
         self.way: Way = ()
         self._orders: dict[Way, int] = {}
         self._uses: dict[tuple[Way, int], int] = {}
-        self._branches: dict[Way, tuple[int, int]] = {}  # number, times
         self._loops: list[tuple[Way, int, set[int]]] = []  # with what they slice
 
     @property
@@ -38,11 +38,25 @@ class Notebook:
         """The number of the operation."""
         return self._orders.setdefault(self.way, len(self._orders))
 
-    def mark(self, *, product: bool = False, curved: bool = False) -> int:
-        """Returns the operation as a bit set, and notes of what kind it is."""
-        bit = 1 << self.order
+    def mark(
+        self,
+        *,
+        product: bool = False,
+        curved: bool = False,
+        scaled: bool = False,
+        taken: bool = False,
+        result: int | None = None,
+    ) -> int:
+        """Returns the operation as a bit set, and notes of what kind it is.
+
+        One of several results, if its number is given, counts as its own operation.
+        """
+        way = self.way if result is None else (*self.way, -1 - result)
+        bit = 1 << self._orders.setdefault(way, len(self._orders))
         self.notes.products |= bit * product
         self.notes.curved |= bit * curved
+        self.notes.scaled |= bit * scaled
+        self.notes.taken |= bit * taken
         return bit
 
     def note(self, use: Use) -> int:
@@ -54,11 +68,26 @@ class Notebook:
             uses.append(use)
         else:
             before = uses[number]
-            use.roles |= before.roles - {"input", "recurrent"}
-            use.activation, use.branch = before.activation, before.branch
+            use.roles |= before.roles
             use.normed = use.normed[0], before.normed[1]
             uses[number] = use
         return number
+
+    def save(self) -> Notes:
+        """Returns a copy of the notes, for `rewind`."""
+        notes = self.notes
+        return dataclasses.replace(
+            notes,
+            uses=[dataclasses.replace(u, roles=set(u.roles)) for u in notes.uses],
+            branches=dict(notes.branches),
+            stacked={leaf: set(axes) for leaf, axes in notes.stacked.items()},
+        )
+
+    def rewind(self, saved: Notes) -> None:
+        """Forgets what was noted since; uses keep their numbers."""
+        since = self.notes.uses[len(saved.uses) :]
+        saved.uses += [Use(kind=GONE, leaf=use.leaf, order=use.order) for use in since]
+        self.notes = saved
 
     @contextmanager
     def enter(self) -> Iterator[None]:
@@ -76,6 +105,11 @@ class Notebook:
             yield name
         self._loops.pop()
 
+    def slice_in_loop(self, leaf: int) -> None:
+        """Notes that the step of the innermost loop chooses a parameter's entries."""
+        if self._loops:
+            self._loops[-1][2].add(leaf)
+
     def is_recurrent(self, leaf: int, carries: frozenset[Way]) -> bool:
         """Returns whether a loop's carry meets a parameter that it does not slice."""
         return any(
@@ -87,24 +121,39 @@ class Notebook:
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
-        if not shared or not products or stream.counted or branch.meeting is not None:
+        if not shared or not products or stream.counted or mine & notes.taken:
             return False
         bypass = mine & (notes.products | notes.curved)
         if bypass:
             straight = bypass & (bypass - 1) == 0 and not bypass & notes.curved
             bent = its & notes.curved and products & (products - 1)
-            if not (straight and bent):
+            if not (straight and bent and shared & notes.products):
                 return False
-        number = len(self._branches) + 1
+        elif mine & notes.scaled:
+            return False
+        # The branch ends in products that see the stream; not in its gates, if others
+        # are left, as gates are bent.
+        uses = [
+            notes.uses[number]
+            for number in branch.straight or branch.last
+            if its >> notes.uses[number].order & 1
+        ]
+        ends = [use for use in uses if not shared & ~use.behind]
+        if not ends:
+            return False
+        self._add_branch(its)
+        for use in ends:
+            use.roles.add("residual")
+        return True
+
+    def count_branches(self) -> int:
+        """Returns the number of residual branches, those in loops at each step."""
+        return sum(times for _, times in self.notes.branches.values())
+
+    def _add_branch(self, its: int) -> None:
+        branches = self.notes.branches
         times = math.prod(length for _, length, _ in self._loops)
-        number, _ = self._branches.setdefault(self.way, (number, times))
-        notes.branches = sum(times for _, times in self._branches.values())
-        for use in notes.uses:
+        number, _ = branches.setdefault(self.way, (len(branches) + 1, times))
+        for use in self.notes.uses:
             if its >> use.order & 1 and not use.branch:
                 use.branch = number
-        for each in stream.last:
-            notes.uses[each].roles.add("stream")
-        for each in branch.last - stream.last:
-            if its >> notes.uses[each].order & 1:
-                notes.uses[each].roles.add("residual")
-        return True

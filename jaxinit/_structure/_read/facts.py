@@ -4,11 +4,30 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxinit._structure.axes import Axes, forget_axes
+from jaxinit._structure._read.axes import Axes, forget_axes, list_sources
 
 Way = tuple[int, ...]  # to an operation: its number in each program around it
-UNIT = "unit"  # the source of axes that products make: outputs of a layer
 NONE: frozenset[int] = frozenset()
+
+
+class Unit(NamedTuple):
+    """The source of an axis that a product makes: outputs of a layer.
+
+    Attributes:
+      order: the number of the product; -1 if it is not told.
+      axes: of the only parameter in it, the axes that these outputs run along.
+      cut: which of them are left, if the axis was cut: of how many, where, how many.
+    """
+
+    order: int = -1
+    axes: tuple[int, ...] = ()
+    cut: tuple[int, int, int] | None = None
+
+
+def list_units(axes: Axes) -> list[Unit]:
+    """Lists the outputs of layers that run along some axes."""
+    sources = list_sources(axes, range(len(axes)))
+    return [source for source in sources if isinstance(source, Unit)]
 
 
 class Meeting(NamedTuple):
@@ -35,8 +54,9 @@ class Fact(NamedTuple):
       data: whether it depends on the inputs.
       leaves: if not, the numbers of the parameters that it is made of, and for each the
         axes: which axis of the parameter the entries come from.
-      axes: of data: `UNIT`, or what tells positions apart.
+      axes: of data: a `Unit`, or what tells positions apart.
       last: products with no other one between them and this.
+      straight: those of them that no function bends on the way.
       fresh: products whose result this still is, perhaps scaled or with a bias.
       linear: products from which only sums and factors lead here.
       gains: gains and normalizations that this is the result of.
@@ -49,7 +69,9 @@ class Fact(NamedTuple):
         a root was taken of them.
       normed: whether it was normalized, and since then only scaled and shifted.
       carries: loops of whose carry it is a function, entry by entry.
-      powers: of parameters: whether they were exponentiated.
+      powers: of parameters: those of them that were exponentiated.
+      factors: of parameters: those on either side of a product of parameters.
+      odd: of parameters: the operation that they went through and nothing is known of.
       meeting: the product of data with data that it is a function of, entry by entry.
     """
 
@@ -57,6 +79,7 @@ class Fact(NamedTuple):
     leaves: Mapping[int, Axes] = {}
     axes: Axes = ()
     last: frozenset[int] = NONE
+    straight: frozenset[int] = NONE
     fresh: frozenset[int] = NONE
     linear: frozenset[int] = NONE
     gains: frozenset[int] = NONE
@@ -68,7 +91,9 @@ class Fact(NamedTuple):
     averaged: int = 0
     normed: bool = False
     carries: frozenset[Way] = frozenset()
-    powers: bool = False
+    powers: frozenset[int] = NONE
+    factors: tuple[frozenset[int], frozenset[int]] | None = None
+    odd: str = ""
     meeting: Meeting | None = None
 
 
@@ -86,6 +111,7 @@ def join(facts: Iterable[Fact], axes: Axes) -> Fact:
         data=True,
         axes=axes,
         last=NONE.union(*(fact.last for fact in data)),
+        straight=NONE.union(*(fact.straight for fact in data)),
         behind=behind,
         depth=max(fact.depth for fact in data),
         raw=all(fact.raw for fact in data),
@@ -126,11 +152,14 @@ def mix(facts: Iterable[Fact]) -> Fact:
     return Fact(
         leaves=leaves,
         averaged=max((fact.averaged for fact in facts), default=0),
-        powers=any(fact.powers for fact in facts),
+        powers=NONE.union(*(fact.powers for fact in facts)),
+        factors=next((fact.factors for fact in facts if fact.factors), None),
+        odd=next((fact.odd for fact in facts if fact.odd), ""),
     )
 
 
 Kind = Literal["product", "lookup", "gain", "bias", "offset", "table", "state", "other"]
+GONE: Any = "gone"  # the kind of a use that is no longer believed in
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -146,13 +175,15 @@ class Use:
       batch: its axes that stack independent weights.
       window: its axes that a convolution slides over.
       groups: blocks of the outputs, each with inputs of its own.
+      cuts: parts of the outputs that are used apart, as a `Unit` tells them.
       depth: the number of products on the longest way to this one, itself included.
+      behind: the operations that its data depend on, as a bit set.
       activation: the function behind it, by name.
       normed: whether the data are normalized before and after it.
       branch: the number of the residual branch that it lies in; 0 for none.
       roles: what else is known of it.
       of: numbers of the parameters that it belongs to, as a bias to its kernel.
-      behind: of a product: the uses that are the last products before it.
+      before: of a product: the uses that are the last products before it.
       reason: why its part cannot be told.
     """
 
@@ -164,13 +195,15 @@ class Use:
     batch: tuple[int, ...] = ()
     window: tuple[int, ...] = ()
     groups: int = 1
+    cuts: tuple[tuple[int, int, int], ...] = ()
     depth: int = 0
+    behind: int = 0
     activation: str | None = None
     normed: tuple[bool, bool] = (False, False)
     branch: int = 0
     roles: set[str] = dataclasses.field(default_factory=set)
     of: frozenset[int] = NONE
-    behind: frozenset[int] = NONE
+    before: frozenset[int] = NONE
     reason: str = ""
 
 
@@ -189,12 +222,20 @@ class Notes:
       uses: of parameters, in order.
       products: the operations that are products, as a bit set.
       curved: the operations that are no linear functions, normalization aside.
-      branches: the number of residual branches.
+      scaled: the operations that multiply by a parameter entry by entry.
+      taken: the operations that cut the outputs of a layer, or choose a position.
+      followed: the operations that a product with a parameter depends on.
+      branches: by place, the number of a residual branch, and how often it is run.
       stacked: by parameter, the axes that loops run along.
+      tokens: parameters that turn out to take the place of data.
     """
 
     uses: list[Use] = dataclasses.field(default_factory=list)
     products: int = 0
     curved: int = 0
-    branches: int = 0
+    scaled: int = 0
+    taken: int = 0
+    followed: int = 0
+    branches: dict[Way, tuple[int, int]] = dataclasses.field(default_factory=dict)
     stacked: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    tokens: set[int] = dataclasses.field(default_factory=set)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxinit._structure.axes import (
+from jaxinit._structure._read.axes import (
     Axes,
     Piece,
     forget_axes,
@@ -13,9 +13,9 @@ from jaxinit._structure.axes import (
     move,
     shape_of,
 )
-from jaxinit._structure.elementwise import change, normalize
-from jaxinit._structure.facts import NONE, UNIT, Fact, Kind, Use, join
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.elementwise import change, normalize
+from jaxinit._structure._read.facts import NONE, Fact, Kind, Unit, Use, join, list_units
+from jaxinit._structure._read.notebook import Notebook
 
 _JOINS = frozenset(
     """concatenate dynamic_update_slice pad scatter scatter-add select_n
@@ -72,21 +72,32 @@ def _scale(
     scalings = []
     of = _list_leaves(book, data.fresh)
     for leaf, known in weight.leaves.items():
-        state = weight.powers and bool(book.shapes[leaf])
+        if _spreads(moved := move(eqn, known, side), data.axes):
+            reason = "is scaled by data entry by entry"
+            book.note(Use(kind="other", leaf=leaf, order=book.order, reason=reason))
+            continue
+        # A rate, unless it scales logits, as a temperature does.
+        state = leaf in weight.powers and book.shapes[leaf] and not data.meeting
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
         use = Use(kind=kind, leaf=leaf, order=book.order, of=also)
         of_norm = data.normed or data.averaged == 2 or weight.averaged == 2
         use.normed = of_norm, False
         number = book.note(use)
-        moved = move(eqn, known, side)
         scalings.append(Scaling(number, moved, data.axes))
-    bit = book.mark()
+    bit = book.mark(scaled=True)
     scaled = data._replace(behind=data.behind | bit, chosen=False)
     if weight.averaged == 2 and not data.averaged:
         scaled = normalize(book, data, scaled)
     numbers = frozenset(scaling.number for scaling in scalings)
     return scaled._replace(gains=numbers), scalings
+
+
+def _spreads(weight: Axes, data: Axes) -> bool:
+    """Returns whether data are few factors of a weight: it is no gain of theirs."""
+    mine = [any(piece.size > 1 for piece in axis) for axis in weight]
+    new = [run and not axis for run, axis in zip(mine, data, strict=True)]
+    return sum(new) > 1 and sum(mine) > 2
 
 
 def _shift(
@@ -96,7 +107,7 @@ def _shift(
     for leaf, known in weight.leaves.items():
         kind: Kind = "offset"
         of = NONE
-        if data.meeting or _runs_along_positions(move(eqn, known, side), data.axes):
+        if data.meeting or _runs_along_positions(move(eqn, known, side), data):
             kind = "table"
         elif data.fresh:
             kind, of = "bias", _list_leaves(book, data.fresh)
@@ -108,14 +119,18 @@ def _shift(
     return shifted._replace(fresh=NONE) if kinds == {"table"} else shifted
 
 
-def _runs_along_positions(weight: Axes, data: Axes) -> bool:
-    """Returns whether a parameter differs between positions, and not only units."""
+def _runs_along_positions(weight: Axes, data: Fact) -> bool:
+    """Returns whether a parameter differs between positions, and not only units.
+
+    Nothing tells which axis of the model's inputs are units; one of them is.
+    """
     others = 0
-    for mine, theirs in zip(weight, data, strict=True):
+    for axis, theirs in zip(weight, data.axes, strict=True):
+        mine = [piece for piece in axis if piece.size > 1]
         sources = {piece.source for piece in theirs} - {None}
-        if mine and sources and UNIT not in sources:
+        if mine and sources and not list_units((theirs,)) and not data.raw:
             return True
-        others += bool(mine and not sources)
+        others += bool(mine and (data.raw or not sources))
     return others > 1
 
 
@@ -151,10 +166,10 @@ def _lay_out_rows(eqn: core.JaxprEqn, index: Fact, after: tuple[int, ...]) -> Ax
     """Returns the axes of looked-up rows: those of the indices, and the units."""
     numbers: Any = eqn.params.get("dimension_numbers")
     if numbers is None:
-        return tuple((Piece(UNIT, size),) for size in after)
+        return tuple((Piece(Unit(), size),) for size in after)
     rest = iter(index.axes[:-1])
     return tuple(
-        (Piece(UNIT, size),) if place in numbers.offset_dims else next(rest, ())
+        (Piece(Unit(), size),) if place in numbers.offset_dims else next(rest, ())
         for place, size in enumerate(after)
     )
 
@@ -176,17 +191,21 @@ def sum_up(
         both = [place for place in kept if data[place]]
         use.outputs = tuple(sorted(list_sources(weight, new) - inputs))
         use.batch = tuple(sorted(list_sources(weight, both) - inputs))
-        use.depth, use.of = fact.depth + 1, NONE
+        use.depth, use.of, use.behind = fact.depth + 1, NONE, fact.behind
         use.roles |= {"input"} if fact.raw else set()
         numbers.add(number)
     if not numbers:
         (summed,) = change(book, eqn, [fact])
         return summed
     mine = frozenset(numbers)
+    book.notes.followed |= fact.behind
+    for number in mine:
+        book.notes.scaled &= ~(1 << book.notes.uses[number].order)
     return Fact(
         data=True,
         axes=move(eqn, fact.axes),
         last=mine,
+        straight=mine,
         fresh=mine,
         linear=mine,
         behind=fact.behind | book.mark(product=True),

@@ -5,28 +5,34 @@ from typing import Any
 
 from jax.extend import core
 
-from jaxinit._jaxpr.equation import list_uses, open_body
+from jaxinit._jaxpr.equation import count_operands, is_constant, list_uses, open_body
 from jaxinit._jaxpr.evaluation import evaluate
-from jaxinit._jaxpr.primitives import PRODUCTS, SAME, SCAN, WRAPPERS
-from jaxinit._structure.activation import read_activation
-from jaxinit._structure.axes import Axes, Piece, shape_of
-from jaxinit._structure.elementwise import (
+from jaxinit._jaxpr.primitives import DOT, PRODUCTS, SAME, SCAN, WRAPPERS
+from jaxinit._structure._read.axes import Axes, Piece, shape_of
+from jaxinit._structure._read.elementwise import (
     change,
     combine,
     list_slices,
 )
-from jaxinit._structure.facts import CONSTANT, Fact, Use, drop_marks, merge
-from jaxinit._structure.meeting import Scaling, look_up, meet, sum_up
-from jaxinit._structure.notebook import Notebook
-from jaxinit._structure.products import (
+from jaxinit._structure._read.facts import CONSTANT, Fact, Use, drop_marks, merge
+from jaxinit._structure._read.meeting import Scaling, look_up, meet, sum_up
+from jaxinit._structure._read.notebook import Notebook
+from jaxinit._structure._read.products import (
     multiply_data,
     multiply_parameter,
     multiply_parameters,
+)
+from jaxinit._structure.activation import read_activation
+from jaxinit._structure.tokens import (
+    find_token,
+    find_token_of_heads,
+    is_applied_to_constants,
 )
 
 _RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 # Behind these a layer's result is still the same numbers.
 _STAYS = SAME | {"transpose"}
+_CONSTANTS = "dot_general with constants"
 _MOST = 4  # rounds after which what is known of a loop's carry no longer changes
 
 
@@ -46,6 +52,15 @@ def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]
             return enter(book, eqn, facts)
         if not any(fact.data for fact in facts):
             return _of_parameters(book, eqn, facts)
+        if any(fact.odd for fact in facts):
+            odd = next(fact.odd for fact in facts if fact.odd)
+            return _give_up(book, eqn, facts, f"goes through the operation {odd}")
+        if eqn.primitive.name == DOT and is_applied_to_constants(
+            eqn, facts, eqn.params["dimension_numbers"][1][0]
+        ):
+            return _give_up(
+                book, eqn, facts, f"goes through the operation {_CONSTANTS}"
+            )
         name, source = eqn.primitive.name, eqn.invars[0]
         if name == "reduce_sum" and scaled.get(source) and len(readers[source]) == 1:
             return [sum_up(book, eqn, facts[0], scaled[source])]
@@ -79,9 +94,17 @@ def _find_entry(eqn: core.JaxprEqn) -> Entry | None:
 
 def _of_parameters(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     if eqn.primitive.name in PRODUCTS:
-        return [multiply_parameters(eqn, facts)]
+        product = multiply_parameters(eqn, facts)
+        if product.factors and eqn.primitive.name != DOT:  # an image is no weight
+            book.notes.tokens |= product.factors[0]
+        return [product]
+    book.notes.tokens |= find_token(eqn, facts, book.shapes)
+    if is_applied_to_constants(eqn, facts):
+        facts = [fact._replace(odd=_CONSTANTS) for fact in facts]
     for leaf, axes in list_slices(eqn, facts[0]).items():
         book.notes.stacked.setdefault(leaf, set()).update(axes)
+        if not all(map(is_constant, eqn.invars[1:])):
+            book.slice_in_loop(leaf)
     return combine(eqn, facts)
 
 
@@ -93,6 +116,9 @@ def _of_data(
         if facts[0].data and facts[1].data:
             return [multiply_data(book, eqn, facts)], []
         side = 0 if facts[1].data else 1
+        if name == DOT:
+            batch = eqn.params["dimension_numbers"][1][side]
+            book.notes.tokens |= find_token_of_heads(facts[side], batch, book.shapes)
         return [multiply_parameter(book, eqn, facts, side)], []
     if not any(fact.leaves for fact in facts):
         return change(book, eqn, facts), []
@@ -105,7 +131,8 @@ def _of_data(
 def _call(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     body = _find_body(eqn)
     if body is None:
-        return _give_up(book, eqn, facts)
+        reason = f"enters the operation {eqn.primitive.name}"
+        return _give_up(book, eqn, facts, reason)
     with book.enter():
         return walk(book, body, facts[len(facts) - len(body.invars) :])
 
@@ -117,9 +144,10 @@ def _find_body(eqn: core.JaxprEqn) -> core.Jaxpr | None:
     return body if isinstance(body, core.Jaxpr) else None
 
 
-def _give_up(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
+def _give_up(
+    book: Notebook, eqn: core.JaxprEqn, facts: list[Fact], reason: str
+) -> list[Fact]:
     """Notes that parameters enter an operation of which nothing is known."""
-    reason = f"enters the operation {eqn.primitive.name}"
     for fact in facts:
         for leaf in fact.leaves:
             book.note(Use(kind="other", leaf=leaf, order=book.order, reason=reason))
@@ -131,7 +159,7 @@ def _give_up(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact
 
 def _scan(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     params = eqn.params
-    count, carried, length = params["num_consts"], params["num_carry"], params["length"]
+    (count, carried), length = count_operands(eqn), params["length"]
     sliced = set()
     each = []
     for fact in facts[count + carried :]:
@@ -149,7 +177,8 @@ def _scan(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     starts = facts[count : count + carried]
     avals = [v.aval for v in body.invars[count : count + carried]]
     with book.loop(length, sliced) as name:
-        results = _settle(book, name, starts, avals, step)
+        has_data = any(fact.data for fact in facts)
+        results = _settle(book, name, starts, avals, step, has_data)
     axis: Axes = ((Piece(name, length),),)
     stacked = [
         fact._replace(
@@ -167,10 +196,13 @@ def _repeat(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]
     consts, starts = facts[skipped : skipped + count], facts[skipped + count :]
     body = params["body_jaxpr"].jaxpr
     avals = [v.aval for v in body.invars[count:]]
+    has_data = any(fact.data for fact in facts)
+
+    def step(carry: list[Fact]) -> list[Fact]:
+        return walk(book, body, [*consts, *carry])
+
     with book.loop(1, set()) as name:
-        return _settle(
-            book, name, starts, avals, lambda carry: walk(book, body, [*consts, *carry])
-        )
+        return _settle(book, name, starts, avals, step, has_data)
 
 
 def _settle(
@@ -179,15 +211,19 @@ def _settle(
     starts: Sequence[Fact],
     avals: Sequence[Any],
     step: Callable[[list[Fact]], list[Fact]],
+    has_data: bool,
 ) -> list[Fact]:
     """Walks over the body of a loop until what is known of the carry holds."""
-    for start in starts:
+    for start in starts if has_data else ():
         for leaf in start.leaves:
             book.note(Use(kind="state", leaf=leaf, order=book.order))
     bit = book.mark()
-    carry = list(starts)
+    carry, entry = list(starts), book.save()
     results: list[Fact] = []
-    for _ in range(_MOST):
+    for times in range(_MOST):
+        if times:
+            book.rewind(entry)
+            entry = book.save()
         entering = [
             drop_marks(
                 fact,

@@ -6,18 +6,26 @@ from typing import Any, NamedTuple
 from jax.extend import core
 
 from jaxinit._jaxpr.primitives import CONVOLUTION, DOT
-from jaxinit._structure.axes import Axes, Piece, forget_axes, list_sources, shape_of
-from jaxinit._structure.facts import (
+from jaxinit._structure._read.axes import (
+    Axes,
+    Axis,
+    Piece,
+    forget_axes,
+    list_sources,
+    shape_of,
+)
+from jaxinit._structure._read.facts import (
     NONE,
-    UNIT,
     Fact,
     Kind,
     Meeting,
+    Unit,
     Use,
     join,
+    list_units,
     mix,
 )
-from jaxinit._structure.notebook import Notebook
+from jaxinit._structure._read.notebook import Notebook
 
 
 class Contraction(NamedTuple):
@@ -61,12 +69,15 @@ def multiply_parameter(
 ) -> Fact:
     """Notes the product of a parameter, the operand of this side, with data."""
     data, weight = facts[1 - side], facts[side]
-    axes = _lay_out(eqn, data.axes, 1 - side)
+    axes = _lay_out(book, eqn, facts, 1 - side)
     if not weight.leaves:  # a constant
         bit = book.mark()
         return join([data], axes)._replace(behind=data.behind | bit)
     ways = read_contraction(eqn, side)
     bit = book.mark(product=True)
+    book.notes.followed |= data.behind
+    if eqn.primitive.name == DOT:
+        _stack(book, data, read_contraction(eqn, 1 - side).batch)
     kind: Kind = "lookup" if data.chosen else "product"
     joined = len(weight.leaves) > 1
     numbers = set()
@@ -80,13 +91,15 @@ def multiply_parameter(
         if data.raw:
             use.roles.add("input")
         use.depth, use.normed = data.depth + 1, (data.normed, False)
-        use.behind = data.last
+        use.behind = data.behind
+        use.before = data.last
         numbers.add(book.note(use))
     mine = frozenset(numbers) if kind == "product" else NONE
     return Fact(
         data=True,
         axes=axes,
         last=mine,
+        straight=mine,
         fresh=mine,
         linear=mine,
         behind=data.behind | bit,
@@ -106,11 +119,14 @@ def _read_use(
     if not (inputs or outputs or window):  # a factor of another parameter
         return Use(kind="gain", leaf=leaf, order=book.order)
     stacked = book.notes.stacked.get(leaf, set()) | list_sources(axes, ways.batch)
-    rest = set(range(len(book.shapes[leaf]))) - inputs - outputs - window - stacked
-    if joined and not inputs:  # parameters were multiplied along the rest
-        inputs = rest
-    elif joined and not outputs:
-        outputs = rest
+    shape = book.shapes[leaf]
+    rest = set(range(len(shape))) - inputs - outputs - window - stacked
+    if joined and not (inputs and outputs):
+        # Parameters were multiplied along the rest; without it, it is a factor.
+        rest = {place for place in rest if shape[place] > 1}
+        if not rest:
+            return Use(kind="gain", leaf=leaf, order=book.order)
+        inputs, outputs = inputs or rest, outputs or rest
     else:
         stacked |= rest
     outputs -= inputs
@@ -128,25 +144,49 @@ def _read_use(
     )
 
 
-def _lay_out(eqn: core.JaxprEqn, axes: Axes, side: int) -> Axes:
+def _stack(book: Notebook, data: Fact, batch: Sequence[int]) -> None:
+    """Notes that products before stack layers: weights run along their outputs."""
+    pieces = [piece for place in batch for piece in data.axes[place]]
+    units = [p for p in pieces if isinstance(p.source, Unit) and p.source.axes]
+    sizes = {piece.source.order: piece.size for piece in units}
+    axes = {piece.source.order: piece.source.axes[0] for piece in units}
+    for use in book.notes.uses if units else ():
+        axis, size = axes.get(use.order), sizes.get(use.order)
+        if use.kind == "product" and axis in use.outputs:
+            if book.shapes[use.leaf][axis] == size:  # all of them, not heads of them
+                use.outputs = tuple(each for each in use.outputs if each != axis)
+                use.batch = tuple(sorted((*use.batch, axis)))
+
+
+def _lay_out(
+    book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact], side: int
+) -> Axes:
     """Returns the axes of a product: those of data, and the outputs of the layer."""
-    shape = shape_of(eqn.outvars[0])
+    shape, axes, weight = shape_of(eqn.outvars[0]), facts[side].axes, facts[1 - side]
+
+    def unit(place: int, size: int) -> Axis:
+        mine = list(weight.leaves.values())
+        known = len(mine) == 1 and len(mine[0]) > place and mine[0][place]
+        axes = [p.source for p in known or () if p.size == size]
+        return (Piece(Unit(book.order, tuple(axes[:1])), size),)
+
     if eqn.primitive.name == DOT:
         ways = [read_contraction(eqn, each) for each in (0, 1)]
         batch = tuple(axes[place] for place in ways[side].batch)
         mine = tuple(axes[place] for place in ways[side].free)
         sizes = shape_of(eqn.invars[1 - side])
-        new = tuple((Piece(UNIT, sizes[place]),) for place in ways[1 - side].free)
+        new = tuple(unit(place, sizes[place]) for place in ways[1 - side].free)
         return batch + (mine + new if side == 0 else new + mine)
     if "ragged" in eqn.primitive.name:
-        return (*axes[: len(shape) - 1], (Piece(UNIT, shape[-1]),))
+        return (*axes[: len(shape) - 1], (Piece(Unit(book.order), shape[-1]),))
     numbers = eqn.params["dimension_numbers"]
     laid = list(forget_axes(len(shape)))
     for place, (before, after) in enumerate(
         zip(numbers.lhs_spec, numbers.out_spec, strict=True)
     ):
         source = axes[before][0].source if axes[before] else None
-        laid[after] = (Piece(UNIT if place == 1 else source, shape[after]),)
+        source = Unit(book.order) if place == 1 else source
+        laid[after] = (Piece(source, shape[after]),)
     return tuple(laid)
 
 
@@ -157,7 +197,8 @@ def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
     for side, fact in enumerate(facts[:2]):
         if eqn.primitive.name != DOT:
             lost = dict.fromkeys(fact.leaves, forget_axes(rank))
-            sides.append(fact._replace(leaves=lost))
+            odd = eqn.primitive.name if lost else ""
+            sides.append(fact._replace(leaves=lost, odd=odd))
             continue
         mine, other = (read_contraction(eqn, each) for each in (side, 1 - side))
         leaves = {}
@@ -167,7 +208,11 @@ def multiply_parameters(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
             rest = forget_axes(len(other.free))
             leaves[leaf] = batch + (free + rest if side == 0 else rest + free)
         sides.append(fact._replace(leaves=leaves))
-    return mix(sides)
+    mixed = mix(sides)
+    if not any(fact.averaged for fact in facts):
+        factors = frozenset(facts[0].leaves), frozenset(facts[1].leaves)
+        mixed = mixed._replace(factors=factors)
+    return mixed
 
 
 def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
@@ -178,7 +223,7 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         both = join(facts[:2], forget_axes(rank))
         return both._replace(behind=both.behind | bit)
     ways = [read_contraction(eqn, side) for side in (0, 1)]
-    batch = [facts[0].axes[place] for place in ways[0].batch]
+    batch = [_hide(facts[0].axes[place]) for place in ways[0].batch]
     free = [facts[side].axes[place] for side in (0, 1) for place in ways[side].free]
     both = join(facts[:2], (*batch, *free))
     both = both._replace(behind=both.behind | bit, averaged=0, meeting=None)
@@ -189,21 +234,31 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         if meeting is not None:
             sources = list_sources(facts[side].axes, ways[side].summed)
             last = _note_third(book, meeting, sources, facts[1 - side].last)
-            return both._replace(last=last or both.last)
+            return both._replace(last=last or both.last, straight=last)
     sources = frozenset[Any]().union(
         *(list_sources(facts[side].axes, ways[side].summed) for side in (0, 1))
     )
+    of_units = not sources or any(isinstance(source, Unit) for source in sources)
+    if of_units and free and all(list_units((axis,)) for axis in free):
+        return both  # a mixture of outputs, as those of experts are
     meeting = Meeting(
-        number=book.order,
-        sides=(facts[0].last, facts[1].last),
-        of_units=not sources or UNIT in sources,
+        number=book.order, sides=(facts[0].last, facts[1].last), of_units=of_units
     )
     named = [
         (Piece((meeting.number, side), shape_of(eqn.invars[side])[place]),)
+        if not of_units or not list_units((facts[side].axes[place],))
+        else facts[side].axes[place]
         for side in (0, 1)
         for place in ways[side].free
     ]
     return both._replace(axes=(*batch, *named), meeting=meeting)
+
+
+def _hide(axis: Axis) -> Axis:
+    """Returns an axis of outputs that no longer tells of which layer."""
+    return tuple(
+        Piece(Unit(), p.size) if isinstance(p.source, Unit) else p for p in axis
+    )
 
 
 def _note_third(

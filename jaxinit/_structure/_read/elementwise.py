@@ -8,9 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxinit._structure.axes import Axes, forget_axes, list_sources, move, shape_of
-from jaxinit._structure.facts import NONE, Fact, drop_marks, join, mix
-from jaxinit._structure.notebook import Notebook
+from jaxinit._jaxpr.primitives import ELEMENTWISE
+from jaxinit._structure._read.axes import (
+    REDUCES,
+    Axes,
+    forget_axes,
+    list_sources,
+    move,
+    shape_of,
+)
+from jaxinit._structure._read.cuts import cut, rejoin
+from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, mix
+from jaxinit._structure._read.notebook import Notebook
 
 _ROOTS = frozenset({"rsqrt", "sqrt", "pow"})
 _POWERS = frozenset({"exp", "exp2", "logistic"})
@@ -23,10 +32,13 @@ _KEEPS = frozenset(
 )
 _FIRST = frozenset({"div", "dynamic_slice"})  # the others may not be the first operand
 _SUMS = frozenset({"cumsum", "reduce_max", "reduce_sum", "reduce_window_sum"})
-_BENT = frozenset(
+BENT = frozenset(
     """abs acos acosh asin asinh atan atanh clamp cos cosh erf erf_inv erfc exp exp2
     expm1 log log1p logistic max min pow select_n sin sinh tan tanh""".split()
 )
+_ROWS = {"gather": 0, "scatter-add": 2}  # where they stand among the operands
+# Behind these a parameter's axes are still known.
+_KNOWN = ELEMENTWISE | REDUCES | _KEEPS | _SUMS | {"gather", "tile"}
 _SLICES = frozenset({"slice", "dynamic_slice", "gather"})
 NORMALIZED = frozenset({-1})  # in the place of a gain's number
 
@@ -44,8 +56,9 @@ def combine(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fact]:
             for side, fact in enumerate(facts)
         ]
         mixed = mix(moved)
-        powers = mixed.powers or (bool(mixed.leaves) and name in _POWERS)
-        results.append(mixed._replace(averaged=averaged, powers=powers))
+        powers = frozenset(mixed.leaves) if name in _POWERS else mixed.powers
+        odd = mixed.odd or (name if mixed.leaves and name not in _KNOWN else "")
+        results.append(mixed._replace(averaged=averaged, powers=powers, odd=odd))
     return results
 
 
@@ -87,9 +100,12 @@ def change(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fa
         if name in ("mul", "div") and any(x.averaged == 2 for x in facts):
             fact = normalize(book, fact, fact)
         return [
-            fact._replace(axes=move(eqn, fact.axes, side, i))
+            part._replace(axes=move(eqn, part.axes, side, i))
             for i in range(len(eqn.outvars))
+            for part in [cut(book, eqn, fact, i)]
         ]
+    if name == "concatenate":
+        rejoin(book, eqn, facts)
     return [
         _change(book, eqn, facts, places, place) for place in range(len(eqn.outvars))
     ]
@@ -123,8 +139,12 @@ def _change(
     if both.averaged and name not in ("concatenate", "gather"):
         return both._replace(averaged=2) if name in _ROOTS else both
     aval: Any = eqn.outvars[result].aval
-    if name in _BENT:
+    if name in BENT:
         book.mark(curved=True)
+        both = both._replace(straight=NONE)
+    if name in _ROWS:  # rows of one operand are chosen, or added up
+        rows = facts[_ROWS[name]]
+        both = both._replace(fresh=rows.fresh, linear=rows.linear)
     chosen = name == "eq" and len(data) == 1 and data[0].counted
     whole = not jnp.issubdtype(aval.dtype, np.inexact)
     return both._replace(chosen=chosen, counted=both.counted or whole, averaged=0)
@@ -146,8 +166,11 @@ def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -
     if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
         whole = other if one.averaged else one
         return both._replace(linear=whole.linear, averaged=0)
-    if eqn.primitive.name != "sub":
+    if eqn.primitive.name != "sub" and (
         book.add_residual(one, other) or book.add_residual(other, one)
+    ):
+        both = both._replace(meeting=None)  # a norm is that of all that was added
+        return both
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)

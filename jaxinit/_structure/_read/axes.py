@@ -4,11 +4,16 @@ An axis is a row of pieces, the slowest first: a reshape splits and joins them. 
 piece comes from is whatever the caller wrote into it; None if nothing is known.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jax.extend import core
+
+
+class Joined(tuple[Any, ...]):
+    """Several sources in one piece, as of a slice of two axes that were one."""
 
 
 class Piece(NamedTuple):
@@ -26,7 +31,7 @@ class Piece(NamedTuple):
 Axis = tuple[Piece, ...]  # none for an axis that repeats what it holds
 Axes = tuple[Axis, ...]
 
-_REDUCES = frozenset(
+REDUCES = frozenset(
     """argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum
     reduce_xor""".split()
 )
@@ -50,8 +55,9 @@ def forget_axes(rank: int) -> Axes:
 
 def list_sources(axes: Axes, places: Iterable[int]) -> frozenset[Any]:
     """Returns the sources of the pieces of some axes."""
-    pieces = (piece for place in places for piece in axes[place])
-    return frozenset(piece.source for piece in pieces if piece.source is not None)
+    found = {piece.source for place in places for piece in axes[place]}
+    each = (s if isinstance(s, Joined) else (s,) for s in found)
+    return frozenset(itertools.chain.from_iterable(each)) - {None}
 
 
 def move(eqn: core.JaxprEqn, axes: Axes, operand: int = 0, result: int = 0) -> Axes:
@@ -67,7 +73,7 @@ def move(eqn: core.JaxprEqn, axes: Axes, operand: int = 0, result: int = 0) -> A
         return tuple(spread.get(place, ()) for place in range(len(after)))
     if name in ("reshape", "squeeze"):
         return _reshape(axes, before, after)
-    if name in _REDUCES:
+    if name in REDUCES:
         return tuple(a for i, a in enumerate(axes) if i not in params["axes"])
     if name == "gather" and operand == 0:
         return _gather(eqn, axes, before, after)
@@ -92,11 +98,14 @@ def _gather(
 
 
 def _resize(axis: Axis, before: int, after: int) -> Axis:
-    """Returns the axis of a slice, or of several joined."""
+    """Returns the axis of a slice, or of several joined, or of one entry repeated."""
     if before == after or not axis:
         return axis
-    sources = tuple(dict.fromkeys(piece.source for piece in axis))
-    return (Piece(sources[0] if len(sources) == 1 else sources, after),)
+    if before == 1:
+        return ()
+    sources = list_sources((axis,), (0,))
+    one = len({piece.source for piece in axis}) == 1
+    return (Piece(axis[0].source if one else Joined(sources), after),)
 
 
 def _reshape(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:

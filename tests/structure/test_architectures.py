@@ -1,0 +1,50 @@
+"""What each parameter of many architectures does, against what is written by hand."""
+
+from fnmatch import fnmatchcase
+
+import jax
+import pytest
+from attentions import ATTENTIONS
+from blocks import TRANSFORMERS
+from convolutional import CONVOLUTIONAL
+from feedforward import FEEDFORWARD
+from recurrent import RECURRENT
+from repeated import REPEATED
+from unusual_table import UNUSUAL
+
+import jaxinit
+
+TABLE = (
+    FEEDFORWARD
+    | CONVOLUTIONAL
+    | ATTENTIONS
+    | TRANSFORMERS
+    | REPEATED
+    | RECURRENT
+    | UNUSUAL
+)
+
+
+def look_up(path, expected):
+    """Returns the pattern of a path: the first that fits."""
+    return next((each for each in expected if fits(path, each)), None)
+
+
+def fits(path, pattern):
+    return fnmatchcase(path, pattern) or fnmatchcase("/" + path, pattern)
+
+
+def read(row):
+    return row.role if row.fans is None else (row.role, row.fans)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_roles_and_fans(name):
+    each = TABLE[name]
+    with jax.numpy_dtype_promotion("standard"):
+        found = jaxinit.structure(each.model, *each.inputs, **each.keywords)
+    patterns = {path: look_up(path, each.expected) for path in found}
+    expected = {path: each.expected.get(one) for path, one in patterns.items()}
+    assert {path: read(row) for path, row in found.items()} == expected
+    assert set(patterns.values()) == set(each.expected)  # each is of some parameter
+    assert found.branches == each.branches
