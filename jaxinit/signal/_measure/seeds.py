@@ -235,7 +235,7 @@ def _compile_products(
     pool: Executor, products: Products, inputs: tuple[Any, ...], types: Seed
 ) -> Callable[[Seed, Any], Any]:
     """Compiles the products with the Jacobian of a seed."""
-    args = types.stored, types.noise, inputs, types.vectors
+    args = types.stored, types.noise, inputs, products.operand
     compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
     return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
 
