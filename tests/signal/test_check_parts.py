@@ -213,19 +213,18 @@ def test_what_is_kept_is_bounded():
     _kept.forget()
 
 
-def test_a_failure_is_not_kept():
+def test_a_failure_is_not_kept(monkeypatch):
     class Failing:
-        jaxpr, out_info = jax.make_jaxpr(jnp.sin)(1.0), None
-
-        def lower(self):
+        def lower(self, *args):
             return self
 
         def compile(self):
             raise RuntimeError("no memory")
 
     _kept.forget()
-    with seeds.open_pool(1) as pool:
-        job = _kept.compile_once(pool, Failing())
+    with seeds.open_pool(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(jax, "jit", lambda function: Failing())
+        job = _kept.compile_once(pool, jnp.sin, "sin", X)
     with pytest.raises(RuntimeError, match="no memory"):
         job.result()
     assert not _kept._kept

@@ -6,7 +6,7 @@ these, and the iteration needs no other pass. Complex numbers count as pairs of 
 ones, which leaves the singular values as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._adapt.functions import Model
+from jaxinit._jaxpr.spelling import spell_program
 from jaxinit.signal._measure.statistics import is_float, real
 
 _VECTORS, _ROUNDS = 8, 8
@@ -29,10 +30,12 @@ class Products(NamedTuple):
         returns J^T u, [inputs, vectors]; and J of that, [outputs, vectors], unless the
         outputs are few.
       start: the type of the first vectors. # [outputs, vectors]
+      spelling: equal for equal products.
     """
 
     multiply: Callable[..., tuple[jax.Array, jax.Array | None]]
     start: jax.ShapeDtypeStruct
+    spelling: Hashable
 
     @property
     def operand(self) -> jax.ShapeDtypeStruct:
@@ -99,7 +102,8 @@ def prepare_products(
 
     rows = sum(part.size for part in shapes)
     vectors = min(_VECTORS, rows, x.size)
-    return Products(multiply, jax.ShapeDtypeStruct((rows, vectors), x.dtype))
+    start = jax.ShapeDtypeStruct((rows, vectors), x.dtype)
+    return Products(multiply, start, (which, spell_program(closed, derivatives=True)))
 
 
 def _is_few(rows: int) -> bool:

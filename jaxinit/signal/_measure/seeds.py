@@ -31,6 +31,7 @@ from jaxinit.signal._measure._draw import (
     prepare_draw,
     prepare_split,
 )
+from jaxinit.signal._measure._groups import list_shifted
 from jaxinit.signal._measure._kept import call, compile_once
 from jaxinit.signal._measure.flow import Flow, run_model
 from jaxinit.signal._measure.jacobian import (
@@ -201,25 +202,27 @@ def _compile_pass(
         size = len(batch) if len(batch) > 1 else None
         return jax.lax.map(one, stacked, batch_size=size)
 
-    if on_cpu and len(batch) == 1:
-        traced = jax.jit(flow).trace(batch[0], inputs)
-        if _fits(program, traced.out_info):
-            compiled = compile_once(pool, traced, batch[0], inputs)
+    if on_cpu and len(batch) == 1 and _fits(program):
+        compiled = compile_once(pool, flow, program.spelling, batch[0], inputs)
 
-            def run(batch: Sequence[Seed]) -> Any:
-                flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
-                one = sum_up(program, flown, np)
-                return jax.tree.map(lambda a: np.asarray(a)[None], one)
+        def run(batch: Sequence[Seed]) -> Any:
+            flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
+            one = sum_up(program, flown, np)
+            return jax.tree.map(lambda a: np.asarray(a)[None], one)
 
-            return run
-    whole = compile_once(pool, jax.jit(sum_up_all).trace(batch, inputs), batch, inputs)
+        return run
+    whole = compile_once(pool, sum_up_all, program.spelling, batch, inputs)
     return lambda batch: jax.device_get(call(whole, batch, inputs))
 
 
-def _fits(program: Program, flow: Any) -> bool:
+def _fits(program: Program) -> bool:
     """Returns whether the host can hold and sum up what flows from one seed."""
     rows = sum(math.prod(steps) for _, steps in program.sites)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(flow))
+    size = sum(
+        math.prod((*steps, *var.aval.shape)) * var.aval.dtype.itemsize
+        for site, steps in program.sites
+        for var in (*site.parts.values(), *list_shifted(site).values())
+    )
     return rows <= _MOST_ROWS and size * _WORKERS <= _SHARE * _measure_memory()
 
 
@@ -236,7 +239,7 @@ def _compile_products(
 ) -> Callable[[Seed, Any], Any]:
     """Compiles the products with the Jacobian of a seed."""
     args = types.stored, types.noise, inputs, products.operand
-    compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
+    compiled = compile_once(pool, products.multiply, products.spelling, *args)
     return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
 
 
