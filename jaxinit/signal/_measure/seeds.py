@@ -102,6 +102,7 @@ def measure(
     draw, types = prepare_draw(program, products and products.start)
     keys = prepare_split(seeds)(key)
     on_cpu = platform_of() == "cpu"
+    double = jax.config.jax_enable_x64  # type: ignore[attr-defined]
     workers = _WORKERS if on_cpu else 1
     if chunk is None:
         chunk = 1 if on_cpu else min(seeds, 8)
@@ -112,7 +113,7 @@ def measure(
         multiply = products and _compile_products(pool, products, inputs, types)
 
         def work(batch: list[Seed], rows: int) -> tuple[OfModel, list[Statistics]]:
-            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+            with _enter_thread(double):
                 found = run([*batch, *batch[-1:] * (chunk - len(batch))])
                 singular = [
                     compute_singular_values(
@@ -163,13 +164,14 @@ def measure_weights(
     _, noise, last = jax.random.split(key, 3)
     cotangents = jit_init(lambda key: draw_cotangents(program, key))(last)
     on_cpu = platform_of() == "cpu"
+    double = jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
     with open_pool(_WORKERS if on_cpu else 1) as pool:
         types = Seed(program.stored, noise, cotangents, None)
         run = _compile_pass(pool, program, inputs, [types], on_cpu)
 
         def work(one: Any) -> OfModel:
-            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+            with _enter_thread(double):
                 found: OfModel = run([Seed(one, noise, cotangents, None)])
             return found
 
@@ -241,6 +243,13 @@ def _compile_products(
     args = types.stored, types.noise, inputs, products.operand
     compiled = compile_once(pool, products.multiply, products.spelling, *args)
     return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
+
+
+@contextlib.contextmanager
+def _enter_thread(double: bool) -> Iterator[None]:
+    """Makes the settings that hold in one thread alone."""
+    with disable_checks(), jax.enable_x64(double), np.errstate(all="ignore"):
+        yield
 
 
 @contextlib.contextmanager
