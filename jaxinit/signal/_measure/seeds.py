@@ -220,12 +220,16 @@ def _compile_pass(
 def _fits(program: Program) -> bool:
     """Returns whether the host can hold and sum up what flows from one seed."""
     rows = sum(math.prod(steps) for _, steps in program.sites)
-    size = sum(
+    return rows <= _MOST_ROWS and count_bytes(program) <= _SHARE * _measure_memory()
+
+
+def count_bytes(program: Program) -> int:
+    """Counts the bytes of what flows from one seed per worker."""
+    return _WORKERS * sum(
         math.prod((*steps, *var.aval.shape)) * var.aval.dtype.itemsize
         for site, steps in program.sites
         for var in (*site.parts.values(), *list_shifted(site).values())
     )
-    return rows <= _MOST_ROWS and size * _WORKERS <= _SHARE * _measure_memory()
 
 
 def _measure_memory() -> float:
