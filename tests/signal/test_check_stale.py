@@ -174,6 +174,39 @@ def test_a_setting_of_jax_may_change():
     assert double.loss.dtype == np.float64
 
 
+def own(y):
+    """A function with a backward pass of its own, made anew as a model's call may."""
+    act = jax.custom_vjp(jnp.tanh)
+    act.defvjp(lambda y: (jnp.tanh(y), y), lambda y, g: (jnp.where(y > 0, g, 0),))
+    return act(y)
+
+
+class Remat(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.remat(nn.Dense)(12)(nn.relu(x))))
+
+
+@pytest.mark.parametrize(
+    "model, x",
+    [
+        (nn.RNN(nn.SimpleCell(6, activation_fn=nn.relu)), X.reshape(2, 4, 12)),
+        (Remat(), X),
+        (nn.Sequential([nn.Dense(12), own, nn.Dense(3), jax.nn.log_softmax]), X),
+        (Mutable, X),
+    ],
+    ids=["loop", "remat", "backward", "nnx"],
+)
+def test_an_equal_model_is_not_traced_again(model, x):
+    """Rules of derivatives that are traced anew are equal if they do the same."""
+    first = report(model, x)
+    before = {*_kept._kept}
+    second = report(model, x)
+    assert {*_kept._kept} == before
+    for one, other in zip(numbers(first), numbers(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_names_of_layers_may_change():
     def make(name):
         def init(key):

@@ -28,7 +28,7 @@ def keep(token: Hashable, make: Callable[[], Any]) -> Any:
 
 
 def forget() -> None:
-    """Drops all that is kept, as `jax.clear_caches` drops what `jax.jit` keeps."""
+    """Drops all that is kept; JAX lets no library know that its caches are cleared."""
     with _lock:
         _kept.clear()
 
