@@ -207,6 +207,22 @@ def test_an_equal_model_is_not_traced_again(model, x):
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_is_drawn_may_change():
+    """Vectors for the Jacobian, and numbers for a second output, of equal shapes."""
+
+    def init(key):
+        return jax.random.normal(key, (12, 3))
+
+    def one(w, x):
+        return x @ w
+
+    def two(w, x):
+        return x @ w, (x @ w)[:3]
+
+    report((init, one))
+    assert ji.check((init, two), X, key=KEY, seeds=2, jacobian=0).jacobian == {}
+
+
 def test_names_of_layers_may_change():
     def make(name):
         def init(key):
