@@ -225,11 +225,12 @@ def _fits(program: Program) -> bool:
 
 def count_bytes(program: Program) -> int:
     """Counts the bytes of what flows from one seed per worker."""
-    return _WORKERS * sum(
+    size: int = sum(
         math.prod((*steps, *var.aval.shape)) * var.aval.dtype.itemsize
         for site, steps in program.sites
         for var in (*site.parts.values(), *list_shifted(site).values())
     )
+    return _WORKERS * size
 
 
 def _measure_memory() -> float:
