@@ -23,10 +23,12 @@ from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
 from bench.models import Perceptron
 from jaxinit import _adapt
+from jaxinit._adapt.functions import Model
 from jaxinit.signal._measure import _kept
 from jaxinit.signal._measure._draw import Seed, draw_cotangents
 from jaxinit.signal._measure.flow import run_model
-from jaxinit.signal._measure.program import prepare
+from jaxinit.signal._measure.program import Program, prepare
+from jaxinit.signal._measure.seeds import count_bytes
 from jaxinit.signal._measure.summary import sum_up
 
 QUESTION = "signal and gradient of all seeds, from cold"
@@ -82,7 +84,7 @@ def measure(case: Health, settings: Settings) -> Row:
     if row["verified"]:
         add_times(row, settings.race(contenders, warm=False))
         if not settings.quick:
-            row["memory"] = _compare_memory(case)
+            row["memory"] = memory.measure_in_child("check", case.name)
     return row
 
 
@@ -98,9 +100,13 @@ def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     return np.stack([layer.forward["std"] for layer in layers])
 
 
-def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
+def _prepare(model: Any, x: jax.Array, key: jax.Array) -> tuple[Model, Program]:
     adapted = _adapt.adapt.adapt(model, (x,), {}, ("dropout",))
-    program = prepare(adapted, (x,), key)
+    return adapted, prepare(adapted, (x,), key)
+
+
+def _check_by_seed(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
+    adapted, program = _prepare(model, x, key)
 
     @jax.jit
     def one(key: jax.Array) -> Any:
@@ -141,18 +147,13 @@ def _apply_eagerly(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.n
     return np.asarray(rows).T
 
 
-def _compare_memory(case: Health) -> dict[str, int] | None:
-    """Measures the peak of all seeds and of one, each in a process of its own."""
-    every = memory.measure_in_child("check", case.name)
-    one = memory.measure_in_child("check", case.name, shape=(1, *case.shape[1:]))
-    if one is None or every is None:
-        return None
-    peak = every["peak_bytes"]
-    return {"peak_bytes": peak, "extra_bytes": peak - one["peak_bytes"]}
-
-
 def measure_memory(case: Health) -> dict[str, int] | None:
-    """Measures the peak of a check in this process; its statistics hardly count."""
+    """Measures the peak of a check in this process.
+
+    The extra bytes are those beyond what flows from one seed for each worker.
+    """
     seeds, *sizes = case.shape
     x, key = jnp.ones(sizes), jax.random.key(0)
-    return memory.measure(lambda: _check(case.model, x, key, seeds), 0)
+    _, program = _prepare(case.model, x, key)
+    flows = count_bytes(program)
+    return memory.measure(lambda: _check(case.model, x, key, seeds), flows)

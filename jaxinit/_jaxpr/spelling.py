@@ -5,10 +5,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxinit._jaxpr.equation import is_constant, is_key
+from jaxinit._jaxpr.equation import bind, is_constant, is_key
 from jaxinit._jaxpr.primitives import CUSTOM
 
 
@@ -51,19 +52,24 @@ def _spell_array(array: np.ndarray) -> Any:
     return array.dtype.name, array.shape, array.tobytes()
 
 
-def spell_program(closed: core.ClosedJaxpr) -> Hashable:
+def spell_program(closed: core.ClosedJaxpr, derivatives: bool = False) -> Hashable:
     """Spells a program: equal for programs that do the same, whoever traced them.
 
-    Constants are spelled by their content. Rules for derivatives are left out: the
-    program is run as it is, and not differentiated.
+    Constants are spelled by their content.
+
+    Args:
+      closed: the program.
+      derivatives: whether its first derivatives are to be the same too: functions may
+        have rules of their own for these.
     """
-    return _ProgramSpeller().spell(closed.jaxpr, closed.consts)
+    return _ProgramSpeller(derivatives).spell(closed.jaxpr, closed.consts)
 
 
 class _ProgramSpeller:
     """Spells programs; one that stands in several places is spelled once."""
 
-    def __init__(self) -> None:
+    def __init__(self, derivatives: bool) -> None:
+        self._derivatives = derivatives
         # By id, what was spelled and how; it is kept, so that no other takes its id.
         self._known: dict[int, tuple[Any, Hashable]] = {}
 
@@ -87,6 +93,8 @@ class _ProgramSpeller:
                 for key, value in eqn.params.items()
                 if not wrapper or key == "call_jaxpr"
             )
+            if wrapper and self._derivatives:
+                params = *params, ("derivative", self._once(eqn, _spell_derivative))
             operands = tuple(map(name, eqn.invars))
             results = tuple(map(name, eqn.outvars))
             context = self._once(eqn.ctx, str)
@@ -118,6 +126,43 @@ class _ProgramSpeller:
         if id(value) not in self._known:
             self._known[id(value)] = value, spell(value)
         return self._known[id(value)][1]
+
+
+def _spell_derivative(eqn: core.JaxprEqn) -> Hashable:
+    """Spells the first derivative of a call that has rules of its own for it."""
+    if eqn.params.get("symbolic_zeros"):  # its rule may ask what is differentiated
+        return _Same(eqn)
+    try:
+        return spell_program(_trace_derivative(eqn))
+    except Exception:  # of the rule: whoever differentiates the program is told
+        return _Same(eqn)
+
+
+def _trace_derivative(eqn: core.JaxprEqn) -> core.ClosedJaxpr:
+    if rule := eqn.params.get(
+        "jvp_jaxpr_fun"
+    ):  # JAX traces it for itself, and keeps it
+        operands = len(eqn.invars) - eqn.params["num_consts"]
+        jaxpr, consts, _ = rule.call_wrapped(*[False] * operands)
+        return core.ClosedJaxpr(jaxpr, consts)
+
+    def types(atoms: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+        return [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in atoms]
+
+    def pick(values: Sequence[Any]) -> list[Any]:
+        return [x for x in values if jnp.issubdtype(x.dtype, np.inexact)]
+
+    def derive(operands: list[Any], cotangents: list[Any]) -> Any:
+        def run(*floats: Any) -> list[Any]:
+            rest = iter(floats)
+            return pick(bind(eqn, [next(rest) if pick([x]) else x for x in operands]))
+
+        return jax.vjp(run, *pick(operands))[1](cotangents)
+
+    traced: core.ClosedJaxpr = jax.make_jaxpr(derive)(
+        types(eqn.invars), pick(types(eqn.outvars))
+    )
+    return traced
 
 
 class _Same(NamedTuple):

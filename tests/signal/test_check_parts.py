@@ -12,7 +12,7 @@ from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._jaxpr.spelling import spell_program
-from jaxinit.signal._measure import _kept, seeds
+from jaxinit.signal._measure import _kept, jacobian, seeds
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -274,19 +274,18 @@ def test_what_is_kept_is_bounded():
     _kept.forget()
 
 
-def test_a_failure_is_not_kept():
+def test_a_failure_is_not_kept(monkeypatch):
     class Failing:
-        jaxpr, out_info = jax.make_jaxpr(jnp.sin)(1.0), None
-
-        def lower(self):
+        def lower(self, *args):
             return self
 
         def compile(self):
             raise RuntimeError("no memory")
 
     _kept.forget()
-    with seeds.open_pool(1) as pool:
-        job = _kept.compile_once(pool, Failing())
+    with seeds.open_pool(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(jax, "jit", lambda function: Failing())
+        job = _kept.compile_once(pool, jnp.sin, "sin", X)
     with pytest.raises(RuntimeError, match="no memory"):
         job.result()
     assert not _kept._kept
@@ -312,6 +311,25 @@ def test_an_activation_with_a_backward_pass_of_its_own():
         assert one.forward.keys() == other.forward.keys()
         for name, value in one.forward.items():
             np.testing.assert_allclose(value, other.forward[name], 1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("outputs", [3, 20])
+def test_few_outputs_have_the_singular_values_of_many(outputs, monkeypatch):
+    def draw(key):
+        keys = jax.random.split(key)
+        return [
+            ji.he_normal()(k, s)
+            for k, s in zip(keys, [(12, 9), (9, outputs)], strict=True)
+        ]
+
+    model = draw, lambda w, x: jnp.tanh(x @ w[0]) @ w[1]
+    few = report(model, X).jacobian
+    _kept.forget()
+    monkeypatch.setattr(jacobian, "_FEW", 0)
+    many = report(model, X).jacobian
+    for name, value in few.items():
+        np.testing.assert_allclose(value, many[name], rtol=1e-6, err_msg=name)
+    _kept.forget()
 
 
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])

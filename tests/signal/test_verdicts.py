@@ -294,8 +294,8 @@ OTHERS = {
 def known(loss):
     traced = jax.make_jaxpr(lambda w, x: x @ w)(jnp.ones((16, 10)), X)
     found = plan(traced, [frozenset({0}), None])
-    of_arrays = loss and (lambda parts: loss(*parts))
     outputs = [jax.ShapeDtypeStruct((32, 10), jnp.float32)]
+    of_arrays = loss and jax.make_jaxpr(lambda parts: loss(*parts))(outputs)
     return find_readout(found, list(found.all_sites()), outputs, of_arrays)
 
 

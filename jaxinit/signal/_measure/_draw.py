@@ -50,8 +50,9 @@ def prepare_draw(program: Program, vectors: Any) -> tuple[Any, Seed]:
 
     cotangents = jax.eval_shape(lambda key: draw_cotangents(program, key), program.key)
     types = Seed(program.stored, program.key, cotangents, vectors)
-    drawn = [(x.shape, x.dtype) for x in jax.tree.leaves((cotangents, vectors))]
-    token = spell_program(program.init), tree, tuple(drawn)
+    leaves, form = jax.tree.flatten((cotangents, vectors))
+    drawn = form, *((x.shape, x.dtype) for x in leaves)
+    token = spell_program(program.init), tree, drawn
     return keep(token, lambda: jit_init(draw)), types
 
 

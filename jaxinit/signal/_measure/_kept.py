@@ -8,11 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxinit._jaxpr.spelling import spell_program
-
 MOST = 24  # of a model: its draw, its pass and the products with its Jacobian
-# What changes a program though its text stays.
-_SETTINGS = ("default_device", "default_matmul_precision", "threefry_partitionable")
 _kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 _lock = threading.Lock()
 
@@ -32,39 +28,51 @@ def keep(token: Hashable, make: Callable[[], Any]) -> Any:
 
 
 def forget() -> None:
-    """Drops all that is kept, as `jax.clear_caches` drops what `jax.jit` keeps."""
+    """Drops all that is kept; JAX lets no library know that its caches are cleared."""
     with _lock:
         _kept.clear()
 
 
-def compile_once(pool: Executor, traced: Any, *args: Any) -> Future[Any]:
-    """Compiles a traced function, unless an equal program was compiled before.
-
-    Programs are equal if their equations and constants are, whatever function they were
-    traced from.
+def compile_once(
+    pool: Executor, function: Callable[..., Any], about: Hashable, *args: Any
+) -> Future[Any]:
+    """Traces and compiles a function, unless an equal one was compiled before.
 
     Args:
       pool: where it is compiled.
-      traced: what ``jax.jit(function).trace(*args)`` returns.
-      *args: the arguments, or their shapes.
+      function: the function.
+      about: what it computes, by its name and the types of its arguments: such as the
+        spelling of the program that it differentiates.
+      *args: the arguments, or their types.
 
     Returns:
       The compiled program, once it is there; any thread may call it.
     """
-    places = tuple(getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(args))
-    trees = jax.tree.structure(args), jax.tree.structure(traced.out_info)
-    settings = tuple(str(getattr(jax.config, f"jax_{name}")) for name in _SETTINGS)
-    quickly = jax.config.read("jax_disable_most_optimizations")
-    token = spell_program(traced.jaxpr), places, trees, settings, quickly
+    leaves, tree = jax.tree.flatten(args)
+    types = tuple(
+        (x.shape, x.dtype, getattr(x, "weak_type", False), getattr(x, "sharding", None))
+        for x in leaves
+    )
+    token = function.__name__, about, tree, types, _read_settings()
 
     def drop_failure(job: Future[Any]) -> None:
         if job.cancelled() or job.exception():
             with _lock:
                 _kept.pop(token, None)
 
-    compiled: Future[Any] = keep(token, lambda: pool.submit(traced.lower().compile))
+    def start() -> Future[Any]:
+        return pool.submit(jax.jit(function).lower(*args).compile)
+
+    compiled: Future[Any] = keep(token, start)
     compiled.add_done_callback(drop_failure)
     return compiled
+
+
+def _read_settings() -> tuple[str, ...]:
+    """Reads all settings of JAX: any may change what is traced, or how it compiles."""
+    names = sorted(jax.config.values)
+    # Those that hold for a thread are attributes; the others are read by name.
+    return tuple(str(getattr(jax.config, n, jax.config.values[n])) for n in names)
 
 
 def call(compiled: Future[Any], *args: Any) -> Any:

@@ -13,11 +13,11 @@ References:
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from jaxinit._jaxpr.equation import is_constant
 from jaxinit._jaxpr.primitives import ELEMENTWISE
@@ -52,7 +52,7 @@ def find_readout(
     plan: Plan,
     sites: Sequence[Placed],
     outputs: Sequence[Any],
-    loss: Callable[[Any], Any] | None,
+    loss: core.ClosedJaxpr | None,
 ) -> Readout | None:
     """Finds the outputs that are logits, or the only ones that may be.
 
@@ -60,14 +60,14 @@ def find_readout(
       plan: the plan of the model.
       sites: its sites in the order of execution.
       outputs: shapes and dtypes of the arrays that the model returns.
-      loss: a function of these arrays, or None.
+      loss: the traced loss of these arrays, or None.
     """
     possible = {
         leaf: x.shape[-1]
         for leaf, x in enumerate(outputs)
         if jnp.issubdtype(x.dtype, jnp.floating) and x.ndim > 1 and x.shape[-1] > 1
     }
-    known = _find_logits(loss, outputs) & possible.keys() if loss else set()
+    known = _find_logits(loss.jaxpr, outputs) & possible.keys() if loss else set()
     if not known:
         tables = plan.all_tables()
         known = {leaf for leaf, size in possible.items() if size in tables}
@@ -93,9 +93,8 @@ def compare_to_chance(z: Array, xp: Any = jnp) -> dict[str, Array]:
     }
 
 
-def _find_logits(loss: Callable[[Any], Any], outputs: Sequence[Any]) -> set[int]:
+def _find_logits(jaxpr: core.Jaxpr, outputs: Sequence[Any]) -> set[int]:
     """Finds the outputs of which a loss takes the softmax cross-entropy."""
-    jaxpr = jax.make_jaxpr(loss)(list(outputs)).jaxpr
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
     leaves = set()
     for normalizer in graph.find_normalizers():

@@ -1,11 +1,12 @@
 """Computes singular values of the Jacobian of output by input, by products with it.
 
 Random vectors give the mean square of the singular values, subspace iteration the
-largest. Complex numbers count as pairs of real ones, which leaves the singular values
-as they are.
+largest. A Jacobian of few outputs is known after one backward pass from a basis of
+these, and the iteration needs no other pass. Complex numbers count as pairs of real
+ones, which leaves the singular values as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +15,11 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit._adapt.functions import Model
+from jaxinit._jaxpr.spelling import spell_program
 from jaxinit.signal._measure.statistics import is_float, real
 
 _VECTORS, _ROUNDS = 8, 8
+_FEW = 32  # outputs: the rounds would run the model forwards and backwards 128 times
 
 
 class Products(NamedTuple):
@@ -24,12 +27,23 @@ class Products(NamedTuple):
 
     Attributes:
       multiply: takes what the model stores, a key for noise, the inputs and vectors u;
-        returns J^T u, [inputs, vectors], and J of that, [outputs, vectors].
+        returns J^T u, [inputs, vectors]; and J of that, [outputs, vectors], unless the
+        outputs are few.
       start: the type of the first vectors. # [outputs, vectors]
+      spelling: equal for equal products.
     """
 
-    multiply: Callable[..., tuple[jax.Array, jax.Array]]
+    multiply: Callable[..., tuple[jax.Array, jax.Array | None]]
     start: jax.ShapeDtypeStruct
+    spelling: Hashable
+
+    @property
+    def operand(self) -> jax.ShapeDtypeStruct:
+        """The type of the vectors u."""
+        rows, _ = self.start.shape
+        if not _is_few(rows):
+            return self.start
+        return jax.ShapeDtypeStruct((rows, rows), self.start.dtype)
 
 
 def prepare_products(
@@ -79,14 +93,21 @@ def prepare_products(
             return jnp.concatenate([part.astype(u.dtype) for part in parts])
 
         y, back = jax.vjp(output, take(inputs))
-        forth = jax.linear_transpose(back, y)
         v = jax.vmap(back, 1)(u)[0]
-        pushed = jax.vmap(lambda v: forth((v,))[0], out_axes=1)(v)
+        pushed = None
+        if not _is_few(len(y)):
+            forth = jax.linear_transpose(back, y)
+            pushed = jax.vmap(lambda v: forth((v,))[0], out_axes=1)(v)
         return v.reshape(len(v), -1).T, pushed
 
     rows = sum(part.size for part in shapes)
     vectors = min(_VECTORS, rows, x.size)
-    return Products(multiply, jax.ShapeDtypeStruct((rows, vectors), x.dtype))
+    start = jax.ShapeDtypeStruct((rows, vectors), x.dtype)
+    return Products(multiply, start, (which, spell_program(closed, derivatives=True)))
+
+
+def _is_few(rows: int) -> bool:
+    return rows <= _FEW
 
 
 def compute_singular_values(
@@ -96,18 +117,30 @@ def compute_singular_values(
 
     Args:
       start: random normal vectors. # [outputs, vectors]
-      multiply: takes vectors u; returns J^T u, and J of that.
+      multiply: takes vectors u; returns J^T u, and J of that unless outputs are few.
     """
-    u = np.asarray(start)
-    mean = largest = u.dtype.type(np.nan)
-    for number in range(_ROUNDS):
-        # Orthonormal vectors: where all singular values are equal, the first round is
-        # exact.
-        v, u = map(np.asarray, multiply(np.linalg.qr(u)[0]))
-        if number == 0:
-            smallest = min(len(u), len(v))
-            mean = (v**2).sum() / v.shape[1] * u.dtype.type(len(u) / smallest)
-    square = np.linalg.qr(u)[1]
-    if np.isfinite(square).all():  # LAPACK refuses others
-        largest = np.sqrt(np.linalg.svd(square, compute_uv=False).max())
+    rows, vectors = start.shape
+    # Orthonormal vectors: where all singular values are equal, the first round is
+    # exact.
+    u = np.linalg.qr(np.asarray(start))[0]
+    if _is_few(rows):
+        rest = np.linalg.qr(u, mode="complete")[0][:, vectors:]
+        whole = np.asarray(multiply(np.concatenate([u, rest], axis=1))[0])
+        square = whole.T @ whole  # J J^T, in the basis that u and the rest are
+        v, u = whole[:, :vectors], square[:, :vectors]
+        push = square.__matmul__
+    else:
+        v, u = map(np.asarray, multiply(u))
+
+        def push(u: np.ndarray) -> np.ndarray:
+            return np.asarray(multiply(u)[1])
+
+    smallest = min(rows, len(v))
+    mean = (v**2).sum() / vectors * u.dtype.type(rows / smallest)
+    for _ in range(_ROUNDS - 1):
+        u = push(np.linalg.qr(u)[0])
+    largest = u.dtype.type(np.nan)
+    triangle = np.linalg.qr(u)[1]
+    if np.isfinite(triangle).all():  # LAPACK refuses others
+        largest = np.sqrt(np.linalg.svd(triangle, compute_uv=False).max())
     return {"mean_square": np.asarray(mean), "largest": np.asarray(largest)}

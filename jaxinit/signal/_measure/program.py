@@ -1,7 +1,7 @@
 """Prepares a model: its layers, and the program that runs it forwards and backwards."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from jax.extend import core
 
 from jaxinit import _check as check
 from jaxinit._adapt.functions import Model
+from jaxinit._jaxpr.spelling import spell_program
 from jaxinit._placement import platform_of
 from jaxinit.random.backends import of_bits
 from jaxinit.signal._measure._groups import Group, group_sites
@@ -40,6 +41,8 @@ class Program:
       groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
       attended: each attention with the layers that its queries and keys come from.
+      spelling: equal for equal models and losses, whose layers have equal names: what
+        is derived from one serves the other.
     """
 
     key: jax.Array
@@ -52,6 +55,7 @@ class Program:
     groups: list[Group]
     readout: Readout | None
     attended: list[tuple[Attention, frozenset[int]]]
+    spelling: Hashable
 
     @property
     def query_sizes(self) -> Mapping[int, int]:
@@ -76,7 +80,8 @@ def prepare(
     others = len(jax.tree.leaves((rest, key, inputs)))
     origins = [frozenset({i}) for i in range(len(leaves))]
     planned = plan(traced, [*origins, *[None] * others])
-    sites = name_layers(planned, [_spell_path(path) for path, _ in leaves])
+    paths = [_spell_path(path) for path, _ in leaves]
+    sites = name_layers(planned, paths)
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
@@ -92,6 +97,9 @@ def prepare(
     of_arrays = loss and (
         lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
     )
+    traced_loss = of_arrays and jax.make_jaxpr(of_arrays)(outputs)
+    programs = [traced, traced_loss] if traced_loss else [traced]
+    spelled = (spell_program(each, derivatives=True) for each in programs)
     return Program(
         key=key,
         init=drawn,
@@ -101,10 +109,11 @@ def prepare(
         loss=of_arrays,
         sites=sites,
         groups=group_sites(sites),
-        readout=find_readout(planned, sites, outputs, of_arrays),
+        readout=find_readout(planned, sites, outputs, traced_loss),
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
+        spelling=(*spelled, *paths),
     )
 
 

@@ -31,6 +31,7 @@ from jaxinit.signal._measure._draw import (
     prepare_draw,
     prepare_split,
 )
+from jaxinit.signal._measure._groups import list_shifted
 from jaxinit.signal._measure._kept import call, compile_once
 from jaxinit.signal._measure.flow import Flow, run_model
 from jaxinit.signal._measure.jacobian import (
@@ -101,6 +102,7 @@ def measure(
     draw, types = prepare_draw(program, products and products.start)
     keys = prepare_split(seeds)(key)
     on_cpu = platform_of() == "cpu"
+    double = jax.config.jax_enable_x64  # type: ignore[attr-defined]
     workers = _WORKERS if on_cpu else 1
     if chunk is None:
         chunk = 1 if on_cpu else min(seeds, 8)
@@ -111,7 +113,7 @@ def measure(
         multiply = products and _compile_products(pool, products, inputs, types)
 
         def work(batch: list[Seed], rows: int) -> tuple[OfModel, list[Statistics]]:
-            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+            with _enter_thread(double):
                 found = run([*batch, *batch[-1:] * (chunk - len(batch))])
                 singular = [
                     compute_singular_values(
@@ -162,13 +164,14 @@ def measure_weights(
     _, noise, last = jax.random.split(key, 3)
     cotangents = jit_init(lambda key: draw_cotangents(program, key))(last)
     on_cpu = platform_of() == "cpu"
+    double = jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
     with open_pool(_WORKERS if on_cpu else 1) as pool:
         types = Seed(program.stored, noise, cotangents, None)
         run = _compile_pass(pool, program, inputs, [types], on_cpu)
 
         def work(one: Any) -> OfModel:
-            with disable_checks(), np.errstate(all="ignore"):  # both are set per thread
+            with _enter_thread(double):
                 found: OfModel = run([Seed(one, noise, cotangents, None)])
             return found
 
@@ -201,26 +204,33 @@ def _compile_pass(
         size = len(batch) if len(batch) > 1 else None
         return jax.lax.map(one, stacked, batch_size=size)
 
-    if on_cpu and len(batch) == 1:
-        traced = jax.jit(flow).trace(batch[0], inputs)
-        if _fits(program, traced.out_info):
-            compiled = compile_once(pool, traced, batch[0], inputs)
+    if on_cpu and len(batch) == 1 and _fits(program):
+        compiled = compile_once(pool, flow, program.spelling, batch[0], inputs)
 
-            def run(batch: Sequence[Seed]) -> Any:
-                flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
-                one = sum_up(program, flown, np)
-                return jax.tree.map(lambda a: np.asarray(a)[None], one)
+        def run(batch: Sequence[Seed]) -> Any:
+            flown = jax.tree.map(np.asarray, call(compiled, batch[0], inputs))
+            one = sum_up(program, flown, np)
+            return jax.tree.map(lambda a: np.asarray(a)[None], one)
 
-            return run
-    whole = compile_once(pool, jax.jit(sum_up_all).trace(batch, inputs), batch, inputs)
+        return run
+    whole = compile_once(pool, sum_up_all, program.spelling, batch, inputs)
     return lambda batch: jax.device_get(call(whole, batch, inputs))
 
 
-def _fits(program: Program, flow: Any) -> bool:
+def _fits(program: Program) -> bool:
     """Returns whether the host can hold and sum up what flows from one seed."""
     rows = sum(math.prod(steps) for _, steps in program.sites)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(flow))
-    return rows <= _MOST_ROWS and size * _WORKERS <= _SHARE * _measure_memory()
+    return rows <= _MOST_ROWS and count_bytes(program) <= _SHARE * _measure_memory()
+
+
+def count_bytes(program: Program) -> int:
+    """Counts the bytes of what flows from one seed per worker."""
+    size: int = sum(
+        math.prod((*steps, *var.aval.shape)) * var.aval.dtype.itemsize
+        for site, steps in program.sites
+        for var in (*site.parts.values(), *list_shifted(site).values())
+    )
+    return _WORKERS * size
 
 
 def _measure_memory() -> float:
@@ -235,9 +245,16 @@ def _compile_products(
     pool: Executor, products: Products, inputs: tuple[Any, ...], types: Seed
 ) -> Callable[[Seed, Any], Any]:
     """Compiles the products with the Jacobian of a seed."""
-    args = types.stored, types.noise, inputs, types.vectors
-    compiled = compile_once(pool, jax.jit(products.multiply).trace(*args), *args)
+    args = types.stored, types.noise, inputs, products.operand
+    compiled = compile_once(pool, products.multiply, products.spelling, *args)
     return lambda seed, u: call(compiled, seed.stored, seed.noise, inputs, u)
+
+
+@contextlib.contextmanager
+def _enter_thread(double: bool) -> Iterator[None]:
+    """Makes the settings that hold in one thread alone."""
+    with disable_checks(), jax.enable_x64(double), np.errstate(all="ignore"):
+        yield
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ _GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looke
 _FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
 _ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal
 _SAMPLE = 256  # the number of an output's entries that are kept for histograms
+_RUN = 512  # entries that float32 may add one after another
 
 
 Array = Any  # a JAX array for one seed, a NumPy array for many
@@ -87,7 +88,7 @@ def measure_layer(
     behind an activation are computed by `measure_activation`.
     """
     y, g = values["output"], gradients["output"]
-    y = y.astype(wide(y))
+    y = _widen(y)
     sample = _sample(real(y, xp))
     output, gradient = _compute_moments(y, xp), _compute_moments(g, xp)
     weight = dw = taps = None
@@ -181,7 +182,11 @@ def real(x: Array, xp: Any = jnp) -> Array:
     """Returns x as real numbers in float32 or wider; both parts of complex numbers."""
     if xp.iscomplexobj(x):
         return xp.stack([x.real, x.imag], axis=-1)
-    return x.astype(wide(x))
+    return _widen(x)
+
+
+def _widen(x: Array) -> Array:
+    return x.astype(wide(x), copy=False)
 
 
 def _square(x: Array, xp: Any) -> Array:
@@ -197,7 +202,7 @@ def _scale(x: Array, xp: Any) -> tuple[Array, Array, Array]:
     Returns:
       The scaled entries, the scale, and the largest entry.
     """
-    x = x.astype(wide(x))
+    x = _widen(x)
     largest = xp.abs(x).max(initial=0)
     scale = _replace_zero(largest, xp)
     return x / scale.astype(x.dtype), scale, largest
@@ -266,10 +271,19 @@ def _compute_alike(x: Array, unit_axes: tuple[int, ...], xp: Any) -> Array:
     scale = xp.abs(x).max()
     x = x / xp.where(scale > 0, scale, scale.dtype.type(1))
     weights = xp.sin(xp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
-    projected = xp.sort(weights @ x)
+    projected = xp.sort(_multiply(weights, x, xp))
     size = xp.sqrt((projected**2).mean())
     near = xp.diff(projected) <= _ALIKE * size
     return near.mean()
+
+
+def _multiply(row: Array, x: Array, xp: Any) -> Array:
+    """Computes the product of a row and a matrix."""
+    if xp is jnp:
+        return row @ x
+    # NumPy would share the product among threads, which wait longer than they work.
+    runs = [slice(start, start + _RUN) for start in range(0, len(row), _RUN)]
+    return sum(np.einsum("i,ij->j", row[run], x[run]) for run in runs)
 
 
 def measure_activation(site: Site, y: jax.Array) -> Activated:
