@@ -30,7 +30,7 @@ _FRAME = 3  # columns of text that a border and its padding take
 
 
 def list_columns(comparison: Outcome) -> list[Column[Row]]:
-    """Lists the columns that have something to say: signals are the perceptron's."""
+    """Lists the columns that have something to say: not all networks have layers."""
     accuracy = comparison.task.kind == "classification"
     factor, digits = (100, 1) if accuracy else (1, 3)
     settings = comparison.settings

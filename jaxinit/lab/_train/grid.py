@@ -8,6 +8,7 @@ call that one executable.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -103,20 +104,19 @@ class Grid:
         """Draws the initial variables while other programs are compiled.
 
         Returns:
-          The variables, and their signals if the network shows its layers.
+          The variables, and their signals if the network has layers.
           # [initializers, seeds, ...] per leaf
         """
-        s, shows = self.settings, self.model.shows_layers
-        lowered = [self._lower_training(), self._lower_probing()]
-        lowered += [self._lower_signals()] if shows else []
+        s = self.settings
+        lowered = self._lower_training(), self._lower_probing(), self._lower_signals()
         with open_pool() as pool:
             compiling = [pool.submit(program.compile) for program in lowered]
             drawn = draw_all(self.model, s.initializers, s.seeds, self._x[:1])
-            self._program, self._probe, *others = (each.result() for each in compiling)
+            self._program, self._probe, measure = (each.result() for each in compiling)
         initial = cast_back(drawn, s.dtype)
-        if not shows:
+        measured = measure(self._flatten(initial))
+        if measured is None:
             return initial, None
-        measured = others[0](self._flatten(initial))
         by_init = (np.asarray(a).reshape(*self.shape[:2], -1) for a in measured)
         return initial, Signals(*by_init)
 
@@ -124,7 +124,14 @@ class Grid:
         """Lowers the program that measures signal and gradient by layer."""
         x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
         signals = make_signals(self.model, self._loss, x, y)
-        return jax.jit(jax.vmap(signals)).lower(self._cells)
+        count = len(jax.tree.leaves(self._cells)[0])
+        together = math.gcd(count, self._layout.together)
+        batch = together if together > 1 else None
+
+        def measure(cells: Any) -> Any:
+            return jax.lax.map(signals, cells, batch_size=batch)
+
+        return jax.jit(measure).lower(self._cells)
 
     def _fit_layout(self) -> tuple[Layout, Any]:
         """Cuts the cells into chunks; also returns the program that trains a chunk."""

@@ -72,11 +72,7 @@ def prepare(
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
-    leaves, _ = jax.tree.flatten_with_path(params)
-    others = len(jax.tree.leaves((rest, key, inputs)))
-    origins = [frozenset({i}) for i in range(len(leaves))]
-    planned = plan(traced, [*origins, *[None] * others])
-    sites = name_layers(planned, [_spell_path(path) for path, _ in leaves])
+    planned, sites = find_layers(traced, params)
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
@@ -106,6 +102,15 @@ def prepare(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
     )
+
+
+def find_layers(traced: core.ClosedJaxpr, params: Any) -> tuple[Plan, list[Placed]]:
+    """Finds the layers of a traced model, whose first arguments are its parameters."""
+    leaves, _ = jax.tree.flatten_with_path(params)
+    others = len(traced.in_avals) - len(leaves)
+    origins = [frozenset({i}) for i in range(len(leaves))]
+    planned = plan(traced, [*origins, *[None] * others])
+    return planned, name_layers(planned, [_spell_path(path) for path, _ in leaves])
 
 
 def _spell_path(path: tuple[Any, ...]) -> str:
