@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxinit.signal._measure.flow import make_zeros
 from jaxinit.signal._measure.program import find_layers
-from jaxinit.signal._measure.statistics import compute_moments
+from jaxinit.signal._measure.statistics import compute_moments, wide
 from jaxinit.signal._trace.find import evaluate_plan
 
 
@@ -49,13 +48,17 @@ def differentiate(
     plan, found = find_layers(traced, params)
     sites = [(site, steps) for site, steps in found if site.kind != "module"]
     tree = jax.tree.structure(shapes)
+    shifts = {}
+    for site, steps in sites:
+        y = site.output.aval
+        shifts[site.number] = {"output": jnp.zeros((*steps, *y.shape), y.dtype)}
 
     def run(params: Any, shifts: Any) -> tuple[jax.Array, Any]:
         results, values = evaluate_plan(plan, jax.tree.leaves((params, rest)), shifts)
         return loss(jax.tree.unflatten(tree, results)), values
 
     of_both = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
-    (number, values), (gradient, slopes) = of_both(params, make_zeros(sites))
+    (number, values), (gradient, slopes) = of_both(params, shifts)
     if not sites:
         return number, gradient, None
 
@@ -66,6 +69,6 @@ def differentiate(
             stacked = stack and site.path.startswith(stack)
             rows = y.reshape(-1, *y.shape[len(steps) :]) if stacked else y[None]
             each.append(jax.vmap(lambda row: compute_moments(row, jnp).std)(rows))
-        return jnp.concatenate(each)
+        return jnp.concatenate([stds.astype(wide(number)) for stds in each])
 
     return number, gradient, Deviations(deviate(values), deviate(slopes))

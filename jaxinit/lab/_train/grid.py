@@ -60,7 +60,7 @@ class Grid:
         self._optimizer = experiment.optimizer
         self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
         self._loss, self._score = make_loss(task, experiment.loss), make_score(task)
-        self._order = batches(len(task.x_train), s.batch_size, s.steps)
+        self._order = s.pass_to(batches, rows=len(task.x_train))
         self._patience = s.early_stopping
 
         rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
@@ -70,7 +70,7 @@ class Grid:
             "loss": self._loss,
             "optimizer": self._optimizer,
         }
-        self._step = make_step(**trained, x=self._x, y=self._y)
+        self._step = s.pass_to(make_step, **trained, x=self._x, y=self._y)
         self._varied = rates, by_seed
         self._cells = self._describe_cells()
         self._layout, self._training = self._fit_layout()
