@@ -1,6 +1,7 @@
 """Networks and tasks of the lab: every pair that makes sense, users' own, messages."""
 
 import sys
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,8 @@ import jaxinit
 from jaxinit import lab
 from jaxinit._paths import named
 from jaxinit.cli import main
-from jaxinit.lab._tried.losses import make_loss, make_score, read_loss
+from jaxinit.lab._train.probe import make_signals
+from jaxinit.lab._tried.losses import choose_loss, make_loss, make_score, read_loss
 from jaxinit.lab._tried.networks import NETWORKS, build_network
 from jaxinit.lab._tried.rules import is_kernel
 from jaxinit.lab._tried.tasks import TASKS, load_task, memory, photograph, text
@@ -30,22 +32,42 @@ TINY = {
     "learning_rates": [1e-3],
     "batch_size": 8,
 }
-# What makes sense; the pairs in the first list are in the default run, and a
-# transformer on memory by each schedule, in test_lab_tuning.
+
+
+class Row(NamedTuple):
+    """What is tested of a network.
+
+    Attributes:
+      tasks: those that it is for.
+      depth: the depth at which the following are counted.
+      drops: places where it drops units in training; None for the perceptron, which has
+        a test of its own in test_lab_training.
+      layers: products with a kernel, which probes measure.
+    """
+
+    tasks: list[str]
+    depth: int
+    drops: int | None
+    layers: int
+
+
+NUMBERS, TOKENS = ["photograph", "digits", "diabetes"], ["memory", "text"]
+ROWS = {
+    "mlp": Row(NUMBERS, depth=3, drops=None, layers=3),
+    "cnn": Row(["digits"], depth=3, drops=2, layers=3),
+    "resnet": Row(["digits"], depth=2, drops=2, layers=6),
+    "transformer": Row(TOKENS, depth=2, drops=5, layers=13),
+    "lstm": Row(TOKENS, depth=2, drops=3, layers=5),
+    "gru": Row(TOKENS, depth=2, drops=3, layers=13),
+    "rnn": Row(TOKENS, depth=2, drops=3, layers=5),
+    "coordinate": Row(NUMBERS, depth=3, drops=2, layers=3),
+}
+# These pairs are in the default run, and a transformer on memory by each schedule, in
+# test_lab_tuning.
 FIRST = [("cnn", "digits"), ("coordinate", "photograph")]
-PAIRS = [
-    *FIRST,
-    *(
-        pytest.param(*pair, marks=pytest.mark.slow)
-        for pair in [
-            *(("mlp", task) for task in ("digits", "diabetes", "photograph")),
-            ("resnet", "digits"),
-            *((model, "memory") for model in ("transformer", "lstm", "gru", "rnn")),
-            *((model, "text") for model in ("transformer", "lstm", "gru", "rnn")),
-            *(("coordinate", task) for task in ("digits", "diabetes")),
-        ]
-    ),
-]
+PAIRS = slow_but(
+    FIRST, [(name, task) for name in ROWS for task in ROWS[name].tasks], rows=True
+)
 
 
 @pytest.mark.parametrize(("model", "task"), PAIRS)
@@ -56,9 +78,87 @@ def test_every_network_learns_every_task_it_is_for(model, task, capsys):
     assert "he_normal()" in capsys.readouterr().out
 
 
-def test_the_pairs_name_every_network_and_task():
-    models, tasks = zip(*(getattr(p, "values", p) for p in PAIRS), strict=True)
+def test_the_rows_name_every_network_and_task():
+    models, tasks = zip(*(pair.values for pair in PAIRS), strict=True)
     assert set(models) == set(NETWORKS) and set(tasks) == set(TASKS)
+
+
+def build_row(name, dropout=0.0):
+    """Builds a network as its row has it; also returns its task."""
+    task = load_task(ROWS[name].tasks[0], None)
+    sizes = ROWS[name].depth, 8, jax.nn.relu, "none"
+    return build_network(name, task, *sizes, dropout), task
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if ROWS[n].drops is not None])
+def test_every_network_drops_units_in_training_only(name):
+    (without, task), (dropping, _) = build_row(name), build_row(name, 0.5)
+    x, key = jnp.asarray(task.x_train[:1]), jax.random.key(0)
+    variables = jax.eval_shape(without.init, key, x)
+
+    def masks(function, *arguments):
+        return str(jax.make_jaxpr(function)(*arguments)).count("name=_bernoulli")
+
+    assert masks(dropping.train, variables, x, key) == ROWS[name].drops
+    assert masks(without.train, variables, x, key) == 0
+    assert masks(dropping.apply, variables, x) == 0
+
+
+def signals_of(name):
+    """Returns what measures the layers of a row's network, and what it measures."""
+    network, task = build_row(name)
+    x, y = jnp.asarray(task.x_train[:4]), jnp.asarray(task.y_train[:4])
+    loss = make_loss(task, read_loss(choose_loss(task, None)))
+    return make_signals(network, loss, x, y), network.init, x
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_network_shows_its_layers(name):
+    measure, init, x = signals_of(name)
+    shown = jax.eval_shape(measure, jax.eval_shape(init, jax.random.key(0), x))
+    assert {a.shape for a in shown} == {(ROWS[name].layers,)}
+
+
+@pytest.mark.parametrize("name", slow_but(["cnn"], ["cnn", "resnet", "transformer"]))
+def test_signals_are_what_flax_captures(name):
+    task, row = load_task(ROWS[name].tasks[0], None), ROWS[name]
+    sizes = {"depth": row.depth, "width": 8, "outputs": task.outputs}
+    between = {"activation": jax.nn.relu, "norm": "none"}
+    module = NETWORKS[name].build(task, **sizes, **between)
+    measure, init, x = signals_of(name)
+    variables = jax.jit(init)(jax.random.key(0), x)
+
+    def is_layer(module, method):
+        return isinstance(module, (nn.Dense, nn.Conv))
+
+    run = jax.jit(lambda v, x: module.apply(v, x, capture_intermediates=is_layer)[1])
+    captured = jax.tree.leaves(run(variables, x)["intermediates"])
+    expected = sorted(float(z.std()) for z in captured)
+    shown = jax.jit(measure)(variables)
+    np.testing.assert_allclose(np.sort(shown.forward), expected, rtol=1e-4)
+    assert (shown.gradient > 0).all()
+
+
+def test_signals_of_a_recurrent_network_are_over_all_times():
+    measure, init, x = signals_of("rnn")
+    variables = jax.jit(init)(jax.random.key(0), x)
+    params = jax.tree.map(lambda a: np.asarray(a, float), variables["params"])
+    h, sizes = params["Embed_0"]["embedding"][x], []
+    for layer in (0, 1):
+        cell = params[f"SimpleCell_{layer}"]
+        inputs = h @ cell["i"]["kernel"] + cell["i"]["bias"]
+        state, states, recurrent = np.zeros_like(h[:, 0]), [], []
+        for time in range(h.shape[1]):
+            recurrent.append(state @ cell["h"]["kernel"])
+            state = np.tanh(inputs[:, time] + recurrent[-1])
+            states.append(state)
+        h = np.stack(states, 1)
+        sizes += [inputs.std(), np.std(recurrent)]
+    last = h @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    shown = jax.jit(measure)(variables)
+    np.testing.assert_allclose(
+        np.sort(shown.forward), np.sort([*sizes, last.std()]), rtol=1e-4
+    )
 
 
 class Mine(nn.Module):
@@ -97,10 +197,32 @@ def test_models_of_users(name, monkeypatch):
     )
     he, zeros = result.scores.loss[:, :, 0].mean(axis=1)
     assert he < 0.7 * zeros
-    assert np.isnan(result.rows()[0].forward_ratio) and result.signals is None
+    forward, gradient = result.signals
+    assert forward.shape == gradient.shape == (2, 2, 2)
+    assert 0.3 < result.rows()[0].forward_ratio < 3
+    assert not forward[1].any()  # of zeros
     assert not result.kernels(1)[0][0].any()
     before, after = result.kernels(0)
     assert len(before) == 2 and (before[0] != after[0]).any()
+
+
+class Layerless(nn.Module):
+    """A user's model that writes its product as a sum, which is no layer."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.ones, (64, 10))
+        return (x[..., None] * kernel).sum(-2)
+
+
+def test_networks_without_layers_have_no_signals(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
+    given = TINY | {"model": "test_lab_models:Layerless", "out": tmp_path}
+    result = lab.compare(**given)
+    assert np.isnan(result.rows()[0].forward_ratio) and result.signals is None
+    assert np.isnan(result.probes.forward).all()
+    probes = result.to_dict()["initializers"][0]["probes"]
+    assert list(probes) == ["update_to_weight"]
 
 
 def test_kernels_are_drawn_and_all_else_is_left():

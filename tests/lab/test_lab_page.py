@@ -284,9 +284,16 @@ def test_networks_have_updates_of_every_kernel(clusters):
     names = kernel_names(jax.tree.map(lambda a: a[0, 0], found.initial))
     assert names == ["Dense_0/kernel", "Dense_1/kernel", "Dense_2/kernel"]
     assert found.probes.update.shape == (1, 2, 2, 2, 3)
-    assert np.isnan(found.probes.forward).all()
+    assert found.probes.forward.shape == found.probes.gradient.shape == (1, 2, 2, 2, 3)
     probes = found.to_dict()["initializers"][0]["probes"]
-    assert list(probes) == ["update_to_weight"]
+    assert list(probes) == ["forward_stddev", "gradient_stddev", "update_to_weight"]
+    params = jax.tree.map(lambda a: np.asarray(a[0, 1], float), found.initial)
+    z, by_hand = clusters.x_train, []
+    for speed, name in zip((30, 1, 1), ("Dense_0", "Dense_1", "Dense_2"), strict=True):
+        z = z @ params[name]["kernel"] + params[name]["bias"]
+        by_hand.append(z.std())
+        z = np.sin(speed * z)
+    np.testing.assert_allclose(found.signals.forward[0, 1], by_hand, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -300,7 +307,6 @@ def test_verdicts_agree_with_check_of_the_same_network(clusters):
         for i in inits
     ]
     initial = jax.tree.map(lambda *a: jnp.stack(a), *drawn)
-    initial.pop("perturbations", None)
     network = adapt_perceptron(model)
     found = diagnose(clusters, network, {"params": initial["params"]})
     rows = jnp.asarray(clusters.x_train)

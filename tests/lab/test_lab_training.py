@@ -27,8 +27,7 @@ from jaxinit.lab._tried.losses import (
     make_loss,
     read_loss,
 )
-from jaxinit.lab._tried.networks import NETWORKS, build_network
-from jaxinit.lab._tried.tasks import diabetes, memory, photograph
+from jaxinit.lab._tried.tasks import diabetes, memory
 
 TINY = {"depth": 2, "width": 8, "seeds": 2, "batch_size": 8}
 
@@ -243,36 +242,6 @@ def test_the_perceptron_drops_units_of_each_hidden_layer():
     np.testing.assert_array_equal(out, again)
     np.testing.assert_array_equal(model.apply(variables, x), x)
     np.testing.assert_array_equal(model.apply(variables, x, train=True), x)
-
-
-PLACES = [
-    *(("cnn", 2), ("resnet", 2), ("coordinate", 2)),  # one a hidden layer, or block
-    *(("transformer", 5), ("lstm", 3), ("gru", 3), ("rnn", 3)),
-]
-
-
-def test_every_network_has_a_row():
-    assert {name for name, _ in PLACES} == {*NETWORKS} - {"mlp"}
-
-
-@pytest.mark.parametrize(("name", "places"), PLACES)
-def test_every_network_drops_units_in_training_only(name, places):
-    makers = {"cnn": lab.digits, "resnet": lab.digits, "coordinate": photograph}
-    task, depth = (
-        makers.get(name, memory)(),
-        2 if places != 2 or name == "resnet" else 3,
-    )
-    given = (name, task, depth, 8, jax.nn.relu, "none")
-    without, dropping = build_network(*given), build_network(*given, 0.5)
-    x, key = jnp.asarray(task.x_train[:1]), jax.random.key(0)
-    variables = jax.eval_shape(without.init, key, x)
-
-    def masks(function, *arguments):
-        return str(jax.make_jaxpr(function)(*arguments)).count("name=_bernoulli")
-
-    assert masks(dropping.train, variables, x, key) == places
-    assert masks(without.train, variables, x, key) == 0
-    assert masks(dropping.apply, variables, x) == 0
 
 
 # Early stopping.

@@ -22,8 +22,8 @@ class Comparison(Outcome):
     Attributes:
       task: the data.
       settings: what was varied and what was fixed.
-      signals: standard deviations at initialization, of the perceptron's layers; None
-        for other models. # [initializers, seeds, layers]
+      signals: standard deviations at initialization, of the layers that
+        `jaxinit.check` finds; None if it finds none. # [initializers, seeds, layers]
       curves: training loss, averaged over each block.
         # [initializers, seeds, learning rates, blocks]
       steps: the last step of each block. # [blocks]
@@ -34,8 +34,8 @@ class Comparison(Outcome):
         # [initializers, seeds, learning rates, ...] per leaf
       interrupted: whether training ended before its last step.
       seconds: wall time of the parts of the run.
-      probes: signal, gradient and updates at a few moments of training.
-        # [initializers, seeds, learning rates, moments, layers]
+      probes: signal, gradient and updates at a few moments of training; updates are by
+        kernel. # [initializers, seeds, learning rates, moments, layers or kernels]
       probe_steps: the steps done at each moment. # [moments]
       health: the verdicts of `jaxinit.check` by initializer, the reason why there are
         none, or None if they were not asked for.

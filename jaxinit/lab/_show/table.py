@@ -19,7 +19,7 @@ from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome, count_cells
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS
-from jaxinit.lab._tried.losses import choose_loss, read_loss
+from jaxinit.lab._tried.losses import build_loss
 from jaxinit.lab._tried.settings import OPTIONS, Settings
 
 MINUS = "\N{MINUS SIGN}"
@@ -30,7 +30,7 @@ _FRAME = 3  # columns of text that a border and its padding take
 
 
 def list_columns(comparison: Outcome) -> list[Column[Row]]:
-    """Lists the columns that have something to say: signals are the perceptron's."""
+    """Lists the columns that have something to say: not all networks have layers."""
     accuracy = comparison.task.kind == "classification"
     factor, digits = (100, 1) if accuracy else (1, 3)
     settings = comparison.settings
@@ -153,8 +153,9 @@ def _describe_tuning(s: Settings) -> str:
 
 def chance(comparison: Outcome) -> str:
     """Returns the loss of the best constant prediction, with its unit."""
-    task, loss = comparison.task, comparison.settings.loss
-    return f"{task.chance:#.3g} {read_loss(choose_loss(task, loss)).unit}"
+    task = comparison.task
+    loss = comparison.settings.pass_to(build_loss, task=task)
+    return f"{task.chance:#.3g} {loss.unit}"
 
 
 def _describe_network(s: Settings) -> str:

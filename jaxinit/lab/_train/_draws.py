@@ -50,7 +50,7 @@ def draw_all(
 
 
 def drop_perturbations(variables: Any) -> Any:
-    """Drops what a model has to show gradients: it is of the inputs at hand."""
+    """Drops what a user's model has to show gradients: it is of the inputs at hand."""
     if "perturbations" not in variables:
         return variables
     return pop(variables, "perturbations")[0]

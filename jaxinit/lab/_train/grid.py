@@ -8,6 +8,7 @@ call that one executable.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -57,24 +58,25 @@ class Grid:
         self.model = model = mix_precision(experiment.network, s.dtype)
         self.shape = len(s.initializers), s.seeds, len(s.learning_rates)
         self._optimizer = experiment.optimizer
-        self._x, self._y = jnp.asarray(task.x_train), jnp.asarray(task.y_train)
+        self._x, self._y = self._take(slice(None))
         self._loss, self._score = make_loss(task, experiment.loss), make_score(task)
-        self._order = batches(len(task.x_train), s.batch_size, s.steps)
+        self._order = s.pass_to(batches, rows=len(task.x_train))
         self._patience = s.early_stopping
 
-        rates = jnp.broadcast_to(jnp.asarray(s.learning_rates), self.shape).ravel()
-        by_seed = jnp.broadcast_to(jnp.arange(s.seeds)[:, None], self.shape).ravel()
+        # In NumPy: outside of programs, JAX would compile one for each operation.
+        _, seed, rate = np.indices(self.shape).reshape(3, -1)
+        rates = np.asarray(s.learning_rates, jnp.result_type(float))
+        self._varied = rates[rate], seed.astype(jnp.result_type(int))
         trained: dict[str, Any] = {
             "model": model,
             "loss": self._loss,
             "optimizer": self._optimizer,
         }
-        self._step = make_step(**trained, x=self._x, y=self._y)
-        self._varied = rates, by_seed
+        self._step = s.pass_to(make_step, **trained, x=self._x, y=self._y)
         self._cells = self._describe_cells()
         self._layout, self._training = self._fit_layout()
-        rows = self._order[0]  # the same for every probe: only the weights differ
-        probe = make_probe(**trained, x=self._x[rows], y=self._y[rows])
+        x, y = self._take(self._order[0])  # for every probe: only the weights differ
+        probe = make_probe(**trained, x=x, y=y)
         self._probing = jax.jit(
             self._layout.map_cells(probe), out_shardings=self._layout.sharding
         )
@@ -85,16 +87,18 @@ class Grid:
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
         self.probes: tuple[Probe, ...] = (self._run_probe(self._chunks),)
 
+    def _take(self, rows: Any) -> Any:
+        """Copies inputs and targets of some training rows from the host."""
+        task = self.task
+        return jax.device_put((task.x_train[rows], task.y_train[rows]))
+
     def _describe_cells(self) -> Any:
         """Returns shapes and dtypes. # [initializers * seeds, ...] per leaf."""
-        init, dtype, (count, seeds, _) = (
-            self.model.init,
-            self.settings.dtype,
-            self.shape,
-        )
+        dtype, (count, seeds, _) = self.settings.dtype, self.shape
+        x, _ = self._take(slice(1))
 
         def one(key: jax.Array) -> Any:
-            return cast_back(drop_perturbations(init(key, self._x[:1])), dtype)
+            return cast_back(drop_perturbations(self.model.init(key, x)), dtype)
 
         shapes = jax.eval_shape(one, jax.random.key(0))
         return jax.tree.map(lambda a: a.update(shape=(count * seeds, *a.shape)), shapes)
@@ -103,28 +107,36 @@ class Grid:
         """Draws the initial variables while other programs are compiled.
 
         Returns:
-          The variables, and their signals if the network shows its layers.
+          The variables, and their signals if the network has layers.
           # [initializers, seeds, ...] per leaf
         """
-        s, shows = self.settings, self.model.shows_layers
-        lowered = [self._lower_training(), self._lower_probing()]
-        lowered += [self._lower_signals()] if shows else []
+        s = self.settings
+        lowered = self._lower_training(), self._lower_probing(), self._lower_signals()
         with open_pool() as pool:
             compiling = [pool.submit(program.compile) for program in lowered]
-            drawn = draw_all(self.model, s.initializers, s.seeds, self._x[:1])
-            self._program, self._probe, *others = (each.result() for each in compiling)
+            drawn = draw_all(
+                self.model, s.initializers, s.seeds, self._take(slice(1))[0]
+            )
+            self._program, self._probe, measure = (each.result() for each in compiling)
         initial = cast_back(drawn, s.dtype)
-        if not shows:
+        measured = measure(self._flatten(initial))
+        if measured is None:
             return initial, None
-        measured = others[0](self._flatten(initial))
         by_init = (np.asarray(a).reshape(*self.shape[:2], -1) for a in measured)
         return initial, Signals(*by_init)
 
     def _lower_signals(self) -> Any:
         """Lowers the program that measures signal and gradient by layer."""
-        x, y = self._x[:_PROBED_ROWS], self._y[:_PROBED_ROWS]
-        signals = make_signals(self.model, self._loss, x, y)
-        return jax.jit(jax.vmap(signals)).lower(self._cells)
+        rows = self._take(slice(_PROBED_ROWS))
+        signals = make_signals(self.model, self._loss, *rows)
+        count = len(jax.tree.leaves(self._cells)[0])
+        together = math.gcd(count, self._layout.together)
+        batch = together if together > 1 else None
+
+        def measure(cells: Any) -> Any:
+            return jax.lax.map(signals, cells, batch_size=batch)
+
+        return jax.jit(measure).lower(self._cells)
 
     def _fit_layout(self) -> tuple[Layout, Any]:
         """Cuts the cells into chunks; also returns the program that trains a chunk."""

@@ -1,9 +1,9 @@
 """Probes: signal, gradient and updates of every layer, at a few moments of training.
 
 A probe computes one training step of a cell and discards it. It measures how large each
-layer's output is on the rows of the step, and the gradient with respect to it, and by
-how much the step would change each kernel. It is a pure function of the state of
-training.
+layer's output is on the rows of the step, and the gradient with respect to it, as
+`jaxinit.check` does; and by how much the step would change each kernel. It is a pure
+function of the state of training.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ import optax
 
 from jaxinit._paths import named
 from jaxinit.lab._tried._network import Network, list_stacks
+from jaxinit.signal.steps import Deviations, differentiate
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -24,8 +25,8 @@ class Probe(NamedTuple):  # each [cells, layers]; of a run [..., moments, layers
     """Signal, gradient and update by layer, at a moment of training.
 
     Attributes:
-      forward: standard deviation of the layer's output, before the activation; nan for
-        networks that do not show their layers.
+      forward: standard deviation of the layer's output, before the activation. Layers
+        are those of `jaxinit.check`; it is nan for networks that have none.
       gradient: that of the gradient with respect to the output, likewise.
       update: norm of the change of a kernel in one step over the norm of the kernel:
         infinite for a kernel of zeros that moves, nan for one that stays. Kernels are
@@ -79,36 +80,20 @@ def make_probe(
     def probe(cell: Any) -> Probe:
         variables, state, rate = cell
         params = variables["params"]
-        value, gradient, shown = _observe(model, loss, variables, x, y, ("params",))
-        change, _ = optimizer(rate).update(
-            gradient["params"], state, params, value=value
-        )
+        value, gradient, deviations = _observe(model, loss, variables, x, y)
+        change, _ = optimizer(rate).update(gradient, state, params, value=value)
         ratios = _norms(change, stack) / _norms(params, stack)
-        if not model.shows_layers:
-            unknown = jnp.full_like(ratios, jnp.nan)
-            return Probe(unknown, unknown, ratios)
-        backward = gradient["perturbations"]
-        return Probe(_deviations(shown, stack), _deviations(backward, stack), ratios)
+        unknown = jnp.full_like(ratios, jnp.nan)
+        return Probe(*(deviations or (unknown, unknown)), ratios)
 
     return probe
 
 
 def make_signals(
     model: Network, loss: Loss, x: jax.Array, y: jax.Array
-) -> Callable[[Any], tuple[jax.Array, jax.Array]]:
-    """Returns a function of the variables of one network that shows its layers.
-
-    It computes the standard deviations of each layer's output and of the gradient with
-    respect to it. # each [layers]
-    """
-    stack = model.written_out.stack
-
-    def signals(variables: Any) -> tuple[jax.Array, jax.Array]:
-        _, gradient, shown = _observe(model, loss, variables, x, y)
-        backward = gradient["perturbations"]
-        return _deviations(shown, stack), _deviations(backward, stack)
-
-    return signals
+) -> Callable[[Any], Deviations | None]:
+    """Returns a function of the variables of one network that measures its layers."""
+    return lambda variables: _observe(model, loss, variables, x, y)[2]
 
 
 def kernel_names(params: Any) -> list[str]:
@@ -117,41 +102,26 @@ def kernel_names(params: Any) -> list[str]:
 
 
 def _observe(
-    model: Network,
-    loss: Loss,
-    variables: Any,
-    x: jax.Array,
-    y: jax.Array,
-    by: tuple[str, ...] = (),
-) -> tuple[jax.Array, Any, Any]:
-    """Runs a network forward and backward, as in training.
+    model: Network, loss: Loss, variables: Any, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, Any, Deviations | None]:
+    """Runs a network forward and backward; measures its layers, if it has any.
 
-    Returns the loss, its gradients by the collections named and, if the network shows
-    its layers, by their outputs ("perturbations"), and these outputs.
+    Returns the loss, its gradient with respect to the parameters, and the deviations.
     """
-    key = jax.random.key(0)
-    varied = {name: variables[name] for name in by}
-    if model.shows_layers:
-        perturbations = jax.eval_shape(model.init, key, x)["perturbations"]
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), perturbations)
-        varied["perturbations"] = zeros
+    rest = {name: part for name, part in variables.items() if name != "params"}
 
-    def forward(varied: Any) -> Any:
-        z, changed = model.train({**variables, **varied}, x, key)
-        return loss(z, y), changed.get("intermediates")
+    def run(params: Any, rest: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        return model.watch({**rest, "params": params}, x, key)
 
-    (value, shown), gradient = jax.value_and_grad(forward, has_aux=True)(varied)
-    return value, gradient, shown
-
-
-def _deviations(outputs: Any, stack: str) -> jax.Array:
-    """Computes the standard deviation of each layer's entries. # [layers]."""
-
-    def deviate(z: jax.Array) -> jax.Array:
-        wide = z.astype("float32") if z.dtype.itemsize == 2 else z
-        return wide.std(tuple(range(1, z.ndim)))
-
-    return jnp.concatenate([deviate(z) for _, z in list_stacks(outputs, stack)])
+    return differentiate(
+        lambda z: loss(z, y),
+        run,
+        variables["params"],
+        rest,
+        x,
+        jax.random.key(0),
+        stack=model.written_out.stack,
+    )
 
 
 def _norms(params: Any, stack: str) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The lab's default network: a deep multilayer perceptron that exposes its signals."""
+"""The lab's default network: a deep multilayer perceptron."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -15,11 +15,7 @@ NORMS = get_args(Norm)
 
 
 class Block(nn.Module):
-    """A dense layer with its norm; ``z`` is its output before the activation.
-
-    ``z`` is sown, so that its variance can be read, and perturbed, so that the gradient
-    with respect to it can be read, too.
-    """
+    """A dense layer with its norm."""
 
     features: int
     kernel_init: Any
@@ -29,8 +25,6 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Returns the layer's output, normalized if the block has a norm."""
         z: jax.Array = nn.Dense(self.features, kernel_init=self.kernel_init)(x)
-        z = self.perturb("z", z)
-        self.sow("intermediates", "z", z)
         if self.norm == "layer":
             z = nn.LayerNorm()(z)
         elif self.norm == "batch":
@@ -67,9 +61,7 @@ def drop_units(module: Any, z: jax.Array, train: bool) -> jax.Array:
     return thinned
 
 
-_STACKED: dict[CollectionFilter, InOutScanAxis] = dict.fromkeys(
-    ("params", "batch_stats", "intermediates", "perturbations"), 0
-)
+_STACKED: dict[CollectionFilter, InOutScanAxis] = {"params": 0, "batch_stats": 0}
 
 
 class MLP(nn.Module):

@@ -11,6 +11,8 @@ from jaxinit._paths import named
 from jaxinit.lab._tried.rules import Rules, draw
 
 Init = Callable[[Any, jax.Array], Any]  # from a key and inputs to variables
+# From variables, inputs and a key to outputs and the collections that changed.
+Train = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,16 @@ class Network:
       redraw: returns the init function that draws kernels by an initializer; by default
         `jaxinit.reinit` draws them.
       loop: how layers of equal shape are one loop; None if the network has none.
-      shows_layers: whether layers sow their outputs as "z", and perturb them.
+      watched: computes what `train` does in a form for probes; None for `train` itself.
       together: cells that a CPU trains fastest under one vmap.
     """
 
     init: Init
     apply: Callable[[Any, jax.Array], jax.Array]
-    train: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
+    train: Train
     redraw: Callable[[Initializer | Rules], Init] | None = None
     loop: "Loop | None" = None
-    shows_layers: bool = False
+    watched: Train | None = None
     # CPUs have no fast program for convolutions with a kernel for each cell.
     together: int = 1
 
@@ -48,6 +50,10 @@ class Network:
             return {**variables, "params": draw(key, variables["params"], init)}
 
         return initialize
+
+    def watch(self, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """Computes outputs as in training, in the form in which layers are measured."""
+        return (self.watched or self.train)(variables, x, key)[0]
 
     @property
     def written_out(self) -> "Loop":

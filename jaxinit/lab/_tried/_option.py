@@ -4,9 +4,13 @@ A rule takes a setting's name and value, and returns the value to store or raise
 `Unfit`. The functions below are or make the rules that several settings share.
 """
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from jaxinit import _check as check
 
@@ -106,3 +110,41 @@ def read_by(reader: Callable[[str], Any]) -> Rule:
         return value
 
     return rule
+
+
+def several(name: str, values: Any) -> Any:
+    """Accepts one value or more, none of them twice."""
+    if not values:
+        raise check.Unfit(f"{name} must not be empty.", **{name: values})
+    if len(set(values)) < len(values):
+        raise check.Unfit(f"{name} has one twice.", **{name: values})
+    return values
+
+
+def rates(name: str, values: Any) -> tuple[float, ...]:
+    """Takes learning rates in a sequence or an array; returns a tuple of numbers."""
+    if isinstance(values, (np.ndarray, jax.Array)):
+        values = values.tolist()
+    if not isinstance(values, (tuple, list)):
+        rule = "learning_rates must be a sequence of numbers."
+        raise check.Unfit(rule, TypeError, learning_rates=values)
+    for rate in values:
+        if check.real(learning_rates=rate) <= 0:
+            raise check.Unfit("learning rates must be above 0.", learning_rates=rate)
+        with np.errstate(over="ignore"):
+            held = np.float32(float(rate))
+        if held == 0 or np.isinf(held):
+            rule = "learning rates must be numbers that float32 holds."
+            raise check.Unfit(rule, learning_rates=rate)
+    plain = (r if isinstance(r, (int, float)) else float(r) for r in values)
+    distinct: tuple[float, ...] = several(name, tuple(plain))
+    return distinct
+
+
+def read_patience(word: str) -> int:
+    """Reads a number of steps; 0 is refused, as it would mean no early stopping."""
+    steps = int(word)
+    if steps == 0:
+        rule = "must be 1 or above; leave it out to train every run to the end"
+        raise argparse.ArgumentTypeError(rule)
+    return steps

@@ -31,13 +31,12 @@ def adapt_perceptron(module: MLP) -> Network:
         return output  # type: ignore[no-any-return]
 
     def train(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
-        # A step that is observed drops no units, and is a loop: it compiles sooner.
-        observed = "perturbations" in variables
-        run = module if observed else module.clone(unroll=_UNROLL)
-        rngs = {"dropout": key} if module.dropout and not observed else {}
-        changing = ["batch_stats", *(["intermediates"] if observed else [])]
-        output: Any = run.apply(variables, x, train=True, mutable=changing, rngs=rngs)
-        return output[0], output[1]
+        rngs = {"dropout": key} if module.dropout else {}
+        return _train(module.clone(unroll=_UNROLL), variables, x, rngs)
+
+    def watched(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
+        # A step that is probed drops no units, and is a loop: it compiles sooner.
+        return _train(module, variables, x, {})
 
     loop = Loop(
         stack=STACK,
@@ -51,9 +50,18 @@ def adapt_perceptron(module: MLP) -> Network:
         apply=apply,
         train=train,
         loop=loop,
-        shows_layers=True,
+        watched=watched,
         together=_TOGETHER,
     )
+
+
+def _train(
+    module: MLP, variables: Any, x: jax.Array, rngs: dict[str, jax.Array]
+) -> tuple[jax.Array, Any]:
+    """Computes outputs in training, and the collections that changed."""
+    changing = ["batch_stats"]
+    output: Any = module.apply(variables, x, train=True, mutable=changing, rngs=rngs)
+    return output[0], output[1]
 
 
 def _write_out(module: MLP) -> Network:

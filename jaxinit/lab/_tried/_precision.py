@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
-from jaxinit.lab._tried._network import Network
+from jaxinit.lab._tried._network import Network, Train
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 DTYPES = get_args(Dtype)
 Platform = Literal["cpu", "gpu", "tpu"]
 PLATFORMS = get_args(Platform)
-_LOWERED = ("params", "perturbations")  # collections that are computed with
 
 
 def cast_back(tree: Any, dtype: str) -> Any:
@@ -40,21 +39,28 @@ def mix_precision(model: Network, dtype: str) -> Network:
         return model
 
     def lower(variables: Any, x: jax.Array) -> tuple[Any, jax.Array]:
-        low = {k: _cast(variables[k], dtype) for k in _LOWERED if k in variables}
-        return {**variables, **low}, _cast(x, dtype)
+        return {**variables, "params": _cast(variables["params"], dtype)}, _cast(
+            x, dtype
+        )
 
     def apply(variables: Any, x: jax.Array) -> jax.Array:
         z: jax.Array = cast_back(model.apply(*lower(variables, x)), dtype)
         return z
 
-    def train(variables: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
-        z, changed = model.train(*lower(variables, x), key)
-        return cast_back(z, dtype), changed
+    def mix(train: Train) -> Train:
+        def mixed(variables: Any, x: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+            z, changed = train(*lower(variables, x), key)
+            return cast_back(z, dtype), changed
+
+        return mixed
 
     loop = model.loop
     if loop is not None:
         loop = loop._replace(network=mix_precision(loop.network, dtype))
-    return dataclasses.replace(model, apply=apply, train=train, loop=loop)
+    watched = model.watched and mix(model.watched)
+    return dataclasses.replace(
+        model, apply=apply, train=mix(model.train), watched=watched, loop=loop
+    )
 
 
 def _cast(tree: Any, dtype: str) -> Any:

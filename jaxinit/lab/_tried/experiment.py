@@ -21,6 +21,7 @@ from jaxinit.lab._tried.data import Task, hold_out
 from jaxinit.lab._tried.losses import (
     DEFAULTS,
     Loss,
+    build_loss,
     choose_loss,
     compute_chance,
     read_loss,
@@ -125,8 +126,11 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
     Raises:
       Unfit: if they do not fit.
     """
-    spec, early_stopping = choose_loss(task, settings.loss), settings.early_stopping
-    other, rows = spec != DEFAULTS[task.kind], "training rows"
+    loss, early_stopping = (
+        settings.pass_to(build_loss, task=task),
+        settings.early_stopping,
+    )
+    other, rows = loss is not read_loss(DEFAULTS[task.kind]), "training rows"
     if early_stopping:
         task = hold_out(task)
         rows += " beside those held out"
@@ -137,31 +141,24 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
         rule = f"the task has {len(task.x_train)} {rows} only."
         raise check.Unfit(rule, batch_size=settings.batch_size)
     if other or early_stopping:
-        task = task._replace(chance=compute_chance(task, read_loss(spec)))
+        task = task._replace(chance=compute_chance(task, loss))
     target = settings.target_loss
     if other and not targeted:
         target = float(f"{task.chance / 2:.2g}")
+    spec = choose_loss(task, settings.loss)
     fitted = dataclasses.replace(settings, loss=spec, target_loss=target)
     return assemble(task, fitted)
 
 
 def assemble(task: Task, settings: Settings) -> Experiment:
     """Builds the experiment from settings that fit their task."""
-    s = settings
+    between = activation(settings.activation)
     return Experiment(
         task=task,
-        network=build_network(
-            s.model,
-            task,
-            depth=s.depth,
-            width=s.width,
-            activation=activation(s.activation),
-            norm=s.norm,
-            dropout=s.dropout,
-        ),
-        loss=read_loss(choose_loss(task, s.loss)),
-        optimizer=build_optimizer(s.optimizer, s.schedule, s.clip, s.steps),
-        settings=s,
+        network=settings.pass_to(build_network, task=task, activation=between),
+        loss=settings.pass_to(build_loss, task=task),
+        optimizer=settings.pass_to(build_optimizer),
+        settings=settings,
     )
 
 

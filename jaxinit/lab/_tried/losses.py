@@ -136,6 +136,15 @@ def choose_loss(task: Task, spec: str | None) -> str:
     return spec
 
 
+def build_loss(task: Task, loss: str | None) -> Loss:
+    """Builds the loss of a comparison; one object for the task's default loss.
+
+    Raises:
+      Unfit: if the loss is for another kind of task.
+    """
+    return read_loss(choose_loss(task, loss))
+
+
 def make_loss(task: Task, loss: Loss) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns a function that computes the mean loss of a batch."""
 

@@ -259,7 +259,7 @@ NETWORKS = {
 
 
 def build_network(
-    name: str,
+    model: str,
     task: Task,
     depth: int,
     width: int,
@@ -270,7 +270,7 @@ def build_network(
     """Builds a network for a task.
 
     Args:
-      name: one of the lab's names, or a user's "package.module:Model".
+      model: one of the lab's names, or a user's "package.module:Model".
       task: the data.
       depth: number of layers or blocks.
       width: width of the layers.
@@ -281,20 +281,20 @@ def build_network(
     Raises:
       Unfit: if the network and the task do not fit, or there is no such model.
     """
-    if ":" in name:
+    if ":" in model:
         if dropout:
             rule = "is for the lab's own networks; a model of yours has its own."
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
-        own = Network(*adapt_for_training(load(name), name))
+        own = Network(*adapt_for_training(load(model), model))
         return _reshape_inputs(own, task.example)
-    if name == "mlp" and task.tokens:
+    if model == "mlp" and task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
-        raise check.Unfit(rule, model=name)
-    kind = NETWORKS[name]
+        raise check.Unfit(rule, model=model)
+    kind = NETWORKS[model]
     if not _SUITS[kind.takes](task):
         rule = f"is for a task of {kind.takes}, unlike {task.name}."
-        raise check.Unfit(rule, model=name)
-    if name == "transformer" and width % Transformer.heads:
+        raise check.Unfit(rule, model=model)
+    if model == "transformer" and width % Transformer.heads:
         rule = f"must be a multiple of {Transformer.heads} heads for a transformer."
         raise check.Unfit(f"width {rule}", width=width)
     sizes: dict[str, Any] = {"depth": depth, "width": width, "outputs": task.outputs}
@@ -303,7 +303,7 @@ def build_network(
     made = kind.build(task, **sizes, **(between if kind.free else {}))
     if isinstance(made, MLP):
         return adapt_perceptron(made)
-    return Network(*adapt_for_training(made, name))
+    return Network(*adapt_for_training(made, model))
 
 
 def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:

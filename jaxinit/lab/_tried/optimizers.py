@@ -91,12 +91,12 @@ def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
 
 
 def build_optimizer(
-    spec: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
+    optimizer: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
 ) -> Build:
     """Builds an optimizer with a schedule and clipping, as a function of the rate.
 
     Args:
-      spec: see `read_optimizer`.
+      optimizer: the spec; see `read_optimizer`.
       schedule: the factor on the learning rate: "constant" is 1; "cosine" falls to 0;
         "warmup_cosine" rises over a tenth of the steps first; "steps" is a tenth from
         the middle and a hundredth from three quarters on; "plateau" halves whenever the
@@ -107,7 +107,7 @@ def build_optimizer(
     Raises:
       Unfit: if the spec is not that of an optimizer.
     """
-    plain = read_optimizer(spec)
+    plain = read_optimizer(optimizer)
     shape = {
         "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
         "warmup_cosine": lambda: optax.warmup_cosine_decay_schedule(

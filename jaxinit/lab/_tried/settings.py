@@ -5,7 +5,6 @@ its option of the command line. `compare`, the command line and the caption of t
 read the fields; none of them lists settings again.
 """
 
-import argparse
 import dataclasses
 import inspect
 import textwrap
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar
 
 import jax
-import numpy as np
 
 from jaxinit import _check as check
 from jaxinit._gain import ACTIVATIONS
@@ -27,8 +25,11 @@ from jaxinit.lab._tried._option import (
     not_negative,
     one_of,
     or_none,
+    rates,
     read_by,
+    read_patience,
     setting,
+    several,
     share,
 )
 from jaxinit.lab._tried._precision import Dtype, Platform, check_device, check_dtype
@@ -41,6 +42,7 @@ _MOST_ROWS = 2**28  # of all batches together; their order is drawn beforehand
 _MOST_STEPS = 2**31 - 1  # steps are counted in int32
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def _model(name: str, value: Any) -> Any:
@@ -53,43 +55,6 @@ def _model(name: str, value: Any) -> Any:
 def _device(name: str, value: Any) -> Any:
     check_device(value)
     return value
-
-
-def _several(name: str, values: Any) -> Any:
-    if not values:
-        raise check.Unfit(f"{name} must not be empty.", **{name: values})
-    if len(set(values)) < len(values):
-        raise check.Unfit(f"{name} has one twice.", **{name: values})
-    return values
-
-
-def _rates(name: str, rates: Any) -> tuple[float, ...]:
-    """Takes learning rates in a sequence or an array; returns a tuple of numbers."""
-    if isinstance(rates, (np.ndarray, jax.Array)):
-        rates = rates.tolist()
-    if not isinstance(rates, (tuple, list)):
-        rule = "learning_rates must be a sequence of numbers."
-        raise check.Unfit(rule, TypeError, learning_rates=rates)
-    for rate in rates:
-        if check.real(learning_rates=rate) <= 0:
-            raise check.Unfit("learning rates must be above 0.", learning_rates=rate)
-        with np.errstate(over="ignore"):
-            held = np.float32(float(rate))
-        if held == 0 or np.isinf(held):
-            rule = "learning rates must be numbers that float32 holds."
-            raise check.Unfit(rule, learning_rates=rate)
-    plain = (r if isinstance(r, (int, float)) else float(r) for r in rates)
-    distinct: tuple[float, ...] = _several(name, tuple(plain))
-    return distinct
-
-
-def _read_patience(word: str) -> int:
-    """Reads a number of steps; 0 is refused, as it would mean no early stopping."""
-    steps = int(word)
-    if steps == 0:
-        rule = "must be 1 or above; leave it out to train every run to the end"
-        raise argparse.ArgumentTypeError(rule)
-    return steps
 
 
 _COMPARED, _NETWORK, _TRAINING = "what is compared", "network", "training"
@@ -107,7 +72,7 @@ class Settings:
                 "\"he_normal(gain='gelu')\", or rules for a whole model, such as "
                 '"recipes.fixup(6)" or "**/h/kernel: identity(); he_normal()"',
                 group=_COMPARED,
-                rule=_several,
+                rule=several,
                 flag="--init",
                 metavar="SPEC",
                 shown="a dozen, from zeros to orthogonal",
@@ -155,7 +120,7 @@ class Settings:
         (3e-4, 1e-3, 3e-3),
         "a learning rate that every initializer is tried at",
         _COMPARED,
-        _rates,
+        rates,
         flag="--lr",
         read=float,
         metavar="RATE",
@@ -240,7 +205,7 @@ class Settings:
         "rows, and keep its best weights",
         _TRAINING,
         count(_MOST_STEPS, 0),
-        read=_read_patience,
+        read=read_patience,
         metavar="PATIENCE",
         notes="0 for none; a fifth of the training rows, 1000 at most, is held out, "
         "every cell keeps the parameters of its best block, and cells that diverge "
@@ -302,6 +267,15 @@ class Settings:
             if isinstance(init, Rules):
                 rule = "rules are for other models: all layers of mlp are drawn alike."
                 raise check.Unfit(rule, initializers=init)
+
+    def pass_to(self, function: Callable[..., T], **more: Any) -> T:
+        """Calls a function with the settings that its parameters name, and with more.
+
+        So a setting reaches the function that uses it by its name alone.
+        """
+        names = inspect.signature(function).parameters
+        own = {name: value for name, value in vars(self).items() if name in names}
+        return function(**own | more)
 
 
 class Given(TypedDict, total=False):

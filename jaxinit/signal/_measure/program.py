@@ -76,12 +76,7 @@ def prepare(
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
-    leaves, _ = jax.tree.flatten_with_path(params)
-    others = len(jax.tree.leaves((rest, key, inputs)))
-    origins = [frozenset({i}) for i in range(len(leaves))]
-    planned = plan(traced, [*origins, *[None] * others])
-    paths = [_spell_path(path) for path, _ in leaves]
-    sites = name_layers(planned, paths)
+    planned, sites = find_layers(traced, params)
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
@@ -113,12 +108,24 @@ def prepare(
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
-        spelling=(*spelled, *paths),
+        spelling=(*spelled, *_list_paths(params)),
     )
 
 
-def _spell_path(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def find_layers(traced: core.ClosedJaxpr, params: Any) -> tuple[Plan, list[Placed]]:
+    """Finds the layers of a traced model, whose first arguments are its parameters."""
+    paths = _list_paths(params)
+    others = len(traced.in_avals) - len(paths)
+    origins = [frozenset({i}) for i in range(len(paths))]
+    planned = plan(traced, [*origins, *[None] * others])
+    return planned, name_layers(planned, paths)
+
+
+def _list_paths(params: Any) -> list[str]:
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree.leaves_with_path(params)
+    ]
 
 
 def _check_scalar(number: Any) -> jax.Array:

@@ -90,15 +90,15 @@ def measure_layer(
     y, g = values["output"], gradients["output"]
     y = _widen(y)
     sample = _sample(real(y, xp))
-    output, gradient = _compute_moments(y, xp), _compute_moments(g, xp)
+    output, gradient = compute_moments(y, xp), compute_moments(g, xp)
     weight = dw = taps = None
     if "weight" in values:
-        weight = _compute_moments(values["weight"], xp)
-        dw = _compute_moments(gradients["weight"], xp)
+        weight = compute_moments(values["weight"], xp)
+        dw = compute_moments(gradients["weight"], xp)
     if isinstance(site, Product) and site.kind == "conv":
         axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
         taps = rms(values["weight"], xp, axes)
-    bias = _compute_moments(values["bias"], xp).rms if "bias" in values else None
+    bias = compute_moments(values["bias"], xp).rms if "bias" in values else None
     examples = y.shape[0] if y.ndim > 1 else 1
 
     def alike(parts: Mapping[str, Array]) -> Array | None:
@@ -169,7 +169,7 @@ def rms(x: Array, xp: Any, axes: tuple[int, ...] | None = None) -> Array:
 
 def measure_input(x: Array, xp: Any) -> dict[str, Array]:
     """Computes the statistics of the input of a layer that follows no other layer."""
-    moments = _compute_moments(x, xp)
+    moments = compute_moments(x, xp)
     nonfinite = (~xp.isfinite(x)).mean().astype(moments.largest.dtype)
     return {
         "input_rms": rms(x, xp),
@@ -221,7 +221,7 @@ class _Moments(NamedTuple):
     largest: Array
 
 
-def _compute_moments(x: Array, xp: Any) -> _Moments:
+def compute_moments(x: Array, xp: Any) -> _Moments:
     """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
     u, scale, largest = _scale(x, xp)
     mean = u.mean()

@@ -304,9 +304,9 @@ def evaluate_plan(
     Args:
       plan: the plan.
       args: the arguments of the jaxpr.
-      shifts: for each site to keep, zeros to be added to its ``output`` and ``weight``:
-        the gradient with respect to them is that at the site. They have a leading axis
-        for each loop around the site.
+      shifts: for each site to keep, zeros to be added to its ``output`` and, if given,
+        its ``weight``: the gradient with respect to them is that at the site. They have
+        a leading axis for each loop around the site.
 
     Returns:
       The results, and for each site the values ``output``, ``weight``, ``bias`` and
@@ -325,7 +325,8 @@ def evaluate_plan(
             results, inside = _evaluate_inner(eqn, body, values, shifts)
             kept.update(inside)
         else:
-            if product := products.get(eqn):
+            product = products.get(eqn)
+            if product and "weight" in shifts[product.number]:
                 side = 0 if eqn.invars[0] is product.weight else 1
                 values[side] += shifts[product.number]["weight"]
             results = bind(eqn, values)
