@@ -60,7 +60,7 @@ def cases(quick: bool) -> list[Cold]:
     }
     return [
         *(_check(name, make, shape) for name, (make, shape) in known.items()),
-        _draws(8 if quick else 400),
+        _draws(8, 3) if quick else _draws(400, _SHAPES),
         _orthogonal(8 if quick else 300),
     ]
 
@@ -133,9 +133,9 @@ def _run_once(model: Any, x: jax.Array) -> Any:
     return jax.jit(jax.value_and_grad(loss))(params, variables)
 
 
-def _draws(size: int) -> Cold:
-    """Makes the case of many shapes."""
-    shapes = [(size + i, size - 3 * (i % 2)) for i in range(_SHAPES)]
+def _draws(size: int, count: int) -> Cold:
+    """Makes the case of many shapes; its name says how many there are at full size."""
+    shapes = [(size + i, size - 3 * (i % 2)) for i in range(count)]
 
     def draw(init: Any) -> list[jax.Array]:
         keys = jax.random.split(jax.random.key(KEY), len(shapes))

@@ -82,7 +82,7 @@ def cases(quick: bool) -> list[Filling]:
         *(
             _build_gpt(
                 f"GPT of {layers} layers, width 256",
-                (layers, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128),
+                (layers // 12, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128),
             )
             for layers in (12, 48)
         ),
