@@ -103,8 +103,9 @@ def _run(options: argparse.Namespace) -> int:
     for option in ("json", "plots"):
         _check_writable(option, getattr(options, option))
 
-    # A program compiled by an earlier run would count as compiled in no time.
-    jax.config.update("jax_enable_compilation_cache", False)
+    if not settings.quick:
+        # A program compiled by an earlier run would count as compiled in no time.
+        jax.config.update("jax_enable_compilation_cache", False)
     result = {
         "format": report.FORMAT,
         "settings": asdict(settings),

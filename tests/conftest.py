@@ -60,6 +60,14 @@ def quick_compiler():
 
 
 @pytest.fixture
+def full_compiler(quick_compiler):
+    """Optimizes all the same, for a test that computes longer than it compiles."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
 def standard_promotion():
     """Lets code by other people mix types, as JAX does by default."""
     with jax.numpy_dtype_promotion("standard"):

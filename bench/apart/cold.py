@@ -23,8 +23,9 @@ def main(suite: str, name: str, contender: str, *quick: str) -> None:
       contender: which of them runs.
       *quick: anything for a case of toy size.
     """
-    # A program that an earlier process compiled would count as compiled in no time.
-    jax.config.update("jax_enable_compilation_cache", False)
+    if not quick:
+        # A program that an earlier process compiled would count as compiled in no time.
+        jax.config.update("jax_enable_compilation_cache", False)
     chosen: Any = SUITES[suite]
     case = next(case for case in chosen.cases(bool(quick)) if case.name == name)
     jax.block_until_ready(jax.random.split(jax.random.key(0)))

@@ -60,7 +60,7 @@ def cases(quick: bool) -> list[Cold]:
     }
     return [
         *(_check(name, make, shape) for name, (make, shape) in known.items()),
-        _draws(8 if quick else 400),
+        _draws(8, 3) if quick else _draws(400, _SHAPES),
         _orthogonal(8 if quick else 300),
     ]
 
@@ -133,10 +133,13 @@ def _run_once(model: Any, x: jax.Array) -> Any:
     return jax.jit(jax.value_and_grad(loss))(params, variables)
 
 
-def _draws(size: int) -> Cold:
-    """Makes the case of many shapes; to split a key would take longer than to draw."""
-    shapes = [(size + i, size - 3 * (i % 2)) for i in range(_SHAPES)]
-    keys = [jax.random.key(KEY + i) for i in range(_SHAPES)]
+def _draws(size: int, count: int) -> Cold:
+    """Makes the case of many shapes; its name says how many there are at full size.
+
+    Keys are made beforehand: to split one would take longer than to draw.
+    """
+    shapes = [(size + i, size - 3 * (i % 2)) for i in range(count)]
+    keys = [jax.random.key(KEY + i) for i in range(count)]
 
     def draw(init: Any) -> list[jax.Array]:
         return [init(key, shape) for key, shape in zip(keys, shapes, strict=True)]

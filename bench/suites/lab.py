@@ -102,13 +102,14 @@ def cases(quick: bool) -> list[Cells]:
 def measure(cells: Cells, settings: Settings) -> Row:
     """Measures the seconds of training all cells."""
     row = start_row(cells)
-    ours, *loops = (way() for way in _Ways(cells, _CHECKED).by_name.values())
+    checked = _Ways(cells, _CHECKED)
+    ours, *loops = (way() for way in checked.by_name.values())
     error = max(_compare_losses(ours, losses) for losses in loops)
     row["found"] = f"the loops' losses after {_CHECKED} steps, to {error:.0e}"
     row["verified"] = bool(error < _CLOSE)
     if not row["verified"]:
         return row
-    ways = _Ways(cells, cells.steps)
+    ways = checked if cells.steps == _CHECKED else _Ways(cells, cells.steps)
 
     def prepare(repeat: int) -> None:
         ways.reset()

@@ -62,7 +62,7 @@ class Filling(Case):
 def cases(quick: bool) -> list[Filling]:
     """Returns the models."""
     gpt = (2, 8, 2, 16, 8) if quick else (12, 768, 12, 50257, 1024)
-    medium = (3, 8, 2, 16, 8) if quick else (24, 1024, 16, 50257, 1024)
+    medium = gpt if quick else (24, 1024, 16, 50257, 1024)
     resnet = ((1, 1), 4, 3) if quick else ((3, 4, 6, 3), 64, 1000)
     vit = (1, 8, 2, 4, 8, 3) if quick else (12, 768, 12, 16, 224, 1000)
     return [
@@ -82,7 +82,7 @@ def cases(quick: bool) -> list[Filling]:
         *(
             _build_gpt(
                 f"GPT of {layers} layers, width 256",
-                (layers, 8, 2, 16, 8) if quick else (layers, 256, 4, 1000, 128),
+                gpt if quick else (layers, 256, 4, 1000, 128),
             )
             for layers in (12, 48)
         ),

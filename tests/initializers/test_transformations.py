@@ -1,7 +1,8 @@
 """Flags, transformations and meshes: every initializer draws the same under each.
 
-The default run draws few rows, each alone. The slow one draws all others together,
-each with a key of its own: one program for a case compiles sooner than one for a row.
+The default run draws few rows, each alone. The slow one draws all rows together, each
+with a key of its own: one program for a case compiles sooner than one for a row, and
+cases that lead to the same program share it.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ KEY = jax.random.key(7)
 FIRST, MATRICES = [ROWS[3], SCALINGS[0]], [STRUCTURED[0], STRUCTURED[8]]
 OF_MATRICES = ("jax_numpy_rank_promotion", "remat")
 ALIKE = ("vmap of jit", "map", "linearize", "Auto of 1", "legacy NumPy", "unsafe_rbg")
+TOGETHER = (ROWS[3], *DRAWS)
 DRAWN: dict[str, np.ndarray] = {}
 
 
@@ -53,9 +55,8 @@ def each(cases):
     alone, together = [], []
     for case in cases:
         few = [*FIRST] * (case not in ALIKE) + [*MATRICES] * (case in OF_MATRICES)
-        rest = tuple(row for row in [ROWS[3], *DRAWS] if row not in few)
         alone += [pytest.param((row,), case, id=f"{case}-{row.name}") for row in few]
-        together += [pytest.param(rest, case, id=case, marks=pytest.mark.slow)]
+        together += [pytest.param(TOGETHER, case, id=case, marks=pytest.mark.slow)]
     return pytest.mark.parametrize(("rows", "case"), alone + together)
 
 
@@ -85,7 +86,7 @@ def test_flags_under_jit(rows, case):
     for row in rows:
         drawn(row)
     with FLAGS[case]():
-        same(rows, jax.jit(lambda keys: draw(rows, keys))(keys_of(rows)))
+        same(rows, jax.jit(functools.partial(draw, rows))(keys_of(rows)))
 
 
 @each(["float32"])
@@ -228,7 +229,7 @@ def test_keys(rows, case):
     found = draw(rows, keys)
     if "rbg" not in case:
         return same(rows, found)
-    jitted = jax.jit(lambda keys: draw(rows, keys))(keys)
+    jitted = jax.jit(functools.partial(draw, rows))(keys)
     for row, w, of_jit in zip(rows, found, jitted, strict=True):
         np.testing.assert_array_equal(w, of_jit, row.name, strict=True)
         if row.random:
@@ -250,7 +251,7 @@ def test_inside_a_mesh(rows, case):
     mesh = jax.make_mesh((count,), ("x",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         found = draw(rows, keys_of(rows))
-        jitted = jax.jit(lambda keys: draw(rows, keys))(keys_of(rows))
+        jitted = jax.jit(functools.partial(draw, rows))(keys_of(rows))
     same(rows, found)
     same(rows, jitted)
 

@@ -24,6 +24,7 @@ def better(ours, theirs):
     return paired(ours, theirs, higher_is_better=False).verdict == "better"
 
 
+@pytest.mark.usefixtures("full_compiler")
 def test_zero_last_layers_let_a_residual_network_without_norms_train_deeper():
     """At 12 blocks; at 2, the usual weights do better than at 12."""
     given = {"model": "resnet", "width": 8, "seeds": 6, "steps": 100}

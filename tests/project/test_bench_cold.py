@@ -11,6 +11,8 @@ sys.path.append(str(Path(__file__).parents[2]))  # bench is no part of the packa
 from bench.__main__ import main  # noqa: E402
 from bench.suites import cold  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FEW_DRAWS = "eager he_normal, 20 shapes"
 CASES = {case.name: case for case in cold.cases(True)}
 

@@ -175,7 +175,9 @@ def of_seed(layers, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
-def test_no_healthy_network_is_accused(name):
+def test_no_healthy_network_is_accused(name, request):
+    if "ResNet" in name:
+        request.getfixturevalue("full_compiler")  # its convolutions run long
     layers = run(*HEALTHY[name])
     assert not judge(layers, 100.0)[1]
     for seed in range(SEEDS):
@@ -218,6 +220,7 @@ EIGHT = ("relu", "tanh", "gelu", "silu", "selu", "sigmoid", "elu", "sin")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compiler")
 @pytest.mark.parametrize("name", EIGHT)
 def test_measured_variances_agree_with_theory(name):
     """Width 1024, depth 30: variances lie within three standard errors of theory.
@@ -305,6 +308,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.usefixtures("full_compiler")
 @pytest.mark.parametrize("name", slow_but(["line, SAME, tanh"], CONVOLUTIONS))
 def test_measured_convolutions_agree_with_theory(name):
     """As above, of signals and gradients; the last gradient is where theory starts."""
