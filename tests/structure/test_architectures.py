@@ -7,9 +7,12 @@ import pytest
 from attentions import ATTENTIONS
 from blocks import TRANSFORMERS
 from convolutional import CONVOLUTIONAL
+from experts import EXPERTS
 from feedforward import FEEDFORWARD
+from latent import LATENT
 from recurrent import RECURRENT
 from repeated import REPEATED
+from transposed import TRANSPOSED
 from unusual_table import UNUSUAL
 
 import jaxinit
@@ -17,11 +20,14 @@ import jaxinit
 TABLE = (
     FEEDFORWARD
     | CONVOLUTIONAL
+    | TRANSPOSED
     | ATTENTIONS
     | TRANSFORMERS
+    | EXPERTS
     | REPEATED
     | RECURRENT
     | UNUSUAL
+    | LATENT
 )
 
 
@@ -48,3 +54,9 @@ def test_roles_and_fans(name):
     assert {path: read(row) for path, row in found.items()} == expected
     assert set(patterns.values()) == set(each.expected)  # each is of some parameter
     assert found.branches == each.branches
+
+
+def test_the_table_is_whole():
+    assert len(TABLE) > 110
+    others = (EXPERTS, TRANSPOSED, ATTENTIONS, TRANSFORMERS, LATENT)
+    assert all(TABLE.items() >= each.items() for each in others)
