@@ -82,14 +82,12 @@ class TracedParameter:
         last = len(self.shape) - 1
         if (self.in_axis, self.out_axis, self.batch_axis) == ((last - 1,), (last,), ()):
             return groups
-        every = (self.in_axis, self.out_axis, self.batch_axis)
-        axes = (axis[0] if len(axis) == 1 else axis for axis in every)
-        named = zip(("in_axis", "out_axis", "batch_axis"), axes, strict=True)
-        return (
-            {name: axis for name, axis in named if axis != ()}
-            | ({"in_axis": ()} if self.in_axis == () else {})
-            | groups
-        )
+        axes = {"in_axis": self.in_axis, "out_axis": self.out_axis}
+        axes |= {"batch_axis": self.batch_axis} if self.batch_axis else {}
+        single = {
+            name: axis[0] if len(axis) == 1 else axis for name, axis in axes.items()
+        }
+        return single | groups
 
     @property
     def is_kernel(self) -> bool:

@@ -205,10 +205,11 @@ def _reflectors(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     # [rows, columns], [columns], [columns]
     """
-    dtype = x.dtype
+    dtype, columns = x.dtype, x.shape[1]
     row, column = (lax.broadcasted_iota("uint32", x.shape, i) for i in (0, 1))
     x = jnp.where(row >= column, x, jnp.zeros((), dtype))
-    lead = jnp.diagonal(x)
+    # Not of x itself, whose rows may be too many for indices of 32 bits.
+    lead = jnp.diagonal(lax.slice(x, (0, 0), (columns, columns)))
     size = jnp.abs(lead)
     norm = jnp.sqrt((x * x.conj()).real.sum(0))
     if jnp.issubdtype(dtype, np.complexfloating):

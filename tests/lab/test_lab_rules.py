@@ -68,7 +68,7 @@ def test_recipes_train(capsys):
     ("text", "message"),
     [
         ("recipes.fixxup(6)", "there is no recipe 'fixxup'. Did you mean 'fixup' or"),
-        ("recipes.fixup()", "missing 1 required positional argument: 'layers'"),
+        ("recipes.fixup()", "recipes.fixup needs layers here"),
         ("recipes.fixup(open)", "a recipe is a call with literals such as"),
         ("recipes.fixup(6", "a recipe is a call with literals such as"),
         ("recipes.fixup({[]: 6})", "a recipe is a call with literals such as"),

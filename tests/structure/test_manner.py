@@ -249,6 +249,7 @@ def test_plain_values():
         "loops": [],
         "uses": 1,
         "of": [],
+        "before": [],
         "reason": "",
         "fans": [8, 16],
         "layout": "(inputs, outputs)",

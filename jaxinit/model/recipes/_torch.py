@@ -75,7 +75,7 @@ def kernel_law(site: Site) -> Any:
     if site.multihead and site.part in ("query", "key", "value"):
         return settle(site, lambda reading: _attention(site, reading))
     if site.is_packed and site.part == "joint":
-        return settle(site, lambda reading: _xavier(*reading.fans(site.shape)))
+        return settle(site, lambda reading: _packed(site, reading))
 
     def dense(reading: Reading) -> Any:
         axes = reading.axes
@@ -112,6 +112,12 @@ def _attention(site: Site, reading: Reading) -> Any:
     }
     inputs, outputs = reading.fans(site.shape)
     return _xavier(inputs, outputs if len(widths) > 1 else 3 * outputs)
+
+
+def _packed(site: Site, reading: Reading) -> Any:
+    """Returns Xavier's law for all outputs of one kernel for query, key and value."""
+    inputs, outputs = reading.fans(site.shape)
+    return _xavier(inputs, outputs * reading.axes.get("groups", 1))
 
 
 def _xavier(inputs: float, outputs: float) -> Any:

@@ -177,7 +177,8 @@ def _of_three(site: Site) -> Any:
 
     def build(reading: Reading) -> Any:
         inputs, outputs = reading.fans(site.shape)
-        bound = math.sqrt(6 / (outputs / 3 + inputs))
+        outputs /= 1 if "groups" in reading.axes else 3  # a structure counts one's
+        bound = math.sqrt(6 / (outputs + inputs))
         return init.uniform(low=-bound, high=bound)
 
     return settle(site, build)
