@@ -23,7 +23,6 @@ from bench.meters.row import KEY, Case, Row, add_times, start_row
 from bench.meters.settings import Settings
 from bench.models import Perceptron
 from jaxinit import _adapt
-from jaxinit._adapt.functions import Model
 from jaxinit.signal._measure import _kept
 from jaxinit.signal._measure._draw import Seed, draw_cotangents
 from jaxinit.signal._measure.flow import run_model
@@ -100,7 +99,7 @@ def _check(model: Any, x: jax.Array, key: jax.Array, seeds: int) -> np.ndarray:
     return np.stack([layer.forward["std"] for layer in layers])
 
 
-def _prepare(model: Any, x: jax.Array, key: jax.Array) -> tuple[Model, Program]:
+def _prepare(model: Any, x: jax.Array, key: jax.Array) -> tuple[Any, Program]:
     adapted = _adapt.adapt.adapt(model, (x,), {}, ("dropout",))
     return adapted, prepare(adapted, (x,), key)
 
