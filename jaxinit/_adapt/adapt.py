@@ -38,6 +38,7 @@ def adapt(
     inputs: tuple[Any, ...],
     arguments: Mapping[str, Any],
     streams: tuple[str, ...],
+    built: bool = False,
 ) -> Model:
     """Recognizes the framework of a model and brings it into the one form.
 
@@ -46,6 +47,7 @@ def adapt(
       inputs: example inputs.
       arguments: keywords of the call.
       streams: names of the random streams beside ``params``.
+      built: whether the model may have weights already; init then returns these.
 
     Raises:
       Unfit: if it is of no kind that can be measured.
@@ -62,9 +64,12 @@ def adapt(
         return adapt_linen(model, call)
     for framework, argument in (("flax.nnx", "rngs"), ("equinox", "key")):
         if isinstance(model, find_modules(framework)):
+            if built:
+                return _adapt_built(model, call)
             rule = "is a model whose weights are drawn already. Pass its class, or a "
             rule += f"function that takes {argument} and returns it: "
-            rule += f"lambda {argument}: Model(..., {argument}={argument})."
+            rule += f"lambda {argument}: Model(..., {argument}={argument}). To check "
+            rule += "its weights as they are, pass it as params= too."
             raise check.Unfit(rule, model=type(model).__name__)
     if is_class_of(model, "flax.linen"):
         rule = f"is a Linen class: pass a module, {model.__name__}(...)."
@@ -91,6 +96,19 @@ def adapt_for_training(model: Any, name: str) -> Trainable:
     if is_built(model):
         raise check.Unfit(_TRAINED, model=name)
     return train_nnx(model)
+
+
+def _adapt_built(model: Any, call: Call) -> Model:
+    """Adapts a model of NNX or Equinox with the weights that it has."""
+    parts = split_nnx(model) or split_equinox(model)
+    if parts is None:
+        raise check.Unfit(_MADE, TypeError, model=model)
+    params, rest, run = parts
+
+    def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
+        return run(params, rest, key, inputs, call.arguments)
+
+    return Model(lambda key: (params, rest), apply)
 
 
 def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:

@@ -67,9 +67,10 @@ def structure(
     =========  ========================================================================
 
     Args:
-      model: as `check` takes it: a Flax Linen module; a class of Flax NNX or Equinox, or
-        a function that makes a model; a pair of functions (init, apply); the result of
-        ``hk.transform``. An Equinox model is mapped over the examples.
+      model: as `check` takes it: a Flax Linen module; a class of Flax NNX or Equinox, a
+        model of theirs, or a function that makes one; a pair of functions (init,
+        apply); the result of ``hk.transform``. An Equinox model is mapped over the
+        examples.
       *inputs: example inputs, each any pytree of arrays or of `jax.ShapeDtypeStruct`.
         Their values are not read.
       arguments: keywords of the call, such as ``{"train": False}``.
@@ -105,7 +106,8 @@ def structure(
         names = read_names(streams=streams), read_names(axis_name=axis_name)
 
         def make(inputs: tuple[Any, ...]) -> Model:
-            return bind_axes(adapt(model, inputs, keywords, names[0]), names[1])
+            adapted = adapt(model, inputs, keywords, names[0], built=True)
+            return bind_axes(adapted, names[1])
 
         with _placement.automatic():
             params, traced, facts = _trace(make, read)

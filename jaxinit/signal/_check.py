@@ -18,6 +18,7 @@ from jaxinit._adapt.inputs import (
 )
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
+from jaxinit.signal._measure._given import fix_weights
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
 from jaxinit.signal._progress import report_progress
 from jaxinit.signal._report.report import SignalReport
@@ -30,6 +31,7 @@ def check(
     key: jax.Array,
     seeds: int = 32,
     loss: Callable[[Any], Any] | None = None,
+    params: Any = None,
     arguments: Mapping[str, Any] | None = None,
     streams: str | Sequence[str] = ("dropout",),
     axis_name: str | Sequence[str] = (),
@@ -63,6 +65,11 @@ def check(
       loss: computes a number from the model's output; its gradient is measured. By
         default it is the sum of the output times random normal numbers. A cross-entropy
         is also compared with that of guessing.
+      params: weights to check as they are, loaded or trained, in place of drawn ones:
+        variables or parameters of Linen, a model or state of NNX, a module of Equinox,
+        any tree with the paths of the model's own. The model may then be one of NNX or
+        Equinox that is built: ``check(model, x, params=model, key=key)``. Seeds differ
+        in noise and in the random numbers behind the gradient: a few suffice.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
       axis_name: the name of an axis that the model reads, such as the ``axis_name`` of
@@ -113,7 +120,10 @@ def check(
             _placement.automatic(),
             report_progress("jaxinit.check") as say,
         ):
-            adapted = bind_axes(adapt(model, inputs, keywords, noise), axes)
+            built = params is not None
+            adapted = bind_axes(adapt(model, inputs, keywords, noise, built), axes)
+            if built:
+                adapted = fix_weights(adapted, params, key)
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say
             run = _measure_arrays(adapted, inputs, *rest)
             say("judging")

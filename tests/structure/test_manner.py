@@ -34,11 +34,6 @@ class Noisy(nn.Module):
         (TypeError, r"\(model='a'\): must be a Flax mod", lambda: structure("a", X)),
         (TypeError, r"\(model=None\): must be a Flax", lambda: structure(None, X)),
         (ValueError, "is a Linen class: pass a mod", lambda: structure(nn.Dense, X)),
-        (
-            ValueError,
-            "whose weights are drawn already. Pass its class, or a function",
-            lambda: structure(nnx.Linear(8, 4, rngs=nnx.Rngs(0)), X),
-        ),
         (ValueError, r"is the pair \(init_fn, app", lambda: structure((len,), X)),
         (
             ValueError,
