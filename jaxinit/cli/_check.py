@@ -48,7 +48,13 @@ def add(commands: Any) -> None:
 
 
 def _add_measurement(option: Callable[..., Any]) -> None:
-    """Adds the options about the measurement and its limit."""
+    """Adds the options about what is drawn, the measurement and its limit."""
+    option(
+        "--vocabulary",
+        metavar="SIZE",
+        type=int,
+        help="how many tokens there are, for inputs of integers",
+    )
     option("--seeds", type=int, default=32, help="draws of the weights (default: 32)")
     option("--seed", type=int, default=0, help="seed of all of them (default: 0)")
     option(

@@ -53,12 +53,6 @@ def _add_inputs(option: Callable[..., Any]) -> None:
         "dtype of its own 8x128:int32; repeatable",
     )
     option("--dtype", default="float32", help="dtype of the inputs (default: float32)")
-    option(
-        "--vocabulary",
-        metavar="SIZE",
-        type=int,
-        help="how many tokens there are, for inputs of integers",
-    )
 
 
 def _add_arguments(option: Callable[..., Any]) -> None:

@@ -128,7 +128,8 @@ def _pad(x: jax.Array) -> jax.Array:
     def put(_: jax.Array, wide: jax.Array) -> jax.Array:
         return lax.dynamic_update_slice(wide, x, (0, 0))
 
-    wide: jax.Array = lax.fori_loop(0, 2, put, jnp.zeros(padded, x.dtype))
+    # In shard_map a carry keeps its type: like x, zeros vary over the mesh.
+    wide: jax.Array = lax.fori_loop(0, 2, put, jnp.zeros_like(x, shape=padded))
     return wide
 
 

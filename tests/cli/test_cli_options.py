@@ -60,7 +60,8 @@ ODD = {  # may be right for some option
         ),
     ],
 }
-OF_MEASURING = {"--json", "--seeds", "--limit"}  # of check: refused when it measures
+OF_MEASURING = {"--json", "--seeds", "--limit"}  # refused when it measures
+MEASURES = ("check", "structure")
 
 
 class Accepted(BaseException):
@@ -157,6 +158,7 @@ def quick(place, monkeypatch):
     monkeypatch.setattr("sys.path", [str(place), *sys.path])
     monkeypatch.setattr("jaxinit.lab.training.train", accept)
     monkeypatch.setattr("jaxinit.signal.check", accept)
+    monkeypatch.setattr("jaxinit.cli._structure.structure", accept)
     monkeypatch.setattr("jaxinit._panels.histogram_and_heatmap", accept)
 
 
@@ -172,7 +174,7 @@ def test_wrong_values(name, flag, action, most, place, capsys):
     for value in WRONG[kind][:most] + ODD[kind][: 0 if most else None]:
         refused, said = outcome(words_with(name, flag, action, value), capsys)
         if not refused:
-            measured = name == "check" and flag in OF_MEASURING
+            measured = name in MEASURES and flag in OF_MEASURING
             assert value not in WRONG[kind] or measured, value
             for path in sorted(set(tree(place)) - set(before), reverse=True):
                 path.rmdir()
