@@ -1,6 +1,18 @@
 """Commands that tests call in this process."""
 
+import re
+import sys
+
 from jaxinit.cli import main
+
+
+def write_models(text, tmp_path, monkeypatch):
+    """Writes a module that commands can import from here; returns its name."""
+    name = "models_" + re.sub(r"\W", "_", tmp_path.name)
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return name
 
 
 def refusal(words, capsys):

@@ -187,10 +187,17 @@ def read_activation(
     chain, end = find_activation(jaxpr, output, uses, {})
     if end is None or all(map(_is_scale, chain)):
         return None
-    form = _spell_values(functools.partial(apply, chain, output, end), output.aval)
+    return (
+        _find_known(functools.partial(apply, chain, output, end), output) or "function"
+    )
+
+
+def _find_known(function: Function, output: Var) -> str | None:
+    """Finds the name of the known activation with the same program."""
+    form = _spell_values(function, output.aval)
     shape, dtype = output.aval.shape, output.aval.dtype
     known = (name for name in ACTIVATIONS if _spell_known(name, shape, dtype) == form)
-    return next(known, "function")
+    return next(known, None)
 
 
 def name_activation(function: Function | None, output: Var) -> str | None:
@@ -201,13 +208,11 @@ def name_activation(function: Function | None, output: Var) -> str | None:
     """
     if function is None:
         return None
-    form = _spell_values(function, output.aval)
-    for name in ACTIVATIONS:
-        if _spell_known(name, output.aval.shape, output.aval.dtype) == form:
-            return name
+    if known := _find_known(function, output):
+        return known
     values = np.asarray(function(jnp.asarray(_GRID)), np.float64)
-    for name, known in ACTIVATIONS.items():
-        shape = np.asarray(known(_GRID), np.float64)
+    for name, activation in ACTIVATIONS.items():
+        shape = np.asarray(activation(_GRID), np.float64)
         factor = float(values @ shape / (shape @ shape))
         if np.allclose(values, factor * shape, rtol=1e-5, atol=1e-6) and factor > 0:
             return name if abs(factor - 1) < 1e-5 else f"{factor:.3g} {name}"

@@ -1,11 +1,8 @@
 """``jaxinit check``: wrong values of its options, one line each."""
 
-import re
-import sys
-
 import numpy as np
 import pytest
-from commands import refusal
+from commands import refusal, write_models
 
 MODELS = """
 import flax.linen as nn
@@ -31,11 +28,7 @@ def function(key):
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    name = "models_" + re.sub(r"\W", "_", tmp_path.name)
-    (tmp_path / f"{name}.py").write_text(MODELS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return name
+    return write_models(MODELS, tmp_path, monkeypatch)
 
 
 WRONG = [

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from catalogue import OWN
-from commands import refusal
+from commands import refusal, write_models
 from processes import DEVICES, python
 
 import jaxinit
@@ -426,12 +426,9 @@ pair = (
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     """A directory with a module of models, whose name no other test has."""
-    name = "models_" + re.sub(r"\W", "_", tmp_path.name)
-    (tmp_path / f"{name}.py").write_text(MODELS)
+    name = write_models(MODELS, tmp_path, monkeypatch)
     (tmp_path / f"{name}_failing.py").write_text("import torchvision_of_nowhere")
     (tmp_path / f"{name}_leaving.py").write_text("raise SystemExit('bye')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     return name
 
 

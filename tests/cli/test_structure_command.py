@@ -1,10 +1,9 @@
 """``jaxinit structure``: roles of a model's parameters on the command line."""
 
 import json
-import re
-import sys
 
 import pytest
+from commands import refusal, write_models
 
 from jaxinit.cli import main
 
@@ -29,11 +28,7 @@ words = (lambda key: {"w": jnp.ones((50, 4))}, lambda params, ids: params["w"][i
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    name = "models_" + re.sub(r"\W", "_", tmp_path.name)
-    (tmp_path / f"{name}.py").write_text(MODELS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return name
+    return write_models(MODELS, tmp_path, monkeypatch)
 
 
 def test_a_table_of_roles(models, capsys):
@@ -81,9 +76,5 @@ def test_an_outline_and_a_file(models, capsys, tmp_path):
     ],
 )
 def test_wrong_words(models, capsys, words, said):
-    try:
-        code = main(["structure", f"{models}:{words[0]}", *words[1:]])
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
-    assert code == 2 and not out and err.count("\n") == 1 and said in err
+    refused = refusal(["structure", f"{models}:{words[0]}", *words[1:]], capsys)
+    assert said in refused

@@ -127,7 +127,7 @@ def _change(
 ) -> Fact:
     name = eqn.primitive.name
     data = [facts[place] for place in places]
-    both = drop_marks(join(data, _combine_axes(eqn, facts, places, result)))
+    both = drop_marks(join(data, combine_axes(eqn, facts, places, result)))
     bit = book.mark()
     both = both._replace(behind=both.behind | bit)
     if name in ("add", "add_any", "sub") and len(data) == 2:
@@ -150,9 +150,10 @@ def _change(
     return both._replace(chosen=chosen, counted=both.counted or whole, averaged=0)
 
 
-def _combine_axes(
-    eqn: core.JaxprEqn, facts: Sequence[Fact], places: Sequence[int], result: int
+def combine_axes(
+    eqn: core.JaxprEqn, facts: Sequence[Fact], places: Sequence[int], result: int = 0
 ) -> Axes:
+    """Returns the axes of a result, from those of its operands that are data."""
     rank = len(shape_of(eqn.outvars[result]))
     axes = forget_axes(rank)
     for place in places:
@@ -169,8 +170,7 @@ def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -
     if eqn.primitive.name != "sub" and (
         book.add_residual(one, other) or book.add_residual(other, one)
     ):
-        both = both._replace(meeting=None)  # a norm is that of all that was added
-        return both
+        return both._replace(meeting=None)  # a norm is that of all that was added
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)

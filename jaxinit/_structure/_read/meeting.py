@@ -8,12 +8,11 @@ from jax.extend import core
 from jaxinit._structure._read.axes import (
     Axes,
     Piece,
-    forget_axes,
     list_sources,
     move,
     shape_of,
 )
-from jaxinit._structure._read.elementwise import change, normalize
+from jaxinit._structure._read.elementwise import change, combine_axes, normalize
 from jaxinit._structure._read.facts import NONE, Fact, Kind, Unit, Use, join, list_units
 from jaxinit._structure._read.notebook import Notebook
 
@@ -42,17 +41,11 @@ def meet(
 ) -> tuple[Fact, list[Scaling]]:
     """Notes parameters that meet data in an operation that is no product."""
     name = eqn.primitive.name
-    rank = len(shape_of(eqn.outvars[0]))
     data = [(side, fact) for side, fact in enumerate(facts) if fact.data]
     weights = [(side, fact) for side, fact in enumerate(facts) if fact.leaves]
-    axes = forget_axes(rank)
-    for side, fact in data:
-        here = move(eqn, fact.axes, side)
-        axes = tuple(a or b for a, b in zip(axes, here, strict=True))
-    both = join([fact for _, fact in data], axes)
-    scalings: list[Scaling] = []
+    axes = combine_axes(eqn, facts, [side for side, _ in data])
     if len(data) == 1 and len(weights) == 1:
-        (weight_side, weight), (side, fact) = weights[0], data[0]
+        (weight_side, weight), (_, fact) = weights[0], data[0]
         if name == "mul" or (name == "div" and weight_side == 1):
             return _scale(book, eqn, weight_side, weight, fact._replace(axes=axes))
         if name in ("add", "add_any", "sub"):
@@ -63,7 +56,8 @@ def meet(
     for _, weight in weights:
         for leaf in weight.leaves:
             book.note(Use(kind=kind, leaf=leaf, order=book.order, reason=reason))
-    return both._replace(behind=both.behind | book.mark()), scalings
+    both = join(facts, axes)
+    return both._replace(behind=both.behind | book.mark()), []
 
 
 def _scale(

@@ -123,7 +123,7 @@ class TracedSites(Sites):
         rows = (row for row in self.rows.values() if "residual" in row.roles)
         return next((int(row.fans[1]) for row in rows if row.fans), None)
 
-    @property
+    @functools.cached_property
     def traced(self) -> "list[TracedSite]":
         """The sites whose rows are known, in the order of execution."""
         sites = [site for site in self.values() if isinstance(site, TracedSite)]
@@ -179,12 +179,12 @@ class TracedSite(Site):
     Names tell only what the program does not, such as which gain is PReLU's.
     """
 
+    sites: TracedSites
+
     @functools.cached_property
     def row(self) -> TracedParameter:
         """What the structure says of it."""
-        sites: Any = self.sites
-        row: TracedParameter = sites.rows[self.path]
-        return row
+        return self.sites.rows[self.path]
 
     @functools.cached_property
     def kind(self) -> Kind:
@@ -208,8 +208,7 @@ class TracedSite(Site):
         """The kernel that it belongs to: itself, if it is one."""
         if self.kind == "kernel":
             return self
-        sites: Any = self.sites
-        owners = (sites.get_traced(path) for path in self.row.of)
+        owners = (self.sites.get_traced(path) for path in self.row.of)
         return next((x for x in owners if x is not None and x.kind == "kernel"), None)
 
     @property
@@ -219,10 +218,9 @@ class TracedSite(Site):
         A bias finds its kernel as ``"role:kernel"`` and by the kernel's own role, such
         as ``"role:hidden"``; a kernel its bias as ``"role:bias"``.
         """
-        sites: Any = self.sites
         found = dict(self.beside)
-        owners = [sites.get_traced(path) for path in self.row.of]
-        owned = [site for site in sites.traced if self.row.path in site.row.of]
+        owners = [self.sites.get_traced(path) for path in self.row.of]
+        owned = [site for site in self.sites.traced if self.row.path in site.row.of]
         for site in (*owners, *owned):
             if site is not None:
                 found |= {f"role:{role}": site.leaf for role in site.row.roles}
@@ -253,8 +251,7 @@ class TracedSite(Site):
 
     def _follows(self, role: str) -> bool:
         """Returns whether a kernel of this role is the last product before its own."""
-        sites: Any = self.sites
-        before = (sites.get_traced(path) for path in self.row.before)
+        before = (self.sites.get_traced(path) for path in self.row.before)
         return any(site is not None and role in site.row.roles for site in before)
 
     @property
@@ -269,8 +266,7 @@ class TracedSite(Site):
     @functools.cached_property
     def branch(self) -> "list[TracedSite]":
         """The kernels of its residual branch, in the order of execution."""
-        sites: Any = self.sites
-        near = sites.branches.get(self.row.branch, ())
+        near = self.sites.branches.get(self.row.branch, ())
         return [site for site in near if site.kind == "kernel"]
 
     @functools.cached_property
@@ -289,8 +285,7 @@ class TracedSite(Site):
     @functools.cached_property
     def is_last_norm(self) -> bool:
         """Whether it is the last norm's gain of its branch."""
-        sites: Any = self.sites
-        near = sites.branches.get(self.row.branch, ())
+        near = self.sites.branches.get(self.row.branch, ())
         gains = [site for site in near if site.kind == "gain"]
         return self.kind == "gain" and self in gains[-1:]
 

@@ -46,7 +46,7 @@ def _fill(tree: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
         if value is None or not hasattr(value, "dtype"):
             near = ", ".join(list(values)[:3]) or "none"
             rule = f"has no array {shown}. Its paths are such as {near}. {_HOW}"
-            raise check.Unfit(rule, params=None if value is None else value)
+            raise check.Unfit(rule, params=value)
         if tuple(value.shape) != tuple(leaf.shape):
             rule = f"has {shown} of sizes {tuple(value.shape)}, and the model's are "
             raise check.Unfit(f"{rule}{tuple(leaf.shape)}.", params=value)
