@@ -5,11 +5,21 @@ from typing import Any
 
 import jax
 
+from jaxinit import _check as check
 from jaxinit._adapt.functions import Call, Model, Params, Trainable, tag_output
+
+# What `module.apply` takes beside the arguments of the model's call.
+_NOT_OF_THE_CALL = {
+    "rngs": "all streams get keys: name them, as streams=('dropout', 'noise')",
+    "mutable": "all collections may change: leave it out",
+}
 
 
 def adapt_linen(module: Any, call: Call) -> Model:
     """Adapts a module; the outputs of its modules get tags, and it stays as it is."""
+    for name in _NOT_OF_THE_CALL.keys() & call.arguments.keys():
+        rule = f"arguments must not have {name!r}: {_NOT_OF_THE_CALL[name]}."
+        raise check.Unfit(rule, arguments=call.arguments)
     import flax.linen as nn
     from flax.core import meta
 

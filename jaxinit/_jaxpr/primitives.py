@@ -24,6 +24,8 @@ WRAP = "random_wrap"
 
 DOT, CONVOLUTION = "dot_general", "conv_general_dilated"
 PRODUCTS = frozenset({DOT, CONVOLUTION})
+# Products of rows with the matrix of their group, as in a mixture of experts.
+RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 
 # A name for a value, which `jax.ad_checkpoint.checkpoint_name` gives it.
 NAME = "name"

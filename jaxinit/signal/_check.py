@@ -130,7 +130,8 @@ def check(
             layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
-    return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)
+    measured = run.jacobian, run.loss, limit, run.unseen
+    return SignalReport(layers, findings, seeds, *measured)
 
 
 def _measure_arrays(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxinit.signal._measure.program import find_layers
 from jaxinit.signal._measure.statistics import compute_moments, wide
-from jaxinit.signal._trace.find import evaluate_plan
+from jaxinit.signal._trace.evaluate import evaluate_plan
 
 
 class Deviations(NamedTuple):  # each [layers]

@@ -21,7 +21,8 @@ from jaxinit.signal._measure.flow import make_zeros
 from jaxinit.signal._measure.program import prepare
 from jaxinit.signal._report.plot import _SIGNAL
 from jaxinit.signal._trace.attention import find_layers_before
-from jaxinit.signal._trace.find import evaluate_plan, plan
+from jaxinit.signal._trace.evaluate import evaluate_plan
+from jaxinit.signal._trace.find import plan
 from jaxinit.signal._trace.softmax import Graph
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")

@@ -7,7 +7,7 @@ from jax.extend import core
 
 from jaxinit._jaxpr.equation import count_operands, is_constant, list_uses, open_body
 from jaxinit._jaxpr.evaluation import evaluate
-from jaxinit._jaxpr.primitives import DOT, PRODUCTS, SAME, SCAN, WRAPPERS
+from jaxinit._jaxpr.primitives import DOT, PRODUCTS, RAGGED, SAME, SCAN, WRAPPERS
 from jaxinit._structure._read.axes import Axes, Piece, shape_of
 from jaxinit._structure._read.elementwise import (
     change,
@@ -29,7 +29,6 @@ from jaxinit._structure.tokens import (
     is_applied_to_constants,
 )
 
-_RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 # Behind these a layer's result is still the same numbers.
 _STAYS = SAME | {"transpose"}
 _CONSTANTS = "dot_general with constants"
@@ -112,7 +111,7 @@ def _of_data(
     book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]
 ) -> tuple[list[Fact], list[Scaling]]:
     name = eqn.primitive.name
-    if name in PRODUCTS | _RAGGED:
+    if name in PRODUCTS | RAGGED:
         if facts[0].data and facts[1].data:
             return [multiply_data(book, eqn, facts)], []
         side = 0 if facts[1].data else 1

@@ -105,6 +105,7 @@ class Findings:
     jacobian: Mapping[str, np.ndarray]
     loss: np.ndarray
     limit: float
+    unseen: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def condition(self) -> Condition:

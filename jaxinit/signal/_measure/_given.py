@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit import _check as check
-from jaxinit import _paths
+from jaxinit import _paths, _placement
 from jaxinit._adapt.functions import Model
 from jaxinit.model import jit_init
 
@@ -51,5 +51,5 @@ def _fill(tree: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
             rule = f"has {shown} of sizes {tuple(value.shape)}, and the model's are "
             raise check.Unfit(f"{rule}{tuple(leaf.shape)}.", params=value)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        filled.append(value if is_key else jnp.asarray(value))
+        filled.append(value if is_key else _placement.untyped(jnp.asarray(value)))
     return jax.tree.unflatten(jax.tree.structure(tree), filled)

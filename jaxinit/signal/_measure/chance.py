@@ -67,7 +67,7 @@ def find_readout(
         for leaf, x in enumerate(outputs)
         if jnp.issubdtype(x.dtype, jnp.floating) and x.ndim > 1 and x.shape[-1] > 1
     }
-    known = _find_logits(loss.jaxpr, outputs) & possible.keys() if loss else set()
+    known = find_logits(loss.jaxpr, outputs) & possible.keys() if loss else set()
     if not known:
         tables = plan.all_tables()
         known = {leaf for leaf, size in possible.items() if size in tables}
@@ -93,7 +93,7 @@ def compare_to_chance(z: Array, xp: Any = jnp) -> dict[str, Array]:
     }
 
 
-def _find_logits(jaxpr: core.Jaxpr, outputs: Sequence[Any]) -> set[int]:
+def find_logits(jaxpr: core.Jaxpr, outputs: Sequence[Any]) -> set[int]:
     """Finds the outputs of which a loss takes the softmax cross-entropy."""
     graph, places = Graph(jaxpr), {var: i for i, var in enumerate(jaxpr.invars)}
     leaves = set()

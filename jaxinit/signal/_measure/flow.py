@@ -19,7 +19,7 @@ from jaxinit.signal._measure.statistics import (
     measure_activation,
     wide,
 )
-from jaxinit.signal._trace.find import evaluate_plan
+from jaxinit.signal._trace.evaluate import evaluate_plan
 from jaxinit.signal._trace.site import Placed, Values
 
 

@@ -41,6 +41,7 @@ class Program:
       groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
       attended: each attention with the layers that its queries and keys come from.
+      unseen: what layers that are no sites are inside of, by the paths of weights.
       spelling: equal for equal models and losses, whose layers have equal names: what
         is derived from one serves the other.
     """
@@ -55,6 +56,7 @@ class Program:
     groups: list[Group]
     readout: Readout | None
     attended: list[tuple[Attention, frozenset[int]]]
+    unseen: Mapping[str, str]
     spelling: Hashable
 
     @property
@@ -77,17 +79,17 @@ def prepare(
         params, rest, key, *inputs
     )
     planned, sites = find_layers(traced, params)
+    paths = _list_paths(params)
+    unseen = {paths[leaf]: inside for leaf, inside in planned.hidden}
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
         raise check.Unfit(rule, model="a model")
     if not any(site.kind != "module" for site, _ in sites):
-        raise check.Unfit(
-            "has no layer: no matrix product or convolution of its input with a weight "
-            "(those inside while loops, cond and functions with derivatives of their "
-            "own are not seen).",
-            model="a model",
-        )
+        rule = "has no layer: no matrix product or convolution of its input with a "
+        rule += "weight that can be measured"
+        seen = (f"{path} is inside {inside}" for path, inside in unseen.items())
+        raise check.Unfit("; ".join([rule, *seen]) + ".", model="a model")
     structure = jax.tree.structure(output_shape)
     of_arrays = loss and (
         lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
@@ -108,7 +110,8 @@ def prepare(
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
-        spelling=(*spelled, *_list_paths(params)),
+        unseen=unseen,
+        spelling=(*spelled, *paths),
     )
 
 

@@ -13,7 +13,7 @@ import functools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -59,11 +59,13 @@ class Run:
       jacobian: the ``mean_square`` of the singular values of output by input, and the
         ``largest``; empty where the input has no derivative.
       loss: the loss of each seed.
+      unseen: what layers without a row are inside of, by the paths of their weights.
     """
 
     layers: tuple[Measured, ...]
     jacobian: Statistics
     loss: np.ndarray
+    unseen: Mapping[str, str]
 
 
 # Measures a batch of seeds: an `OfModel` with a leading axis for these.
@@ -140,6 +142,7 @@ def measure(
         layers_of(program, statistics),
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
+        program.unseen,
     )
 
 

@@ -10,6 +10,8 @@ from jaxinit.signal._judge.findings import Finding, Findings, Layer, over_seeds
 from jaxinit.signal._measure.chance import MOST
 from jaxinit.signal._report.tree import Row, join_runs, make_rows
 
+_FEW = 4  # weights that a line names
+
 
 def _show_size(name: str) -> Callable[[Row], str]:
     """Makes cells with a mean over seeds and its error; folded rows show the span."""
@@ -129,6 +131,11 @@ def summarize(report: Findings) -> Iterator[str]:
             f"largest {with_error(*over_seeds(largest))} "
             f"({plural(len(largest), 'seed')})"
         )
+    for inside in dict.fromkeys(report.unseen.values()):
+        paths = [path for path, what in report.unseen.items() if what == inside]
+        more = [f"{len(paths) - _FEW} more"] if len(paths) > _FEW else []
+        named = ", ".join([*paths[:_FEW], *more])
+        yield f"not seen: the layers inside {inside}, with the weights {named}"
 
 
 def _warn_of_logits(layers: Sequence[Layer]) -> Iterator[str]:

@@ -35,6 +35,8 @@ class SignalReport(Findings):
         derivative.
       loss: the loss of each seed; without a loss, the output times random numbers.
       limit: the factor over all layers beyond which a signal vanishes or explodes.
+      unseen: layers that have no row, by the paths of their weights: what they are
+        inside of, such as "a while loop".
 
     Example:
       >>> from jaxinit.signal import check
@@ -145,6 +147,7 @@ class SignalReport(Findings):
                 "jacobian": statistics(self.jacobian),
                 "findings": [dataclasses.asdict(finding) for finding in self.findings],
                 "layers": layers,
+                "unseen": dict(self.unseen),
             }
         )
         return record

@@ -1,17 +1,14 @@
-"""Finds a model's layers in its jaxpr, and keeps their values while it runs.
+"""Finds a model's layers in its jaxpr.
 
-A layer is a matrix product or convolution of data with a weight. Its output is the
-product, or the sum with a bias that follows; its activation is the chain of elementwise
-operations behind that. Modules are found by tags (`jax.ad_checkpoint.checkpoint_name`)
-that an adapter puts on their outputs. Layers in the bodies of `scan` and of
-rematerialized functions are found too; the bodies of `while`, `cond` and functions with
-custom derivatives are not searched.
+Modules are found by tags (`jax.ad_checkpoint.checkpoint_name`) that an adapter puts on
+their outputs. Layers in the bodies of `scan`, of rematerialized functions and of
+functions with own derivatives are found too, and those in the branch of a `cond` whose
+choice is a constant. How often a `while` runs, and which branch data choose, no trace
+tells: the layers there are not measured, but named.
 """
 
 import dataclasses
-import functools
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,17 +28,25 @@ from jaxinit._jaxpr.equation import (
     list_uses,
     open_body,
 )
-from jaxinit._jaxpr.evaluation import begin, evaluate, read, walk
-from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
-from jaxinit._structure.activation import Var, find_activation
+from jaxinit._jaxpr.evaluation import begin, evaluate, walk
+from jaxinit._jaxpr.primitives import (
+    CALLS,
+    CUSTOM,
+    NAME,
+    PRODUCTS,
+    RAGGED,
+    REMAT,
+    SCAN,
+)
+from jaxinit._structure.activation import Var
 from jaxinit.signal._trace.attention import Attention, find_attentions
 from jaxinit.signal._trace.links import link
-from jaxinit.signal._trace.site import Placed, Product, Site, Values
+from jaxinit.signal._trace.product import NOTHING, Origin, read_origin, read_product
+from jaxinit.signal._trace.site import Hidden, Placed, Product, Site
 
-# Where a variable comes from: the parameters alone, by the numbers of their leaves, or
-# None, for data.
-Origin = frozenset[int] | None
-_NOTHING: Origin = frozenset()  # the origin of constants
+_INSIDE = {"while": "a while loop", "cond": "a branch that data choose"}
+_INSIDE |= dict.fromkeys(CUSTOM, "a function that only its own rule differentiates")
+_TRACER = jax.core.Tracer
 _Fact = TypeVar("_Fact")
 
 
@@ -54,6 +59,7 @@ class Plan:
     inner: Mapping[core.JaxprEqn, "Plan"]
     attentions: tuple[Attention, ...] = ()
     tables: frozenset[int] = frozenset()  # numbers of rows of embedding tables
+    hidden: tuple[Hidden, ...] = ()  # layers that are not sites, in loops too
 
     def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[Placed]:
         """Yields sites in order of execution, each with the lengths of its loops."""
@@ -100,6 +106,7 @@ def _plan(
     fixed = begin(jaxpr, map(_fix_number, jaxpr.constvars, flat.consts), known)
     fixed = {variable: number for variable, number in fixed.items() if number}
     inner: dict[core.JaxprEqn, Plan] = {}
+    hidden: list[Hidden] = []
 
     def join(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
         if body := _open(eqn):
@@ -109,13 +116,16 @@ def _plan(
             child = _plan(body, entering, _enter(eqn, taken), numbers, within)
             if child.sites or child.inner or child.attentions:
                 inner[eqn] = child
+            hidden.extend(child.hidden)
+        elif None in origins and _multiplies(eqn):
+            hidden.extend(_find_hidden(eqn, origins))
         leaves = [origin for origin in origins if origin is not None]
         is_data = len(leaves) < len(origins)
         return [None if is_data else frozenset().union(*leaves)] * len(eqn.outvars)
 
-    consts = [_NOTHING] * len(jaxpr.constvars)
+    consts = [NOTHING] * len(jaxpr.constvars)
     origin: dict[Var, Origin] = begin(jaxpr, consts, origins)
-    walk(jaxpr.eqns, origin, join, constant=lambda _: _NOTHING)
+    walk(jaxpr.eqns, origin, join, constant=lambda _: NOTHING)
     uses = list_uses(jaxpr)
     sites = [
         site
@@ -129,7 +139,35 @@ def _plan(
         inner,
         find_attentions(jaxpr, data, numbers),
         frozenset(_find_tables(jaxpr, origin)),
+        tuple(dict.fromkeys(hidden)),
     )
+
+
+def _find_hidden(eqn: core.JaxprEqn, origins: list[Origin]) -> Iterator[Hidden]:
+    """Yields the weights that meet data in an equation that is not entered."""
+    params, name = eqn.params, eqn.primitive.name
+    inside = _INSIDE.get(name, f"the operation {name}")
+    bodies: list[tuple[core.ClosedJaxpr, list[Origin]]] = []
+    if name == "while":
+        skipped, count = params["cond_nconsts"], params["body_nconsts"]
+        entering = origins[skipped : skipped + count]
+        carried = len(origins) - skipped - count
+        bodies = [(params["body_jaxpr"], [*entering, *[None] * carried])]
+    elif name == "cond":
+        bodies = [(branch, origins[1:]) for branch in params["branches"]]
+    elif name in CUSTOM and (body := open_body(eqn)):
+        bodies = [(body, origins)]
+    elif name not in PRODUCTS:
+        for atom, leaves in zip(eqn.invars, origins, strict=True):
+            sizes = getattr(atom.aval, "shape", ())
+            if leaves and len(sizes) > 1:
+                yield Hidden(min(leaves), inside)
+    for body, entering in bodies:
+        within = plan(body, entering)
+        for site, _ in within.all_sites():
+            if isinstance(site, Product):
+                yield Hidden(site.leaf, inside)
+        yield from (Hidden(leaf, inside) for leaf, _ in within.hidden)
 
 
 def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
@@ -144,12 +182,22 @@ def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[in
 
 
 def _flatten(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """Inlines calls that hold layers; elementwise functions stay calls with a name."""
+    """Inlines calls that hold layers; elementwise functions stay calls with a name.
+
+    So is the branch of a `cond` whose index is a constant.
+    """
     if not any(_holds_layers(eqn) and _is_call(eqn) for eqn in closed.jaxpr.eqns):
         return closed
 
     def inline(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-        if _is_call(eqn) and _holds_layers(eqn) and (body := open_body(eqn)):
+        name, known = eqn.primitive.name, [not isinstance(v, _TRACER) for v in values]
+        if name == "clamp" and all(known):  # the index of `jax.lax.switch`
+            low, number, high = map(np.asarray, values)
+            return [np.clip(number, low, high)]
+        if name == "cond" and known[0] and _holds_layers(eqn):
+            chosen = eqn.params["branches"][int(values[0])]
+            return evaluate(chosen.jaxpr, chosen.consts, values[1:], inline)
+        if name in CALLS and _holds_layers(eqn) and (body := open_body(eqn)):
             return evaluate(body.jaxpr, body.consts, values, inline)
         return bind(eqn, values)
 
@@ -161,14 +209,17 @@ def _flatten(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
 
 
 def _is_call(eqn: core.JaxprEqn) -> bool:
-    return eqn.primitive.name in CALLS
+    return eqn.primitive.name in CALLS | {"cond"}
 
 
 def _holds_layers(eqn: core.JaxprEqn) -> bool:
     """Returns whether an equation is or holds a product or a tag."""
-    return holds(
-        eqn, lambda inside: inside.primitive.name in PRODUCTS or _read_tag(inside)
-    )
+    return _multiplies(eqn) or holds(eqn, _read_tag)
+
+
+def _multiplies(eqn: core.JaxprEqn) -> bool:
+    """Returns whether an equation is or holds a product."""
+    return holds(eqn, lambda inside: inside.primitive.name in PRODUCTS | RAGGED)
 
 
 def _read_tag(eqn: core.JaxprEqn) -> str | None:
@@ -179,9 +230,32 @@ def _read_tag(eqn: core.JaxprEqn) -> str | None:
 
 
 def _open(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-    """Returns the body of a scan or rematerialized function that holds layers."""
-    is_entered = eqn.primitive.name in REMAT | {SCAN} and _holds_layers(eqn)
-    return open_body(eqn) if is_entered else None
+    """Returns the body of a loop or function that holds layers and can be entered."""
+    name = eqn.primitive.name
+    if name not in REMAT | CUSTOM | {SCAN} or not _holds_layers(eqn):
+        return None
+    body = open_body(eqn)
+    if name in CUSTOM and body is not None and not _has_derivative(body):
+        return None
+    return body
+
+
+def _has_derivative(body: core.ClosedJaxpr) -> bool:
+    """Returns whether JAX can differentiate a program, by its own rules."""
+
+    def differentiate(*args: Any) -> Any:
+        def run(*args: Any) -> list[Any]:
+            results = core.jaxpr_as_fun(body)(*args)
+            return [x for x in results if jnp.issubdtype(x.dtype, np.inexact)]
+
+        results, back = jax.vjp(run, *args)
+        return back(results)
+
+    try:
+        jax.eval_shape(differentiate, *body.in_avals)
+    except Exception:  # of any rule that is missing
+        return False
+    return True
 
 
 def _enter(eqn: core.JaxprEqn, facts: list[_Fact | None]) -> list[_Fact | None]:
@@ -199,10 +273,6 @@ def _fix_number(variable: Var, value: Any) -> core.Literal | None:
     return core.Literal(np.asarray(value), variable.aval)
 
 
-def _read_origin(origin: Mapping[Var, Origin], atom: Any) -> Origin:
-    return _NOTHING if is_constant(atom) else origin[atom]
-
-
 def _make_site(
     jaxpr: core.Jaxpr,
     eqn: core.JaxprEqn,
@@ -214,166 +284,8 @@ def _make_site(
 ) -> Site | None:
     """Makes the site of an equation that tags data or computes a layer, else None."""
     if tag := _read_tag(eqn):
-        if _read_origin(origin, eqn.invars[0]) is not None:
+        if read_origin(origin, eqn.invars[0]) is not None:
             return None
         path = tag.removeprefix(TAG)
         return Site(number=number, loop=loop, path=path, output=eqn.outvars[0])
-    name = eqn.primitive.name
-    if name not in PRODUCTS:
-        return None
-    known = [_read_origin(origin, atom) for atom in eqn.invars]
-    if (known[0] is None) == (known[1] is None):
-        return None
-    side = 0 if known[0] is not None else 1
-    leaves = known[side]
-    if not leaves:  # a constant, not a parameter
-        return None
-    weight: Var = eqn.invars[side]
-    data: Var = eqn.invars[1 - side]
-    output: Var = eqn.outvars[0]
-    rank = len(output.aval.shape)
-    if name == DOT:
-        (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
-        contracted, batched = (left, left_batch) if side == 0 else (right, right_batch)
-        shape = weight.aval.shape
-        free = [i for i in range(len(shape)) if i not in (*contracted, *batched)]
-        start = len(batched) if side == 0 else rank - len(free)
-        unit_axes = tuple(range(start, start + len(free)))
-        weight_units, kind = tuple(free), "dense"
-        fan_in = math.prod(shape[i] for i in contracted)
-    else:
-        numbers_of = eqn.params["dimension_numbers"]
-        unit_axes, weight_units = (numbers_of.out_spec[1],), (numbers_of.rhs_spec[0],)
-        kind = "conv"
-        fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
-    output, bias = _follow_bias(jaxpr, output, origin, uses)
-    chain, activated = find_activation(jaxpr, output, uses, fixed)
-    return Product(
-        number=number,
-        loop=loop,
-        path="",
-        output=output,
-        leaf=min(leaves),
-        kind=kind,
-        fan_in=fan_in,
-        unit_axes=unit_axes,
-        weight_unit_axes=weight_units,
-        eqn=eqn,
-        weight=weight,
-        bias=bias,
-        input=data,
-        chain=chain,
-        activated=activated,
-    )
-
-
-def _follow_bias(
-    jaxpr: core.Jaxpr,
-    output: Var,
-    origin: Mapping[Var, Origin],
-    uses: Mapping[Any, list[int]],
-) -> tuple[Var, Any]:
-    """Follows a product to the sum with its bias, if nothing else reads the product.
-
-    Returns:
-      The output of the layer, and the bias or None.
-    """
-    at = output
-    while len(readers := uses.get(at, [])) == 1 and readers[0] >= 0:
-        eqn = jaxpr.eqns[readers[0]]
-        result: Var = eqn.outvars[0]
-        if eqn.primitive.name == "add":
-            other = next((a for a in eqn.invars if a is not at), at)
-            if not _read_origin(origin, other):
-                break
-            if result.aval.shape != output.aval.shape:
-                break
-            return result, other
-        same = result.aval.shape == output.aval.shape
-        if eqn.primitive.name not in {"convert_element_type", "copy"} or not same:
-            break
-        at = result
-    return output, None
-
-
-def evaluate_plan(
-    plan: Plan, args: Sequence[Any], shifts: Mapping[int, Values]
-) -> tuple[list[Any], dict[int, Values]]:
-    """Runs the jaxpr of a plan and keeps the values at its sites.
-
-    Args:
-      plan: the plan.
-      args: the arguments of the jaxpr.
-      shifts: for each site to keep, zeros to be added to its ``output`` and, if given,
-        its ``weight``: the gradient with respect to them is that at the site. They have
-        a leading axis for each loop around the site.
-
-    Returns:
-      The results, and for each site the values ``output``, ``weight``, ``bias`` and
-      ``input`` that it has; ``input`` only where it is not known to be just another
-      layer's activation. For each attention the result of `Attention.measure`. Values
-      have a leading axis for each loop around the site.
-    """
-    jaxpr = plan.closed.jaxpr
-    sites = [site for site in plan.sites if site.number in shifts]
-    outputs = {site.output: site for site in sites}
-    products = {site.eqn: site for site in sites if isinstance(site, Product)}
-    kept: dict[int, Values] = {}
-
-    def shift(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
-        if body := plan.inner.get(eqn):
-            results, inside = _evaluate_inner(eqn, body, values, shifts)
-            kept.update(inside)
-        else:
-            product = products.get(eqn)
-            if product and "weight" in shifts[product.number]:
-                side = 0 if eqn.invars[0] is product.weight else 1
-                values[side] += shifts[product.number]["weight"]
-            results = bind(eqn, values)
-        return [
-            result + shifts[outputs[var].number]["output"] if var in outputs else result
-            for var, result in zip(eqn.outvars, results, strict=True)
-        ]
-
-    env = begin(jaxpr, plan.closed.consts, args)
-    walk(jaxpr.eqns, env, shift)
-    for site in sites:
-        parts = site.parts
-        values = read(env, parts.values())
-        kept[site.number] = dict(zip(parts, values, strict=True))
-    kept |= {each.number: each.measure(env) for each in plan.attentions}
-    return read(env, jaxpr.outvars), kept
-
-
-def _evaluate_inner(
-    eqn: core.JaxprEqn,
-    body: Plan,
-    values: list[Any],
-    shifts: Mapping[int, Values],
-) -> tuple[list[Any], dict[int, Values]]:
-    """Evaluates a loop or a rematerialized function."""
-    inside = {site.number for site, _ in body.all_sites()}
-    mine = {number: values for number, values in shifts.items() if number in inside}
-    if eqn.primitive.name != SCAN:
-        policy, cse = eqn.params["policy"], eqn.params["prevent_cse"]
-        run = functools.partial(evaluate_plan, body)
-        again = jax.checkpoint(run, policy=policy, prevent_cse=cse)
-        results, kept = again(values, mine)
-        return results, kept
-    count, carried = count_operands(eqn)
-    consts, carry = values[:count], values[count : count + carried]
-
-    def step(carry: list[Any], xs: tuple[list[Any], dict[int, Values]]) -> Any:
-        each, shifts = xs
-        results, kept = evaluate_plan(body, [*consts, *carry, *each], shifts)
-        return results[:carried], (results[carried:], kept)
-
-    last, (stacked, kept) = jax.lax.scan(
-        step,
-        carry,
-        (values[count + carried :], mine),
-        length=eqn.params["length"],
-        reverse=eqn.params["reverse"],
-        unroll=eqn.params["unroll"],
-    )
-    return [*last, *stacked], kept
+    return read_product(jaxpr, eqn, origin, uses, fixed, number, loop)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -68,6 +69,18 @@ class Product(Site):
         if self.activated is None:
             return None
         return functools.partial(apply, self.chain, self.output, self.activated)
+
+
+class Hidden(NamedTuple):
+    """A layer whose values no program can return, as those inside a while loop.
+
+    Attributes:
+      leaf: the number of its weight among the parameters.
+      inside: what it is inside of, in words.
+    """
+
+    leaf: int
+    inside: str
 
 
 Values = dict[str, jax.Array]  # by their part in a site
