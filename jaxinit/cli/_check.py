@@ -3,13 +3,16 @@
 import argparse
 import contextlib
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from jaxinit._check import Unfit
 from jaxinit.cli._model import (
     add_model,
     build_model,
@@ -44,6 +47,7 @@ def add(commands: Any) -> None:
     add_model(parser)
     option = parser.add_argument
     _add_measurement(option)
+    _add_steps(option)
     _add_output(option)
 
 
@@ -64,6 +68,24 @@ def _add_measurement(option: Callable[..., Any]) -> None:
         default=100.0,
         help="over all layers, by which a signal vanishes or explodes (default: 100)",
     )
+
+
+def _add_steps(option: Callable[..., Any]) -> None:
+    """Adds the options about steps of training."""
+    option(
+        "--steps",
+        type=int,
+        default=0,
+        help="steps of an optimizer to take then, on the inputs and random classes "
+        "(default: 0)",
+    )
+    option(
+        "--optimizer",
+        metavar="SPEC",
+        help="that takes the steps: one of compare's, such as sgd or "
+        '"adamw(weight_decay=0.01)" (default: adam)',
+    )
+    option("--lr", metavar="RATE", type=float, help="its learning rate (default: 1e-3)")
 
 
 def _add_output(option: Callable[..., Any]) -> None:
@@ -98,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
     noise, key = jax.random.split(make_key(options.seed))
     inputs = draw_inputs(options, noise)
     settings = read_pairs("--set", options.settings)
-    call = read_call(options)
+    call = read_call(options) | _read_steps(options, jax.random.fold_in(key, 1))
     try:
         report = measure(
             build_model(options, settings),
@@ -128,6 +150,37 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise BadInput(f"cannot write {error.filename}: {error.strerror}.") from error
     return 0 if report.healthy else 1
+
+
+def _read_steps(options: argparse.Namespace, key: jax.Array) -> dict[str, Any]:
+    """Reads the steps of training, as `check` takes them."""
+    if not options.steps:
+        for name in ("optimizer", "lr"):
+            if (given := getattr(options, name)) is not None:
+                raise BadInput(f"--{name} {given}: it goes with --steps, such as 5.")
+        return {}
+    from jaxinit.lab.command import read_optimizer
+
+    spec = options.optimizer or "adam"
+    try:
+        build = read_optimizer(spec)
+    except Unfit as error:
+        raise BadInput(f"--optimizer {spec}: {error}") from error
+    rate = 1e-3 if options.lr is None else options.lr
+    if not 0 < rate < math.inf:
+        raise BadInput(f"--lr {rate}: a learning rate is a finite number above 0.")
+
+    def loss(output: Any) -> jax.Array:
+        """Computes the cross-entropy of random classes."""
+        z, *others = jax.tree.leaves(output)
+        if others or jnp.ndim(z) < 2 or not jnp.issubdtype(z.dtype, jnp.floating):
+            rule = "the model must return one array of logits, classes last."
+            raise BadInput(f"--steps {options.steps}: {rule}")
+        logs = jax.nn.log_softmax(z.astype(jnp.promote_types(z.dtype, jnp.float32)))
+        labels = jax.random.randint(key, (*z.shape[:-1], 1), 0, z.shape[-1])
+        return -jnp.take_along_axis(logs, labels, -1).mean()
+
+    return {"steps": options.steps, "optimizer": build(rate), "loss": loss}
 
 
 def _print(report: SignalReport, all_layers: bool) -> None:

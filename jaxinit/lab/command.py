@@ -20,6 +20,7 @@ from jaxinit.lab._train.processes import join as join
 from jaxinit.lab._tried.data import Task as Task
 from jaxinit.lab._tried.experiment import Experiment as Experiment
 from jaxinit.lab._tried.experiment import design as design
+from jaxinit.lab._tried.optimizers import read_optimizer as read_optimizer
 from jaxinit.lab._tried.settings import DATA as DATA
 from jaxinit.lab._tried.settings import MACHINE as MACHINE
 from jaxinit.lab._tried.settings import OPTIONS as OPTIONS

@@ -1,5 +1,6 @@
 """`check`: measures and judges signal and gradient of a model at initialization."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxinit._adapt.inputs import (
 )
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
+from jaxinit.signal._measure._descent import Training, read_training
 from jaxinit.signal._measure._given import fix_weights
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
 from jaxinit.signal._progress import report_progress
@@ -32,6 +34,8 @@ def check(
     seeds: int = 32,
     loss: Callable[[Any], Any] | None = None,
     params: Any = None,
+    steps: int = 0,
+    optimizer: Any = None,
     arguments: Mapping[str, Any] | None = None,
     streams: str | Sequence[str] = ("dropout",),
     axis_name: str | Sequence[str] = (),
@@ -70,6 +74,13 @@ def check(
         any tree with the paths of the model's own. The model may then be one of NNX or
         Equinox that is built: ``check(model, x, params=model, key=key)``. Seeds differ
         in noise and in the random numbers behind the gradient: a few suffice.
+      steps: how many steps of the optimizer are then taken on x, from the weights of
+        the first four seeds: the report tells how the loss falls, beside that of
+        guessing, and how large each layer's update is beside its weight. This needs a
+        loss; what it compares the output with, such as labels, it has from where it is
+        defined. What else the model stores stays as it is.
+      optimizer: one of optax, or another pair of functions ``init`` and ``update`` as
+        optax has them.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
       axis_name: the name of an axis that the model reads, such as the ``axis_name`` of
@@ -110,6 +121,7 @@ def check(
         if check_that.real(limit=limit) <= 1:
             raise check_that.Unfit("limit must be above 1.", limit=limit)
         _check_loss(loss)
+        training = read_training(steps, optimizer, loss)
         keywords = read_keywords(arguments)
         noise, axes = read_names(streams=streams), read_names(axis_name=axis_name)
         # In a mesh of explicit axes JAX writes shardings into types; the programs made
@@ -124,14 +136,21 @@ def check(
             adapted = bind_axes(adapt(model, inputs, keywords, noise, built), axes)
             if built:
                 adapted = fix_weights(adapted, params, key)
-            rest = key, seeds, loss, chunk, min(jacobian, seeds), say
+            rest = key, seeds, loss, chunk, min(jacobian, seeds), say, training
             run = _measure_arrays(adapted, inputs, *rest)
             say("judging")
             layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
     measured = run.jacobian, run.loss, limit, run.unseen
-    return SignalReport(layers, findings, seeds, *measured)
+    if not run.descent:
+        return SignalReport(layers, findings, seeds, *measured)
+    updates = run.descent.list_updates(run.layers)
+    layers = tuple(
+        dataclasses.replace(layer, updates=each)
+        for layer, each in zip(layers, updates, strict=True)
+    )
+    return SignalReport(layers, findings, seeds, *measured, run.descent.losses)
 
 
 def _measure_arrays(
@@ -143,6 +162,7 @@ def _measure_arrays(
     chunk: int | None,
     jacobian: int,
     say: Callable[[str], None],
+    training: Training | None,
 ) -> Run:
     """Measures a model as a function from arrays to arrays."""
     arrays, with_arrays = split_arrays(inputs)
@@ -157,7 +177,7 @@ def _measure_arrays(
     of_arrays = loss and (lambda parts: loss(restores[0](parts)))
     flat = Model(model.init, apply)
     try:
-        settings = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say
+        settings = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say, training
         return measure(flat, *settings)
     except NameError as error:
         if "axis name" not in str(error):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from commands import refusal, write_models
 
+from jaxinit.cli import main
+
 MODELS = """
 import flax.linen as nn
 import jax
@@ -13,8 +15,9 @@ class Net(nn.Module):
     train: bool = True
 
     @nn.compact
-    def __call__(self, x, train=True):
-        return nn.Dense(3, kernel_init=self.kernel_init)(x)
+    def __call__(self, x, train=True, flat=False):
+        y = nn.Dense(3, kernel_init=self.kernel_init)(x)
+        return y[:, 0] if flat else y
 
 class Pooled(nn.Module):
     @nn.compact
@@ -59,6 +62,12 @@ WRONG = [
     (["--limit", "1"], "limit must be above 1"),
     (["--limit", "nan"], "limit must be finite"),
     (["--limit", "x"], "argument --limit: invalid float value: 'x'"),
+    (["--steps", "-1"], "check(steps=-1): steps must be 0 or above"),
+    (["--lr", "0.1"], "--lr 0.1: it goes with --steps, such as 5."),
+    (["--optimizer", "sgd"], "--optimizer sgd: it goes with --steps"),
+    (["--steps", "2", "--optimizer", "adm"], "Did you mean 'adam' or 'adamw'?"),
+    (["--steps", "2", "--lr", "nan"], "a learning rate is a finite number above 0"),
+    (["--steps", "2", "--call", "flat=True"], "must return one array of logits"),
     (["--seed", "1.5"], "argument --seed: invalid int value"),
     (["--call", "nothing=3"], "unexpected keyword argument 'nothing'. It was called"),
 ]
@@ -74,6 +83,14 @@ def test_a_model_that_fails_is_told_with_what_it_was_called(models, capsys):
     line = refusal(["check", f"{models}:Pooled", "--input", "12x12x1"], capsys)
     assert "ZeroDivisionError" in line
     assert "called with float32[12, 12, 1]; the first size counts examples" in line
+
+
+def test_steps_are_taken_on_random_classes(models, capsys):
+    words = ["check", f"{models}:Net", "--input", "8x3", "--seeds", "2", "--steps", "2"]
+    words += ["--optimizer", "sgd", "--lr", "0.1", "--set", "kernel_init=he_normal()"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "first update" in printed and "in 2 steps, guessing has 1.1;" in printed
 
 
 def test_an_axis_and_small_dtypes_are_passed_on(models, capsys, monkeypatch):

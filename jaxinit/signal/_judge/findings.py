@@ -48,6 +48,8 @@ class Layer:
       predicted: the ``std`` of the output and the ``gradient_std`` that mean-field
         theory predicts; empty where the theory does not fit.
       condition: what is wrong with the layer, or "healthy".
+      updates: where `check` took steps, the root mean square of the change of the
+        weight at each over that of the weight before it, [seeds, steps]; else None.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Layer:
     backward: Mapping[str, np.ndarray]
     predicted: Mapping[str, float]
     condition: Condition
+    updates: np.ndarray | None = None
 
     def values(self, name: str) -> np.ndarray:
         """Returns a statistic by seed: forward "std", backward "gradient_std"."""
@@ -106,6 +109,7 @@ class Findings:
     loss: np.ndarray
     limit: float
     unseen: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def condition(self) -> Condition:

@@ -25,6 +25,7 @@ from jaxinit._adapt.functions import Model
 from jaxinit._placement import platform_of
 from jaxinit._threads import open_pool
 from jaxinit.model import jit_init
+from jaxinit.signal._measure._descent import SEEDS, Descent, Training, descend
 from jaxinit.signal._measure._draw import (
     Seed,
     draw_cotangents,
@@ -60,12 +61,14 @@ class Run:
         ``largest``; empty where the input has no derivative.
       loss: the loss of each seed.
       unseen: what layers without a row are inside of, by the paths of their weights.
+      descent: what steps of an optimizer did, if any were taken.
     """
 
     layers: tuple[Measured, ...]
     jacobian: Statistics
     loss: np.ndarray
     unseen: Mapping[str, str]
+    descent: Descent | None
 
 
 # Measures a batch of seeds: an `OfModel` with a leading axis for these.
@@ -81,6 +84,7 @@ def measure(
     chunk: int | None,
     jacobian: int,
     say: Callable[[str], None] = lambda what: None,
+    training: Training | None = None,
 ) -> Run:
     """Runs a model from many seeds.
 
@@ -95,6 +99,7 @@ def measure(
         default 1 there, and 8 elsewhere.
       jacobian: the number of seeds for which singular values are computed.
       say: called with the name of each step.
+      training: the steps of an optimizer that are taken from the first seeds, if any.
     """
     say("tracing the model")
     program = prepare(model, inputs, key, loss)
@@ -134,6 +139,11 @@ def measure(
                 results.append(running.popleft().result())
                 say(f"running {seeds} seeds")
         results += [job.result() for job in running]
+        descent = None
+        if training:
+            say(f"taking {training.steps} steps")
+            first = list(map(draw, keys[:SEEDS]))
+            descent = descend(pool, program, inputs, first, training)
     statistics = jax.tree.map(
         lambda *parts: np.concatenate(parts), *(found for found, _ in results)
     )
@@ -143,6 +153,7 @@ def measure(
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
         program.unseen,
+        descent,
     )
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
+import numpy as np
+
 from jaxinit._table import GAP, Column, Table, line, page
 from jaxinit._text import number, percent, plural, shape, span, with_error
 from jaxinit.signal._judge.findings import Finding, Findings, Layer, over_seeds
@@ -46,6 +48,16 @@ def _show_activation(row: Row) -> str:
     return ", ".join(dict.fromkeys(x.activation for x in row.layers if x.activation))
 
 
+def _show_update(step: int) -> Callable[[Row], str]:
+    """Makes cells with the mean size of a step's update over that of the weight."""
+
+    def cell(row: Row) -> str:
+        moved = (x.updates[:, step] for x in row.layers if x.updates is not None)
+        return span(over_seeds(ratios)[0] for ratios in moved)
+
+    return cell
+
+
 def _show_similarity(row: Row) -> str:
     return span((1 - x.mean("distance") for x in row.layers), "{:.3f}".format)
 
@@ -72,6 +84,8 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("dead", _show_share("dead"), rank=7),
     Column("saturated", _show_share("saturated"), rank=6),
     Column("similarity", _show_similarity, rank=2),
+    Column("first update", _show_update(0), rank=6),
+    Column("last update", _show_update(-1), rank=5),
     Column("condition", _show_condition, left=True, mark=mark),
 )
 
@@ -131,11 +145,37 @@ def summarize(report: Findings) -> Iterator[str]:
             f"largest {with_error(*over_seeds(largest))} "
             f"({plural(len(largest), 'seed')})"
         )
+    yield from _tell_training(report)
     for inside in dict.fromkeys(report.unseen.values()):
         paths = [path for path, what in report.unseen.items() if what == inside]
         more = [f"{len(paths) - _FEW} more"] if len(paths) > _FEW else []
         named = ", ".join([*paths[:_FEW], *more])
         yield f"not seen: the layers inside {inside}, with the weights {named}"
+
+
+def _tell_training(report: Findings) -> Iterator[str]:
+    """Says how the loss fell in the steps that were taken, and what they overwrote."""
+    if not report.training:
+        return
+    losses = np.asarray(report.training["loss"], np.float64)
+    start, end = (with_error(*over_seeds(losses[:, i])) for i in (0, -1))
+    if not np.isfinite(losses[:, -1]).all():
+        end = "a number that is not finite"
+    line = f"training: the loss goes from {start} to {end} "
+    line += f"in {plural(losses.shape[1] - 1, 'step')}"
+    if "chance" in report.training:
+        line += f", guessing has {number(over_seeds(report.training['chance'])[0])}"
+    fell = int((losses[:, -1] < losses[:, 0]).sum())
+    yield f"{line}; it fell for {fell} of {plural(len(losses), 'seed')}"
+    large = [
+        layer.path
+        for layer in report.layers
+        if layer.updates is not None
+        and 1 < over_seeds(layer.updates[:, 0])[0] < math.inf  # zeros leave at once
+    ]
+    if large:
+        paths = join_runs(report.layers, large)
+        yield f"the first update is larger than the weights of {paths}"
 
 
 def _warn_of_logits(layers: Sequence[Layer]) -> Iterator[str]:

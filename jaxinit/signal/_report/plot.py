@@ -69,16 +69,18 @@ def figure(report: Findings) -> Figure:
 def _draw_top(
     place: Figure | SubFigure, report: Findings, layers: Sequence[Layer]
 ) -> None:
-    """Draws signal and gradient by depth, and the singular values."""
+    """Draws signal, gradient and updates by depth, and the singular values."""
     place.suptitle(f"Signal at initialization: {write_heading(report)}", fontsize=11)
-    ratios = [4, 4, 1.2] if report.jacobian else [1, 1]
+    ratios = [4, 4, *[3] * bool(report.training), *[1.2] * bool(report.jacobian)]
     forward, backward, *rest = place.subplots(1, len(ratios), width_ratios=ratios)
     _draw_by_depth(forward, report, layers, "std")
     _draw_by_depth(backward, report, layers, "gradient_std")
     forward.set_title("standard deviation of the output", fontsize=9)
     backward.set_title("standard deviation of the gradient at the output", fontsize=9)
+    if report.training:
+        _draw_updates(rest[0], layers)
     if report.jacobian:
-        _draw_singular(rest[0], report)
+        _draw_singular(rest[-1], report)
     place.legend(
         handles=_make_handles(report, layers),
         loc="outside lower center",
@@ -231,6 +233,25 @@ def _draw_singular(axis: Axes, report: Findings) -> None:
     axis.set_xlim(-0.5, 1.5)
     axis.set_xticks([0, 1], list(parts))
     _set_decades(axis, np.concatenate([square**0.5, largest]), np.ones(1))
+
+
+def _draw_updates(axis: Axes, layers: Sequence[Layer]) -> None:
+    """Draws the updates over the weights by depth, at the first and the last step."""
+    axis.set_title("update over weight", fontsize=9)
+    axis.set_yscale("log")
+    axis.set_autoscaley_on(False)
+    axis.tick_params(labelsize=8)
+    axis.set_xlabel("layer, in order of execution", fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    moved = [layer.updates for layer in layers if layer.updates is not None]
+    x, updates = np.arange(1, len(moved) + 1), np.stack(moved, axis=1)
+    for step, style, label in ((0, "o", "first step"), (-1, "+", "last step")):
+        middle = [_find_middle(values) for values in updates[..., step].T]
+        y = np.where(np.isfinite(middle) & (np.array(middle) > 0), middle, np.nan)
+        axis.plot(x, y, style, color=_SIGNAL, markersize=4, label=label)
+    axis.legend(fontsize=7, frameon=False)
+    axis.set_xlim(0.5, len(moved) + 0.5)
+    _set_decades(axis, updates.ravel(), np.zeros(0))
 
 
 def _make_handles(report: Findings, layers: Sequence[Layer]) -> list[Any]:

@@ -37,6 +37,9 @@ class SignalReport(Findings):
       limit: the factor over all layers beyond which a signal vanishes or explodes.
       unseen: layers that have no row, by the paths of their weights: what they are
         inside of, such as "a while loop".
+      training: where `check` took steps, the ``loss`` before each of them and behind
+        the last, [seeds, steps + 1], and the ``chance``, that of equal logits at the
+        start, if the loss is known to be a cross-entropy; else empty.
 
     Example:
       >>> from jaxinit.signal import check
@@ -101,7 +104,9 @@ class SignalReport(Findings):
         Returns:
           The attributes, of layers and findings too. A statistic is a dictionary with
           its ``mean`` over seeds and the ``error`` of that mean, and with
-          ``seeds=True`` also ``values``, a list over seeds.
+          ``seeds=True`` also ``values``, a list over seeds. ``updates`` of a layer and
+          the ``loss`` in ``training`` are lists of these, by step; both, and
+          ``unseen``, are there only where the report has them.
 
         Raises:
           TypeError: if seeds is not True or False.
@@ -123,6 +128,9 @@ class SignalReport(Findings):
             by_name = {name: statistic(name, array) for name, array in arrays.items()}
             return {name: numbers for name, numbers in by_name.items() if numbers}
 
+        def by_step(columns: np.ndarray) -> list[dict[str, Any]]:
+            return [statistic("", column) for column in columns.T]
+
         layers = [
             {
                 "path": layer.path,
@@ -135,6 +143,7 @@ class SignalReport(Findings):
                 "backward": statistics(layer.backward),
                 "predicted": {k: float(v) for k, v in layer.predicted.items()},
             }
+            | ({} if layer.updates is None else {"updates": by_step(layer.updates)})
             for layer in self.layers
         ]
         record: dict[str, Any] = plain(
@@ -147,9 +156,17 @@ class SignalReport(Findings):
                 "jacobian": statistics(self.jacobian),
                 "findings": [dataclasses.asdict(finding) for finding in self.findings],
                 "layers": layers,
-                "unseen": dict(self.unseen),
             }
         )
+        if self.unseen:
+            record["unseen"] = dict(self.unseen)
+        if self.training:
+            record["training"] = plain(
+                {
+                    name: by_step(losses) if losses.ndim > 1 else statistic("", losses)
+                    for name, losses in self.training.items()
+                }
+            )
         return record
 
     def to_json(self, *, indent: int | None = None, seeds: bool = False) -> str:
@@ -172,8 +189,9 @@ class SignalReport(Findings):
 
         The panels show the standard deviations of signal and gradient by depth, with
         the median over seeds, a band that holds 80 % of them and the theory's line; the
-        singular values of the Jacobian, if there are any; and histograms of the outputs
-        of up to eight layers. Unhealthy layers are marked.
+        updates over the weights, and the singular values of the Jacobian, if there are
+        any; and histograms of the outputs of up to eight layers. Unhealthy layers are
+        marked.
 
         Returns:
           A figure that notebooks show; ``report.plot().savefig("signal.png")`` writes
