@@ -1,13 +1,13 @@
 """What a model becomes: functions of arrays, for `check` and for training."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxinit._adapt.inputs import Restore, split_arrays
+from jaxinit._adapt.inputs import ARRAYS, Restore, split_arrays
 
 Params = Any  # a pytree of arrays
 
@@ -60,6 +60,52 @@ class Call:
         """Makes a key for each stream."""
         names = (*before, *self.streams)
         return dict(zip(names, jax.random.split(key, len(names)), strict=True))
+
+
+class OfArrays(NamedTuple):
+    """A model whose inputs and results are arrays; what else they hold is fixed.
+
+    Attributes:
+      init: makes what the model stores, from a key and the arrays of the inputs.
+      apply: computes the arrays of the output, from what the model stores, a key for
+        noise and the arrays of the inputs; `init` is traced first.
+      arrays: those of the inputs, or their shapes.
+      restore: makes an output of its arrays, once `apply` has been traced.
+    """
+
+    init: Callable[..., Any]
+    apply: Callable[..., list[Any]]
+    arrays: list[Any]
+    restore: Restore
+
+
+def of_arrays(
+    make: Callable[[tuple[Any, ...]], Model], inputs: tuple[Any, ...]
+) -> OfArrays:
+    """Splits the arrays, or their shapes, off the inputs and outputs of a model.
+
+    Args:
+      make: makes the model for inputs, which may be traced.
+      inputs: the inputs of its call.
+    """
+    arrays, with_arrays = split_arrays(inputs, (*ARRAYS, jax.ShapeDtypeStruct))
+    models: list[Model] = []
+    restores: list[Restore] = []
+
+    def init(key: jax.Array, *arrays: Any) -> Any:
+        models[:] = [make(with_arrays(arrays))]
+        return models[0].init(key)
+
+    def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
+        output = models[0].apply(params, rest, key, *with_arrays(arrays))
+        parts, whole = split_arrays(output)
+        restores[:] = [whole]
+        return parts
+
+    def restore(parts: Sequence[Any]) -> Any:
+        return restores[0](parts)
+
+    return OfArrays(init, apply, arrays, restore)
 
 
 def tag_output(value: Any, path: str) -> Any:

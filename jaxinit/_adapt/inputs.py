@@ -91,14 +91,16 @@ def _convert_leaf(leaf: Any) -> Any:
         raise check.Unfit(_RULE, TypeError, x=leaf) from None
 
 
-def split_arrays(tree: Any) -> tuple[list[Any], Restore]:
+def split_arrays(
+    tree: Any, kinds: tuple[type, ...] = ARRAYS
+) -> tuple[list[Any], Restore]:
     """Splits a tree into its arrays and the rest.
 
     Returns:
       The arrays, and a function that rebuilds the tree around other arrays.
     """
     leaves, structure = jax.tree.flatten(tree)
-    flags = [isinstance(leaf, ARRAYS) for leaf in leaves]
+    flags = [isinstance(leaf, kinds) for leaf in leaves]
     rest = [None if is_array else x for x, is_array in zip(leaves, flags, strict=True)]
 
     def restore(arrays: Sequence[Any]) -> Any:

@@ -1,6 +1,6 @@
 """`structure`: what each parameter of a model does, read from its traced program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,13 +10,12 @@ from jax.extend import core
 from jaxinit import _check as check
 from jaxinit import _paths, _placement
 from jaxinit._adapt.adapt import adapt
-from jaxinit._adapt.functions import Model, bind_axes
+from jaxinit._adapt.functions import Model, bind_axes, of_arrays
 from jaxinit._adapt.inputs import (
     read_keywords,
     read_names,
     read_shapes,
     set_mode,
-    split_arrays,
 )
 from jaxinit._structure._read.axes import name_axes
 from jaxinit._structure._read.facts import CONSTANT, Fact, Unit, Use
@@ -109,16 +108,32 @@ def structure(
             adapted = adapt(model, inputs, keywords, names[0], built=True)
             return bind_axes(adapted, names[1])
 
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        of = of_arrays(make, read)
         with _placement.automatic():
-            params, traced, facts = _trace(make, read)
+            params, rest = jax.eval_shape(of.init, key, *of.arrays)
+            traced = jax.make_jaxpr(of.apply)(params, rest, key, *of.arrays)
     except check.Unfit as error:
         if error.name == "x":  # what `check` calls them
             text = str(error).replace("x must", "inputs must", 1)
             error.name, error.args = "inputs", (text,)
         raise error.at("structure", "model", "inputs") from None
-    leaves = _paths.named(params)
-    if not leaves:
+    if not jax.tree.leaves(params):
         raise ValueError("structure(model=...): the model has no parameter.")
+    return read_structure(params, rest, traced)
+
+
+def read_structure(params: Any, rest: Any, traced: core.ClosedJaxpr) -> Structure:
+    """Reads a model's traced program.
+
+    Args:
+      params: the parameters, or their shapes.
+      rest: what else the model stores.
+      traced: the program; its arguments are the leaves of both, a key for noise, and
+        the arrays of the inputs.
+    """
+    leaves = _paths.named(params)
+    facts = _list_facts(params, rest, traced.in_avals)
     book, results = _read(leaves, traced.jaxpr, facts)
     last = frozenset[int]().union(*(fact.last for fact in results))
     return Structure(list_rows(leaves, book.notes, last), book.count_branches())
@@ -148,43 +163,17 @@ def _read(
         tokens |= book.notes.tokens
 
 
-def _trace(
-    make: Callable[[tuple[Any, ...]], Model], inputs: tuple[Any, ...]
-) -> tuple[Any, core.ClosedJaxpr, list[Fact]]:
-    """Returns the parameters, the traced program and facts of its arguments."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    leaves, tree = jax.tree.flatten(inputs)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
-    models: list[Model] = []
-
-    def restore(arrays: Sequence[Any]) -> tuple[Any, ...]:
-        others = iter(arrays)
-        shapes = (isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
-        whole = [
-            next(others) if is_array else leaf
-            for leaf, is_array in zip(leaves, shapes, strict=True)
-        ]
-        return tuple(jax.tree.unflatten(tree, whole))
-
-    def init(key: Any, *arrays: Any) -> Any:
-        models[:] = [make(restore(arrays))]
-        return models[0].init(key)
-
-    def apply(params: Any, rest: Any, key: Any, *arrays: Any) -> Any:
-        output = models[0].apply(params, rest, key, *restore(arrays))
-        return split_arrays(output)[0]
-
-    params, rest = jax.eval_shape(init, key, *arrays)
-    traced = jax.make_jaxpr(apply)(params, rest, key, *arrays)
+def _list_facts(params: Any, rest: Any, avals: Sequence[Any]) -> list[Fact]:
+    """Lists what is known of a program's arguments, of which these are the types."""
     facts = [
         Fact(leaves={number: name_axes(leaf.shape, range(len(leaf.shape)))})
         for number, leaf in enumerate(jax.tree.leaves(params))
     ]
     # What a model stores beside its parameters are averages, as of a BatchNorm.
     facts += [Fact(averaged=1)] * len(jax.tree.leaves(rest)) + [CONSTANT]
-    for number, array in enumerate(arrays):
+    for number, array in enumerate(avals[len(facts) :]):
         sources = [("input", number, axis) for axis in range(len(array.shape))]
         counted = not jnp.issubdtype(array.dtype, jnp.inexact)
         axes = name_axes(array.shape, sources)
         facts.append(Fact(data=True, axes=axes, counted=counted))
-    return params, traced, facts
+    return facts

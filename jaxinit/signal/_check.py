@@ -1,6 +1,7 @@
 """`check`: measures and judges signal and gradient of a model at initialization."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,11 @@ import jax
 from jaxinit import _check as check_that
 from jaxinit import _placement
 from jaxinit._adapt.adapt import adapt
-from jaxinit._adapt.functions import Model, bind_axes
+from jaxinit._adapt.functions import Model, bind_axes, of_arrays
 from jaxinit._adapt.inputs import (
-    Restore,
     read_inputs,
     read_keywords,
     read_names,
-    split_arrays,
 )
 from jaxinit.signal._judge.judge import judge
 from jaxinit.signal._judge.verdicts import LIMIT
@@ -142,15 +141,23 @@ def check(
             layers, findings = judge(run.layers, limit)
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
-    measured = run.jacobian, run.loss, limit, run.unseen
-    if not run.descent:
-        return SignalReport(layers, findings, seeds, *measured)
-    updates = run.descent.list_updates(run.layers)
+    descent, program = run.descent, run.program
+    updates = descent.list_updates(run.layers) if descent else itertools.repeat(None)
     layers = tuple(
-        dataclasses.replace(layer, updates=each)
-        for layer, each in zip(layers, updates, strict=True)
+        dataclasses.replace(layer, updates=each, role=program.find_role(measured.site))
+        for layer, measured, each in zip(layers, run.layers, updates, strict=False)
     )
-    return SignalReport(layers, findings, seeds, *measured, run.descent.losses)
+    return SignalReport(
+        layers=layers,
+        findings=findings,
+        seeds=seeds,
+        jacobian=run.jacobian,
+        loss=run.loss,
+        limit=limit,
+        unseen=program.unseen,
+        training=descent.losses if descent else {},
+        structure=program.structure,
+    )
 
 
 def _measure_arrays(
@@ -165,20 +172,12 @@ def _measure_arrays(
     training: Training | None,
 ) -> Run:
     """Measures a model as a function from arrays to arrays."""
-    arrays, with_arrays = split_arrays(inputs)
-    restores: list[Restore] = []
-
-    def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
-        output = model.apply(params, rest, key, *with_arrays(arrays))
-        parts, whole = split_arrays(output)
-        restores[:] = [whole]
-        return parts
-
-    of_arrays = loss and (lambda parts: loss(restores[0](parts)))
-    flat = Model(model.init, apply)
+    of = of_arrays(lambda _: model, inputs)
+    of_loss = loss and (lambda parts: loss(of.restore(parts)))
+    flat = Model(lambda key: of.init(key, *of.arrays), of.apply)
     try:
-        settings = tuple(arrays), key, seeds, of_arrays, chunk, jacobian, say, training
-        return measure(flat, *settings)
+        settings = key, seeds, of_loss, chunk, jacobian, say, training
+        return measure(flat, tuple(of.arrays), *settings)
     except NameError as error:
         if "axis name" not in str(error):
             raise

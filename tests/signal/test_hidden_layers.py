@@ -180,3 +180,21 @@ def test_what_jit_init_takes(monkeypatch):
     for name, cure in (("rngs", "name them, as streams="), ("mutable", "leave it out")):
         with pytest.raises(ValueError, match=f"not have '{name}': .*{cure}"):
             ji.check(Parts(), X, key=KEY, arguments={name: True})
+
+
+def test_roles_are_read_from_the_same_trace(monkeypatch):
+    """Those of `structure`, of stacked layers too; a check does without, if it must."""
+    layers = [nn.Dense(8), nn.relu, nn.Dense(8), nn.relu, nn.Dense(3)]
+    model = nn.Sequential(layers)
+    report = ji.check(model, X, key=KEY, seeds=1, jacobian=0)
+    assert report.structure == ji.structure(model, X)
+    roles = [layer.role for layer in report.layers if layer.fan_in]
+    assert roles == ["input", "hidden", "readout"]
+    assert [x["role"] for x in report.to_dict()["layers"] if x["fan_in"]] == roles
+
+    def fail(*args):
+        raise RuntimeError
+
+    monkeypatch.setattr("jaxinit.signal._measure.program.read_structure", fail)
+    report = ji.check(model, X, key=KEY, seeds=1, jacobian=0)
+    assert report.structure is None and report.layers[0].role == ""

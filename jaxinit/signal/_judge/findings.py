@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxinit._structure.result import Structure
 from jaxinit._text import number
 from jaxinit.signal._judge.verdicts import Condition
 
@@ -50,6 +51,8 @@ class Layer:
       condition: what is wrong with the layer, or "healthy".
       updates: where `check` took steps, the root mean square of the change of the
         weight at each over that of the weight before it, [seeds, steps]; else None.
+      role: what its weight does, as `jaxinit.structure` tells it: such as "hidden"; ""
+        for a module, or where it is not told.
     """
 
     path: str
@@ -62,6 +65,7 @@ class Layer:
     predicted: Mapping[str, float]
     condition: Condition
     updates: np.ndarray | None = None
+    role: str = ""
 
     def values(self, name: str) -> np.ndarray:
         """Returns a statistic by seed: forward "std", backward "gradient_std"."""
@@ -110,6 +114,7 @@ class Findings:
     limit: float
     unseen: Mapping[str, str] = dataclasses.field(default_factory=dict)
     training: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    structure: Structure | None = None
 
     @property
     def condition(self) -> Condition:

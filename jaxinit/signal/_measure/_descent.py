@@ -143,8 +143,8 @@ def descend(
         seen.append(rows)
     chance = [rows[0].chance for rows in seen]
     return Descent(
-        np.array([[row.loss for row in rows] for rows in seen]),
-        None if chance[0] is None else np.array(chance),
+        np.array([[float(row.loss) for row in rows] for rows in seen]),
+        None if chance[0] is None else np.array(list(map(float, chance))),
         {
             site.number: np.array(
                 [[row.updates[site.number] for row in rows[1:]] for rows in seen]
@@ -185,8 +185,8 @@ def _make_step(
         (loss, (results, weights)), slopes = of_trained(trained)
         chance = None
         if logits:
-            equal = [0 * x if i in logits else x for i, x in enumerate(results)]
-            chance = of_results(equal)
+            equal = {i: jnp.zeros_like(results[i]) for i in logits}
+            chance = of_results([equal.get(i, x) for i, x in enumerate(results)])
         # JAX's gradient of a complex number is the conjugate of the way up.
         slopes = jax.tree.map(jnp.conj, slopes)
         reads = inspect.signature(optimizer.update).parameters.values()

@@ -1,6 +1,7 @@
 """Prepares a model: its layers, and the program that runs it forwards and backwards."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxinit import _check as check
 from jaxinit._adapt.functions import Model
 from jaxinit._jaxpr.spelling import spell_program
 from jaxinit._placement import platform_of
+from jaxinit._structure.result import Structure
+from jaxinit._structure.structure import read_structure
 from jaxinit.random.backends import of_bits
 from jaxinit.signal._measure._groups import Group, group_sites
 from jaxinit.signal._measure._names import name_layers
@@ -20,7 +23,7 @@ from jaxinit.signal._measure.chance import Readout, find_readout
 from jaxinit.signal._measure.statistics import is_float
 from jaxinit.signal._trace.attention import Attention, find_layers_before
 from jaxinit.signal._trace.find import Plan, plan
-from jaxinit.signal._trace.site import Placed
+from jaxinit.signal._trace.site import Placed, Product, Site
 
 Loss = Callable[[list[Any]], jax.Array]  # of the arrays that a model returns
 
@@ -33,8 +36,9 @@ class Program:
       key: a key, for its type.
       init: computes the leaves of the parameters and of what else the model stores.
       stored: their shapes.
-      plan: the traced model; its arguments are the leaves of parameters, of whatever
+      traced: the traced model; its arguments are the leaves of parameters, of whatever
         else the model stores, of a key for noise, and of the inputs.
+      plan: the same program, with what is measured in it.
       outputs: shapes of its results.
       loss: a function of its results; None for their product with random numbers.
       sites: the sites in the order of execution.
@@ -49,6 +53,7 @@ class Program:
     key: jax.Array
     init: core.ClosedJaxpr
     stored: tuple[Any, Any]
+    traced: core.ClosedJaxpr
     plan: Plan
     outputs: list[jax.ShapeDtypeStruct]
     loss: Loss | None
@@ -58,6 +63,20 @@ class Program:
     attended: list[tuple[Attention, frozenset[int]]]
     unseen: Mapping[str, str]
     spelling: Hashable
+
+    @functools.cached_property
+    def structure(self) -> Structure | None:
+        """What each parameter does; None where that cannot be read."""
+        try:
+            return read_structure(*self.stored, self.traced)
+        except Exception:  # a check tells nothing of it, and need not fail with it
+            return None
+
+    def find_role(self, site: Site) -> str:
+        """Returns what the weight of a layer does; "" for a module."""
+        if not isinstance(site, Product) or self.structure is None:
+            return ""
+        return self.structure.rows[site.leaf].role
 
     @property
     def query_sizes(self) -> Mapping[int, int]:
@@ -101,6 +120,7 @@ def prepare(
         key=key,
         init=drawn,
         stored=stored,
+        traced=traced,
         plan=planned,
         outputs=outputs,
         loss=of_arrays,

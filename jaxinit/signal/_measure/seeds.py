@@ -13,7 +13,7 @@ import functools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -60,14 +60,14 @@ class Run:
       jacobian: the ``mean_square`` of the singular values of output by input, and the
         ``largest``; empty where the input has no derivative.
       loss: the loss of each seed.
-      unseen: what layers without a row are inside of, by the paths of their weights.
+      program: the model.
       descent: what steps of an optimizer did, if any were taken.
     """
 
     layers: tuple[Measured, ...]
     jacobian: Statistics
     loss: np.ndarray
-    unseen: Mapping[str, str]
+    program: Program
     descent: Descent | None
 
 
@@ -152,7 +152,7 @@ def measure(
         layers_of(program, statistics),
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
-        program.unseen,
+        program,
         descent,
     )
 

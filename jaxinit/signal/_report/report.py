@@ -40,6 +40,8 @@ class SignalReport(Findings):
       training: where `check` took steps, the ``loss`` before each of them and behind
         the last, [seeds, steps + 1], and the ``chance``, that of equal logits at the
         start, if the loss is known to be a cross-entropy; else empty.
+      structure: what each parameter does, as `jaxinit.structure` tells it, read from
+        the program that was measured.
 
     Example:
       >>> from jaxinit.signal import check
@@ -139,6 +141,7 @@ class SignalReport(Findings):
                 "fan_in": layer.fan_in,
                 "activation": layer.activation,
                 "condition": layer.condition,
+                "role": layer.role,
                 "forward": statistics(layer.forward),
                 "backward": statistics(layer.backward),
                 "predicted": {k: float(v) for k, v in layer.predicted.items()},
