@@ -141,10 +141,10 @@ def descend(
             state, row = take(state, seed.stored[1], seed.noise, inputs)
             rows.append(jax.device_get(row))
         seen.append(rows)
-    chance = [rows[0].chance for rows in seen]
+    chance = [float(row.chance) for row, *_ in seen if row.chance is not None]
     return Descent(
         np.array([[float(row.loss) for row in rows] for rows in seen]),
-        None if chance[0] is None else np.array(list(map(float, chance))),
+        np.array(chance) if chance else None,
         {
             site.number: np.array(
                 [[row.updates[site.number] for row in rows[1:]] for rows in seen]

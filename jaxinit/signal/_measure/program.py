@@ -25,6 +25,8 @@ from jaxinit.signal._trace.attention import Attention, find_layers_before
 from jaxinit.signal._trace.find import Plan, plan
 from jaxinit.signal._trace.site import Placed, Product, Site
 
+_BY_HAND = "a sum of products entry by entry"
+
 Loss = Callable[[list[Any]], jax.Array]  # of the arrays that a model returns
 
 
@@ -45,7 +47,7 @@ class Program:
       groups: the sites again, those of equal form together.
       readout: the outputs that may be logits.
       attended: each attention with the layers that its queries and keys come from.
-      unseen: what layers that are no sites are inside of, by the paths of weights.
+      hidden: what layers that are no sites are inside of, by the paths of weights.
       spelling: equal for equal models and losses, whose layers have equal names: what
         is derived from one serves the other.
     """
@@ -61,7 +63,7 @@ class Program:
     groups: list[Group]
     readout: Readout | None
     attended: list[tuple[Attention, frozenset[int]]]
-    unseen: Mapping[str, str]
+    hidden: Mapping[str, str]
     spelling: Hashable
 
     @functools.cached_property
@@ -71,6 +73,23 @@ class Program:
             return read_structure(*self.stored, self.traced)
         except Exception:  # a check tells nothing of it, and need not fail with it
             return None
+
+    @functools.cached_property
+    def unseen(self) -> Mapping[str, str]:
+        """What layers that are no sites are inside of, by the paths of weights.
+
+        The structure knows of products in other spellings than those of sites.
+        """
+        known = [x.leaves for x, _ in self.sites if isinstance(x, Product)]
+        known += [hidden.leaves for hidden in self.plan.hidden]
+        leaves = frozenset[int]().union(*known)
+        rows = self.structure.rows if self.structure else ()
+        others = {
+            row.path: _BY_HAND
+            for leaf, row in enumerate(rows)
+            if row.is_kernel and row.role != "embedding" and leaf not in leaves
+        }
+        return {**self.hidden, **others}
 
     def find_role(self, site: Site) -> str:
         """Returns what the weight of a layer does; "" for a module."""
@@ -99,7 +118,7 @@ def prepare(
     )
     planned, sites = find_layers(traced, params)
     paths = _list_paths(params)
-    unseen = {paths[leaf]: inside for leaf, inside in planned.hidden}
+    hidden = {paths[min(leaves)]: inside for leaves, inside in planned.hidden}
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
@@ -107,7 +126,7 @@ def prepare(
     if not any(site.kind != "module" for site, _ in sites):
         rule = "has no layer: no matrix product or convolution of its input with a "
         rule += "weight that can be measured"
-        seen = (f"{path} is inside {inside}" for path, inside in unseen.items())
+        seen = (f"{path} is inside {inside}" for path, inside in hidden.items())
         raise check.Unfit("; ".join([rule, *seen]) + ".", model="a model")
     structure = jax.tree.structure(output_shape)
     of_arrays = loss and (
@@ -130,7 +149,7 @@ def prepare(
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
-        unseen=unseen,
+        hidden=hidden,
         spelling=(*spelled, *paths),
     )
 

@@ -110,7 +110,7 @@ def _plan(
 
     def join(eqn: core.JaxprEqn, origins: list[Origin]) -> list[Origin]:
         if body := _open(eqn):
-            entering = _enter(eqn, origins)
+            entering = _count(eqn, body, origins, _enter(eqn, origins))
             taken = [None if is_constant(a) else fixed.get(a) for a in eqn.invars]
             within = next(numbers) if eqn.primitive.name == SCAN else loop
             child = _plan(body, entering, _enter(eqn, taken), numbers, within)
@@ -161,13 +161,13 @@ def _find_hidden(eqn: core.JaxprEqn, origins: list[Origin]) -> Iterator[Hidden]:
         for atom, leaves in zip(eqn.invars, origins, strict=True):
             sizes = getattr(atom.aval, "shape", ())
             if leaves and len(sizes) > 1:
-                yield Hidden(min(leaves), inside)
+                yield Hidden(leaves, inside)
     for body, entering in bodies:
         within = plan(body, entering)
         for site, _ in within.all_sites():
             if isinstance(site, Product):
-                yield Hidden(site.leaf, inside)
-        yield from (Hidden(leaf, inside) for leaf, _ in within.hidden)
+                yield Hidden(site.leaves, inside)
+        yield from (Hidden(leaves, inside) for leaves, _ in within.hidden)
 
 
 def _find_tables(jaxpr: core.Jaxpr, origin: Mapping[Var, Origin]) -> Iterator[int]:
@@ -264,6 +264,31 @@ def _enter(eqn: core.JaxprEqn, facts: list[_Fact | None]) -> list[_Fact | None]:
         return facts
     consts, carried = count_operands(eqn)
     return [*facts[:consts], *[None] * carried, *facts[consts + carried :]]
+
+
+def _count(
+    eqn: core.JaxprEqn,
+    body: core.ClosedJaxpr,
+    origins: list[Origin],
+    entering: list[Origin | None],
+) -> list[Origin]:
+    """Marks a loop's counter as no data: what it chooses of a weight is a weight."""
+    if eqn.primitive.name != SCAN:
+        return entering
+    jaxpr = body.jaxpr
+    consts, carried = count_operands(eqn)
+    counts = {
+        (step.invars[0], step.outvars[0])
+        for step in jaxpr.eqns
+        if step.primitive.name == "add"
+        and [is_constant(atom) for atom in step.invars] == [False, True]
+    }
+    for place in range(consts, consts + carried):
+        start, end = jaxpr.invars[place], jaxpr.outvars[place - consts]
+        known = origins[place] == NOTHING and not is_constant(end)
+        if known and (start, end) in counts:
+            entering[place] = NOTHING
+    return entering
 
 
 def _fix_number(variable: Var, value: Any) -> core.Literal | None:

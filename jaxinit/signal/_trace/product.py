@@ -70,7 +70,7 @@ def read_product(
         loop=loop,
         path="",
         output=output,
-        leaf=min(leaves),
+        leaves=leaves,
         kind=kind,
         fan_in=fan_in,
         unit_axes=unit_axes,

@@ -42,7 +42,7 @@ class Site:
 class Product(Site):
     """The output of a layer: a matrix product or convolution of data with a weight."""
 
-    leaf: int  # the number of the weight among the parameters
+    leaves: frozenset[int]  # numbers of the parameters that the weight is made of
     weight_unit_axes: tuple[int, ...]
     eqn: core.JaxprEqn  # the product or convolution
     weight: Var
@@ -52,6 +52,11 @@ class Product(Site):
     activated: Var | None  # the last of the chain
     behind: int | None = None  # number of the site whose activation is the input
     places: Places | None = None  # where in it; None where the shapes differ
+
+    @property
+    def leaf(self) -> int:
+        """The number of the parameter that the layer goes by."""
+        return min(self.leaves)
 
     @property
     def parts(self) -> dict[str, Var]:
@@ -75,11 +80,11 @@ class Hidden(NamedTuple):
     """A layer whose values no program can return, as those inside a while loop.
 
     Attributes:
-      leaf: the number of its weight among the parameters.
+      leaves: numbers of the parameters that its weight is made of.
       inside: what it is inside of, in words.
     """
 
-    leaf: int
+    leaves: frozenset[int]
     inside: str
 
 
