@@ -726,6 +726,7 @@ def test_aliases_are_read():
         assert ji.parse(f"torch.{name}(hidden_size=4)") == jt.rnn(4)
 
 
+@pytest.mark.slow
 def test_narrow_weights_are_rounded_ones():
     @jax.jit
     def both(key):

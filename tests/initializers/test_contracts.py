@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import DRAWS, MAIN, OWN, RANDOM, ROWS, STRUCTURED
+from catalogue import DRAWS, FEW, MAIN, OWN, RANDOM, ROWS, SOON, STRUCTURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_but
 from together import QUICK, draw, jointly, same
@@ -43,7 +43,7 @@ def test_every_builder_has_a_row():
     assert {row.init.name for row in ROWS} == set(OWN)
 
 
-@rows
+@each(slow_but(SOON, ROWS))
 def test_shape_and_default_dtype(row):
     w = row.init(KEY, row.shape)
     assert (w.shape, w.dtype) == (row.shape, jnp.float32)
@@ -51,7 +51,7 @@ def test_shape_and_default_dtype(row):
     np.testing.assert_array_equal(np.asarray(w), np.asarray(again), strict=True)
 
 
-@rows
+@each(slow_but(MAIN, ROWS))
 @pytest.mark.usefixtures("x64")
 def test_default_dtype_follows_x64(row):
     out = jax.eval_shape(lambda key: row.init(key, row.shape), KEY)
@@ -126,7 +126,7 @@ def test_complex_dtypes(rows):
         assert abs(np.mean(centered**2)) < error * row.variance, row.name
 
 
-@jointly(MAIN, ROWS)
+@jointly(FEW, ROWS)
 def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(rows):
     """As `testing.assert_pure`, of many. Equal initializers share what jit traced."""
     keys = jax.random.split(KEY, 3)
@@ -164,7 +164,7 @@ def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(rows):
             same(rows, [w[i] for w in map(np.asarray, stack)], eager[i])
 
 
-@jointly(MAIN, RANDOM)
+@jointly(FEW, RANDOM)
 def test_typed_and_legacy_keys_agree(rows):
     legacy = jax.random.key_data(KEY)
     expected = draw(rows, keys_of(rows))
@@ -212,7 +212,7 @@ def test_values_do_not_depend_on_sharding(row):
     same([row], [w], draw([row], [KEY]))
 
 
-@jointly(MAIN, ROWS)
+@jointly(FEW, ROWS)
 def test_values_do_not_depend_on_explicit_sharding(rows):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
     specs = [split_by_eight(row) for row in rows]
@@ -260,8 +260,9 @@ def test_zero_sizes_that_are_refused(row):
             row.init(KEY, shape)
 
 
-def test_zero_sizes_give_empty_arrays():
-    cases = [(row, shape) for row in ROWS for shape in zero_sizes(row)[0]]
+@jointly(MAIN, ROWS)
+def test_zero_sizes_give_empty_arrays(rows):
+    cases = [(row, shape) for row in rows for shape in zero_sizes(row)[0]]
     drawn = jax.jit(lambda key: [row.init(key, s, jnp.bfloat16) for row, s in cases])
     for (row, shape), w in zip(cases, drawn(KEY), strict=True):
         assert (w.shape, w.dtype) == (shape, jnp.bfloat16), row.name
@@ -274,7 +275,7 @@ def test_zero_sizes_give_empty_arrays_alone(row):
         assert (w.shape, w.dtype) == (shape, jnp.bfloat16)
 
 
-@rows
+@each(slow_but(SOON, ROWS))
 def test_shapes_of_a_trillion_entries_trace(row):
     if row.init.name == "from_array":
         return  # its shape is the array's own

@@ -20,6 +20,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 
 import jaxinit as ji
 
@@ -346,6 +347,7 @@ OTHERS = [
     ),
 ]
 CASES = [*DENSE, *CONVOLUTIONS, *OTHERS]
+FIRST_OF_ROW = list({case.row: case for case in CASES[::-1]}.values())
 
 
 def middle(array, period):
@@ -369,7 +371,11 @@ def count(layer, case, x):
 @pytest.mark.parametrize(
     ("case", "build"),
     [
-        pytest.param(case, build, id=f"{case.row} {i}")
+        pytest.param(
+            *(case, build),
+            id=f"{case.row} {i}",
+            marks=[pytest.mark.slow] * (case not in FIRST_OF_ROW or i > 0),
+        )
         for case in CASES
         for i, build in enumerate(case.builds)
     ],
@@ -407,9 +413,12 @@ def test_every_layer_of_the_docstring_is_counted():
 
 
 SIGNALS = [case for case in CONVOLUTIONS if len(case.x) == 3 and case.period != (1,)]
+(GAPS,) = (case for case in SIGNALS if case.shapes == ((2, 3, 5),))
 
 
-@pytest.mark.parametrize("case", SIGNALS, ids=lambda case: f"{case.row} {case.shapes}")
+@pytest.mark.parametrize(
+    "case", slow_but([GAPS], SIGNALS), ids=lambda case: f"{case.row} {case.shapes}"
+)
 def test_convolutions_keep_the_variance(case):
     """Of normal signals, and of gradients in the mode fan_out."""
     forth = ji.lecun_normal(**case.arguments)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 from scipy import signal, stats
 
 import jaxinit as ji
@@ -191,9 +192,11 @@ def test_uniform_unit_scaling_of_a_vector_has_one_input():
     assert stats.kstest(w, stats.uniform(-edge, 2 * edge).cdf).pvalue > LEVEL
 
 
+STACKS = [((4, 6, 5), 0, -1), ((6, 4, 2, 5), (1, -2), 0), ((5, 2, 3, 4), -1, 0)]
+
+
 @pytest.mark.parametrize(
-    ("shape", "batch_axis", "column_axis"),
-    [((4, 6, 5), 0, -1), ((6, 4, 2, 5), (1, -2), 0), ((5, 2, 3, 4), -1, 0)],
+    ("shape", "batch_axis", "column_axis"), slow_but(STACKS[1:2], STACKS, rows=True)
 )
 def test_stacked_orthogonal_weights(shape, batch_axis, column_axis):
     init = ji.orthogonal(2.0, column_axis, batch_axis=batch_axis)

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from marks import slow_but
 
 import jaxinit
 from jaxinit._adapt.adapt import adapt_for_training
@@ -50,6 +51,7 @@ def test_equinox_is_filled_as_by_jit(filled):
     assert callable(filled.activation)
 
 
+@pytest.mark.slow
 def test_stacked_equinox_is_filled_as_by_jit():
     def layers(key):
         keys = jax.random.split(key, 3)
@@ -62,8 +64,9 @@ def test_stacked_equinox_is_filled_as_by_jit():
     assert {row.path: row.std for row in drawn} == {"weight": 0.5, "bias": None}
 
 
-@pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(7)], ids=["typed", "legacy"])
-def test_haiku_is_filled_as_by_jit(haiku, key):
+@pytest.mark.parametrize("kind", slow_but(["typed"], ["typed", "legacy"]))
+def test_haiku_is_filled_as_by_jit(haiku, kind):
+    key = KEY if kind == "typed" else jax.random.PRNGKey(7)
     made = haiku if key is KEY else jaxinit.jit_init(HAIKU.init)(key, X)
     assert_same(made, jax.jit(HAIKU.init)(key, X))
 

@@ -16,6 +16,7 @@ from jaxinit import random
 
 KEY = jax.random.key(4)
 SHAPE = (32, 64)
+ROWS = PartitionSpec("model")
 MESHES = [(kind, count) for kind in ("Explicit", "Auto") for count in (1, 8)]
 
 
@@ -77,22 +78,24 @@ def test_builders(mesh, number):
             assert_equal(jax.jit(drawn)(KEY), expected)
 
 
+@pytest.mark.parametrize(
+    "place", slow_but([ROWS], [ROWS, PartitionSpec(None, "model")])
+)
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 8)], MESHES))
-def test_builders_with_a_sharding(mesh):
+def test_builders_with_a_sharding(mesh, place):
     rows = [jaxinit.normal(0.02), jaxinit.he_normal(), jaxinit.orthogonal()]
     expected = [init(KEY, SHAPE) for init in rows]
     entered = mesh_of(*mesh)
     with jax.set_mesh(entered):
-        for place in (PartitionSpec("model"), PartitionSpec(None, "model")):
-            made = [init(KEY, SHAPE, None, place) for init in rows]
-            assert_equal(made, expected)
-            sharding = NamedSharding(entered, place)
-            assert all(x.sharding.is_equivalent_to(sharding, 2) for x in made)
+        made = [init(KEY, SHAPE, None, place) for init in rows]
+        assert_equal(made, expected)
+        sharding = NamedSharding(entered, place)
+        assert all(x.sharding.is_equivalent_to(sharding, 2) for x in made)
         in_program = jax.jit(lambda key: [init(key, SHAPE) for init in rows])
         assert_equal(in_program(KEY), expected)
 
 
-@pytest.mark.parametrize("way", ["jit", "vmap", "scan"])
+@pytest.mark.parametrize("way", slow_but(["jit"], ["jit", "vmap", "scan"]))
 def test_builders_with_a_sharding_in_a_trace(way):
     """No mesh is entered: a draw of matrix products finds it in the sharding."""
     rows = [jaxinit.he_normal(), jaxinit.orthogonal(), jaxinit.orthogonal(method="qr")]
@@ -143,6 +146,7 @@ def test_draws_within_shard_map():
         assert_equal(jax.tree.map(lambda x, i=i: x[i], made), one)
 
 
+@pytest.mark.slow
 def test_draws_of_the_room():
     laws = {
         "bits": lambda key: random.bits(key, SHAPE),
@@ -268,8 +272,8 @@ def test_parameters_drawn_anew_where_they_lie():
     assert jax.tree.map(lambda x: x.sharding, made) == shardings
 
 
-@pytest.mark.parametrize("kind", ["Explicit", "Auto"])
-@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize("kind", slow_but(["Explicit"], ["Explicit", "Auto"]))
+@pytest.mark.parametrize("entered", slow_but([True], [False, True]))
 def test_within_traces_the_result_lies_where_jit_lays_it(kind, entered):
     mesh = mesh_of(kind, 8)
     place = NamedSharding(mesh, PartitionSpec("model"))

@@ -155,7 +155,13 @@ def is_float(leaf):
     return fits and leaf.dtype != np.longdouble
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Those that compile what they hold; tests/model/test_frameworks.py has models of both.
+LONG = {"equinox", "haiku", "half"}
+
+
+@pytest.fixture(
+    scope="module", params=slow_but([kind for kind in KINDS if kind not in LONG], KINDS)
+)
 def tree(request):
     return KINDS[request.param]()
 
