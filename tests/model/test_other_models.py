@@ -28,7 +28,8 @@ def assert_equal_bits(made, expected):
         assert np.array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-@pytest.mark.parametrize("name", slow_but([], NAMES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_hugging_face_is_filled_as_by_jit(name):
     model, inputs = hugging_face()[name]
     made = jaxinit.jit_init(model.init)(KEY, *inputs)

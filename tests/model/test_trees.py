@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit
 from jaxinit import describe, preview, reinit

@@ -17,6 +17,7 @@ FEW_DRAWS = "eager he_normal, 20 shapes"
 CASES = {case.name: case for case in cold.cases(True)}
 
 
+@pytest.mark.slow
 def test_processes_race_by_turns(tmp_path):
     file = tmp_path / "x.json"
     words = ["cold", "--quick", "--repeats", "2", "--only", "second", "--json"]

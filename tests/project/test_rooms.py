@@ -173,6 +173,7 @@ def test_the_test_of_the_cost_can_fail():
     assert {"flax", "optax"} <= loaded("import jaxinit.lab")
 
 
+@pytest.mark.slow
 def test_lab_is_an_attribute_without_being_imported():
     assert "flax" in loaded("import jaxinit; jaxinit.lab")
     with pytest.raises(
