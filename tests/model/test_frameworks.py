@@ -16,7 +16,8 @@ from jaxinit._paths import named
 eqx = pytest.importorskip("equinox")
 hk = pytest.importorskip("haiku")
 
-KEY, X = jax.random.key(7), jax.random.normal(jax.random.key(1), (16, 8))
+KEY = jax.random.key(7)
+X = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
 HAIKU = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([16, 16, 8])(x)))
 
 

@@ -17,8 +17,10 @@ from jaxinit.signal._measure import _kept, jacobian, seeds
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 KEY = jax.random.key(0)
-X = np.asarray(jax.random.normal(jax.random.key(1), (8, 12)))
-IMAGES = np.asarray(jax.random.normal(jax.random.key(1), (2, 6, 6, 3)))
+X, IMAGES = (  # by NumPy: what is compiled here, every worker of a run compiles
+    np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    for shape in ((8, 12), (2, 6, 6, 3))
+)
 TOKENS = np.arange(12).reshape(2, 6)
 
 
