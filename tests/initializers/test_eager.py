@@ -156,8 +156,9 @@ def test_every_law_is_jitted_jax(name, shape):
     np.testing.assert_array_equal(ours(legacy, shape), ours(KEY, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", slow_but(["truncated"], STOCK))
+@pytest.mark.parametrize("name", STOCK)
 def test_float64_is_jitted_jax(name):
     ours, theirs = STOCK[name]
     for shape in ((7, 11), (1030, 1030)):  # the second on several threads
@@ -314,8 +315,7 @@ MATRICES = [
 ]
 
 
-# A matrix, one with its columns along another axis, and one beside zeros.
-FIRST = [MATRICES[3], MATRICES[7], MATRICES[9]]
+FIRST = [MATRICES[3], MATRICES[7]]  # in both orders of axes
 
 
 @pytest.mark.parametrize(
@@ -341,6 +341,7 @@ def test_shapes_that_are_padded_alike_share_a_program(compiled, near):
     assert not compiled
 
 
+@pytest.mark.slow
 def test_only_a_chain_of_operations_on_one_matrix_is_made_on_the_host():
     """What else becomes of a matrix is compiled, or all of it."""
 

@@ -17,22 +17,15 @@ KEY = jax.random.key(11)
 
 
 def each(rows):
-    return pytest.mark.parametrize(
-        "row", slow_but(SOON, rows), ids=lambda row: row.name
-    )
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
 
 
-lawful = pytest.mark.parametrize(
-    "row", [row for row in RANDOM if row.law is not None], ids=lambda row: row.name
-)
-
-
-@lawful
+@each([row for row in RANDOM if row.law is not None])
 def test_law(row):
     assert_law(row.init, row.shape, row.law, key=KEY)
 
 
-@each(ROWS)
+@each(slow_but([row for row in MAIN if row.law is None], ROWS))
 def test_mean_and_variance(row):
     assert_moments(row.init, row.shape, row.mean, row.variance, key=KEY)
 
@@ -45,7 +38,7 @@ def assert_range(row, w):
     assert low <= entries.min() and entries.max() <= high, row.name
 
 
-@each(RANDOM)
+@each(slow_but(SOON, RANDOM))
 def test_range(row):
     assert_range(row, row.init(KEY, row.shape, jnp.float32))
 

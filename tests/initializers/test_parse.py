@@ -47,7 +47,7 @@ grammar = st.text("abc_()[]{},.=+-*/'\"0123456789ejnormalinfnan \n\\#", max_size
 texts = st.one_of(calls, grammar, st.text(max_size=60))
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(texts)
 @example("\0")
 @example("normal(" * 500)

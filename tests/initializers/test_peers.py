@@ -59,6 +59,7 @@ def test_distinct_values(dtype, floor):
     assert len(np.unique(w)) >= floor
 
 
+@pytest.mark.slow
 def test_bfloat16_has_no_bias_and_tails():
     """JAX's mean is off by 0.017, and nothing lies beyond 2.9."""
     w = np.asarray(ji.normal(1.0)(KEY, (10**6,), jnp.bfloat16), float)

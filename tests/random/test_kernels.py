@@ -107,7 +107,7 @@ def test_every_path_but_paired_gives_the_same(laws):
 
 
 @pytest.mark.parametrize(
-    "tile", slow_but([2**22, 2**31 - 1], [0, 1, 2**22 - 1, 2**22, 2**31 - 1])
+    "tile", slow_but([2**31 - 1], [0, 1, 2**22 - 1, 2**22, 2**31 - 1])
 )
 def test_counters_past_a_word(tile):
     shape = (8, LINE)
@@ -164,7 +164,7 @@ def test_kernels_draw_a_batch_of_keys(impl):
     same(jax.jit(jax.vmap(draw))(keys, low), expected)
 
 
-@pytest.mark.parametrize("impl", slow_but(["pallas"], backends.BACKENDS))
+@pytest.mark.parametrize("impl", slow_but(["fused"], backends.BACKENDS))
 def test_every_path_takes_legacy_keys_and_draws_complex_numbers(impl):
     legacy = jax.random.key_data(KEY)
     for draw in (

@@ -71,9 +71,7 @@ def compiled(draw, **options):
 @pytest.mark.parametrize(
     "cases",
     [
-        pytest.param(
-            [(*case, FEW[1::2]) for case in [*CASES[:1], *CASES[-4:]]], id="first"
-        ),
+        pytest.param([(*CASES[i], FEW[1::2]) for i in (0, -4, -1)], id="first"),
         pytest.param(
             [(*case, FEW) for case in CASES if case[0] != "between"],
             id="few",
@@ -118,7 +116,7 @@ def test_a_constant_key_rounds_as_any_other(law, size):
     same(jax.jit(lambda: LAWS[law](random, KEY, (size,), DTYPE[law]))(), expected)
 
 
-@pytest.mark.parametrize(("law", "dtype"), slow_but(RANKED[:1], RANKED, rows=True))
+@pytest.mark.parametrize(("law", "dtype"), slow_but(RANKED[2:], RANKED, rows=True))
 @pytest.mark.usefixtures("x64")
 def test_values_of_every_rank(law, dtype):
     def all_of(module, key):
