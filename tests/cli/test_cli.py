@@ -95,6 +95,7 @@ def test_compare_prints_a_table_with_a_row_for_each_initializer(compare, capsys)
     assert "Traceback" not in err and not err.strip()
 
 
+@pytest.mark.slow
 def test_compare_writes_files_and_prints_only_json(compare, capsys, tmp_path):
     directory = tmp_path / "new" / "run"
     given = [*compare, "--init", "zeros()", "--json", "--out", str(directory)]

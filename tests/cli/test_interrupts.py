@@ -214,6 +214,7 @@ def test_a_terminal_is_left_with_its_cursor(start):
     assert after.count(b"\x1b[?25h") == 1 and b"\x1b[2K" in after
 
 
+@pytest.mark.slow
 @linux
 def test_what_is_started_with_ctrl_c_ignored_is_not_interrupted(start):
     words = ["-m", "jaxinit", "show", "zeros()", "--shape", "2", "--json"]

@@ -82,7 +82,7 @@ def test_same_model_in_every_dtype(rows):
     assert_rounded(rows, ["bfloat16"])
 
 
-@jointly(MAIN, [row for row in ROWS if independent(row)])
+@jointly(FEW, [row for row in ROWS if independent(row)])
 def test_same_model_in_dtypes_of_few_digits(rows):
     assert_rounded(rows, ["float16", "float8_e4m3fn"])
 
@@ -99,7 +99,7 @@ def test_same_model_in_every_dtype_alone(row):
     testing.assert_same_in_every_dtype(row.init, row.shape, dtypes, key=KEY)
 
 
-@jointly(MAIN, DRAWS)
+@jointly(FEW, DRAWS)
 @pytest.mark.usefixtures("x64")
 def test_complex_dtypes(rows):
     for row in rows:

@@ -83,6 +83,8 @@ LONG_EXAMPLES = {
     *("testing._independence", "testing._strategies", "model._fill.init_function"),
     *("signal._check", "signal._report.report", "initializers._orthogonal"),
     *("initializers._convolution", "initializers._stacked", "initializers._sparse"),
+    *("initializers._identity", "initializers._signal", "random._laws"),
+    *("torch._layers", "torch._structure", "model.recipes._states"),
 }
 
 
@@ -161,13 +163,11 @@ def blocks(language, page=README):
 
 
 BLOCKS = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
-# Two networks of fifty layers; whole models that are filled.
-LONG = [(PAGES[1], 0), (PAGES[2], 0), (PAGES[2], 4)]
 
 
 @pytest.mark.parametrize(
     ("page", "number"),
-    slow_but([block for block in BLOCKS if block not in LONG], BLOCKS, rows=True),
+    slow_but([block for block in BLOCKS if block[0] == README], BLOCKS, rows=True),
 )
 def test_pages_python(page, number):
     block = blocks("python", page)[number]

@@ -169,6 +169,7 @@ def test_jax_alone_is_enough():
     assert done.stderr == f"jaxinit: flax is missing. {cure}"
 
 
+@pytest.mark.slow
 def test_the_test_of_the_cost_can_fail():
     assert {"flax", "optax"} <= loaded("import jaxinit.lab")
 

@@ -181,10 +181,9 @@ def run(assertion, init, shape=SHAPE, **options):
 
 # One fault of each kind: of entries, rows and columns, keys, dtypes, moments and laws.
 FIRST = [
-    *("entries sorted", "antithetic rows", "one column twice", "smoothed"),
-    *("second word of the key ignored", "a zero row", "half a percent of zeros"),
-    *("drawn in float16", "bfloat16 has another key", "float64 drawn in float32"),
-    *("fan plus one", "a shifted mean", "a truncated law", "a state", "no key"),
+    *("antithetic rows", "one column twice", "second word of the key ignored"),
+    *("a zero row", "bfloat16 has another key", "float64 drawn in float32"),
+    *("fan plus one", "a truncated law", "a state", "no key"),
 ]
 
 
