@@ -224,6 +224,7 @@ def test_derivatives_tell_equal_layers_of_one_model_apart(rule):
     assert shares[:2] == [0, 0] and shares[2] > 0.99
 
 
+@pytest.mark.slow
 def test_captured_numbers_tell_activations_apart():
     """Within a function that is compiled, and within a loop, too."""
 
