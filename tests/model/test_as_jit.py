@@ -164,7 +164,7 @@ WITHIN = [
 
 @pytest.mark.parametrize(
     "transform",
-    slow_but([by_grad, by_jit, by_scan, by_vmap], WITHIN),
+    slow_but([by_grad, by_scan], WITHIN),
     ids=lambda f: f.__name__,
 )
 def test_a_function_may_close_over_a_traced_value(transform):
@@ -210,6 +210,7 @@ def test_what_debugging_looks_for_is_seen():
 HE, LECUN = jaxinit.he_normal(), nn.initializers.lecun_normal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", slow_but([HE], [HE, LECUN]))
 def test_the_weights_that_check_draws(kernel):
     class Plain(nn.Module):

@@ -81,6 +81,7 @@ def test_sick_parameters():
     assert [line for line in lines if line.startswith("scalar  scalar")]
 
 
+@pytest.mark.slow
 def test_sharded_parameters_and_models():
     mesh = jax.make_mesh((8,), ("x",))
     kernel = jax.device_put(

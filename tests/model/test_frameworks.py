@@ -72,6 +72,7 @@ def test_haiku_is_filled_as_by_jit(haiku, kind):
     assert_same(made, jax.jit(HAIKU.init)(key, X))
 
 
+@pytest.mark.slow
 def test_rules_and_descriptions_of_equinox(filled):
     rules = [
         ("layers/0/weight", jaxinit.orthogonal()),

@@ -95,7 +95,8 @@ def test_builders_with_a_sharding(mesh, place):
         assert_equal(in_program(KEY), expected)
 
 
-@pytest.mark.parametrize("way", slow_but(["jit"], ["jit", "vmap", "scan"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["jit", "vmap", "scan"])
 def test_builders_with_a_sharding_in_a_trace(way):
     """No mesh is entered: a draw of matrix products finds it in the sharding."""
     rows = [jaxinit.he_normal(), jaxinit.orthogonal(), jaxinit.orthogonal(method="qr")]
@@ -188,7 +189,7 @@ def divided(mesh, tree):
 
 
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 8)], MESHES))
-@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize("entered", slow_but([False], [False, True]))
 def test_whole_models_with_shardings(mesh, entered):
     expected, place = jax.jit(model)(KEY), mesh_of(*mesh)
     shardings = divided(place, expected)
@@ -224,6 +225,7 @@ def test_whole_models_within_a_mesh(mesh):
     assert described == str(jaxinit.describe(expected))
 
 
+@pytest.mark.slow
 def test_models_are_described_within_a_mesh():
     def described():
         return str(jaxinit.describe(jax.jit(model)(KEY)))
@@ -233,6 +235,7 @@ def test_models_are_described_within_a_mesh():
         assert described() == expected
 
 
+@pytest.mark.slow
 def test_sums_do_not_depend_on_shardings():
     def init(key):
         drawn = jax.random.normal(key, SHAPE)
@@ -262,6 +265,7 @@ def test_functions_that_need_types_with_shardings():
     assert_equal(made, {"w": jaxinit.normal()(KEY, SHAPE) * 2})
 
 
+@pytest.mark.slow
 def test_parameters_drawn_anew_where_they_lie():
     rules = [("square", jaxinit.orthogonal()), ("wide", jaxinit.delta_orthogonal())]
     params = {"square": jnp.ones((64, 64)), "wide": jnp.ones((3, 8, 16))}

@@ -237,6 +237,7 @@ def test_boxes_of_linen():
     assert isinstance(kernel, nn.Partitioned) and float(kernel.value[0, 0]) == 2
 
 
+@pytest.mark.slow
 def test_haiku_names_and_what_is_no_array():
     params = {
         "mlp/~/linear_0": {"w": jnp.ones((4, 4)), "b": jnp.ones(4)},
