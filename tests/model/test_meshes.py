@@ -276,8 +276,9 @@ def test_parameters_drawn_anew_where_they_lie():
     assert jax.tree.map(lambda x: x.sharding, made) == shardings
 
 
-@pytest.mark.parametrize("kind", slow_but(["Explicit"], ["Explicit", "Auto"]))
-@pytest.mark.parametrize("entered", slow_but([True], [False, True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Explicit", "Auto"])
+@pytest.mark.parametrize("entered", [False, True])
 def test_within_traces_the_result_lies_where_jit_lays_it(kind, entered):
     mesh = mesh_of(kind, 8)
     place = NamedSharding(mesh, PartitionSpec("model"))

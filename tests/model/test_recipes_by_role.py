@@ -691,6 +691,7 @@ def mamba_of_torch(states=4, channels=16):
     return {"embedding": embedding, "layers": {"0": layer, "1": layer}}
 
 
+@pytest.mark.slow
 def test_mamba_by_names():
     params = mamba_of_torch()
     found = stds(params, recipes.mamba(layers=2))
@@ -712,6 +713,7 @@ def test_mamba_by_names():
         stds(params, recipes.mamba())
 
 
+@pytest.mark.slow
 def test_steps_and_rates_have_their_laws():
     """A Kolmogorov-Smirnov distance of 1.63 / sqrt(n) has a level of one percent."""
     n = 20_000
