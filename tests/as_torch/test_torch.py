@@ -726,6 +726,7 @@ def test_aliases_are_read():
         assert ji.parse(f"torch.{name}(hidden_size=4)") == jt.rnn(4)
 
 
+@pytest.mark.slow
 def test_narrow_weights_are_rounded_ones():
     @jax.jit
     def both(key):
@@ -767,6 +768,7 @@ def assert_bound(weight, bound):
     assert 1 - 20 / weight.size < largest / bound < 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_layers_of_linen():
     params = jax.jit(Net().init)(KEY, jnp.arange(16).reshape(1, 16))["params"]
     assert bool((params["embed"]["embedding"][0] == 0).all())

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from catalogue import OWN
 from commands import refusal, write_models
+from marks import slow_but
 from processes import DEVICES, python
 
 import jaxinit
@@ -94,6 +95,7 @@ def test_compare_prints_a_table_with_a_row_for_each_initializer(compare, capsys)
     assert "Traceback" not in err and not err.strip()
 
 
+@pytest.mark.slow
 def test_compare_writes_files_and_prints_only_json(compare, capsys, tmp_path):
     directory = tmp_path / "new" / "run"
     given = [*compare, "--init", "zeros()", "--json", "--out", str(directory)]
@@ -110,6 +112,7 @@ def test_compare_writes_files_and_prints_only_json(compare, capsys, tmp_path):
     assert "--init &#39;zeros()&#39; --json" in page
 
 
+@pytest.mark.slow
 def test_compare_says_where_it_wrote(compare, capsys, tmp_path):
     assert main([*compare, "--init", "zeros()", "--out", str(tmp_path)]) == 0
     out, _ = capsys.readouterr()
@@ -205,6 +208,7 @@ def wait_for(text, descriptor, seconds):
     return found
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_results(compare, tmp_path):
     words = [*compare, "--init", "zeros()", "--out", str(tmp_path)]
     words[words.index("--steps") + 1] = "100000"
@@ -268,7 +272,7 @@ def test_list_prints_a_table_with_a_row_for_each_builder(capsys):
     assert set(OURS) <= {row[0] for row in rows}
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"]])
+@pytest.mark.parametrize("words", slow_but([["list"]], [["list"], ["list", "--json"]]))
 def test_a_reader_that_stops_early_sees_no_traceback(words):
     run = [sys.executable, "-m", "jaxinit", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -171,6 +171,7 @@ def slowed(start, place, module, name, *words):
     return start("-c", code, *words, cwd=place, env=os.environ | DEVICES)
 
 
+@pytest.mark.slow
 def test_while_the_page_is_written(start, place):
     process = slowed(start, place, "jaxinit.lab.files", "plots", "--steps", "2")
     until((place / "slow").exists, process)
@@ -178,6 +179,7 @@ def test_while_the_page_is_written(start, place):
     assert not (place / "out" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_what_is_saved_stays(start, place):
     words = ["--steps", "100000", "--save-every", "1"]
     process = slowed(start, place, "jaxinit.lab._train.grid", "Grid.scores", *words)
@@ -191,6 +193,7 @@ def test_a_second_ctrl_c_ends_at_once_and_what_is_saved_stays(start, place):
     assert last >= 2 and (saves / str(last)).is_dir()
 
 
+@pytest.mark.slow
 def test_a_terminal_is_left_with_its_cursor(start):
     ours, theirs = pty.openpty()
     env = uncached() | {"TERM": "xterm", "COLUMNS": "200"}
@@ -211,6 +214,7 @@ def test_a_terminal_is_left_with_its_cursor(start):
     assert after.count(b"\x1b[?25h") == 1 and b"\x1b[2K" in after
 
 
+@pytest.mark.slow
 @linux
 def test_what_is_started_with_ctrl_c_ignored_is_not_interrupted(start):
     words = ["-m", "jaxinit", "show", "zeros()", "--shape", "2", "--json"]

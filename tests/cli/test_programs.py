@@ -160,6 +160,7 @@ def test_the_folder_is_in_the_home_by_default(monkeypatch, tmp_path):
     assert find_folder() == tmp_path / ".cache" / "jaxinit" / "programs"
 
 
+@pytest.mark.slow
 def test_a_command_reads_what_the_last_one_wrote(tmp_path):
     """A spoiled program is compiled again, and no command says anything."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}

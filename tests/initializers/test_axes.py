@@ -71,6 +71,7 @@ def test_axes(formula, in_axis, out_axis, batch_axis):
     assert ji.axes(formula) == expected
 
 
+@pytest.mark.slow
 def test_axes_keep_the_variance_of_an_einsum():
     formula, kernel = "blhk,hkd->bld", (8, 16, 64)
     w = ji.lecun_normal(**ji.axes(formula))(jax.random.key(0), kernel)

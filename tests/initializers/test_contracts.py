@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import DRAWS, MAIN, OWN, RANDOM, ROWS, STRUCTURED
+from catalogue import DRAWS, FEW, MAIN, OWN, RANDOM, ROWS, SOON, STRUCTURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from marks import slow_but
 from together import QUICK, draw, jointly, same
@@ -31,7 +31,6 @@ def each(rows):
 
 
 rows = each(ROWS)
-KINDS = [row for row in MAIN if row in DRAWS and row.init != ji.normal()]
 
 
 def keys_of(rows, key=KEY):
@@ -43,7 +42,7 @@ def test_every_builder_has_a_row():
     assert {row.init.name for row in ROWS} == set(OWN)
 
 
-@rows
+@each(slow_but(SOON, ROWS))
 def test_shape_and_default_dtype(row):
     w = row.init(KEY, row.shape)
     assert (w.shape, w.dtype) == (row.shape, jnp.float32)
@@ -51,7 +50,7 @@ def test_shape_and_default_dtype(row):
     np.testing.assert_array_equal(np.asarray(w), np.asarray(again), strict=True)
 
 
-@rows
+@each(slow_but(MAIN, ROWS))
 @pytest.mark.usefixtures("x64")
 def test_default_dtype_follows_x64(row):
     out = jax.eval_shape(lambda key: row.init(key, row.shape), KEY)
@@ -83,7 +82,7 @@ def test_same_model_in_every_dtype(rows):
     assert_rounded(rows, ["bfloat16"])
 
 
-@jointly(MAIN, [row for row in ROWS if independent(row)])
+@jointly(FEW, [row for row in ROWS if independent(row)])
 def test_same_model_in_dtypes_of_few_digits(rows):
     assert_rounded(rows, ["float16", "float8_e4m3fn"])
 
@@ -94,13 +93,13 @@ def test_same_matrices_in_dtypes_of_few_digits(rows):
     assert_rounded(rows, ["float16", "float8_e4m3fn"])
 
 
-@each([ROWS[3], DRAWS[1]])
+@each(slow_but([ROWS[3]], [ROWS[3], DRAWS[1]]))
 def test_same_model_in_every_dtype_alone(row):
     dtypes = ["bfloat16", "float16", "float8_e4m3fn"][: 3 if row.random else 1]
     testing.assert_same_in_every_dtype(row.init, row.shape, dtypes, key=KEY)
 
 
-@jointly(MAIN, DRAWS)
+@jointly(FEW, DRAWS)
 @pytest.mark.usefixtures("x64")
 def test_complex_dtypes(rows):
     for row in rows:
@@ -126,7 +125,7 @@ def test_complex_dtypes(rows):
         assert abs(np.mean(centered**2)) < error * row.variance, row.name
 
 
-@jointly(MAIN, ROWS)
+@jointly(FEW[:1], ROWS)
 def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(rows):
     """As `testing.assert_pure`, of many. Equal initializers share what jit traced."""
     keys = jax.random.split(KEY, 3)
@@ -164,7 +163,7 @@ def test_pure_in_the_key_and_eager_is_jit_is_vmap_is_scan(rows):
             same(rows, [w[i] for w in map(np.asarray, stack)], eager[i])
 
 
-@jointly(MAIN, RANDOM)
+@jointly(FEW, RANDOM)
 def test_typed_and_legacy_keys_agree(rows):
     legacy = jax.random.key_data(KEY)
     expected = draw(rows, keys_of(rows))
@@ -203,7 +202,7 @@ def split_by_eight(row):
     )
 
 
-@each(slow_but([ROWS[3], *KINDS], ROWS))
+@each(slow_but([ROWS[3], *FEW], ROWS))
 def test_values_do_not_depend_on_sharding(row):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, split_by_eight(row))
@@ -212,7 +211,7 @@ def test_values_do_not_depend_on_sharding(row):
     same([row], [w], draw([row], [KEY]))
 
 
-@jointly(MAIN, ROWS)
+@jointly(FEW, ROWS)
 def test_values_do_not_depend_on_explicit_sharding(rows):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
     specs = [split_by_eight(row) for row in rows]
@@ -260,8 +259,9 @@ def test_zero_sizes_that_are_refused(row):
             row.init(KEY, shape)
 
 
-def test_zero_sizes_give_empty_arrays():
-    cases = [(row, shape) for row in ROWS for shape in zero_sizes(row)[0]]
+@jointly(MAIN, ROWS)
+def test_zero_sizes_give_empty_arrays(rows):
+    cases = [(row, shape) for row in rows for shape in zero_sizes(row)[0]]
     drawn = jax.jit(lambda key: [row.init(key, s, jnp.bfloat16) for row, s in cases])
     for (row, shape), w in zip(cases, drawn(KEY), strict=True):
         assert (w.shape, w.dtype) == (shape, jnp.bfloat16), row.name
@@ -274,7 +274,7 @@ def test_zero_sizes_give_empty_arrays_alone(row):
         assert (w.shape, w.dtype) == (shape, jnp.bfloat16)
 
 
-@rows
+@each(slow_but(SOON, ROWS))
 def test_shapes_of_a_trillion_entries_trace(row):
     if row.init.name == "from_array":
         return  # its shape is the array's own

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from marks import slow_but
 
 import jaxinit as ji
 from jaxinit import _fill
@@ -17,6 +18,7 @@ COMPILED: list[str] = []
 TRACED: list[str] = []
 # Around the fewest entries of a law, a block and a chunk of its program, and odd ones.
 SIZES = (0, 1, 31, 32, 33, 1001, 2**13 - 1, 2**13 + 1, 2**19, 2**19 + 1, 2**20 + 2**13)
+NARROW = ["bfloat16", "float16", "float8_e4m3fn"]
 STOCK = {
     "normal": (ji.normal(0.3), jax.nn.initializers.normal(0.3)),
     "uniform": (ji.uniform(0.3), jax.nn.initializers.uniform(0.3)),
@@ -63,7 +65,9 @@ def same(found, expected):
     assert found.sharding == expected.sharding
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", slow_but(["float32"], ["float32", "bfloat16", "float16"])
+)
 def test_a_second_shape_compiles_nothing(compiled, dtype):
     inits = [ours for ours, _ in STOCK.values()] + [
         ji.truncated_normal(0.3, mean=0.1, low=-0.2),
@@ -81,7 +85,7 @@ def test_a_second_shape_compiles_nothing(compiled, dtype):
     assert not compiled
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", slow_but(["float32"], ["float32", "bfloat16"]))
 def test_a_second_shape_traces_nothing(traced, dtype):
     inits = [
         *(ours for ours, _ in STOCK.values()),
@@ -136,14 +140,16 @@ def test_equal_laws_share_a_program(compiled):
     assert not compiled
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", slow_but([0, 33, 2**19 + 1], SIZES))
 def test_every_size_is_jitted_jax(size):
     ours, theirs = STOCK["normal"]
     same(ours(KEY, (size,)), by_jit(theirs, KEY, (size,), jnp.float32))
 
 
-@pytest.mark.parametrize("shape", [(7, 11), (3, 5, 64, 33)], ids=str)
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize(
+    "shape", slow_but([(7, 11)], [(7, 11), (3, 5, 64, 33)]), ids=str
+)
+@pytest.mark.parametrize("name", slow_but(["uniform", "truncated"], STOCK))
 def test_every_law_is_jitted_jax(name, shape):
     ours, theirs = STOCK[name]
     same(ours(KEY, shape), by_jit(theirs, KEY, shape, jnp.float32))
@@ -151,6 +157,7 @@ def test_every_law_is_jitted_jax(name, shape):
     np.testing.assert_array_equal(ours(legacy, shape), ours(KEY, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", STOCK)
 def test_float64_is_jitted_jax(name):
@@ -159,8 +166,8 @@ def test_float64_is_jitted_jax(name):
         same(ours(KEY, shape), by_jit(theirs, KEY, shape, jnp.float64))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("dtype", slow_but(NARROW[:1], NARROW))
+@pytest.mark.parametrize("name", slow_but(["truncated"], STOCK))
 def test_narrow_types_are_rounded_once(name, dtype):
     init, shape = STOCK[name][0], (131, 65)
     np.testing.assert_array_equal(
@@ -170,7 +177,11 @@ def test_narrow_types_are_rounded_once(name, dtype):
 
 @pytest.mark.parametrize(
     ("init", "dtype"),
-    [(ji.normal(), "complex64"), (ji.orthogonal(), None), (ji.sparse(0.5), None)],
+    slow_but(
+        [(ji.normal(), "complex64")],
+        [(ji.normal(), "complex64"), (ji.orthogonal(), None), (ji.sparse(0.5), None)],
+        rows=True,
+    ),
     ids=str,
 )
 def test_what_has_no_law_is_compiled_as_ever(init, dtype):
@@ -187,25 +198,34 @@ def test_other_keys_are_those_of_jit():
     assert (found != init(KEY, (17, 9))).any()
 
 
-def test_places_are_those_of_jit():
-    init, device = ji.he_normal(), jax.devices()[3]
-    for key in (KEY, jax.random.PRNGKey(3)):
-        moved = jax.device_put(key, device)
-        same(init(moved, (17, 9)), by_jit(init, moved, (17, 9)))
-        for chosen in (device, "cpu"):
-            with jax.default_device(chosen):
-                same(init(key, (17, 9)), by_jit(init, key, (17, 9)))
+@pytest.mark.parametrize(
+    "make", slow_but([jax.random.key], [jax.random.key, jax.random.PRNGKey])
+)
+def test_places_are_those_of_jit(make):
+    init, device, key = ji.he_normal(), jax.devices()[3], make(3)
+    moved = jax.device_put(key, device)
+    same(init(moved, (17, 9)), by_jit(init, moved, (17, 9)))
+    for chosen in (device, "cpu"):
+        with jax.default_device(chosen):
+            same(init(key, (17, 9)), by_jit(init, key, (17, 9)))
     with jax.default_device(device):
-        elsewhere = jax.random.key(4), jax.random.PRNGKey(4)
-    for key in elsewhere:  # which go where the draw goes
-        for shape in ((17, 9), (700, 900)):
-            same(init(key, shape), by_jit(init, key, shape))
+        elsewhere = make(4)
+    for shape in ((17, 9), (700, 900)):  # it goes where the draw goes
+        same(init(elsewhere, shape), by_jit(init, elsewhere, shape))
+
+
+def test_a_key_may_lie_on_every_device():
+    init = ji.he_normal()
     everywhere = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec())
     spread = jax.device_put(KEY, everywhere)
     same(init(spread, (17, 9)), by_jit(init, spread, (17, 9)))
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    slow_but([AxisType.Explicit], [AxisType.Auto, AxisType.Explicit]),
+    ids=str,
+)
 def test_a_mesh_is_seen(kind):
     init = ji.he_normal()
     mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
@@ -282,6 +302,7 @@ def test_threads_draw_side_by_side():
 
 # Orthonormal matrices
 
+NEAR = [((300, 300), (309, 290)), ((65, 40), (7, 96))]
 SQUARE = [((65, 65), "float32"), ((128, 100), "float32"), ((100, 128), "float64")]
 MATRICES = [
     *((ji.orthogonal(2.0), *case) for case in SQUARE),
@@ -299,7 +320,12 @@ MATRICES = [
 ]
 
 
-@pytest.mark.parametrize(("init", "shape", "dtype"), MATRICES, ids=str)
+FIRST = [MATRICES[3], MATRICES[7]]  # in both orders of axes
+
+
+@pytest.mark.parametrize(
+    ("init", "shape", "dtype"), slow_but(FIRST, MATRICES, rows=True), ids=str
+)
 @pytest.mark.usefixtures("x64")
 def test_every_matrix_is_that_of_jit(init, shape, dtype):
     found = init(KEY, shape, dtype)
@@ -308,7 +334,7 @@ def test_every_matrix_is_that_of_jit(init, shape, dtype):
     np.testing.assert_array_equal(np.asarray(legacy), np.asarray(found))
 
 
-@pytest.mark.parametrize("near", [((300, 300), (309, 290)), ((65, 40), (7, 96))])
+@pytest.mark.parametrize("near", slow_but([NEAR[1]], NEAR))
 def test_shapes_that_are_padded_alike_share_a_program(compiled, near):
     first, second = near
     init = ji.orthogonal(2.0)
@@ -320,6 +346,7 @@ def test_shapes_that_are_padded_alike_share_a_program(compiled, near):
     assert not compiled
 
 
+@pytest.mark.slow
 def test_only_a_chain_of_operations_on_one_matrix_is_made_on_the_host():
     """What else becomes of a matrix is compiled, or all of it."""
 

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import OWN, ROWS
+from catalogue import MAIN, OWN, ROWS
 from flax import nnx
+from marks import slow_but
+from together import jointly
 
 import jaxinit as ji
 
@@ -118,7 +120,19 @@ def recorder(kind):
 
 
 LINEN, NNX = list(layers(nn, nn.Module)), list(layers(nnx, nnx.Module))
-every_layer = pytest.mark.parametrize(("layer", "inits"), LINEN + NNX)
+USUAL = {nn.Dense, nn.Conv, nn.MultiHeadDotProductAttention, nn.LSTMCell, nn.Embed}
+USUAL |= {nnx.Linear, nnx.Conv, nnx.GRUCell}
+every_layer = pytest.mark.parametrize(
+    ("layer", "inits"),
+    [
+        pytest.param(
+            *one.values,
+            id=one.id,
+            marks=[pytest.mark.slow] * (one.values[0] not in USUAL),
+        )
+        for one in LINEN + NNX
+    ],
+)
 
 
 def record():
@@ -138,11 +152,15 @@ def test_layers_are_found():
     assert {f"nnx.{name}" for name in some.split()} <= names
 
 
-def test_every_initializer_takes_every_call_of_flax():
+BUILDERS = list({row.init.name: row for row in ROWS[::-1]}.values())
+
+
+@jointly(MAIN, BUILDERS)
+def test_every_initializer_takes_every_call_of_flax(rows):
     record()
     assert len(CALLS) > 20
-    inits = {row.init.name: row.init for row in ROWS[::-1]}
-    assert set(inits) == set(OWN)
+    inits = {row.init.name: row.init for row in rows}
+    assert {row.init.name for row in BUILDERS} == set(OWN)
     taken = set()
     for args, kwargs in {repr(call): call for call in CALLS.values()}.values():
         bound = inspect.signature(jax.nn.initializers.zeros).bind(KEY, *args, **kwargs)
@@ -190,7 +208,9 @@ def test_builders_without_randomness_stand_in_for_jaxs(layer, inits):
     assert jax.tree.map(jnp.shape, direct) == jax.tree.map(jnp.shape, called)
 
 
-@pytest.mark.parametrize("layer", [nn.DenseGeneral, nnx.GRUCell, nnx.LoRA])
+@pytest.mark.parametrize(
+    "layer", slow_but([nnx.LoRA], [nn.DenseGeneral, nnx.GRUCell, nnx.LoRA])
+)
 def test_values_are_those_of_jax(layer):
     inits = [
         n for n in inspect.signature(layer.__init__).parameters if is_initializer(n)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._initializer import REGISTRY
@@ -201,9 +202,23 @@ def test_keys():
         ji.normal()(batch, (2,))
 
 
-@settings(max_examples=20)
-@given(st.lists(st.integers(0, 5), max_size=4))
+any_shape = given(st.lists(st.integers(0, 5), max_size=4))
+
+
+@settings(max_examples=5)
+@any_shape
 def test_any_shape_of_independent_entries(shape):
+    assert_any_container(shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@any_shape
+def test_many_shapes_of_independent_entries(shape):
+    assert_any_container(shape)
+
+
+def assert_any_container(shape):
     for container in (tuple, list, np.array):
         shape_ = container(shape) if shape else ()
         assert ji.normal()(KEY, shape_).shape == tuple(shape)
@@ -297,7 +312,10 @@ def test_sharding_inside_jit_with_and_without_an_entered_mesh():
             np.testing.assert_array_equal(w, expected)
 
 
-@pytest.mark.parametrize("init", [ji.normal(), ji.orthogonal(), ji.ones()])
+EACH = [ji.normal(), ji.orthogonal(), ji.ones()]
+
+
+@pytest.mark.parametrize("init", slow_but(EACH[:1], EACH))
 def test_explicit_sharding_enters_its_mesh(init):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))

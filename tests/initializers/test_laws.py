@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import MAIN, RANDOM, ROWS
+from catalogue import MAIN, RANDOM, ROWS, SOON
+from marks import slow_but
 from scipy import stats
 from together import QUICK, jointly
 
@@ -13,19 +14,18 @@ from jaxinit import random
 from jaxinit.testing import assert_law, assert_moments
 
 KEY = jax.random.key(11)
-rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-random_rows = pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
-lawful = pytest.mark.parametrize(
-    "row", [row for row in RANDOM if row.law is not None], ids=lambda row: row.name
-)
 
 
-@lawful
+def each(rows):
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+
+
+@each([row for row in RANDOM if row.law is not None])
 def test_law(row):
     assert_law(row.init, row.shape, row.law, key=KEY)
 
 
-@rows
+@each(slow_but([row for row in MAIN if row.law is None], ROWS))
 def test_mean_and_variance(row):
     assert_moments(row.init, row.shape, row.mean, row.variance, key=KEY)
 
@@ -38,7 +38,7 @@ def assert_range(row, w):
     assert low <= entries.min() and entries.max() <= high, row.name
 
 
-@random_rows
+@each(slow_but(SOON, RANDOM))
 def test_range(row):
     assert_range(row, row.init(KEY, row.shape, jnp.float32))
 
@@ -54,13 +54,13 @@ def test_range_of_a_narrow_dtype(rows):
         assert_range(row, w)
 
 
-def test_batched_haar_draws_are_single_ones():
+@pytest.mark.parametrize("method", slow_but(["householder"], ["householder", "qr"]))
+def test_batched_haar_draws_are_single_ones(method):
     keys = jax.random.split(KEY, 5)
-    for method in ("householder", "qr"):
-        init = ji.orthogonal(method=method)
-        single = jnp.stack([init(key, (20, 30)) for key in keys])
-        batched = jax.jit(jax.vmap(lambda key, init=init: init(key, (20, 30))))(keys)
-        np.testing.assert_array_equal(single, batched)
+    init = ji.orthogonal(method=method)
+    single = jnp.stack([init(key, (20, 30)) for key in keys])
+    batched = jax.jit(jax.vmap(lambda key: init(key, (20, 30))))(keys)
+    np.testing.assert_array_equal(single, batched)
 
 
 def test_bounds_on_the_weights_hold_however_they_round():

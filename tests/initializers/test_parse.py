@@ -44,8 +44,11 @@ calls = st.builds(
 grammar = st.text("abc_()[]{},.=+-*/'\"0123456789ejnormalinfnan \n\\#", max_size=40)
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.one_of(calls, grammar, st.text(max_size=60)))
+texts = st.one_of(calls, grammar, st.text(max_size=60))
+
+
+@settings(max_examples=40)
+@given(texts)
 @example("\0")
 @example("normal(" * 500)
 @example("normal(" + "-" * 3000 + "1)")
@@ -63,6 +66,17 @@ grammar = st.text("abc_()[]{},.=+-*/'\"0123456789ejnormalinfnan \n\\#", max_size
 @example("he_normal(gain=('relu', 1))")
 @example("he_normal(gain=he_normal())")
 def test_any_text_gives_an_initializer_or_a_value_error(text):
+    assert_parsed_or_refused(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=600)
+@given(texts)
+def test_many_texts_give_an_initializer_or_a_value_error(text):
+    assert_parsed_or_refused(text)
+
+
+def assert_parsed_or_refused(text):
     try:
         init = ji.parse(text)
     except ValueError as error:
@@ -73,9 +87,17 @@ def test_any_text_gives_an_initializer_or_a_value_error(text):
         assert ji.parse(repr(init)) == init
 
 
-@settings(max_examples=300)
+@settings(max_examples=50)
 @given(specs())
 def test_round_trip_of_specs(spec):
+    init = ji.parse(spec)
+    assert ji.parse(repr(init)) == init
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(specs())
+def test_round_trip_of_many_specs(spec):
     init = ji.parse(spec)
     assert ji.parse(repr(init)) == init
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 from scipy import stats
 
 import jaxinit as ji
@@ -22,11 +23,14 @@ LEVEL = 1e-4  # of every Kolmogorov-Smirnov test: one false alarm in 10 000
 JAX = 1.01866  # truncated: (0.961962 / 0.953112)^2, the law's stddev over the constant
 HAIKU = 2.0  # truncated: the real and the imaginary part each have the whole variance
 LUX = 4.0  # normal: a real stddev becomes s + is
+SCALINGS = [(1.0, "fan_avg", 750), (2.0, "fan_in", 500)]
 
 
-@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
 @pytest.mark.parametrize(
-    ("scale", "mode", "fan"), [(1.0, "fan_avg", 750), (2.0, "fan_in", 500)]
+    "law", slow_but(["truncated_normal"], ["truncated_normal", "normal", "uniform"])
+)
+@pytest.mark.parametrize(
+    ("scale", "mode", "fan"), slow_but(SCALINGS[:1], SCALINGS, rows=True)
 )
 def test_complex_variance(scale, mode, fan, law):
     """Of Glorot's and He's scaling, by each law."""
@@ -55,6 +59,7 @@ def test_distinct_values(dtype, floor):
     assert len(np.unique(w)) >= floor
 
 
+@pytest.mark.slow
 def test_bfloat16_has_no_bias_and_tails():
     """JAX's mean is off by 0.017, and nothing lies beyond 2.9."""
     w = np.asarray(ji.normal(1.0)(KEY, (10**6,), jnp.bfloat16), float)
@@ -83,7 +88,7 @@ def batched_nnx(init):
     return layer.kernel[...]
 
 
-@pytest.mark.parametrize("build", [batched_linen, batched_nnx])
+@pytest.mark.parametrize("build", slow_but([batched_nnx], [batched_linen, batched_nnx]))
 def test_fans_of_batched_layers(build):
     """Flax counts the batch of 6 as inputs, 300 of them instead of 50."""
     assert ji.fans((6, 50, 200), batch_axis=0) == (50, 200)
@@ -96,9 +101,12 @@ def test_fans_of_batched_layers(build):
     assert tolerance < 0.03  # without the gain: 1 / 6
 
 
+COUNTED = [(ji.conv_orthogonal(), (2, 2, 3, 4)), (ji.sparse(0.5), (64, 8))]
+
+
 @pytest.mark.parametrize(
     ("init", "shape"),
-    [(ji.conv_orthogonal(), (2, 2, 3, 4)), (ji.sparse(0.5), (64, 8))],
+    slow_but(COUNTED[1:], COUNTED, rows=True),
     ids=str,
 )
 def test_the_key_alone_decides(init, shape):
@@ -113,7 +121,9 @@ def test_the_key_alone_decides(init, shape):
     assert repr((random.getstate(), np.random.get_state())) == state
 
 
-@pytest.mark.parametrize("build", [ji.orthogonal, ji.delta_orthogonal])
+@pytest.mark.parametrize(
+    "build", slow_but([ji.delta_orthogonal], [ji.orthogonal, ji.delta_orthogonal])
+)
 def test_scale_of_orthogonal_is_no_bound(build):
     """JAX documents it as the upper bound of the uniform distribution."""
     text = inspect.getdoc(build)
@@ -123,9 +133,12 @@ def test_scale_of_orthogonal_is_no_bound(build):
     np.testing.assert_allclose(w @ w.T, 9 * np.eye(8), atol=2e-5)
 
 
+SHIFTS = [((5, 7), (1, 2)), ((6, 6), (-1, 9)), ((3, 3, 4, 4), (1, 0, 2, -1))]
+
+
 @pytest.mark.parametrize(
     ("shape", "shift"),
-    [((5, 7), (1, 2)), ((6, 6), (-1, 9)), ((3, 3, 4, 4), (1, 0, 2, -1))],
+    slow_but(SHIFTS[:1], SHIFTS, rows=True),
 )
 def test_identity_takes_a_shift_for_each_axis(shape, shift):
     """Lux documents a tuple and refuses it."""
@@ -134,14 +147,16 @@ def test_identity_takes_a_shift_for_each_axis(shape, shift):
 
 
 SCALES = 1e-8, 1e-4, 1.0, 1e4
+TYPES = [
+    *((dtype, s) for dtype in ("float64", "float32", "bfloat16") for s in SCALES),
+    *(("float16", s) for s in SCALES[1:]),  # which has nothing below 6e-8
+]
+TAILS = [(0.0, 2.0, 3.0), (-3.0, -0.5, 0.5), (0.0, -3.0, -2.5)]
 
 
 @pytest.mark.parametrize(
     ("dtype", "stddev"),
-    [
-        *((dtype, s) for dtype in ("float64", "float32", "bfloat16") for s in SCALES),
-        *(("float16", s) for s in SCALES[1:]),  # which has nothing below 6e-8
-    ],
+    slow_but([x for x in TYPES if x[1] == 1e-4], TYPES, rows=True),
 )
 @pytest.mark.usefixtures("x64")
 def test_truncation_holds_at_every_scale(dtype, stddev):
@@ -153,9 +168,9 @@ def test_truncation_holds_at_every_scale(dtype, stddev):
     assert len(np.unique(w)) > 1000
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", slow_but(["float32"], ["float32", "float64"]))
 @pytest.mark.parametrize(
-    ("mean", "low", "high"), [(0.0, 2.0, 3.0), (-3.0, -0.5, 0.5), (0.0, -3.0, -2.5)]
+    ("mean", "low", "high"), slow_but(TAILS[1:2], TAILS, rows=True)
 )
 @pytest.mark.usefixtures("x64")
 def test_truncation_in_a_tail(mean, low, high, dtype):

@@ -23,6 +23,9 @@ KEY = jax.random.key(7)
 FIRST, MATRICES = [ROWS[3], SCALINGS[0]], [STRUCTURED[0], STRUCTURED[8]]
 OF_MATRICES = ("jax_numpy_rank_promotion", "remat")
 ALIKE = ("vmap of jit", "map", "linearize", "Auto of 1", "legacy NumPy", "unsafe_rbg")
+# What other default tests have: test_contracts.py, test_eager.py and test_as_jit.py.
+ELSEWHERE = {"jit", "scan", "cond", "custom_vjp", "Explicit of 1", "Auto of 8", "typed"}
+ELSEWHERE |= {"jax_debug_infs", "jax_numpy_dtype_promotion", "jax_enable_checks"}
 TOGETHER = (ROWS[3], *DRAWS)
 DRAWN: dict[str, np.ndarray] = {}
 
@@ -55,7 +58,11 @@ def each(cases):
     alone, together = [], []
     for case in cases:
         few = [*FIRST] * (case not in ALIKE) + [*MATRICES] * (case in OF_MATRICES)
-        alone += [pytest.param((row,), case, id=f"{case}-{row.name}") for row in few]
+        slow = [pytest.mark.slow] * (case in ELSEWHERE)
+        alone += [
+            pytest.param((row,), case, id=f"{case}-{row.name}", marks=slow)
+            for row in few
+        ]
         together += [pytest.param(TOGETHER, case, id=case, marks=pytest.mark.slow)]
     return pytest.mark.parametrize(("rows", "case"), alone + together)
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import MAIN, OWN, ROWS
+from catalogue import MAIN, OWN, PRESETS, ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 from together import draw, jointly, same
 
 import jaxinit as ji
@@ -45,16 +46,18 @@ def eager(rows, dtype):
     return [row.init(KEY, row.shape, dtype) for row in rows]
 
 
-def test_float32_is_jitted_jax():
-    expected = of_jax(PEERED, jnp.float32)
-    same(PEERED, eager(PEERED, jnp.float32), expected)
-    jitted = jax.jit(lambda keys: draw(PEERED, keys))
-    same(PEERED, jitted([KEY] * len(PEERED)), expected)
+@jointly([*MAIN, PRESETS[5]], PEERED)
+def test_float32_is_jitted_jax(rows):
+    expected = of_jax(rows, jnp.float32)
+    same(rows, eager(rows, jnp.float32), expected)
+    jitted = jax.jit(lambda keys: draw(rows, keys))
+    same(rows, jitted([KEY] * len(rows)), expected)
 
 
-@pytest.mark.parametrize(
-    "row", [PEERED[0], PEERED[4], PEERED[-2]], ids=lambda row: row.name
-)
+ALONE = [PEERED[0], PEERED[4], PEERED[-2]]
+
+
+@pytest.mark.parametrize("row", slow_but(ALONE[:2], ALONE), ids=lambda row: row.name)
 def test_float32_is_jitted_jax_alone(row):
     expected = jitted(row.jax, row.shape, jnp.float32)
     np.testing.assert_array_equal(jitted(row.init, row.shape, jnp.float32), expected)
@@ -73,7 +76,7 @@ def test_unpartitionable_threefry_is_jitted_jax():
         same(PEERED, eager(PEERED, jnp.float32), expected)
 
 
-@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("impl", slow_but(["rbg"], ["rbg", "unsafe_rbg"]))
 def test_other_generators_are_jitted_jax(impl):
     key = jax.random.key(5, impl=impl)
     expected = jitted(jax.nn.initializers.he_normal(), (33, 17), jnp.float32, key)
@@ -88,7 +91,7 @@ any_variance_scaling = given(
 )
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @any_variance_scaling
 def test_variance_scaling_is_jitted_jax(distribution, mode, scale, shape):
     assert_variance_scaling_is_jitted_jax(distribution, mode, scale, shape)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from catalogue import OWN, ROWS
+from marks import slow_but
 
 import jaxinit as ji
 import jaxinit.torch as jt
@@ -55,7 +56,10 @@ def test_wrong_kinds_of_arguments(name):
                 assert one_line(error, rf"{start}\(key, shape")
 
 
-@pytest.mark.parametrize("init", [ji.he_normal(), ji.zeros(), ji.orthogonal()])
+EACH = [ji.he_normal(), ji.zeros(), ji.orthogonal()]
+
+
+@pytest.mark.parametrize("init", slow_but(EACH[:1], EACH))
 def test_wrong_kinds_at_the_call(init):
     for wrong in WRONG:
         for key, shape, dtype in (

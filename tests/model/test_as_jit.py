@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from marks import slow_but
 
 import jaxinit
 from jaxinit._adapt.adapt import adapt
@@ -161,7 +162,11 @@ WITHIN = [
 ]
 
 
-@pytest.mark.parametrize("transform", WITHIN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "transform",
+    slow_but([by_grad, by_scan], WITHIN),
+    ids=lambda f: f.__name__,
+)
 def test_a_function_may_close_over_a_traced_value(transform):
     assert_same(transform(jaxinit.jit_init), transform(jax.jit))
 
@@ -180,7 +185,7 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("flag", slow_but(["no jit", "key reuse", "types"], FLAGS))
 def test_flags(flag):
     def init(key):
         return {"w": jaxinit.he_normal()(key, (8, 8)), "b": jnp.zeros(8)}
@@ -202,9 +207,11 @@ def test_what_debugging_looks_for_is_seen():
         twice(jax.random.key(3))
 
 
-@pytest.mark.parametrize(
-    "kernel", [jaxinit.he_normal(), nn.initializers.lecun_normal()]
-)
+HE, LECUN = jaxinit.he_normal(), nn.initializers.lecun_normal()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", slow_but([HE], [HE, LECUN]))
 def test_the_weights_that_check_draws(kernel):
     class Plain(nn.Module):
         @nn.compact

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from marks import slow_but
 
 import jaxinit
 from jaxinit._adapt.adapt import adapt_for_training
@@ -15,7 +16,8 @@ from jaxinit._paths import named
 eqx = pytest.importorskip("equinox")
 hk = pytest.importorskip("haiku")
 
-KEY, X = jax.random.key(7), jax.random.normal(jax.random.key(1), (16, 8))
+KEY = jax.random.key(7)
+X = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
 HAIKU = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([16, 16, 8])(x)))
 
 
@@ -50,6 +52,7 @@ def test_equinox_is_filled_as_by_jit(filled):
     assert callable(filled.activation)
 
 
+@pytest.mark.slow
 def test_stacked_equinox_is_filled_as_by_jit():
     def layers(key):
         keys = jax.random.split(key, 3)
@@ -62,12 +65,14 @@ def test_stacked_equinox_is_filled_as_by_jit():
     assert {row.path: row.std for row in drawn} == {"weight": 0.5, "bias": None}
 
 
-@pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(7)], ids=["typed", "legacy"])
-def test_haiku_is_filled_as_by_jit(haiku, key):
+@pytest.mark.parametrize("kind", slow_but(["typed"], ["typed", "legacy"]))
+def test_haiku_is_filled_as_by_jit(haiku, kind):
+    key = KEY if kind == "typed" else jax.random.PRNGKey(7)
     made = haiku if key is KEY else jaxinit.jit_init(HAIKU.init)(key, X)
     assert_same(made, jax.jit(HAIKU.init)(key, X))
 
 
+@pytest.mark.slow
 def test_rules_and_descriptions_of_equinox(filled):
     rules = [
         ("layers/0/weight", jaxinit.orthogonal()),

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
+from marks import slow_but
 
 import jaxinit
 from jaxinit import preview, recipes
@@ -226,7 +227,7 @@ def haiku():
     return jax.eval_shape(lambda key: hk.transform(net).init(key, x), KEY)
 
 
-@pytest.mark.parametrize("make", [equinox, haiku])
+@pytest.mark.parametrize("make", slow_but([haiku], [equinox, haiku]))
 def test_whole_models(make):
     tree = make()
     rows = preview(tree, recipes.gpt2(2)).rows

@@ -16,6 +16,7 @@ from jaxinit import random
 
 KEY = jax.random.key(4)
 SHAPE = (32, 64)
+ROWS = PartitionSpec("model")
 MESHES = [(kind, count) for kind in ("Explicit", "Auto") for count in (1, 8)]
 
 
@@ -77,21 +78,24 @@ def test_builders(mesh, number):
             assert_equal(jax.jit(drawn)(KEY), expected)
 
 
+@pytest.mark.parametrize(
+    "place", slow_but([ROWS], [ROWS, PartitionSpec(None, "model")])
+)
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 8)], MESHES))
-def test_builders_with_a_sharding(mesh):
+def test_builders_with_a_sharding(mesh, place):
     rows = [jaxinit.normal(0.02), jaxinit.he_normal(), jaxinit.orthogonal()]
     expected = [init(KEY, SHAPE) for init in rows]
     entered = mesh_of(*mesh)
     with jax.set_mesh(entered):
-        for place in (PartitionSpec("model"), PartitionSpec(None, "model")):
-            made = [init(KEY, SHAPE, None, place) for init in rows]
-            assert_equal(made, expected)
-            sharding = NamedSharding(entered, place)
-            assert all(x.sharding.is_equivalent_to(sharding, 2) for x in made)
+        made = [init(KEY, SHAPE, None, place) for init in rows]
+        assert_equal(made, expected)
+        sharding = NamedSharding(entered, place)
+        assert all(x.sharding.is_equivalent_to(sharding, 2) for x in made)
         in_program = jax.jit(lambda key: [init(key, SHAPE) for init in rows])
         assert_equal(in_program(KEY), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["jit", "vmap", "scan"])
 def test_builders_with_a_sharding_in_a_trace(way):
     """No mesh is entered: a draw of matrix products finds it in the sharding."""
@@ -143,6 +147,7 @@ def test_draws_within_shard_map():
         assert_equal(jax.tree.map(lambda x, i=i: x[i], made), one)
 
 
+@pytest.mark.slow
 def test_draws_of_the_room():
     laws = {
         "bits": lambda key: random.bits(key, SHAPE),
@@ -184,7 +189,7 @@ def divided(mesh, tree):
 
 
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 8)], MESHES))
-@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize("entered", slow_but([False], [False, True]))
 def test_whole_models_with_shardings(mesh, entered):
     expected, place = jax.jit(model)(KEY), mesh_of(*mesh)
     shardings = divided(place, expected)
@@ -220,6 +225,7 @@ def test_whole_models_within_a_mesh(mesh):
     assert described == str(jaxinit.describe(expected))
 
 
+@pytest.mark.slow
 def test_models_are_described_within_a_mesh():
     def described():
         return str(jaxinit.describe(jax.jit(model)(KEY)))
@@ -229,6 +235,7 @@ def test_models_are_described_within_a_mesh():
         assert described() == expected
 
 
+@pytest.mark.slow
 def test_sums_do_not_depend_on_shardings():
     def init(key):
         drawn = jax.random.normal(key, SHAPE)
@@ -258,6 +265,7 @@ def test_functions_that_need_types_with_shardings():
     assert_equal(made, {"w": jaxinit.normal()(KEY, SHAPE) * 2})
 
 
+@pytest.mark.slow
 def test_parameters_drawn_anew_where_they_lie():
     rules = [("square", jaxinit.orthogonal()), ("wide", jaxinit.delta_orthogonal())]
     params = {"square": jnp.ones((64, 64)), "wide": jnp.ones((3, 8, 16))}
@@ -268,6 +276,7 @@ def test_parameters_drawn_anew_where_they_lie():
     assert jax.tree.map(lambda x: x.sharding, made) == shardings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Explicit", "Auto"])
 @pytest.mark.parametrize("entered", [False, True])
 def test_within_traces_the_result_lies_where_jit_lays_it(kind, entered):

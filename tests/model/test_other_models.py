@@ -28,13 +28,15 @@ def assert_equal_bits(made, expected):
         assert np.array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-@pytest.mark.parametrize("name", slow_but(["gpt2"], NAMES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_hugging_face_is_filled_as_by_jit(name):
     model, inputs = hugging_face()[name]
     made = jaxinit.jit_init(model.init)(KEY, *inputs)
     assert_equal_bits(made, jax.jit(model.init)(KEY, *inputs))
 
 
+@pytest.mark.slow
 def test_equinox_and_haiku_are_filled_as_by_jit():
     mlp, _ = equinox_mlp()
     made, expected = (
@@ -234,7 +236,7 @@ def test_recipes_for_other_models_say_what_they_miss(name, recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["llama", "vit"], NAMES))
 def test_no_recipe_is_silent(name, recipe):
     """Every matrix has a rule, or the recipe says what is missing."""
     try:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_rules_by_role as plain
+from marks import slow_but
 from other_models import hugging_face
 
 import jaxinit as ji
 from jaxinit import recipes
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 KEY = jax.random.key(0)
 D, F, V, L = plain.D, plain.F, plain.V, plain.L
 NAMES = plain.NAMES
@@ -166,7 +168,7 @@ def test_usual_names(make, expected):
         assert found[path] == pytest.approx(std, rel=1e-6), path
 
 
-@pytest.mark.parametrize("model", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize("model", slow_but(["llama"], ["gpt2", "llama", "bert"]))
 @pytest.mark.usefixtures("standard_promotion")
 def test_names_and_program_agree(model):
     """On models by others, of two blocks each."""
@@ -429,7 +431,7 @@ def actor_critic(rename=str, flip=False, actions=3):
     return init, apply
 
 
-@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("flip", slow_but([True], [False, True]))
 def test_ppo_by_the_program(flip):
     init, apply = actor_critic(plain.scramble, flip)
     structure = ji.structure((init, apply), np.ones((2, 6), np.float32))
@@ -511,7 +513,7 @@ def test_ppo_by_names():
     assert laws.count(ji.orthogonal(math.sqrt(2))) == 5
 
 
-@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("flip", slow_but([True], [False, True]))
 def test_siren(flip):
     shapes = {"a": (2, 16), "b": (16, 16), "c": (16, 3)}
 
@@ -642,7 +644,7 @@ def mamba(second, rename=str):
     return init, apply
 
 
-@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("second", slow_but([False], [False, True]))
 def test_mamba_by_the_program(second):
     init, apply = mamba(second, plain.scramble)
     structure = ji.structure((init, apply), plain.IDS)
@@ -689,6 +691,7 @@ def mamba_of_torch(states=4, channels=16):
     return {"embedding": embedding, "layers": {"0": layer, "1": layer}}
 
 
+@pytest.mark.slow
 def test_mamba_by_names():
     params = mamba_of_torch()
     found = stds(params, recipes.mamba(layers=2))
@@ -710,6 +713,7 @@ def test_mamba_by_names():
         stds(params, recipes.mamba())
 
 
+@pytest.mark.slow
 def test_steps_and_rates_have_their_laws():
     """A Kolmogorov-Smirnov distance of 1.63 / sqrt(n) has a level of one percent."""
     n = 20_000

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit
 from jaxinit import preview, recipes, reinit
@@ -273,7 +274,10 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+FIRST = ["gpt2", "torch", "vit jax", "resnet"]
+
+
+@pytest.mark.parametrize("name", slow_but(FIRST, RECIPES))
 def test_recipes(name):
     """Every parameter has the standard deviation of the source, to five errors."""
     model, rules, expected = RECIPES[name]
@@ -358,8 +362,8 @@ STACKED = {
 }
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("axis", slow_but([1], [0, 1]))
+@pytest.mark.parametrize("name", slow_but(["gpt2", "torch", "resnet"], STACKED))
 def test_a_stack_has_the_laws_of_its_layers(name, axis):
     block, rules = STACKED[name]
     alone = preview({"block": params_of(block(), BLOCKS[block])}, rules)
@@ -371,6 +375,7 @@ def test_a_stack_has_the_laws_of_its_layers(name, axis):
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "deepnorm", "fixup"])
 def test_every_layer_of_a_stack_is_drawn_by_the_law_of_one(name):
     block, rules = STACKED[name]
@@ -417,6 +422,7 @@ def test_rules_see_one_layer_of_a_stack():
     np.testing.assert_array_equal(made["layers"]["bias"], whole)
 
 
+@pytest.mark.slow
 def test_stacks_of_nnx():
     @nnx.split_rngs(splits=3)
     @nnx.vmap(in_axes=0, out_axes=0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
+from marks import slow_but
 
 import jaxinit
 from jaxinit import preview, reinit
@@ -183,7 +184,10 @@ def test_drawing_again_compiles_nothing():
     assert (first["conv"]["kernel"] != second["conv"]["kernel"]).all()
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64, jnp.complex64])
+DTYPES = [jnp.bfloat16, jnp.float64, jnp.complex64]
+
+
+@pytest.mark.parametrize("dtype", slow_but(DTYPES[:1], DTYPES))
 def test_dtypes_stay(x64, dtype):
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS["conv"])
     made = reinit(KEY, params, [("kernel", jaxinit.he_normal()), ("bias", 1.5)])
@@ -233,6 +237,7 @@ def test_boxes_of_linen():
     assert isinstance(kernel, nn.Partitioned) and float(kernel.value[0, 0]) == 2
 
 
+@pytest.mark.slow
 def test_haiku_names_and_what_is_no_array():
     params = {
         "mlp/~/linear_0": {"w": jnp.ones((4, 4)), "b": jnp.ones(4)},

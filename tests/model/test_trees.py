@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit
 from jaxinit import describe, preview, reinit
@@ -155,7 +156,13 @@ def is_float(leaf):
     return fits and leaf.dtype != np.longdouble
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Those that compile what they hold; tests/model/test_frameworks.py has models of both.
+LONG = {"equinox", "haiku", "half"}
+
+
+@pytest.fixture(
+    scope="module", params=slow_but([kind for kind in KINDS if kind not in LONG], KINDS)
+)
 def tree(request):
     return KINDS[request.param]()
 
@@ -254,6 +261,7 @@ def test_a_shared_variable_is_one_parameter(tied):
     np.testing.assert_array_equal(tied.head.kernel[...], expected)
 
 
+@pytest.mark.slow
 def test_ties_stay_in_trees_of_models_and_of_shapes(tied):
     pair = reinit(KEY, {"a": tied, "b": [tied.embed, tied.head.bias]}, [("**", LAW)])
     assert pair["b"][0] is pair["a"].embed
@@ -291,6 +299,7 @@ def test_equal_arrays_of_plain_trees_are_two_parameters():
     assert describe({"a": W, "b": W}).count == 2 * W.size
 
 
+@pytest.mark.slow
 def test_shared_of_equinox_is_one_parameter():
     eqx = pytest.importorskip("equinox")
     pair = eqx.nn.Embedding(8, 4, key=KEY), eqx.nn.Linear(4, 8, key=KEY)

@@ -77,7 +77,7 @@ def raising(weight):
 
 
 # Those with many cases to compile are for CI.
-LONG = {"check", "compile", "draws", "dtypes", "lab", "model", "orthogonal"}
+LONG = {"check", "compile", "draws", "dtypes", "kernels", "lab", "model", "orthogonal"}
 # One of processes has tests of its own.
 EVERY = slow_but(set(SUITES) - LONG - {"cold"}, [s for s in SUITES if s != "cold"])
 
@@ -140,6 +140,7 @@ def check_row(row, case, suite):
         assert time["median_s"] == statistics.median(time["seconds"])
 
 
+@pytest.mark.slow
 def test_the_suites_measure_what_was_promised():
     promised = {
         "draws": {"uniform 4096×4096", "normal 3×3", "he_normal 1000×1000"},
@@ -227,29 +228,32 @@ def test_compilation_is_timed_apart_and_once():
 # verification
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "found"),
-    [
-        ("normal 4096×4096", lambda w: -w, "256 of 256 entries differ from"),
-        ("uniform 4096×4096 float64", lambda w: w * (1 + 1e-15), "entries differ from"),
-        ("normal 4096×4096 bfloat16", lambda w: w * 2, "JAX's float32 values, rounded"),
-        ("normal 4096×4096 complex64", lambda w: w * 1.5, "the variance is off by"),
-        ("he_normal 4096×4096 complex64", lambda w: w + 1, "the mean is off by"),
-        ("orthogonal 4096×512", lambda w: w.at[0].mul(2), "max |QᵀQ-I| is"),
-        ("orthogonal 512×4096", lambda w: w * 1.001, "max |QᵀQ-I| is"),
-        ("orthogonal 1024×1024 qr", lambda w: -w, "entries differ from JAX's jitted"),
-        ("delta_orthogonal", lambda w: w.at[0, 0].set(1), "beside the middle one"),
-        ("sparse(0.1)", lambda w: w.at[:3, 0].set(0), "have not 2 zeros"),
-        ("sparse(0.9)", lambda w: jnp.sort(w, axis=0), "share of zeros in a row"),
-        ("normal 4096×4096", lambda w: w[1:], "the weight is float32[15, 16]"),
-        ("normal 4096×4096", raising, "RuntimeError: no such draw"),
-        (
-            "normal 4096×4096",
-            lambda w: w if isinstance(w, jax.core.Tracer) else -w,
-            "the eager call gives other values than jax.jit",
-        ),
-    ],
-)
+WRONG = [
+    ("normal 4096×4096", lambda w: -w, "256 of 256 entries differ from"),
+    ("uniform 4096×4096 float64", lambda w: w * (1 + 1e-15), "entries differ from"),
+    ("normal 4096×4096 bfloat16", lambda w: w * 2, "JAX's float32 values, rounded"),
+    ("normal 4096×4096 complex64", lambda w: w * 1.5, "the variance is off by"),
+    ("he_normal 4096×4096 complex64", lambda w: w + 1, "the mean is off by"),
+    ("orthogonal 4096×512", lambda w: w.at[0].mul(2), "max |QᵀQ-I| is"),
+    ("orthogonal 512×4096", lambda w: w * 1.001, "max |QᵀQ-I| is"),
+    ("orthogonal 1024×1024 qr", lambda w: -w, "entries differ from JAX's jitted"),
+    ("delta_orthogonal", lambda w: w.at[0, 0].set(1), "beside the middle one"),
+    ("sparse(0.1)", lambda w: w.at[:3, 0].set(0), "have not 2 zeros"),
+    ("sparse(0.9)", lambda w: jnp.sort(w, axis=0), "share of zeros in a row"),
+    ("normal 4096×4096", lambda w: w[1:], "the weight is float32[15, 16]"),
+    ("normal 4096×4096", raising, "RuntimeError: no such draw"),
+    (
+        "normal 4096×4096",
+        lambda w: w if isinstance(w, jax.core.Tracer) else -w,
+        "the eager call gives other values than jax.jit",
+    ),
+]
+
+
+SOON = [*WRONG[:3], *WRONG[11:]]  # what draws matrices takes long to compile
+
+
+@pytest.mark.parametrize(("name", "change", "found"), slow_but(SOON, WRONG, rows=True))
 def test_a_wrong_draw_is_reported_and_not_timed(name, change, found):
     case = changed(name, change)
     settings = Settings(repeats=1, peers=(), quick=True)
@@ -351,8 +355,11 @@ def test_shares_of_the_limit():
 # peers
 
 
+PEERED = ["uniform", "normal", "he_normal", "variance_scaling"]
+
+
 @pytest.mark.parametrize("peer", INSTALLED)
-@pytest.mark.parametrize("name", ["uniform", "normal", "he_normal", "variance_scaling"])
+@pytest.mark.parametrize("name", slow_but(["he_normal"], PEERED))
 def test_peers_draw_our_law(name, peer):
     case = draw_independent(name, (128, 128))
     if peer not in case.peers:
@@ -394,6 +401,7 @@ def test_peers_without_jax():
 # memory and machine
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own():
     found = memory.measure_in_child("dtypes", "uniform 4096×4096 bfloat16")
     assert found["peak_bytes"] - found["extra_bytes"] == 2 * 2**24

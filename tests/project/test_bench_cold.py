@@ -17,6 +17,7 @@ FEW_DRAWS = "eager he_normal, 20 shapes"
 CASES = {case.name: case for case in cold.cases(True)}
 
 
+@pytest.mark.slow
 def test_processes_race_by_turns(tmp_path):
     file = tmp_path / "x.json"
     words = ["cold", "--quick", "--repeats", "2", "--only", "second", "--json"]
@@ -28,6 +29,7 @@ def test_processes_race_by_turns(tmp_path):
     assert set(row["ratios"]) == {"again", "jax", "jax again"}
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_told(tmp_path, monkeypatch):
     case = next(iter(CASES.values()))
     wrong = cold.Cold(name="check nothing", shape=(1,), ways=case.ways)

@@ -19,6 +19,7 @@ def test_all_within_eight_minutes():
     assert sum(gpu.BOUNDS.values()) + gpu.TESTS_BOUND <= 480
 
 
+@pytest.mark.slow
 def test_a_suite_and_the_tests(tmp_path, capsys):
     words = ["gpu", "--out", str(tmp_path), "--quick", "--only", "orthogonal", "tests"]
     assert main(words) == 0, (tmp_path / "orthogonal.txt").read_text()

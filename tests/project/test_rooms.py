@@ -169,10 +169,12 @@ def test_jax_alone_is_enough():
     assert done.stderr == f"jaxinit: flax is missing. {cure}"
 
 
+@pytest.mark.slow
 def test_the_test_of_the_cost_can_fail():
     assert {"flax", "optax"} <= loaded("import jaxinit.lab")
 
 
+@pytest.mark.slow
 def test_lab_is_an_attribute_without_being_imported():
     assert "flax" in loaded("import jaxinit; jaxinit.lab")
     with pytest.raises(

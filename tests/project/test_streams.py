@@ -6,13 +6,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from catalogue import OWN, RANDOM
+from catalogue import OWN, RANDOM, SOON
 from golden import ENTRIES, FILE, SEEDS, entries, tolerance, write
+from marks import slow_but
 
 GOLDEN = json.loads(FILE.read_text())
 
 
-@pytest.mark.parametrize("row", RANDOM, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", slow_but(SOON, RANDOM), ids=lambda row: row.name)
 def test_golden_values(row):
     drawn = [entries(row, seed) for seed in SEEDS]
     np.testing.assert_allclose(drawn, GOLDEN["streams"][row.name], **tolerance(row))

@@ -20,7 +20,7 @@ KEY = jax.random.key(7)
 # Subsets
 
 
-@pytest.mark.parametrize("rows", slow_but([1, 2, 7, 1000], [1, 2, 7, 64, 1000]))
+@pytest.mark.parametrize("rows", slow_but([7, 1000], [1, 2, 7, 64, 1000]))
 def test_subsets_have_exactly_the_count(rows):
     for count in sorted({0, 1, rows // 2, rows - 1, rows}):
         mask = np.asarray(random.subset(KEY, count, (rows, 37)))
@@ -28,12 +28,14 @@ def test_subsets_have_exactly_the_count(rows):
         assert (mask.sum(0) == count).all()
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)])
+@pytest.mark.parametrize("shape", slow_but([(4, 0)], [(0, 3), (4, 0), (0, 0)]))
 def test_empty_subsets(shape):
     assert random.subset(KEY, 0, shape).shape == shape
 
 
-@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize(
+    "impl", slow_but(["threefry2x32"], ["threefry2x32", "rbg", "unsafe_rbg"])
+)
 def test_every_subset_is_equally_likely_and_columns_are_independent(impl):
     columns = 20_000
     mask = np.asarray(random.subset(jax.random.key(2, impl=impl), 2, (5, columns)))
@@ -58,7 +60,7 @@ LARGE = [(300, 500, "complex64"), (514, 511, "float32"), (512, 513, "float64")]
 @pytest.mark.parametrize(
     ("rows", "columns", "dtype"),
     slow_but(
-        [*SQUARES, *WIDE[::2], *TALL[:2], LARGE[1]],
+        [SQUARES[0], TALL[1]],
         SQUARES + WIDE + TALL + LARGE,
         rows=True,
     ),
@@ -86,7 +88,10 @@ def reflected(matrix, v, tau):
     return matrix - tau * np.outer(matrix @ v, v.conj())
 
 
-@pytest.mark.parametrize("widths", [(1,), (5,), (64,), (65,), (130,), (256, 256, 40)])
+WIDTHS = [(1,), (5,), (64,), (65,), (130,), (256, 256, 40)]
+
+
+@pytest.mark.parametrize("widths", slow_but([(5,), (65,)], WIDTHS))
 @pytest.mark.usefixtures("x64")
 def test_triangles_multiply_reflectors(widths):
     rng = np.random.default_rng(sum(widths))
@@ -108,7 +113,7 @@ def test_triangles_multiply_reflectors(widths):
         )
 
 
-@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("dtype", slow_but(["float64"], ["float64", "complex128"]))
 @pytest.mark.usefixtures("x64")
 def test_orthonormal_is_the_product_of_its_reflectors(dtype):
     rest = 20, 13, np.dtype(dtype)

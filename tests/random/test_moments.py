@@ -54,6 +54,7 @@ def sample(shape, mean=0.0, seed=0):
 
 
 ENTRIES = [1, 2, 129, 4095, 4096, 4097, 3 * 4096 + 5]
+FEW = [129, 3 * 4096 + 5]
 moment_impls = pytest.mark.parametrize(  # None is "jax"
     "impl", slow_but([None, "pallas"], [None, "jax", "pallas"])
 )
@@ -65,32 +66,38 @@ def moments_of_all(arrays, impl):
 
 
 @pytest.mark.parametrize("mean", [0.0, -1e3, 1e5])
+@pytest.mark.parametrize("sizes", slow_but([FEW], [FEW, ENTRIES]), ids=len)
 @moment_impls
-def test_moments_are_exact(impl, mean):
-    samples = [sample(size, mean, size) for size in ENTRIES]
+def test_moments_are_exact(impl, sizes, mean):
+    samples = [sample(size, mean, size) for size in sizes]
     for found, x in zip(moments_of_all(samples, impl), samples, strict=True):
         near(found, x)
 
 
-def test_moments_on_a_tpu(on):
-    for size in (1, 32 * 4096, 32 * 4096 + 4097):
-        x = sample(size, 50.0, size)
-        with on("tpu"):
-            near(_by_kernel(jnp.asarray(x)), x)
+@pytest.mark.parametrize(
+    "size", slow_but([32 * 4096 + 4097], [1, 32 * 4096, 32 * 4096 + 4097])
+)
+def test_moments_on_a_tpu(on, size):
+    x = sample(size, 50.0, size)
+    with on("tpu"):
+        near(jax.jit(lambda x: _by_kernel(x))(x), x)
 
 
+@pytest.mark.slow
 def test_moments_of_many_entries():
     near(moments(x := sample(2**24, 1e4)), x)
 
 
 AXES = [None, 0, -1, (0, 2), (-1, -3), (0, 1, 2), ()]
+TWO = [-1, (-1, -3)]
 
 
+@pytest.mark.parametrize("several", slow_but([TWO], [TWO, AXES]), ids=len)
 @moment_impls
-def test_moments_over_axes(impl):
+def test_moments_over_axes(impl, several):
     x = np.maximum(sample((6, 9, 5), -1.0), 0)
-    over = jax.jit(lambda x: [moments(x, axes, impl=impl) for axes in AXES])
-    for axes, found in zip(AXES, over(x), strict=True):
+    over = jax.jit(lambda x: [moments(x, axes, impl=impl) for axes in several])
+    for axes, found in zip(several, over(x), strict=True):
         every = {None: None, (-1, -3): (2, 0)}.get(axes, axes)
         assert found.mean.shape == np.mean(x, every).shape
         near(found, x, every)
@@ -103,7 +110,7 @@ def test_moments_of_a_batch_of_seeds(impl):
     near(found, x, (1, 2))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", slow_but(["bfloat16"], ["float16", "bfloat16"]))
 @moment_impls
 def test_moments_of_narrow_floats_are_of_float32(impl, dtype):
     x = jnp.asarray(sample(5000, 3.0)).astype(dtype)
@@ -120,13 +127,15 @@ def test_moments_of_doubles_are_of_float64():
     near(found, x, rtol=1e-13)
 
 
+ODD = [
+    ([1.0, np.nan, 0.0], (np.nan, np.nan), np.nan),
+    ([1.0, np.inf, 0.0], (0.0, np.inf), 1 / 3),
+    ([-np.inf, np.inf], (-np.inf, np.inf), 0),
+]
+
+
 @pytest.mark.parametrize(
-    ("values", "extremes", "share"),
-    [
-        ([1.0, np.nan, 0.0], (np.nan, np.nan), np.nan),
-        ([1.0, np.inf, 0.0], (0.0, np.inf), 1 / 3),
-        ([-np.inf, np.inf], (-np.inf, np.inf), 0),
-    ],
+    ("values", "extremes", "share"), slow_but(ODD[:1], ODD, rows=True)
 )
 @moment_impls
 def test_what_is_not_finite_shows(impl, values, extremes, share):

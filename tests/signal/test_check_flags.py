@@ -52,9 +52,7 @@ def flag(request):
     jax.config.update(name, before)
 
 
-@pytest.mark.parametrize(
-    "flag", slow_but(["debug_key_reuse", "disable_jit"], FLAGS), indirect=True
-)
+@pytest.mark.parametrize("flag", slow_but(["disable_jit"], FLAGS), indirect=True)
 def test_flags_change_nothing(flag, plain):
     for ours, theirs in zip(stds(jnp.asarray(X, "float32")), plain, strict=True):
         if flag != "enable_x64":  # which has other draws

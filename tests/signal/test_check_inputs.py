@@ -229,6 +229,7 @@ def test_half_precision_is_measured_in_single():
     assert abs(report.layers[0].mean("std") - float(x.astype(float).std())) < 0.02
 
 
+@pytest.mark.slow
 def test_complex_layers_have_the_moments_of_complex_numbers():
     """A18: std sqrt(E|y - Ey|^2), cosine Re<a, b> / |a||b|, singular values of W."""
     draw = ji.lecun_normal()

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit as ji
 from jaxinit._jaxpr.spelling import spell_program
@@ -14,7 +15,7 @@ from jaxinit.signal._measure import _kept
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 KEY = jax.random.key(0)
-X = jax.random.normal(jax.random.key(1), (8, 12))
+X = np.random.default_rng(1).normal(size=(8, 12)).astype(np.float32)
 SWITCH = {"scale": 1.0}  # a model may read what is no part of it
 
 
@@ -79,21 +80,20 @@ def test_what_a_model_reads_may_change():
     assert_fresh(make, ((1.0,), {}), ((3.0,), {}))
 
 
-@pytest.mark.parametrize(
-    "first, second",
-    [
-        ({"arguments": {"train": False}}, {"arguments": {"train": True}}),
-        ({"x": X}, {"x": X[:4]}),
-        ({"x": X}, {"x": X + 1}),
-        ({"x": X}, {"x": X.astype(jnp.bfloat16)}),
-        ({"x": X}, {"x": X.reshape(2, 4, 12)}),
-        ({}, {"loss": lambda y: (y**2).mean()}),
-        ({"loss": jnp.sum}, {"loss": jnp.mean}),
-    ],
-    ids=["train", "examples", "values", "dtype", "rank", "loss", "another loss"],
-)
-def test_a_call_may_change(first, second):
-    model = Reading()
+CALLS = {
+    "train": ({"arguments": {"train": False}}, {"arguments": {"train": True}}),
+    "examples": ({"x": X}, {"x": X[:4]}),
+    "values": ({"x": X}, {"x": X + 1}),
+    "dtype": ({"x": X}, {"x": X.astype(jnp.bfloat16)}),
+    "rank": ({"x": X}, {"x": X.reshape(2, 4, 12)}),
+    "loss": ({}, {"loss": lambda y: (y**2).mean()}),
+    "another loss": ({"loss": jnp.sum}, {"loss": jnp.mean}),
+}
+
+
+@pytest.mark.parametrize("part", slow_but(["values", "loss"], CALLS))
+def test_a_call_may_change(part):
+    model, (first, second) = Reading(), CALLS[part]
     assert_fresh(lambda: model, ((), first), ((), second))
 
 
@@ -121,6 +121,7 @@ def test_a_class_may_change(monkeypatch):
     assert_fresh(make, ((jnp.tanh,), {}), ((jnp.sin,), {}))
 
 
+@pytest.mark.slow
 def test_a_module_that_a_factory_hands_out_may_change():
     width = [12]
 
@@ -136,6 +137,7 @@ def test_a_module_that_a_factory_hands_out_may_change():
     assert_fresh(make, ((1.0,), {}), ((5.0,), {}))
 
 
+@pytest.mark.slow
 def test_the_rule_of_a_derivative_may_change():
     slope = [1.0]
 
@@ -162,6 +164,7 @@ def test_the_rule_of_a_derivative_may_change():
         assert_fresh(make, ((1.0,), {}), ((4.0,), {}))
 
 
+@pytest.mark.slow
 def test_a_setting_of_jax_may_change():
     model = Reading()
     report(model)
@@ -187,18 +190,21 @@ class Remat(nn.Module):
         return nn.Dense(3)(nn.relu(nn.remat(nn.Dense)(12)(nn.relu(x))))
 
 
-@pytest.mark.parametrize(
-    "model, x",
-    [
-        (nn.RNN(nn.SimpleCell(6, activation_fn=nn.relu)), X.reshape(2, 4, 12)),
-        (Remat(), X),
-        (nn.Sequential([nn.Dense(12), own, nn.Dense(3), jax.nn.log_softmax]), X),
-        (Mutable, X),
-    ],
-    ids=["loop", "remat", "backward", "nnx"],
-)
-def test_an_equal_model_is_not_traced_again(model, x):
+EQUAL = {
+    "loop": (nn.RNN(nn.SimpleCell(6, activation_fn=nn.relu)), X.reshape(2, 4, 12)),
+    "remat": (Remat(), X),
+    "backward": (
+        nn.Sequential([nn.Dense(12), own, nn.Dense(3), jax.nn.log_softmax]),
+        X,
+    ),
+    "nnx": (Mutable, X),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["remat", "nnx"], EQUAL))
+def test_an_equal_model_is_not_traced_again(name):
     """Rules of derivatives that are traced anew are equal if they do the same."""
+    model, x = EQUAL[name]
     first = report(model, x)
     before = {*_kept._kept}
     second = report(model, x)

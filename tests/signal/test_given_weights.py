@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 import jaxinit as ji
 
@@ -75,9 +76,9 @@ def test_what_else_a_model_stores():
     )
 
 
-def test_nnx_and_equinox():
+@pytest.mark.parametrize("part", slow_but(["state"], ["built", "itself", "state"]))
+def test_nnx(part):
     """Models that are built, and parts of them."""
-    import equinox as eqx
 
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -91,9 +92,16 @@ def test_nnx_and_equinox():
     model = Net(nnx.Rngs(5))
     model.a.kernel[...] = 3 * model.a.kernel[...]
     expected = [float(jnp.std(layer.kernel[...])) for layer in (model.a, model.b)]
-    for made, params in ((model, model), (Net, model), (Net, nnx.state(model))):
-        found = of_weights(check(made, X, params))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    made = model if part == "itself" else Net
+    params = nnx.state(model) if part == "state" else model
+    found = of_weights(check(made, X, params))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_equinox():
+    import equinox as eqx
+
     mlp = eqx.nn.MLP(8, 3, 16, 1, key=KEY)
     expected = [float(jnp.std(layer.weight)) for layer in mlp.layers]
     np.testing.assert_allclose(of_weights(check(mlp, X, mlp)), expected, rtol=1e-5)

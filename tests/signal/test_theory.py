@@ -392,12 +392,9 @@ WIDTH, DEPTH, SEEDS = 2048, 4, 8
 DEVIATION = 5 * math.sqrt((2 * 5 * DEPTH + 2) / (WIDTH * SEEDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("function", "weight", "bias"),
-    [
-        (jnp.tanh, 2.0, 0.1),
-        pytest.param(jax.nn.relu, 2.0, 0.05, marks=pytest.mark.slow),
-    ],
+    ("function", "weight", "bias"), [(jnp.tanh, 2.0, 0.1), (jax.nn.relu, 2.0, 0.05)]
 )
 def test_wide_networks_are_as_predicted(function, weight, bias):
     c = 0.3

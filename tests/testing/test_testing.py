@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from marks import slow_but
 from scipy import stats
 
 import jaxinit as ji
@@ -42,19 +43,21 @@ def impure():
 # Moments
 
 
+KNOWN = [
+    (jni.he_normal(), 0.0, 2 / 24),
+    (jni.orthogonal(), 0.0, 1 / 40),
+    (jni.constant(-0.3), -0.3, 0.0),
+    (ji.normal(0.5, mean=2.0), None, None),
+    (ji.normal(0.5, dtype="bfloat16", mean=2.0), None, None),
+    (ji.normal(0.5, dtype="complex64"), None, 0.25),
+    (ji.constant(1 + 2j, dtype="complex64"), 1 + 2j, None),
+    (ji.sparse(0.75), None, None),
+    (ji.ones("int32"), None, None),
+]
+
+
 @pytest.mark.parametrize(
-    ("init", "mean", "variance"),
-    [
-        (jni.he_normal(), 0.0, 2 / 24),
-        (jni.orthogonal(), 0.0, 1 / 40),
-        (jni.constant(-0.3), -0.3, 0.0),
-        (ji.normal(0.5, mean=2.0), None, None),
-        (ji.normal(0.5, dtype="bfloat16", mean=2.0), None, None),
-        (ji.normal(0.5, dtype="complex64"), None, 0.25),
-        (ji.constant(1 + 2j, dtype="complex64"), 1 + 2j, None),
-        (ji.ones("int32"), None, None),
-        (ji.sparse(0.75), None, None),
-    ],
+    ("init", "mean", "variance"), slow_but(KNOWN[::2], KNOWN, rows=True)
 )
 def test_moments(init, mean, variance):
     testing.assert_moments(init, SHAPE, mean, variance)
@@ -67,6 +70,10 @@ def test_moments_see_a_few_percent():
         r"rounding\. It is 0\.2[45]\d*\. Key: threefry2x32 \[0, 0\]\.$"
     ):
         testing.assert_moments(ji.normal(0.5), SHAPE, variance=0.26)
+
+
+@pytest.mark.slow
+def test_moments_of_many_draws_and_of_matrices_see_it():
     with fails("the variance over 64 keys must be 1.05 .* It is 0.99"):
         testing.assert_moments(stdnormal, SHAPE, 0.0, 1.05, draws=64)
     with fails(r"the mean over 32 keys must be 0\.03 .* Key: legacy \[0, 7\]"):
@@ -166,13 +173,17 @@ def test_orthonormal_sees_a_small_error():
 
 
 def test_pure():
-    testing.assert_pure(jni.uniform(), (4, 5))
     testing.assert_pure(ji.normal(), (4, 5), "bfloat16", key=jax.random.PRNGKey(0))
+
+
+@pytest.mark.slow
+def test_pure_of_jaxs_initializers_and_constants():
+    testing.assert_pure(jni.uniform(), (4, 5))
     testing.assert_pure(ji.zeros(), (4, 5), int)
     testing.assert_pure(jni.ones, (), random=False)
 
 
-def test_pure_sees_state_and_how_it_is_called():
+def test_pure_sees_state():
     with fails(
         r"assert_pure\(impure\.<locals>\.<lambda>, shape=\(2, 3\)\): the same key must "
         r"give the same weight\. 6 of 6 entries differ: \[0, 0\] is 3\.0, not 0\.0\. "
@@ -180,6 +191,10 @@ def test_pure_sees_state_and_how_it_is_called():
         testing.assert_pure(impure(), (2, 3))
     with fails("another key must give another weight. It gives the same; random=False"):
         testing.assert_pure(jni.ones, (2, 3))
+
+
+@pytest.mark.slow
+def test_pure_sees_how_it_is_called():
     with fails(
         r"jit must give the bits of the eager call\. \d+ of 2880 entries differ.* All "
         r"compiled calls agree: eager JAX compiles and rounds each operation by itself"
@@ -201,6 +216,10 @@ def test_draws_have_their_shape_and_dtype():
 
 def test_same_in_every_dtype():
     testing.assert_same_in_every_dtype(ji.normal(), SHAPE)
+
+
+@pytest.mark.slow
+def test_same_in_every_dtype_of_eight_bits():
     every = [name for name in dir(jnp) if name.startswith("float8_e")]
     assert len(every) >= 4
     every.remove("float8_e8m0fnu")  # has neither sign nor zero
@@ -217,7 +236,10 @@ def test_jaxs_normal_is_another_one_in_bfloat16():
 # Flax
 
 
-@pytest.mark.parametrize("init", [ji.he_normal(), jni.he_normal(), ji.zeros, stdnormal])
+FITTING = [ji.he_normal(), jni.he_normal(), ji.zeros, stdnormal]
+
+
+@pytest.mark.parametrize("init", slow_but(FITTING[:1], FITTING))
 def test_plugs_into_flax(init):
     testing.assert_plugs_into_flax(init, (3, 4), "bfloat16", key=jax.random.PRNGKey(1))
 
@@ -351,6 +373,7 @@ def test_shapes_keep_their_bounds():
         assert len(shape) in (1, 2) and set(shape) <= {3, 4}
 
 
+@pytest.mark.slow
 def test_specs_are_of_every_builder():
     known = dict(REGISTRY)
     try:
