@@ -191,7 +191,8 @@ def steps(found, count):
 
 TRANSFORMATIONS = {
     "jit": lambda draw, keys: (jax.jit(draw)(keys), jax.jit(jax.jit(draw))(keys)),
-    "vmap": lambda draw, keys: steps(jax.vmap(draw)(stacked(keys, 2)), 2),
+    # Of three keys, as in test_contracts.py, which compiles the same programs.
+    "vmap": lambda draw, keys: steps(jax.vmap(draw)(stacked(keys, 3)), 3),
     "vmap of jit": lambda draw, keys: steps(
         jax.vmap(jax.jit(draw))(stacked(keys, 1)), 1
     ),
@@ -255,7 +256,8 @@ MESHES = {
 @each(MESHES)
 def test_inside_a_mesh(rows, case):
     count, kind = MESHES[case]
-    mesh = jax.make_mesh((count,), ("x",), axis_types=(kind,))
+    # The axis of model/test_meshes.py, which compiles the same programs of single rows.
+    mesh = jax.make_mesh((count,), ("model",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         found = draw(rows, keys_of(rows))
         jitted = jax.jit(functools.partial(draw, rows))(keys_of(rows))

@@ -66,23 +66,42 @@ def same(ours, expected):
 # Draws
 
 
+DRAWN: dict[tuple[str, str], dict[str, list]] = {}
+
+
+def draw_every_law(impl, device, on):
+    """Draws by kernels and by their reference: pairs by law; once for all tests.
+
+    Every law has a key of its own, lest their draws become one.
+    """
+    if (impl, device) in DRAWN:
+        return DRAWN[impl, device]
+    shapes = TPU_SHAPES if device == "tpu" else SHAPES
+
+    def all_of(keys, impl):
+        return {  # bits alone have all shapes: a law knows nothing of them
+            law: [
+                DRAWS[law](key, shape, impl=impl)
+                for shape in (shapes if law == "bits" else shapes[-3:])
+            ]
+            for law, key in keys.items()
+        }
+
+    keys = dict.fromkeys(DRAWS, KEY)
+    reference = "fused" if impl == "pallas" else impl
+    expected = jax.device_get(jax.jit(all_of, static_argnums=1)(keys, reference))
+    with on(device):
+        found = jax.device_get(jax.jit(all_of, static_argnums=1)(keys, impl))
+    pairs = {law: list(zip(found[law], expected[law], strict=True)) for law in DRAWS}
+    return DRAWN.setdefault((impl, device), pairs)
+
+
 @pytest.mark.slow
 @draws
 @devices
 @kernels
 def test_kernels_give_the_values_of_their_references(impl, device, law, on):
-    shapes = TPU_SHAPES if device == "tpu" else SHAPES
-    if law != "bits":  # which alone has all that a law does not know
-        shapes = shapes[-3:]
-
-    def all_of(key, impl):
-        return [DRAWS[law](key, shape, impl=impl) for shape in shapes]
-
-    reference = "fused" if impl == "pallas" else impl
-    expected = jax.jit(all_of, static_argnums=1)(KEY, reference)
-    with on(device):
-        found = jax.jit(all_of, static_argnums=1)(KEY, impl)
-    for ours, known in zip(found, expected, strict=True):
+    for ours, known in draw_every_law(impl, device, on)[law]:
         same(ours, known)
 
 
