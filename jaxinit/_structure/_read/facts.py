@@ -4,7 +4,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxinit._structure._read.axes import Axes, forget_axes, list_sources
+from jaxinit._structure._read.axes import (
+    Axes,
+    Axis,
+    Joined,
+    Piece,
+    forget_axes,
+    list_sources,
+)
 
 Way = tuple[int, ...]  # to an operation: its number in each program around it
 NONE: frozenset[int] = frozenset()
@@ -30,6 +37,16 @@ def list_units(axes: Axes) -> list[Unit]:
     return [source for source in sources if isinstance(source, Unit)]
 
 
+def join_units(one: Axis, other: Axis) -> Axis:
+    """Returns the axis of a product entry by entry, of outputs of one layer or two."""
+    if one == other or len(one) != 1 or len(other) != 1:
+        return one or other
+    both = {u for axis in (one, other) for u in list_units((axis,))}
+    if len(both) < 2 or one[0].size != other[0].size:
+        return one
+    return (Piece(Joined(sorted(both, key=str)), one[0].size),)
+
+
 class Meeting(NamedTuple):
     """A product of data with data, of which a further product may be the third.
 
@@ -42,6 +59,18 @@ class Meeting(NamedTuple):
     number: int
     sides: tuple[frozenset[int], frozenset[int]]
     of_units: bool
+
+
+class Stream(NamedTuple):
+    """What a branch was added to.
+
+    Attributes:
+      behind: the operations that it depended on before, as a bit set.
+      way: to the sum.
+    """
+
+    behind: int
+    way: Way
 
 
 class Fact(NamedTuple):
@@ -73,6 +102,7 @@ class Fact(NamedTuple):
       factors: of parameters: those on either side of a product of parameters.
       odd: of parameters: the operation that they went through and nothing is known of.
       meeting: the product of data with data that it is a function of, entry by entry.
+      stream: of a sum of a branch with what bypasses it: the latter.
     """
 
     data: bool = False
@@ -95,6 +125,7 @@ class Fact(NamedTuple):
     factors: tuple[frozenset[int], frozenset[int]] | None = None
     odd: str = ""
     meeting: Meeting | None = None
+    stream: Stream | None = None
 
 
 CONSTANT = Fact()
@@ -209,9 +240,8 @@ class Use:
 
 def drop_marks(fact: Fact, **more: Any) -> Fact:
     """Returns a fact of data that was changed: it is no longer a layer's own result."""
-    return fact._replace(
-        fresh=NONE, linear=NONE, gains=NONE, normed=False, chosen=False, **more
-    )
+    more = {"stream": None, "normed": False, "chosen": False} | more
+    return fact._replace(fresh=NONE, linear=NONE, gains=NONE, **more)
 
 
 @dataclasses.dataclass

@@ -80,7 +80,7 @@ def _scale(
         number = book.note(use)
         scalings.append(Scaling(number, moved, data.axes))
     bit = book.mark(scaled=True)
-    scaled = data._replace(behind=data.behind | bit, chosen=False)
+    scaled = data._replace(behind=data.behind | bit, chosen=False, stream=None)
     if weight.averaged == 2 and not data.averaged:
         scaled = normalize(book, data, scaled)
     numbers = frozenset(scaling.number for scaling in scalings)

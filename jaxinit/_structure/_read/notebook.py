@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jaxinit._structure._read.facts import GONE, Fact, Notes, Use, Way
+from jaxinit._structure._read.facts import GONE, Fact, Notes, Stream, Use, Way
 
 
 class Notebook:
@@ -116,8 +116,26 @@ class Notebook:
             name in carries and leaf not in sliced for name, _, sliced in self._loops
         )
 
-    def add_residual(self, stream: Fact, branch: Fact) -> bool:
-        """Notes the sum of a branch with what bypasses it; returns whether it is."""
+    def add_residual(self, stream: Fact, branch: Fact) -> Stream | None:
+        """Notes the sum of a branch with what bypasses it; None if it is not one.
+
+        What was added before and the branch does not read runs beside it: attention
+        and feed-forward layers that read one norm are two parts of one branch.
+        """
+        if self._is_residual(stream, branch):
+            way = self.way
+            before = stream.behind
+        elif stream.stream and self._is_residual(
+            stream._replace(behind=stream.stream.behind), branch
+        ):
+            before, way = stream.stream
+        else:
+            return None
+        self._add_branch(branch.behind & ~before, way)
+        return Stream(before, way)
+
+    def _is_residual(self, stream: Fact, branch: Fact) -> bool:
+        """Returns whether a stream bypasses a branch, of which it notes the ends."""
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
@@ -141,7 +159,6 @@ class Notebook:
         ends = [use for use in uses if not shared & ~use.behind]
         if not ends:
             return False
-        self._add_branch(its)
         for use in ends:
             use.roles.add("residual")
         return True
@@ -150,10 +167,10 @@ class Notebook:
         """Returns the number of residual branches, those in loops at each step."""
         return sum(times for _, times in self.notes.branches.values())
 
-    def _add_branch(self, its: int) -> None:
+    def _add_branch(self, its: int, way: Way) -> None:
         branches = self.notes.branches
         times = math.prod(length for _, length, _ in self._loops)
-        number, _ = branches.setdefault(self.way, (len(branches) + 1, times))
+        number, _ = branches.setdefault(way, (len(branches) + 1, times))
         for use in self.notes.uses:
             if its >> use.order & 1 and not use.branch:
                 use.branch = number

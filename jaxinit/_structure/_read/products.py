@@ -147,9 +147,9 @@ def _read_use(
 def _stack(book: Notebook, data: Fact, batch: Sequence[int]) -> None:
     """Notes that products before stack layers: weights run along their outputs."""
     pieces = [piece for place in batch for piece in data.axes[place]]
-    units = [p for p in pieces if isinstance(p.source, Unit) and p.source.axes]
-    sizes = {piece.source.order: piece.size for piece in units}
-    axes = {piece.source.order: piece.source.axes[0] for piece in units}
+    units = [(unit, p.size) for p in pieces for unit in list_units(((p,),)) if unit.axes]
+    sizes = {unit.order: size for unit, size in units}
+    axes = {unit.order: unit.axes[0] for unit, _ in units}
     for use in book.notes.uses if units else ():
         axis, size = axes.get(use.order), sizes.get(use.order)
         if use.kind == "product" and axis in use.outputs:
