@@ -143,7 +143,7 @@ def _read(
             for number, fact in enumerate(entering)
         ]
         results = walk(book, jaxpr, entering)
-        if book.notes.tokens <= tokens:
+        if not book.notes.tokens:
             return book, results
         tokens |= book.notes.tokens
 

@@ -167,13 +167,14 @@ def combine_axes(
 
 def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -> Fact:
     one, other = data
-    if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
-        whole = other if one.averaged else one
-        return both._replace(linear=whole.linear, averaged=0)
-    if eqn.primitive.name != "sub":
+    # What is summed on both sides is a cost, say.
+    if eqn.primitive.name != "sub" and not (one.averaged and other.averaged):
         stream = book.add_residual(one, other) or book.add_residual(other, one)
         if stream:  # a norm is that of all that was added
             return both._replace(meeting=None, stream=stream)
+    if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
+        whole = other if one.averaged else one
+        return both._replace(linear=whole.linear, averaged=0)
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)

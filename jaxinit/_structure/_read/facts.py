@@ -215,6 +215,7 @@ class Use:
       roles: what else is known of it.
       of: numbers of the parameters that it belongs to, as a bias to its kernel.
       before: of a product: the uses that are the last products before it.
+      mixed: of kernels that data mix: inputs and outputs of the mixture.
       reason: why its part cannot be told.
     """
 
@@ -235,6 +236,7 @@ class Use:
     roles: set[str] = dataclasses.field(default_factory=set)
     of: frozenset[int] = NONE
     before: frozenset[int] = NONE
+    mixed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     reason: str = ""
 
 
@@ -254,6 +256,7 @@ class Notes:
       curved: the operations that are no linear functions, normalization aside.
       scaled: the operations that multiply by a parameter entry by entry.
       taken: the operations that cut the outputs of a layer, or choose a position.
+      derived: the operations that are those of gradients.
       followed: the operations that a product with a parameter depends on.
       branches: by place, the number of a residual branch, and how often it is run.
       stacked: by parameter, the axes that loops run along.
@@ -265,6 +268,7 @@ class Notes:
     curved: int = 0
     scaled: int = 0
     taken: int = 0
+    derived: int = 0
     followed: int = 0
     branches: dict[Way, tuple[int, int]] = dataclasses.field(default_factory=dict)
     stacked: dict[int, set[int]] = dataclasses.field(default_factory=dict)

@@ -49,6 +49,8 @@ def meet(
         if name == "mul" or (name == "div" and weight_side == 1):
             return _scale(book, eqn, weight_side, weight, fact._replace(axes=axes))
         if name in ("add", "add_any", "sub"):
+            if all(map(all, weight.leaves.values())) and _updates(book, weight, fact):
+                return weight, []
             shifted = _shift(book, eqn, weight_side, weight, fact._replace(axes=axes))
             return shifted, []
     kind: Kind = "table" if name in _JOINS else "other"
@@ -58,6 +60,14 @@ def meet(
             book.note(Use(kind=kind, leaf=leaf, order=book.order, reason=reason))
     both = join(facts, axes)
     return both._replace(behind=both.behind | book.mark()), []
+
+
+def _updates(book: Notebook, weight: Fact, data: Fact) -> bool:
+    """Returns whether data changes a parameter that it was made with, by a gradient."""
+    uses = [use for use in book.notes.uses if use.leaf in weight.leaves]
+    return bool(data.behind & book.notes.derived) and any(
+        data.behind >> use.order & 1 for use in uses
+    )
 
 
 def _scale(
@@ -192,9 +202,9 @@ def sum_up(
         (summed,) = change(book, eqn, [fact])
         return summed
     mine = frozenset(numbers)
-    book.notes.followed |= fact.behind
-    for number in mine:
-        book.notes.scaled &= ~(1 << book.notes.uses[number].order)
+    its = sum({1 << book.notes.uses[number].order for number in mine})
+    book.notes.followed |= fact.behind & ~its
+    book.notes.scaled &= ~its
     return Fact(
         data=True,
         axes=move(eqn, fact.axes),
