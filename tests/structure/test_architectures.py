@@ -7,11 +7,14 @@ import pytest
 from attentions import ATTENTIONS
 from blocks import TRANSFORMERS
 from convolutional import CONVOLUTIONAL
+from derivatives import DERIVATIVES
 from experts import EXPERTS
 from feedforward import FEEDFORWARD
 from latent import LATENT
+from mixtures import MIXTURES
 from recurrent import RECURRENT
 from repeated import REPEATED
+from streams import STREAMS
 from transposed import TRANSPOSED
 from unusual_table import UNUSUAL
 
@@ -28,7 +31,11 @@ TABLE = (
     | RECURRENT
     | UNUSUAL
     | LATENT
+    | DERIVATIVES
+    | MIXTURES
+    | STREAMS
 )
+SLOW = {"DETR"}  # more than half a second
 
 
 def look_up(path, expected):
@@ -44,7 +51,10 @@ def read(row):
     return row.role if row.fans is None else (row.role, row.fans)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in TABLE],
+)
 def test_roles_and_fans(name):
     each = TABLE[name]
     with jax.numpy_dtype_promotion("standard"):
@@ -57,6 +67,7 @@ def test_roles_and_fans(name):
 
 
 def test_the_table_is_whole():
-    assert len(TABLE) > 110
+    assert len(TABLE) > 140
     others = (EXPERTS, TRANSPOSED, ATTENTIONS, TRANSFORMERS, LATENT)
+    others += (DERIVATIVES, MIXTURES, STREAMS)
     assert all(TABLE.items() >= each.items() for each in others)

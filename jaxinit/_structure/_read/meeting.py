@@ -151,6 +151,7 @@ def look_up(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
     for leaf, axes in table.leaves.items():
         every = set(range(len(book.shapes[leaf])))
         batch = list_sources(axes, chosen) if len(axes) == len(shape) else every
+        batch |= book.notes.stacked.get(leaf, set())
         use = Use(
             kind="lookup",
             leaf=leaf,
