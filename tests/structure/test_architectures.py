@@ -12,6 +12,7 @@ from experts import EXPERTS
 from feedforward import FEEDFORWARD
 from latent import LATENT
 from mixtures import MIXTURES
+from operators import OPERATORS
 from recurrent import RECURRENT
 from repeated import REPEATED
 from streams import STREAMS
@@ -34,6 +35,7 @@ TABLE = (
     | DERIVATIVES
     | MIXTURES
     | STREAMS
+    | OPERATORS
 )
 SLOW = {"DETR"}  # more than half a second
 
@@ -67,7 +69,7 @@ def test_roles_and_fans(name):
 
 
 def test_the_table_is_whole():
-    assert len(TABLE) > 140
+    assert len(TABLE) > 147
     others = (EXPERTS, TRANSPOSED, ATTENTIONS, TRANSFORMERS, LATENT)
-    others += (DERIVATIVES, MIXTURES, STREAMS)
+    others += (DERIVATIVES, MIXTURES, STREAMS, OPERATORS)
     assert all(TABLE.items() >= each.items() for each in others)

@@ -1,5 +1,6 @@
 """Where parameters meet data without a product: biases, gains, tables, lookups."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -111,7 +112,12 @@ def _shift(
     for leaf, known in weight.leaves.items():
         kind: Kind = "offset"
         of = NONE
-        if data.meeting or _runs_along_positions(move(eqn, known, side), data):
+        spread = math.prod(book.shapes[leaf]) > 1
+        if (
+            data.meeting
+            and spread
+            or _runs_along_positions(move(eqn, known, side), data)
+        ):
             kind = "table"
         elif data.fresh:
             kind, of = "bias", _list_leaves(book, data.fresh)

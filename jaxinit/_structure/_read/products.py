@@ -257,9 +257,7 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         return both
     for side, meeting in enumerate(before):
         sources = list_sources(facts[side].axes, ways[side].summed)
-        units = [source for source in sources if isinstance(source, Unit)]
-        # Outputs of a layer are summed by a mixture of kernels, and not by attention.
-        if meeting is not None and (not sources or len(units) < len(sources)):
+        if meeting is not None and not _is_of_mixture(book, sources):
             last = _note_third(book, meeting, sources, facts[1 - side].last)
             return both._replace(last=last or both.last, straight=last)
     sources = frozenset[Any]().union(
@@ -300,6 +298,14 @@ def _note_mixed(book: Notebook, data: Fact, way: Contraction) -> None:
             )
             if inputs | outputs | slid == {*use.outputs} and outputs - inputs:
                 use.mixed = tuple(sorted(inputs)), tuple(sorted(outputs - inputs))
+
+
+def _is_of_mixture(book: Notebook, summed: frozenset[Any]) -> bool:
+    """Returns whether a sum runs over the outputs of a mixture of kernels."""
+    orders = {unit.order for unit in summed if isinstance(unit, Unit)}
+    return len(orders) == len(summed) == 1 and any(
+        use.mixed and use.order in orders for use in book.notes.uses
+    )
 
 
 def _hide(axis: Axis) -> Axis:

@@ -255,7 +255,7 @@ def _settle(
     for place, start in enumerate(starts if has_data else ()):
         for leaf in () if place in kept else start.leaves:
             book.note(Use(kind="state", leaf=leaf, order=book.order))
-    bit = book.mark()
+    bits = [book.mark(result=place) for place in range(len(starts))]
     carry, entry = list(starts), book.save()
     results: list[Fact] = []
     for times in range(_MOST):
@@ -266,7 +266,7 @@ def _settle(
             drop_marks(
                 fact,
                 carries=fact.carries | {name},
-                behind=start.behind | bit,
+                behind=start.behind | bits[place],
                 depth=start.depth,
             )
             if fact.data and place not in kept
