@@ -33,7 +33,7 @@ from jaxinit._structure.tokens import (
 _RAGGED = frozenset({"ragged_dot", "ragged_dot_general"})
 # Behind these a layer's result is still the same numbers.
 _STAYS = SAME | {"transpose"}
-_CONSTANTS = "dot_general with constants"
+_CONSTANTS = "is multiplied with constants before it meets data"
 _MOST = 4  # rounds after which what is known of a loop's carry no longer changes
 
 
@@ -61,13 +61,12 @@ def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]
             return _of_parameters(book, eqn, facts)
         if any(fact.odd for fact in facts):
             odd = next(fact.odd for fact in facts if fact.odd)
-            return _give_up(book, eqn, facts, f"goes through the operation {odd}")
+            reason = odd if odd == _CONSTANTS else f"goes through the operation {odd}"
+            return _give_up(book, eqn, facts, reason)
         if eqn.primitive.name == DOT and is_applied_to_constants(
             eqn, facts, eqn.params["dimension_numbers"][1][0]
         ):
-            return _give_up(
-                book, eqn, facts, f"goes through the operation {_CONSTANTS}"
-            )
+            return _give_up(book, eqn, facts, _CONSTANTS)
         name, source = eqn.primitive.name, eqn.invars[0]
         if name == "reduce_sum" and scaled.get(source) and len(readers[source]) == 1:
             return [sum_up(book, eqn, facts[0], scaled[source])]
