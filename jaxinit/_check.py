@@ -50,7 +50,8 @@ def show(value: Any) -> str:
         return f"<{type(value).__name__} {value.dtype}{list(value.shape)}>"
     if isinstance(value, type):
         return value.__name__
-    text = repr(value).splitlines()[0] if repr(value) else ""
+    first, *more = repr(value).splitlines() or [""]
+    text = first + "..." * bool(more)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

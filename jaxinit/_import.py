@@ -48,6 +48,8 @@ def load(spec: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise check.Unfit(failed + check.brief(error), model=spec) from error
         rule = f"there is no module {error.name}, neither here nor installed."
+        if module.endswith(".py"):
+            rule += f" Write {module.removesuffix('.py')}:{path}."
         raise check.Unfit(rule, model=spec) from error
     except (Exception, SystemExit) as error:
         raise check.Unfit(failed + check.brief(error), model=spec) from error

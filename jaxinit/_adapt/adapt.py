@@ -75,6 +75,9 @@ def adapt(
         rule = f"is a Linen class: pass a module, {model.__name__}(...)."
         raise check.Unfit(rule, model=model.__name__)
     if callable(model):
+        if isinstance(find_owner(model), linen):
+            rule = "is a method of a Linen module: pass the module itself."
+            raise check.Unfit(rule, model=model)
         return _adapt_maker(model, call)
     raise check.Unfit(_CHECKED, TypeError, model=model)
 

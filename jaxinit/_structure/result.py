@@ -152,8 +152,9 @@ class Structure(Result, Mapping[str, TracedParameter]):
 
     Attributes:
       rows: a `TracedParameter` for each parameter.
-      branches: the number of residual branches, those in loops counted at each step; a
-        transformer of L blocks has 2 L.
+      branches: the number of residual branches, those in loops over layers counted at
+        each step; a transformer of L blocks has 2 L. Branches that do not read each
+        other, as those of a parallel block, are one.
     """
 
     def __init__(self, rows: Sequence[TracedParameter], branches: int):

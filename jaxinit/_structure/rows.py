@@ -1,5 +1,6 @@
 """Turns what a walk noted into a row for each parameter."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ def _make_row(
     roles = name_roles(uses)
     known: dict[str, Any] = {}
     if uses:
-        use = min(uses, key=_rank)
+        use = _mix(min(uses, key=_rank))
         # Parts of queries alone are heads.
         one = len({"query", "key", "value"}.intersection(roles)) == 1
         known = {
@@ -84,6 +85,18 @@ def _make_row(
         before=before,
         reason=explain(uses) if roles == ("other",) else "",
         **known,
+    )
+
+
+def _mix(use: Use) -> Use:
+    """Turns a product that mixes kernels into those kernels; not one of heads."""
+    if use.mixed is None or use.roles & {"query", "key", "value"}:
+        return use
+    inputs, outputs = use.mixed
+    window = tuple(sorted({*use.outputs} - {*inputs, *outputs}))
+    batch = tuple(sorted((*use.batch, *use.inputs)))
+    return dataclasses.replace(
+        use, inputs=inputs, outputs=outputs, batch=batch, window=window
     )
 
 

@@ -158,9 +158,20 @@ def _read(
             for number, fact in enumerate(entering)
         ]
         results = walk(book, jaxpr, entering)
-        if book.notes.tokens <= tokens:
+        if not book.notes.tokens:
+            _note_returned(book, results)
             return book, results
         tokens |= book.notes.tokens
+
+
+def _note_returned(book: Notebook, results: Sequence[Fact]) -> None:
+    """Notes parameters that are results themselves, as log deviations of actors are."""
+    used = {use.leaf for use in book.notes.uses}
+    for leaf in {leaf for fact in results for leaf in fact.leaves} - used:
+        reason = "is a result by itself: it meets no data"
+        book.notes.uses.append(
+            Use(kind="other", leaf=leaf, order=book.order, reason=reason)
+        )
 
 
 def _list_facts(params: Any, rest: Any, avals: Sequence[Any]) -> list[Fact]:

@@ -43,11 +43,16 @@ def find_token_of_heads(
     return _choose(product, set(batch), shapes) if product.factors else set()
 
 
+def is_of_constants(fact: Fact) -> bool:
+    """Returns whether a value is the product of a parameter and a constant."""
+    return fact.factors is not None and not all(fact.factors)
+
+
 def is_applied_to_constants(
     eqn: core.JaxprEqn, facts: Sequence[Fact], batch: Sequence[int] = ()
 ) -> bool:
     """Returns whether a weight was applied to constants before this operation."""
-    if not any(fact.factors and not all(fact.factors) for fact in facts):
+    if not any(map(is_of_constants, facts)):
         return False
     name = eqn.primitive.name
     adds = name in ("add", "add_any") and sum(bool(fact.leaves) for fact in facts) == 2

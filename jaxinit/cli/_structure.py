@@ -50,6 +50,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     file = None if options.json in (None, "-") else Path(options.json)
+    if options.json == "-" and options.outline:
+        raise BadInput("--json - prints the rows alone: leave --outline out.")
     if file is not None:
         check_writable(file.parent)
     inputs = read_inputs(options)

@@ -598,6 +598,7 @@ def test_check_needs_no_rich_on_a_terminal(models, asked, capsys, monkeypatch, w
         ("{}/x:Net", [], "must be MODULE:OBJECT"),
         ("{}_x:Net", [], "there is no module {}_x, neither here nor installed."),
         ("{}.inner:Net", [], "there is no module {}.inner"),
+        ("{}.py:Net", [], "neither here nor installed. Write {}:Net."),
         ("{}_failing:Net", [], "importing {}_failing failed: ModuleNotFoundError: No"),
         ("{}_leaving:Net", [], "importing {}_leaving failed: SystemExit: bye"),
         ("{}:Nett", [], "{}:Nett: {} has no Nett. Did you mean 'Net'"),

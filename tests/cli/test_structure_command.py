@@ -73,6 +73,7 @@ def test_an_outline_and_a_file(models, capsys, tmp_path):
         (["words", "--input", "2x8:int32", "--train"], "no argument of these: train"),
         (["nothing", "--input", "2x8"], "nothing"),
         (["Net", "--input", "2x8", "--json", "gone/rows.json"], "gone"),
+        (["Net", "--input", "2x8", "--json", "-", "--outline"], "leave --outline out"),
     ],
 )
 def test_wrong_words(models, capsys, words, said):

@@ -119,6 +119,11 @@ def test_functions():
         ({"w": np.ones(3)}, "Its paths are such as w"),
         ({"layers_0": {"bias": np.ones(9)}}, r"has layers_0/bias of sizes \(9,\)"),
         ({"layers_0": {"bias": 3.0}}, "has no array layers_0/bias"),
+        (3, r"params=3\): has no array layers_0/bias"),
+        (
+            {"layers_0": {"bias": np.ones(8, int)}},
+            r"of int\d+, and the model's are float",
+        ),
     ],
 )
 def test_misuse(params, said):

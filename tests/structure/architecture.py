@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,3 +37,8 @@ def ids(*shape):
 def make(**shapes):
     """Returns a function of a key that makes parameters of these shapes."""
     return lambda key: {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+
+def rms(x, gain):
+    """Returns rows of unit mean square, with a gain."""
+    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * gain

@@ -7,12 +7,16 @@ import pytest
 from attentions import ATTENTIONS
 from blocks import TRANSFORMERS
 from convolutional import CONVOLUTIONAL
+from derivatives import DERIVATIVES
 from experts import EXPERTS
 from feedforward import FEEDFORWARD
 from latent import LATENT
 from marks import slow_but
+from mixtures import MIXTURES
+from operators import OPERATORS
 from recurrent import RECURRENT
 from repeated import REPEATED
+from streams import STREAMS
 from transposed import TRANSPOSED
 from unusual_table import UNUSUAL
 
@@ -20,7 +24,7 @@ import jaxinit
 
 PARTS = [
     *(FEEDFORWARD, CONVOLUTIONAL, TRANSPOSED, ATTENTIONS, TRANSFORMERS, EXPERTS),
-    *(REPEATED, RECURRENT, UNUSUAL, LATENT),
+    *(REPEATED, RECURRENT, UNUSUAL, LATENT, DERIVATIVES, MIXTURES, STREAMS, OPERATORS),
 ]
 TABLE = {name: each for part in PARTS for name, each in part.items()}
 FIRST = [name for part in PARTS for name in list(part)[:4]]
@@ -52,6 +56,7 @@ def test_roles_and_fans(name):
 
 
 def test_the_table_is_whole():
-    assert len(TABLE) > 110
+    assert len(TABLE) > 147
     others = (EXPERTS, TRANSPOSED, ATTENTIONS, TRANSFORMERS, LATENT)
+    others += (DERIVATIVES, MIXTURES, STREAMS, OPERATORS)
     assert all(TABLE.items() >= each.items() for each in others)

@@ -41,6 +41,11 @@ class Noisy(nn.Module):
             lambda: structure(nn.Sequential([nn.relu]), X),
         ),
         (
+            ValueError,
+            r"\(model=.*is a method of a Linen module: pass the module itself\.",
+            lambda: structure(MODEL.init, X),
+        ),
+        (
             TypeError,
             r"\(model, inputs=\(2, 8\)\): inputs must be data, not a shape. Write jax",
             lambda: structure(MODEL, (2, 8)),
@@ -262,6 +267,16 @@ def test_the_table_and_its_reasons():
     assert "idle: the output does not depend on it" in text
     assert "8 → 4" in text and "8 → 4" in rows._repr_html_()
     assert rows["idle"].order is None and rows["idle"].uses == 0
+
+
+def test_a_result_by_itself():
+    """It meets no data, as the log deviation of an actor: that is said."""
+
+    def call(params, x):
+        return x @ params["w"], params["log_std"]
+
+    rows = structure((make(w=(8, 4), log_std=(4,)), call), X)
+    assert rows["log_std"].reason == "is a result by itself: it meets no data"
 
 
 def test_the_outline_sets_branches_apart():

@@ -72,6 +72,9 @@ def move(eqn: core.JaxprEqn, axes: Axes, operand: int = 0, result: int = 0) -> A
         spread = {to: axes[i] for i, to in enumerate(places) if before[i] == after[to]}
         return tuple(spread.get(place, ()) for place in range(len(after)))
     if name in ("reshape", "squeeze"):
+        if order := params.get("dimensions") if name == "reshape" else None:
+            axes = tuple(axes[place] for place in order)
+            before = tuple(before[place] for place in order)
         return _reshape(axes, before, after)
     if name in REDUCES:
         return tuple(a for i, a in enumerate(axes) if i not in params["axes"])

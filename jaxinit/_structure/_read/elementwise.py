@@ -18,7 +18,7 @@ from jaxinit._structure._read.axes import (
     shape_of,
 )
 from jaxinit._structure._read.cuts import cut, rejoin
-from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, mix
+from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, join_units, mix
 from jaxinit._structure._read.notebook import Notebook
 
 _ROOTS = frozenset({"rsqrt", "sqrt", "pow"})
@@ -158,19 +158,23 @@ def combine_axes(
     axes = forget_axes(rank)
     for place in places:
         moved = move(eqn, facts[place].axes, place, result)
-        axes = tuple(a or b for a, b in zip(axes, moved, strict=True))
+        if eqn.primitive.name == "mul":  # as of experts with gates: both have them
+            axes = tuple(map(join_units, axes, moved))
+        else:
+            axes = tuple(a or b for a, b in zip(axes, moved, strict=True))
     return axes
 
 
 def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -> Fact:
     one, other = data
+    # What is summed on both sides is a cost, say.
+    if eqn.primitive.name != "sub" and not (one.averaged and other.averaged):
+        stream = book.add_residual(one, other) or book.add_residual(other, one)
+        if stream:  # a norm is that of all that was added
+            return both._replace(meeting=None, stream=stream)
     if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
         whole = other if one.averaged else one
         return both._replace(linear=whole.linear, averaged=0)
-    if eqn.primitive.name != "sub" and (
-        book.add_residual(one, other) or book.add_residual(other, one)
-    ):
-        return both._replace(meeting=None)  # a norm is that of all that was added
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)
@@ -201,4 +205,4 @@ def normalize(book: Notebook, before: Fact, fact: Fact) -> Fact:
     for number in before.linear:
         use = book.notes.uses[number]
         use.normed = use.normed[0], True
-    return fact._replace(normed=True, gains=NORMALIZED, fresh=NONE)
+    return fact._replace(normed=True, gains=NORMALIZED, fresh=NONE, stream=None)

@@ -4,7 +4,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxinit._structure._read.axes import Axes, forget_axes, list_sources
+from jaxinit._structure._read.axes import (
+    Axes,
+    Axis,
+    Joined,
+    Piece,
+    forget_axes,
+    list_sources,
+)
 
 Way = tuple[int, ...]  # to an operation: its number in each program around it
 NONE: frozenset[int] = frozenset()
@@ -30,6 +37,16 @@ def list_units(axes: Axes) -> list[Unit]:
     return [source for source in sources if isinstance(source, Unit)]
 
 
+def join_units(one: Axis, other: Axis) -> Axis:
+    """Returns the axis of a product entry by entry, of outputs of one layer or two."""
+    if one == other or len(one) != 1 or len(other) != 1:
+        return one or other
+    both = {u for axis in (one, other) for u in list_units((axis,))}
+    if len(both) < 2 or one[0].size != other[0].size:
+        return one
+    return (Piece(Joined(sorted(both, key=str)), one[0].size),)
+
+
 class Meeting(NamedTuple):
     """A product of data with data, of which a further product may be the third.
 
@@ -42,6 +59,18 @@ class Meeting(NamedTuple):
     number: int
     sides: tuple[frozenset[int], frozenset[int]]
     of_units: bool
+
+
+class Stream(NamedTuple):
+    """What a branch was added to.
+
+    Attributes:
+      behind: the operations that it depended on before, as a bit set.
+      way: to the sum.
+    """
+
+    behind: int
+    way: Way
 
 
 class Fact(NamedTuple):
@@ -73,6 +102,7 @@ class Fact(NamedTuple):
       factors: of parameters: those on either side of a product of parameters.
       odd: of parameters: the operation that they went through and nothing is known of.
       meeting: the product of data with data that it is a function of, entry by entry.
+      stream: of a sum of a branch with what bypasses it: the latter.
     """
 
     data: bool = False
@@ -95,6 +125,7 @@ class Fact(NamedTuple):
     factors: tuple[frozenset[int], frozenset[int]] | None = None
     odd: str = ""
     meeting: Meeting | None = None
+    stream: Stream | None = None
 
 
 CONSTANT = Fact()
@@ -184,6 +215,7 @@ class Use:
       roles: what else is known of it.
       of: numbers of the parameters that it belongs to, as a bias to its kernel.
       before: of a product: the uses that are the last products before it.
+      mixed: of kernels that data mix: inputs and outputs of the mixture.
       reason: why its part cannot be told.
     """
 
@@ -204,14 +236,14 @@ class Use:
     roles: set[str] = dataclasses.field(default_factory=set)
     of: frozenset[int] = NONE
     before: frozenset[int] = NONE
+    mixed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     reason: str = ""
 
 
 def drop_marks(fact: Fact, **more: Any) -> Fact:
     """Returns a fact of data that was changed: it is no longer a layer's own result."""
-    return fact._replace(
-        fresh=NONE, linear=NONE, gains=NONE, normed=False, chosen=False, **more
-    )
+    more = {"stream": None, "normed": False, "chosen": False} | more
+    return fact._replace(fresh=NONE, linear=NONE, gains=NONE, **more)
 
 
 @dataclasses.dataclass
@@ -224,6 +256,7 @@ class Notes:
       curved: the operations that are no linear functions, normalization aside.
       scaled: the operations that multiply by a parameter entry by entry.
       taken: the operations that cut the outputs of a layer, or choose a position.
+      derived: the operations that are those of gradients.
       followed: the operations that a product with a parameter depends on.
       branches: by place, the number of a residual branch, and how often it is run.
       stacked: by parameter, the axes that loops run along.
@@ -235,6 +268,7 @@ class Notes:
     curved: int = 0
     scaled: int = 0
     taken: int = 0
+    derived: int = 0
     followed: int = 0
     branches: dict[Way, tuple[int, int]] = dataclasses.field(default_factory=dict)
     stacked: dict[int, set[int]] = dataclasses.field(default_factory=dict)

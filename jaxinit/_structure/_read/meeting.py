@@ -1,5 +1,6 @@
 """Where parameters meet data without a product: biases, gains, tables, lookups."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ def meet(
         if name == "mul" or (name == "div" and weight_side == 1):
             return _scale(book, eqn, weight_side, weight, fact._replace(axes=axes))
         if name in ("add", "add_any", "sub"):
+            if all(map(all, weight.leaves.values())) and _updates(book, weight, fact):
+                return weight, []
             shifted = _shift(book, eqn, weight_side, weight, fact._replace(axes=axes))
             return shifted, []
     kind: Kind = "table" if name in _JOINS else "other"
@@ -58,6 +61,14 @@ def meet(
             book.note(Use(kind=kind, leaf=leaf, order=book.order, reason=reason))
     both = join(facts, axes)
     return both._replace(behind=both.behind | book.mark()), []
+
+
+def _updates(book: Notebook, weight: Fact, data: Fact) -> bool:
+    """Returns whether data changes a parameter that it was made with, by a gradient."""
+    uses = [use for use in book.notes.uses if use.leaf in weight.leaves]
+    return bool(data.behind & book.notes.derived) and any(
+        data.behind >> use.order & 1 for use in uses
+    )
 
 
 def _scale(
@@ -80,7 +91,7 @@ def _scale(
         number = book.note(use)
         scalings.append(Scaling(number, moved, data.axes))
     bit = book.mark(scaled=True)
-    scaled = data._replace(behind=data.behind | bit, chosen=False)
+    scaled = data._replace(behind=data.behind | bit, chosen=False, stream=None)
     if weight.averaged == 2 and not data.averaged:
         scaled = normalize(book, data, scaled)
     numbers = frozenset(scaling.number for scaling in scalings)
@@ -101,7 +112,12 @@ def _shift(
     for leaf, known in weight.leaves.items():
         kind: Kind = "offset"
         of = NONE
-        if data.meeting or _runs_along_positions(move(eqn, known, side), data):
+        spread = math.prod(book.shapes[leaf]) > 1
+        if (
+            data.meeting
+            and spread
+            or _runs_along_positions(move(eqn, known, side), data)
+        ):
             kind = "table"
         elif data.fresh:
             kind, of = "bias", _list_leaves(book, data.fresh)
@@ -141,6 +157,7 @@ def look_up(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> Fact:
     for leaf, axes in table.leaves.items():
         every = set(range(len(book.shapes[leaf])))
         batch = list_sources(axes, chosen) if len(axes) == len(shape) else every
+        batch |= book.notes.stacked.get(leaf, set())
         use = Use(
             kind="lookup",
             leaf=leaf,
@@ -192,9 +209,9 @@ def sum_up(
         (summed,) = change(book, eqn, [fact])
         return summed
     mine = frozenset(numbers)
-    book.notes.followed |= fact.behind
-    for number in mine:
-        book.notes.scaled &= ~(1 << book.notes.uses[number].order)
+    its = sum({1 << book.notes.uses[number].order for number in mine})
+    book.notes.followed |= fact.behind & ~its
+    book.notes.scaled &= ~its
     return Fact(
         data=True,
         axes=move(eqn, fact.axes),

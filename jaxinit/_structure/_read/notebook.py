@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from jaxinit._structure._read.facts import GONE, Fact, Notes, Use, Way
+from jaxinit._structure._read.facts import GONE, Fact, Notes, Stream, Use, Way
 
 
 class Notebook:
@@ -18,6 +18,7 @@ class Notebook:
       shapes: of the parameters.
       notes: what was found.
       way: to the operation that the walk is at.
+      backwards: whether it belongs to a derivative that goes back, of `jax.grad`.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]):
@@ -29,6 +30,7 @@ class Notebook:
         self.shapes = shapes
         self.notes = Notes()
         self.way: Way = ()
+        self.backwards = False
         self._orders: dict[Way, int] = {}
         self._uses: dict[tuple[Way, int], int] = {}
         self._loops: list[tuple[Way, int, set[int]]] = []  # with what they slice
@@ -73,6 +75,11 @@ class Notebook:
             uses[number] = use
         return number
 
+    def find_tokens(self, leaves: Iterable[int]) -> None:
+        """Notes that parameters are data: the first found, as others follow of it."""
+        if not self.notes.tokens:
+            self.notes.tokens.update(leaves)
+
     def save(self) -> Notes:
         """Returns a copy of the notes, for `rewind`."""
         notes = self.notes
@@ -90,19 +97,41 @@ class Notebook:
         self.notes = saved
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Enters a program within the operation."""
-        way = self.way
+    def enter(self, backwards: bool) -> Iterator[None]:
+        """Enters a program within the operation, perhaps of a derivative's."""
+        before = self.way, self.backwards
+        self.backwards = backwards
         yield
-        self.way = way
+        self.way, self.backwards = before
+
+    def recall(self, facts: Iterable[Fact], backwards: bool) -> list[Fact]:
+        """Returns what is known of operands of an operation of a derivative.
+
+        It reads parameters again of which uses are noted. Nothing if one is not.
+        """
+        recalled = []
+        for fact in facts:
+            uses = [
+                n for n, use in enumerate(self.notes.uses) if use.leaf in fact.leaves
+            ]
+            uses = [n for n in uses if self.notes.uses[n].kind != GONE]
+            if not fact.leaves.keys() <= {self.notes.uses[n].leaf for n in uses}:
+                return []
+            products = [n for n in uses if self.notes.uses[n].kind == "product"]
+            last = frozenset(products)
+            if fact.leaves:
+                fact = Fact(data=True, last=last, raw=False)
+            recalled += [fact] * fact.data
+        bit = self.mark()
+        self.notes.derived |= bit * backwards
+        return [fact._replace(behind=fact.behind | bit) for fact in recalled]
 
     @contextmanager
     def loop(self, length: int, sliced: set[int]) -> Iterator[Way]:
         """Enters a loop, which slices some parameters; returns its name."""
         name = self.way
         self._loops.append((name, length, sliced))
-        with self.enter():
-            yield name
+        yield name
         self._loops.pop()
 
     def slice_in_loop(self, leaf: int) -> None:
@@ -116,8 +145,26 @@ class Notebook:
             name in carries and leaf not in sliced for name, _, sliced in self._loops
         )
 
-    def add_residual(self, stream: Fact, branch: Fact) -> bool:
-        """Notes the sum of a branch with what bypasses it; returns whether it is."""
+    def add_residual(self, stream: Fact, branch: Fact) -> Stream | None:
+        """Notes the sum of a branch with what bypasses it; None if it is not one.
+
+        What was added before and the branch does not read runs beside it: attention
+        and feed-forward layers that read one norm are two parts of one branch.
+        """
+        if self._is_residual(stream, branch):
+            way = self.way
+            before = stream.behind
+        elif stream.stream and self._is_residual(
+            stream._replace(behind=stream.stream.behind), branch
+        ):
+            before, way = stream.stream
+        else:
+            return None
+        self._add_branch(branch.behind & ~before, way)
+        return Stream(before, way)
+
+    def _is_residual(self, stream: Fact, branch: Fact) -> bool:
+        """Returns whether a stream bypasses a branch, of which it notes the ends."""
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
@@ -139,9 +186,9 @@ class Notebook:
             if its >> notes.uses[number].order & 1
         ]
         ends = [use for use in uses if not shared & ~use.behind]
-        if not ends:
+        # A table that is added at each layer bypasses only the first.
+        if not ends or not stream.depth and all(use.branch for use in ends):
             return False
-        self._add_branch(its)
         for use in ends:
             use.roles.add("residual")
         return True
@@ -150,10 +197,10 @@ class Notebook:
         """Returns the number of residual branches, those in loops at each step."""
         return sum(times for _, times in self.notes.branches.values())
 
-    def _add_branch(self, its: int) -> None:
+    def _add_branch(self, its: int, way: Way) -> None:
         branches = self.notes.branches
         times = math.prod(length for _, length, _ in self._loops)
-        number, _ = branches.setdefault(self.way, (len(branches) + 1, times))
+        number, _ = branches.setdefault(way, (len(branches) + 1, times))
         for use in self.notes.uses:
             if its >> use.order & 1 and not use.branch:
                 use.branch = number

@@ -1,6 +1,7 @@
 """Products: parameters with data, data with data, parameters with parameters."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jax.extend import core
@@ -26,6 +27,8 @@ from jaxinit._structure._read.facts import (
     mix,
 )
 from jaxinit._structure._read.notebook import Notebook
+
+_BETWEEN = "is a factor of which neither inputs nor outputs are left"
 
 
 class Contraction(NamedTuple):
@@ -79,17 +82,20 @@ def multiply_parameter(
     if eqn.primitive.name == DOT:
         _stack(book, data, read_contraction(eqn, 1 - side).batch)
     kind: Kind = "lookup" if data.chosen else "product"
-    joined = len(weight.leaves) > 1
+    joined = len(weight.leaves) > 1 or weight.factors is not None
+    repeated = _list_repeated(weight.leaves, ways.summed)
     numbers = set()
     for leaf, axes_of_leaf in weight.leaves.items():
         use = _read_use(book, kind, leaf, axes_of_leaf, ways, joined)
-        if use.kind == "gain":
+        if leaf in repeated:
+            use = Use(kind="gain", leaf=leaf, order=book.order)
+        if use.kind not in ("product", "lookup"):
             book.note(use)
             continue
-        if kind == "product" and book.is_recurrent(leaf, data.carries):
-            use.roles.add("recurrent")
         if data.raw:
             use.roles.add("input")
+        elif kind == "product" and book.is_recurrent(leaf, data.carries):
+            use.roles.add("recurrent")
         use.depth, use.normed = data.depth + 1, (data.normed, False)
         use.behind = data.behind
         use.before = data.last
@@ -108,6 +114,17 @@ def multiply_parameter(
     )
 
 
+def _list_repeated(leaves: Mapping[int, Axes], summed: Sequence[int]) -> set[int]:
+    """Lists factors that repeat along the inputs: scales of blocks of a kernel."""
+
+    def repeats(axes: Axes) -> bool:
+        known = [{p.source is None for p in axes[i] if p.size > 1} for i in summed]
+        return any(len(kinds) == 2 for kinds in known)
+
+    repeated = {leaf for leaf, axes in leaves.items() if repeats(axes)}
+    return set() if len(repeated) == len(leaves) else repeated
+
+
 def _read_use(
     book: Notebook, kind: Kind, leaf: int, axes: Axes, ways: Contraction, joined: bool
 ) -> Use:
@@ -116,10 +133,12 @@ def _read_use(
         set(list_sources(axes, places))
         for places in (ways.summed, ways.free, ways.window)
     )
-    if not (inputs or outputs or window):  # a factor of another parameter
-        return Use(kind="gain", leaf=leaf, order=book.order)
-    stacked = book.notes.stacked.get(leaf, set()) | list_sources(axes, ways.batch)
     shape = book.shapes[leaf]
+    if not (inputs or outputs or window):  # a factor of another parameter
+        kind = "gain" if math.prod(shape) == max(shape, default=1) else "other"
+        reason = _BETWEEN if kind == "other" else ""
+        return Use(kind=kind, leaf=leaf, order=book.order, reason=reason)
+    stacked = book.notes.stacked.get(leaf, set()) | list_sources(axes, ways.batch)
     rest = set(range(len(shape))) - inputs - outputs - window - stacked
     if joined and not (inputs and outputs):
         # Parameters were multiplied along the rest; without it, it is a factor.
@@ -127,6 +146,8 @@ def _read_use(
         if not rest:
             return Use(kind="gain", leaf=leaf, order=book.order)
         inputs, outputs = inputs or rest, outputs or rest
+    elif joined and ways.window:  # a basis makes the window, say
+        window |= rest
     else:
         stacked |= rest
     outputs -= inputs
@@ -147,9 +168,11 @@ def _read_use(
 def _stack(book: Notebook, data: Fact, batch: Sequence[int]) -> None:
     """Notes that products before stack layers: weights run along their outputs."""
     pieces = [piece for place in batch for piece in data.axes[place]]
-    units = [p for p in pieces if isinstance(p.source, Unit) and p.source.axes]
-    sizes = {piece.source.order: piece.size for piece in units}
-    axes = {piece.source.order: piece.source.axes[0] for piece in units}
+    units = [
+        (unit, p.size) for p in pieces for unit in list_units(((p,),)) if unit.axes
+    ]
+    sizes = {unit.order: size for unit, size in units}
+    axes = {unit.order: unit.axes[0] for unit, _ in units}
     for use in book.notes.uses if units else ():
         axis, size = axes.get(use.order), sizes.get(use.order)
         if use.kind == "product" and axis in use.outputs:
@@ -219,10 +242,12 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     """Notes a product of data with data, as those of attention are."""
     bit = book.mark(curved=True)
     rank = len(shape_of(eqn.outvars[0]))
+    ways = [read_contraction(eqn, side) for side in (0, 1)]
+    for side in (0, 1):
+        _note_mixed(book, facts[side], ways[side])
     if eqn.primitive.name != DOT:
         both = join(facts[:2], forget_axes(rank))
         return both._replace(behind=both.behind | bit)
-    ways = [read_contraction(eqn, side) for side in (0, 1)]
     batch = [_hide(facts[0].axes[place]) for place in ways[0].batch]
     free = [facts[side].axes[place] for side in (0, 1) for place in ways[side].free]
     both = join(facts[:2], (*batch, *free))
@@ -231,8 +256,8 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     if not ways[0].summed or all(before):
         return both
     for side, meeting in enumerate(before):
-        if meeting is not None:
-            sources = list_sources(facts[side].axes, ways[side].summed)
+        sources = list_sources(facts[side].axes, ways[side].summed)
+        if meeting is not None and not _is_of_mixture(book, sources):
             last = _note_third(book, meeting, sources, facts[1 - side].last)
             return both._replace(last=last or both.last, straight=last)
     sources = frozenset[Any]().union(
@@ -252,6 +277,35 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         for place in ways[side].free
     ]
     return both._replace(axes=(*batch, *named), meeting=meeting)
+
+
+def _note_mixed(book: Notebook, data: Fact, way: Contraction) -> None:
+    """Notes the kernels of which data, one by one, are a mixture."""
+
+    def list_axes(place: int) -> dict[int, tuple[int, ...]]:
+        return {u.order: u.axes for u in list_units((data.axes[place],))}
+
+    summed, free, window = (
+        [list_axes(place) for place in places]
+        for places in (way.summed, way.free, way.window)
+    )
+    orders = set(summed[0]).intersection(*summed, *free, *window) if summed else set()
+    for use in book.notes.uses if orders and free else ():
+        if use.order in orders and use.kind == "product":
+            inputs, outputs, slid = (
+                {axis for each in axes for axis in each[use.order]}
+                for axes in (summed, free, window)
+            )
+            if inputs | outputs | slid == {*use.outputs} and outputs - inputs:
+                use.mixed = tuple(sorted(inputs)), tuple(sorted(outputs - inputs))
+
+
+def _is_of_mixture(book: Notebook, summed: frozenset[Any]) -> bool:
+    """Returns whether a sum runs over the outputs of a mixture of kernels."""
+    orders = {unit.order for unit in summed if isinstance(unit, Unit)}
+    return len(orders) == len(summed) == 1 and any(
+        use.mixed and use.order in orders for use in book.notes.uses
+    )
 
 
 def _hide(axis: Axis) -> Axis:

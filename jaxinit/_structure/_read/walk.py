@@ -8,13 +8,13 @@ from jax.extend import core
 from jaxinit._jaxpr.equation import count_operands, is_constant, list_uses, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit._jaxpr.primitives import DOT, PRODUCTS, RAGGED, SAME, SCAN, WRAPPERS
-from jaxinit._structure._read.axes import Axes, Piece, shape_of
+from jaxinit._structure._read.axes import Axes, Piece, forget_axes, shape_of
 from jaxinit._structure._read.elementwise import (
     change,
     combine,
     list_slices,
 )
-from jaxinit._structure._read.facts import CONSTANT, Fact, Use, drop_marks, merge
+from jaxinit._structure._read.facts import CONSTANT, Fact, Use, drop_marks, join, merge
 from jaxinit._structure._read.meeting import Scaling, look_up, meet, sum_up
 from jaxinit._structure._read.notebook import Notebook
 from jaxinit._structure._read.products import (
@@ -27,11 +27,12 @@ from jaxinit._structure.tokens import (
     find_token,
     find_token_of_heads,
     is_applied_to_constants,
+    is_of_constants,
 )
 
 # Behind these a layer's result is still the same numbers.
 _STAYS = SAME | {"transpose"}
-_CONSTANTS = "dot_general with constants"
+_CONSTANTS = "is multiplied with constants before it meets data"
 _MOST = 4  # rounds after which what is known of a loop's carry no longer changes
 
 
@@ -47,19 +48,24 @@ def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]
         book.way = (*outer, next(count))
         if not any(fact.data or fact.leaves for fact in facts):
             return combine(eqn, facts)
+        stack = str(eqn.source_info.name_stack)
+        backwards = book.backwards or "transpose(" in stack
         if (enter := _find_entry(eqn)) is not None:
-            return enter(book, eqn, facts)
+            with book.enter(backwards):
+                return enter(book, eqn, facts)
+        tangent = "jvp(" in stack and any(map(is_of_constants, facts))
+        if (backwards or tangent) and (recalled := book.recall(facts, backwards)):
+            return [join(recalled, forget_axes(len(shape_of(v)))) for v in eqn.outvars]
         if not any(fact.data for fact in facts):
             return _of_parameters(book, eqn, facts)
         if any(fact.odd for fact in facts):
             odd = next(fact.odd for fact in facts if fact.odd)
-            return _give_up(book, eqn, facts, f"goes through the operation {odd}")
+            reason = odd if odd == _CONSTANTS else f"goes through the operation {odd}"
+            return _give_up(book, eqn, facts, reason)
         if eqn.primitive.name == DOT and is_applied_to_constants(
             eqn, facts, eqn.params["dimension_numbers"][1][0]
         ):
-            return _give_up(
-                book, eqn, facts, f"goes through the operation {_CONSTANTS}"
-            )
+            return _give_up(book, eqn, facts, _CONSTANTS)
         name, source = eqn.primitive.name, eqn.invars[0]
         if name == "reduce_sum" and scaled.get(source) and len(readers[source]) == 1:
             return [sum_up(book, eqn, facts[0], scaled[source])]
@@ -95,9 +101,9 @@ def _of_parameters(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> lis
     if eqn.primitive.name in PRODUCTS:
         product = multiply_parameters(eqn, facts)
         if product.factors and eqn.primitive.name != DOT:  # an image is no weight
-            book.notes.tokens |= product.factors[0]
+            book.find_tokens(product.factors[0])
         return [product]
-    book.notes.tokens |= find_token(eqn, facts, book.shapes)
+    book.find_tokens(find_token(eqn, facts, book.shapes))
     if is_applied_to_constants(eqn, facts):
         facts = [fact._replace(odd=_CONSTANTS) for fact in facts]
     for leaf, axes in list_slices(eqn, facts[0]).items():
@@ -117,7 +123,7 @@ def _of_data(
         side = 0 if facts[1].data else 1
         if name == DOT:
             batch = eqn.params["dimension_numbers"][1][side]
-            book.notes.tokens |= find_token_of_heads(facts[side], batch, book.shapes)
+            book.find_tokens(find_token_of_heads(facts[side], batch, book.shapes))
         return [multiply_parameter(book, eqn, facts, side)], []
     if not any(fact.leaves for fact in facts):
         return change(book, eqn, facts), []
@@ -132,8 +138,7 @@ def _call(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
     if body is None:
         reason = f"enters the operation {eqn.primitive.name}"
         return _give_up(book, eqn, facts, reason)
-    with book.enter():
-        return walk(book, body, facts[len(facts) - len(body.invars) :])
+    return walk(book, body, facts[len(facts) - len(body.invars) :])
 
 
 def _find_body(eqn: core.JaxprEqn) -> core.Jaxpr | None:
@@ -175,9 +180,12 @@ def _scan(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
 
     starts = facts[count : count + carried]
     avals = [v.aval for v in body.invars[count : count + carried]]
-    with book.loop(length, sliced) as name:
+    kept = _find_kept(body, count, carried)
+    # Positions and examples, one after another, are no depth.
+    times = length if sliced or not any(fact.data for fact in each) else 1
+    with book.loop(times, sliced) as name:
         has_data = any(fact.data for fact in facts)
-        results = _settle(book, name, starts, avals, step, has_data)
+        results = _settle(book, name, starts, avals, step, has_data, kept)
     axis: Axes = ((Piece(name, length),),)
     stacked = [
         fact._replace(
@@ -200,8 +208,36 @@ def _repeat(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]
     def step(carry: list[Fact]) -> list[Fact]:
         return walk(book, body, [*consts, *carry])
 
+    kept = _find_kept(body, count, len(starts))
     with book.loop(1, set()) as name:
-        return _settle(book, name, starts, avals, step, has_data)
+        return _settle(book, name, starts, avals, step, has_data, kept)
+
+
+def _find_kept(body: core.Jaxpr, first: int, carried: int) -> frozenset[int]:
+    """Returns which carries of a loop, from its first argument on, never change."""
+    return frozenset(
+        place
+        for place in range(carried)
+        if _find_origin(body, body.outvars[place]) is body.invars[first + place]
+    )
+
+
+def _find_origin(body: core.Jaxpr, var: Any) -> Any:
+    """Returns the variable that a value is, behind calls that hand it on."""
+    makers = {out: eqn for eqn in body.eqns for out in eqn.outvars}
+    while not is_constant(var) and (eqn := makers.get(var)) is not None:
+        if eqn.primitive.name in SAME and eqn.invars[0].aval == var.aval:
+            var = eqn.invars[0]
+            continue
+        inner = _find_body(eqn) if eqn.primitive.name in WRAPPERS else None
+        if inner is None:
+            break
+        origin = _find_origin(inner, inner.outvars[eqn.outvars.index(var)])
+        if origin not in inner.invars:
+            break
+        skipped = len(eqn.invars) - len(inner.invars)
+        var = eqn.invars[skipped + inner.invars.index(origin)]
+    return var
 
 
 def _settle(
@@ -211,12 +247,13 @@ def _settle(
     avals: Sequence[Any],
     step: Callable[[list[Fact]], list[Fact]],
     has_data: bool,
+    kept: frozenset[int],
 ) -> list[Fact]:
     """Walks over the body of a loop until what is known of the carry holds."""
-    for start in starts if has_data else ():
-        for leaf in start.leaves:
+    for place, start in enumerate(starts if has_data else ()):
+        for leaf in () if place in kept else start.leaves:
             book.note(Use(kind="state", leaf=leaf, order=book.order))
-    bit = book.mark()
+    bits = [book.mark(result=place) for place in range(len(starts))]
     carry, entry = list(starts), book.save()
     results: list[Fact] = []
     for times in range(_MOST):
@@ -227,12 +264,12 @@ def _settle(
             drop_marks(
                 fact,
                 carries=fact.carries | {name},
-                behind=start.behind | bit,
+                behind=start.behind | bits[place],
                 depth=start.depth,
             )
-            if fact.data
+            if fact.data and place not in kept
             else fact
-            for fact, start in zip(carry, starts, strict=True)
+            for place, (fact, start) in enumerate(zip(carry, starts, strict=True))
         ]
         results = step(entering)
         joined = [
@@ -246,15 +283,13 @@ def _settle(
 
 
 def _branch(book: Notebook, eqn: core.JaxprEqn, facts: list[Fact]) -> list[Fact]:
-    outer = book.way
+    way = book.way
     results: list[Fact] = []
     for number, branch in enumerate(eqn.params["branches"]):
-        book.way = (*outer, number)
-        with book.enter():
-            found = walk(book, branch.jaxpr, facts[1:])
+        book.way = (*way, number)
+        found = walk(book, branch.jaxpr, facts[1:])
         results = [
             merge(one, other, len(shape_of(v)))
             for one, other, v in zip(results or found, found, eqn.outvars, strict=True)
         ]
-    book.way = outer
     return results

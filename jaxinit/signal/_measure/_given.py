@@ -28,16 +28,16 @@ def fix_weights(model: Model, given: Any, key: jax.Array) -> Model:
     """
     values = dict(_paths.named(given))
     params, rest = jax.eval_shape(model.init, key)
-    fixed = _fill(params, values, prefix="params/")
+    fixed = _fill(params, given, values, prefix="params/")
     others = {path for path, _ in _paths.named(rest)}
     if not others <= values.keys():
         rest = jit_init(model.init)(key)[1]
         values = dict(_paths.named(rest)) | values
-    stored = fixed, _fill(rest, values)
+    stored = fixed, _fill(rest, given, values)
     return Model(lambda key: stored, model.apply)
 
 
-def _fill(tree: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+def _fill(tree: Any, given: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     """Returns a tree with the values of its paths."""
     filled = []
     for path, leaf in _paths.named(tree):
@@ -46,10 +46,14 @@ def _fill(tree: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
         if value is None or not hasattr(value, "dtype"):
             near = ", ".join(list(values)[:3]) or "none"
             rule = f"has no array {shown}. Its paths are such as {near}. {_HOW}"
-            raise check.Unfit(rule, params=value)
+            raise check.Unfit(rule, params=given)
         if tuple(value.shape) != tuple(leaf.shape):
             rule = f"has {shown} of sizes {tuple(value.shape)}, and the model's are "
-            raise check.Unfit(f"{rule}{tuple(leaf.shape)}.", params=value)
+            raise check.Unfit(f"{rule}{tuple(leaf.shape)}.", params=given)
+        floating = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if floating and not jnp.issubdtype(value.dtype, jnp.inexact):
+            rule = f"has {shown} of {value.dtype}, and the model's are {leaf.dtype}. "
+            raise check.Unfit(f"{rule}Pass them as floats.", params=given)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         filled.append(value if is_key else _placement.untyped(jnp.asarray(value)))
     return jax.tree.unflatten(jax.tree.structure(tree), filled)
