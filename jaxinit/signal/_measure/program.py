@@ -15,6 +15,7 @@ from jaxinit._jaxpr.spelling import spell_program
 from jaxinit._placement import platform_of
 from jaxinit.random.backends import of_bits
 from jaxinit.signal._measure._groups import Group, group_sites
+from jaxinit.signal._measure._kept import keep, read_settings
 from jaxinit.signal._measure._names import name_layers
 from jaxinit.signal._measure.chance import Readout, find_readout
 from jaxinit.signal._measure.statistics import is_float
@@ -26,21 +27,39 @@ Loss = Callable[[list[Any]], jax.Array]  # of the arrays that a model returns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Program:
+class Layers:
+    """The layers of a traced model, which serve all models of equal spelling.
+
+    Attributes:
+      plan: the traced model; its arguments are the leaves of parameters, of whatever
+        else the model stores, of a key for noise, and of the inputs.
+      sites: the sites in the order of execution.
+      groups: the sites again, those of equal form together.
+      attended: each attention with the layers that its queries and keys come from.
+    """
+
+    plan: Plan
+    sites: list[Placed]
+    groups: list[Group]
+    attended: list[tuple[Attention, frozenset[int]]]
+
+    @property
+    def query_sizes(self) -> Mapping[int, int]:
+        """The number of entries of a query in the attention behind a layer's site."""
+        return {layer: each.size for each, layers in self.attended for layer in layers}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program(Layers):
     """A traced model, and what is measured in it.
 
     Attributes:
       key: a key, for its type.
       init: computes the leaves of the parameters and of what else the model stores.
       stored: their shapes.
-      plan: the traced model; its arguments are the leaves of parameters, of whatever
-        else the model stores, of a key for noise, and of the inputs.
-      outputs: shapes of its results.
-      loss: a function of its results; None for their product with random numbers.
-      sites: the sites in the order of execution.
-      groups: the sites again, those of equal form together.
+      outputs: shapes of the results.
+      loss: a function of the results; None for their product with random numbers.
       readout: the outputs that may be logits.
-      attended: each attention with the layers that its queries and keys come from.
       spelling: equal for equal models and losses, whose layers have equal names: what
         is derived from one serves the other.
     """
@@ -48,19 +67,10 @@ class Program:
     key: jax.Array
     init: core.ClosedJaxpr
     stored: tuple[Any, Any]
-    plan: Plan
     outputs: list[jax.ShapeDtypeStruct]
     loss: Loss | None
-    sites: list[Placed]
-    groups: list[Group]
     readout: Readout | None
-    attended: list[tuple[Attention, frozenset[int]]]
     spelling: Hashable
-
-    @property
-    def query_sizes(self) -> Mapping[int, int]:
-        """The number of entries of a query in the attention behind a layer's site."""
-        return {layer: each.size for each, layers in self.attended for layer in layers}
 
 
 def prepare(
@@ -76,11 +86,35 @@ def prepare(
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
-    planned, sites = find_layers(traced, params)
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
         raise check.Unfit(rule, model="a model")
+    named = spell_program(traced, derivatives=True), *_list_paths(params)
+    layers = keep(
+        ("layers", named, read_settings()), lambda: _read_layers(traced, params)
+    )
+    structure = jax.tree.structure(output_shape)
+    of_arrays = loss and (
+        lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
+    )
+    traced_loss = of_arrays and jax.make_jaxpr(of_arrays)(outputs)
+    of_loss = traced_loss and spell_program(traced_loss, derivatives=True)
+    return Program(
+        **vars(layers),
+        key=key,
+        init=drawn,
+        stored=stored,
+        outputs=outputs,
+        loss=of_arrays,
+        readout=find_readout(layers.plan, layers.sites, outputs, traced_loss),
+        spelling=(named, of_loss),
+    )
+
+
+def _read_layers(traced: core.ClosedJaxpr, params: Any) -> Layers:
+    """Finds the layers of a model, and those of equal form among them."""
+    planned, sites = find_layers(traced, params)
     if not any(site.kind != "module" for site, _ in sites):
         raise check.Unfit(
             "has no layer: no matrix product or convolution of its input with a weight "
@@ -88,27 +122,13 @@ def prepare(
             "own are not seen).",
             model="a model",
         )
-    structure = jax.tree.structure(output_shape)
-    of_arrays = loss and (
-        lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
-    )
-    traced_loss = of_arrays and jax.make_jaxpr(of_arrays)(outputs)
-    programs = [traced, traced_loss] if traced_loss else [traced]
-    spelled = (spell_program(each, derivatives=True) for each in programs)
-    return Program(
-        key=key,
-        init=drawn,
-        stored=stored,
+    return Layers(
         plan=planned,
-        outputs=outputs,
-        loss=of_arrays,
         sites=sites,
         groups=group_sites(sites),
-        readout=find_readout(planned, sites, outputs, traced_loss),
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
-        spelling=(*spelled, *_list_paths(params)),
     )
 
 
