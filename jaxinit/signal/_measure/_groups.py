@@ -102,7 +102,9 @@ def map_blocks(function: Callable[[Any], Any], rows: Sequence[Any], xp: Any) -> 
     ]
     step = max(1, _BLOCK // max(sum(column[0].nbytes for column in columns), 1))
     results = [
-        function(tree.unflatten([_join(c[start : start + step]) for c in columns]))
+        function(
+            jax.tree.unflatten(tree, [_join(c[start : start + step]) for c in columns])
+        )
         for start in range(0, len(columns[0]), step)
     ]
     return jax.tree.map(lambda *parts: _join(parts), *results)

@@ -89,14 +89,9 @@ def measure_layers(
 ) -> Both:
     """Computes the statistics of layers from the parts of their sites.
 
-    As in all functions here, `xp` is `jax.numpy`, or `numpy` for its own arrays. Those
-    behind an activation are computed by `measure_activation`.
-
-    Args:
-      site: one of the sites, which have equal forms.
-      values: the parts of all sites, by name.
-      gradients: those of outputs and weights.
-      xp: the module.
+    The site is one of them: they have equal forms. As in all functions here, `xp` is
+    `jax.numpy`, or `numpy` for its own arrays. Statistics of what is behind an
+    activation are computed by `measure_activation`.
     """
     y, g = _widen(values["output"]), _widen(gradients["output"])
     sample = _sample(real(y, xp))
@@ -228,8 +223,7 @@ def _scale(x: Array, xp: Any) -> tuple[Array, Array, Array]:
     """
     x = _flatten(_widen(x))
     largest = xp.abs(x).max(1, initial=0)
-    scale = xp.where(xp.isfinite(largest), _replace_zero(largest, xp), 1)
-    scale = scale.astype(largest.dtype)
+    scale = _replace_zero(xp.where(xp.isfinite(largest), largest, 0), xp)
     return x / scale.astype(x.dtype)[:, None], scale, largest
 
 
