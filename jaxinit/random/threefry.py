@@ -149,10 +149,9 @@ def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarra
 
 def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Enciphers counters by keys, [..., 2], that broadcast; gives words, [..., 2]."""
-    if (
-        keys.size == 2 and low.size == 1
-    ):  # NumPy takes longer for one number than Python
-        one = cipher(*keys.ravel().tolist(), high.item(), low.item())
+    if keys.size == 2 and low.size == 1:  # for one number NumPy is slower than Python
+        first, second = keys.ravel().tolist()
+        one = cipher(first, second, high.item(), low.item())
         return np.array(one, _U32).reshape(*np.broadcast(keys[..., 0], low).shape, 2)
     with np.errstate(over="ignore"):  # scalars would warn; arrays wrap silently
         return np.stack(cipher(keys[..., 0], keys[..., 1], high, low), -1)
