@@ -10,6 +10,7 @@ whole: XLA evaluates each entry by the same operations.
 import collections
 import contextlib
 import math
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -73,29 +74,32 @@ def filled(
     block = min(chunk, _BLOCK)
     arrays = [_empty(math.prod(shape), dtype) for _, _, shape in jobs]
     pieces: collections.deque[tuple[Any, ...]] = collections.deque()
-    for (key, scale, _), array in zip(jobs, arrays, strict=True):
-        step = _divide(array.size, chunk, block)
-        scales = () if scale is None else (scale,)
-        if len(jobs) > 1 or array.size > step:  # before a thread, which may lack x64
-            scales = tuple(map(jax.device_put, scales))
+    steps = [_divide(array.size, chunk, block) for array in arrays]
+    scales = [() if scale is None else (scale,) for _, scale, _ in jobs]
+    if len(jobs) > 1 or any(map(operator.gt, map(len, arrays), steps)):
+        scales = jax.device_put(scales)  # before a thread, which may lack x64
+    for (key, _, _), array, step, of_job in zip(
+        jobs, arrays, steps, scales, strict=True
+    ):
         for start in range(0, array.size, step):
-            pieces.append((key, start, array[start : start + step], scales))
+            pieces.append((key, start, array[start : start + step], of_job))
     spare = Rooms() if rooms is None else rooms
 
     def work(room: jax.Array) -> None:
         while pieces:
             try:
-                key, start, place, scales = pieces.popleft()
+                key, start, place, scale = pieces.popleft()
             except IndexError:  # another worker took the last one
                 break
             first = np.array((start >> 32, start % 2**32), np.uint32)
             blocks = np.int32(-(-place.size // block))
-            room = draw(key, first, blocks, room, *scales)
+            room = draw(key, first, blocks, room, *scale)
             place[:] = np.asarray(room)[: place.size]
         spare.append(room)
 
-    workers = max(min(_CORES, len(pieces)), 1)
-    room, *others = [_take_room(spare, chunk, dtype) for _ in range(workers)]
+    worthwhile = sum(map(len, arrays)) // _SHARE
+    workers = max(min(_CORES, len(pieces), worthwhile), 1)
+    room, *others = _take_rooms(spare, chunk, dtype, workers)
     if others:  # a thread takes longer to start than a small draw
         with open_pool(len(others)) as pool:
             helpers = [pool.submit(call_plainly, work, other) for other in others]
@@ -118,7 +122,10 @@ def draw_few(
     """Draws at most `FEW` entries as `filled` does, with less ado."""
     size = math.prod(shape)
     blocks = np.int32(-(-size // _BLOCK))
-    room = _take_room(rooms, CHUNK, dtype)
+    try:
+        room = rooms.pop()
+    except IndexError:
+        (room,) = _take_rooms(rooms, CHUNK, dtype, 1)
     if scale is None:
         room = draw(key, _BEGIN, blocks, room)
     else:
@@ -128,12 +135,18 @@ def draw_few(
     return array
 
 
-def _take_room(spare: Rooms, chunk: int, dtype: np.dtype) -> jax.Array:
-    try:
-        return spare.pop()
-    except IndexError:
-        room: jax.Array = jax.device_put(np.empty(chunk, dtype))
-        return room
+def _take_rooms(
+    spare: Rooms, chunk: int, dtype: np.dtype, count: int
+) -> list[jax.Array]:
+    """Takes arrays to draw into, and makes those that are not there."""
+    rooms: list[jax.Array] = []
+    with contextlib.suppress(IndexError):
+        while len(rooms) < count:
+            rooms.append(spare.pop())
+    if len(rooms) < count:
+        missing = [np.empty(chunk, dtype) for _ in range(count - len(rooms))]
+        rooms += jax.device_put(missing)  # at once: each call takes long
+    return rooms
 
 
 def _divide(size: int, chunk: int, block: int) -> int:

@@ -10,6 +10,7 @@ each device of a mesh computes its own shard.
 
 import functools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -21,6 +22,10 @@ _U32, _U64 = np.uint32, np.uint64
 _PARITY = 0x1BD11BDA  # of the key schedule (Salmon and others 2011, section 3.2)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _NUMPY = (np.add, np.bitwise_xor, np.bitwise_or, np.left_shift, np.right_shift)
+_PLAIN: Any = (  # of Python's integers
+    *(lambda x, y: (x + y) & 0xFFFFFFFF, operator.xor, operator.or_),
+    *(lambda x, y: (x << y) & 0xFFFFFFFF, operator.rshift),
+)
 _LAX = (  # jax.numpy has the same functions, which take three times as long to trace
     *(lax.add, lax.bitwise_xor, lax.bitwise_or),
     *(lax.shift_left, lax.shift_right_logical),
@@ -144,23 +149,32 @@ def split(keys: np.ndarray, shape: tuple[int, ...], by_index: bool) -> np.ndarra
 
 def _blocks(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Enciphers counters by keys, [..., 2], that broadcast; gives words, [..., 2]."""
+    if keys.size == 2 and low.size == 1:  # for one number NumPy is slower than Python
+        first, second = keys.ravel().tolist()
+        one = cipher(first, second, high.item(), low.item())
+        return np.array(one, _U32).reshape(*np.broadcast(keys[..., 0], low).shape, 2)
     with np.errstate(over="ignore"):  # scalars would warn; arrays wrap silently
         return np.stack(cipher(keys[..., 0], keys[..., 1], high, low), -1)
 
 
 def cipher(first: Any, second: Any, high: Any, low: Any) -> tuple[Any, Any]:
-    """Enciphers two words by a key of two words, in 20 rounds; NumPy arrays too."""
+    """Enciphers two words by a key of two words, in 20 rounds.
+
+    They are arrays of JAX or NumPy, or integers of Python.
+    """
     on_host = isinstance(low, (np.ndarray, np.generic))
-    add, xor, either, left, right = _NUMPY if on_host else _LAX
-    schedule = (first, second, xor(xor(first, second), _U32(_PARITY)))
+    plain = isinstance(low, int)
+    add, xor, either, left, right = _PLAIN if plain else _NUMPY if on_host else _LAX
+    word: Any = int if plain else _U32
+    schedule = (first, second, xor(xor(first, second), word(_PARITY)))
     high, low = add(high, schedule[0]), add(low, schedule[1])
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             high = add(high, low)
-            turned = either(left(low, _U32(distance)), right(low, _U32(32 - distance)))
+            turned = either(left(low, word(distance)), right(low, word(32 - distance)))
             low = xor(high, turned)
         high = add(high, schedule[(group + 1) % 3])
-        low = add(add(low, schedule[(group + 2) % 3]), _U32(group + 1))
+        low = add(add(low, schedule[(group + 2) % 3]), word(group + 1))
     return high, low
 
 

@@ -156,7 +156,7 @@ def check(
         limit=limit,
         unseen=program.unseen,
         training=descent.losses if descent else {},
-        structure=program.structure,
+        structure=program.read_structure(),
     )
 
 

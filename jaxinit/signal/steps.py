@@ -68,7 +68,7 @@ def differentiate(
             y = flow[site.number]["output"]
             stacked = stack and site.path.startswith(stack)
             rows = y.reshape(-1, *y.shape[len(steps) :]) if stacked else y[None]
-            each.append(jax.vmap(lambda row: compute_moments(row, jnp).std)(rows))
+            each.append(compute_moments(rows, jnp).std)
         return jnp.concatenate([stds.astype(wide(number)) for stds in each])
 
     return number, gradient, Deviations(deviate(values), deviate(slopes))

@@ -225,7 +225,8 @@ class Plan(Result):
                 )
             ]
             arrays = chunks.filled(program.executable, program.chunk, types[0][1], jobs)
-        made = [jax.device_put(array, self._home) for array in arrays]
+        # At once: each call takes long.
+        made: list[Any] = jax.device_put(arrays, self._home)
         for part, array in zip(program.parts, made, strict=True):
             env[part.targets[0]] = array
         return made

@@ -211,13 +211,9 @@ def _make_step(
 
 def _compare(now: jax.Array, before: jax.Array, rank: int) -> jax.Array:
     """Divides the size of a change by that of a weight, by repetition."""
-    flat = [w.astype(wide(w)).reshape(-1, *w.shape[rank:]) for w in (now, before)]
-
-    def divide(now: jax.Array, before: jax.Array) -> jax.Array:
-        ratio: jax.Array = rms(now - before, jnp) / rms(before, jnp)
-        return ratio
-
-    return jax.vmap(divide)(*flat)
+    rows = [w.astype(wide(w)).reshape(-1, *w.shape[rank:]) for w in (now, before)]
+    axes = tuple(range(rows[0].ndim - 1))
+    return rms(rows[0] - rows[1], jnp, axes) / rms(rows[1], jnp, axes)
 
 
 def _pick_trained(params: Any) -> Any:

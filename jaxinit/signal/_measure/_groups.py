@@ -12,6 +12,8 @@ import numpy as np
 from jaxinit._structure.activation import Var, name_activation, spell_activation
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
+_BLOCK = 2**21  # bytes of rows that NumPy takes at once
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
@@ -70,18 +72,43 @@ def list_shifted(site: Site) -> dict[str, Var]:
     return {n: var for n, var in site.parts.items() if n in ("output", "weight")}
 
 
-def map_rows(function: Callable[[Any], Any], rows: Sequence[Any], xp: Any) -> Any:
-    """Applies a function to each row of some trees of arrays, and stacks the results.
+def map_rows(function: Callable[[Any], Any], rows: Sequence[Any]) -> Any:
+    """Applies a function, in a program, to each row of some trees of arrays.
 
-    In a program this is one loop, so that it grows with the kinds of layers, not with
-    their number. NumPy takes the rows one by one, and copies none of them.
+    This is one loop, so that the program grows with the kinds of layers, not with their
+    number.
+    """
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
+    return jax.lax.map(function, joined)
+
+
+def map_blocks(function: Callable[[Any], Any], rows: Sequence[Any], xp: Any) -> Any:
+    """Applies a function of arrays with an axis of rows to those of some trees.
+
+    A program takes them one by one. NumPy takes many: a call takes longer than the work
+    on a small array.
     """
     if xp is jnp:
-        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows)
-        return jax.lax.map(function, joined)
-    each = [
-        function(jax.tree.map(lambda a, i=i: a[i], tree))
-        for tree in rows
-        for i in range(len(jax.tree.leaves(tree)[0]))
+
+        def apply(row: Any) -> Any:
+            result = function(jax.tree.map(lambda a: a[None], row))
+            return jax.tree.map(lambda a: a[0], result)
+
+        return map_rows(apply, rows)
+    tree = jax.tree.structure(rows[0])
+    columns = [
+        [a[i : i + 1] for a in arrays for i in range(len(a))]
+        for arrays in zip(*map(jax.tree.leaves, rows), strict=True)
     ]
-    return jax.tree.map(lambda *parts: np.stack(parts), *each)
+    step = max(1, _BLOCK // max(sum(column[0].nbytes for column in columns), 1))
+    results = [
+        function(
+            jax.tree.unflatten(tree, [_join(c[start : start + step]) for c in columns])
+        )
+        for start in range(0, len(columns[0]), step)
+    ]
+    return jax.tree.map(lambda *parts: _join(parts), *results)
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

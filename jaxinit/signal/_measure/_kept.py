@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-MOST = 24  # of a model: its draw, its pass and the products with its Jacobian
+MOST = 32  # of a model: its draw, layers, pass and the products with its Jacobian
 _kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 _lock = threading.Lock()
 
@@ -53,7 +53,7 @@ def compile_once(
         (x.shape, x.dtype, getattr(x, "weak_type", False), getattr(x, "sharding", None))
         for x in leaves
     )
-    token = function.__name__, about, tree, types, _read_settings()
+    token = function.__name__, about, tree, types, read_settings()
 
     def drop_failure(job: Future[Any]) -> None:
         if job.cancelled() or job.exception():
@@ -68,7 +68,7 @@ def compile_once(
     return compiled
 
 
-def _read_settings() -> tuple[str, ...]:
+def read_settings() -> tuple[str, ...]:
     """Reads all settings of JAX: any may change what is traced, or how it compiles."""
     names = sorted(jax.config.values)
     # Those that hold for a thread are attributes; the others are read by name.

@@ -79,7 +79,6 @@ def _measure_activations(
     activated: Activated = map_rows(
         lambda row: measure_activation(site, row["output"]),
         group.take_rows(values, ["output"]),
-        jnp,
     )
     return activated
 

@@ -18,6 +18,7 @@ from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import read_structure
 from jaxinit.random.backends import of_bits
 from jaxinit.signal._measure._groups import Group, group_sites
+from jaxinit.signal._measure._kept import keep, read_settings
 from jaxinit.signal._measure._names import name_layers
 from jaxinit.signal._measure.chance import Readout, find_readout
 from jaxinit.signal._measure.statistics import is_float
@@ -31,50 +32,33 @@ Loss = Callable[[list[Any]], jax.Array]  # of the arrays that a model returns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Program:
-    """A traced model, and what is measured in it.
+class Layers:
+    """The layers of a traced model, which serve all models of equal spelling.
 
     Attributes:
-      key: a key, for its type.
-      init: computes the leaves of the parameters and of what else the model stores.
-      stored: their shapes.
-      traced: the traced model; its arguments are the leaves of parameters, of whatever
+      plan: the traced model; its arguments are the leaves of parameters, of whatever
         else the model stores, of a key for noise, and of the inputs.
-      plan: the same program, with what is measured in it.
-      outputs: shapes of its results.
-      loss: a function of its results; None for their product with random numbers.
       sites: the sites in the order of execution.
       groups: the sites again, those of equal form together.
-      readout: the outputs that may be logits.
       attended: each attention with the layers that its queries and keys come from.
       hidden: what layers that are no sites are inside of, by the paths of weights.
-      spelling: equal for equal models and losses, whose layers have equal names: what
-        is derived from one serves the other.
+      read_structure: returns what each parameter does, and reads it when first asked;
+        None where it cannot be read.
     """
 
-    key: jax.Array
-    init: core.ClosedJaxpr
-    stored: tuple[Any, Any]
-    traced: core.ClosedJaxpr
     plan: Plan
-    outputs: list[jax.ShapeDtypeStruct]
-    loss: Loss | None
     sites: list[Placed]
     groups: list[Group]
-    readout: Readout | None
     attended: list[tuple[Attention, frozenset[int]]]
     hidden: Mapping[str, str]
-    spelling: Hashable
+    read_structure: Callable[[], Structure | None]
 
-    @functools.cached_property
-    def structure(self) -> Structure | None:
-        """What each parameter does; None where that cannot be read."""
-        try:
-            return read_structure(*self.stored, self.traced)
-        except Exception:  # a check tells nothing of it, and need not fail with it
-            return None
+    @property
+    def query_sizes(self) -> Mapping[int, int]:
+        """The number of entries of a query in the attention behind a layer's site."""
+        return {layer: each.size for each, layers in self.attended for layer in layers}
 
-    @functools.cached_property
+    @property
     def unseen(self) -> Mapping[str, str]:
         """What layers that are no sites are inside of, by the paths of weights.
 
@@ -83,24 +67,44 @@ class Program:
         known = [x.leaves for x, _ in self.sites if isinstance(x, Product)]
         known += [hidden.leaves for hidden in self.plan.hidden]
         leaves = frozenset[int]().union(*known)
-        rows = self.structure.rows if self.structure else ()
+        structure = self.read_structure()
         others = {
             row.path: _BY_HAND
-            for leaf, row in enumerate(rows)
+            for leaf, row in enumerate(structure.rows if structure else ())
             if row.is_kernel and row.role != "embedding" and leaf not in leaves
         }
         return {**self.hidden, **others}
 
     def find_role(self, site: Site) -> str:
         """Returns what the weight of a layer does; "" for a module."""
-        if not isinstance(site, Product) or self.structure is None:
+        structure = self.read_structure()
+        if not isinstance(site, Product) or structure is None:
             return ""
-        return self.structure.rows[site.leaf].role
+        return structure.rows[site.leaf].role
 
-    @property
-    def query_sizes(self) -> Mapping[int, int]:
-        """The number of entries of a query in the attention behind a layer's site."""
-        return {layer: each.size for each, layers in self.attended for layer in layers}
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program(Layers):
+    """A traced model, and what is measured in it.
+
+    Attributes:
+      key: a key, for its type.
+      init: computes the leaves of the parameters and of what else the model stores.
+      stored: their shapes.
+      outputs: shapes of the results.
+      loss: a function of the results; None for their product with random numbers.
+      readout: the outputs that may be logits.
+      spelling: equal for equal models and losses, whose layers have equal names: what
+        is derived from one serves the other.
+    """
+
+    key: jax.Array
+    init: core.ClosedJaxpr
+    stored: tuple[Any, Any]
+    outputs: list[jax.ShapeDtypeStruct]
+    loss: Loss | None
+    readout: Readout | None
+    spelling: Hashable
 
 
 def prepare(
@@ -116,41 +120,59 @@ def prepare(
     traced, output_shape = jax.make_jaxpr(model.apply, return_shape=True)(
         params, rest, key, *inputs
     )
-    planned, sites = find_layers(traced, params)
-    paths = _list_paths(params)
-    hidden = {paths[min(leaves)]: inside for leaves, inside in planned.hidden}
     outputs = jax.tree.leaves(output_shape)
     if loss is None and not any(is_float(x.dtype) for x in outputs):
         rule = "must return an array of real or complex numbers, or give a loss."
         raise check.Unfit(rule, model="a model")
-    if not any(site.kind != "module" for site, _ in sites):
-        rule = "has no layer: no matrix product or convolution of its input with a "
-        rule += "weight that can be measured"
-        seen = (f"{path} is inside {inside}" for path, inside in hidden.items())
-        raise check.Unfit("; ".join([rule, *seen]) + ".", model="a model")
+    named = spell_program(traced, derivatives=True), *_list_paths(params)
+    layers = keep(
+        ("layers", named, read_settings()), lambda: _read_layers(traced, stored)
+    )
     structure = jax.tree.structure(output_shape)
     of_arrays = loss and (
         lambda parts: _check_scalar(loss(jax.tree.unflatten(structure, parts)))
     )
     traced_loss = of_arrays and jax.make_jaxpr(of_arrays)(outputs)
-    programs = [traced, traced_loss] if traced_loss else [traced]
-    spelled = (spell_program(each, derivatives=True) for each in programs)
+    of_loss = traced_loss and spell_program(traced_loss, derivatives=True)
     return Program(
+        **vars(layers),
         key=key,
         init=drawn,
         stored=stored,
-        traced=traced,
-        plan=planned,
         outputs=outputs,
         loss=of_arrays,
+        readout=find_readout(layers.plan, layers.sites, outputs, traced_loss),
+        spelling=(named, of_loss),
+    )
+
+
+def _read_layers(traced: core.ClosedJaxpr, stored: tuple[Any, Any]) -> Layers:
+    """Finds the layers of a model, and those of equal form among them."""
+    planned, sites = find_layers(traced, stored[0])
+    paths = _list_paths(stored[0])
+    hidden = {paths[min(leaves)]: inside for leaves, inside in planned.hidden}
+    if not any(site.kind != "module" for site, _ in sites):
+        rule = "has no layer: no matrix product or convolution of its input with a "
+        rule += "weight that can be measured"
+        seen = (f"{path} is inside {inside}" for path, inside in hidden.items())
+        raise check.Unfit("; ".join([rule, *seen]) + ".", model="a model")
+
+    @functools.cache
+    def structure() -> Structure | None:
+        try:
+            return read_structure(*stored, traced)
+        except Exception:  # a check tells nothing of it, and need not fail with it
+            return None
+
+    return Layers(
+        plan=planned,
         sites=sites,
         groups=group_sites(sites),
-        readout=find_readout(planned, sites, outputs, traced_loss),
         attended=list(
             find_layers_before(planned, [frozenset()] * len(traced.in_avals))
         ),
         hidden=hidden,
-        spelling=(*spelled, *paths),
+        read_structure=structure,
     )
 
 

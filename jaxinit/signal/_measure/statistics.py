@@ -1,5 +1,10 @@
-"""Statistics of the values at one layer, and of their gradients."""
+"""Statistics of the values at layers of one form, and of their gradients.
 
+Arrays have a leading axis of rows: the layers, and the steps of those in loops. NumPy
+takes many rows in a call, whose cost is more than that of a small array.
+"""
+
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -79,56 +84,64 @@ class Both(NamedTuple):
     taps: Array | None
 
 
-def measure_layer(
+def measure_layers(
     site: Site, values: Mapping[str, Array], gradients: Mapping[str, Array], xp: Any
 ) -> Both:
-    """Computes the statistics of one layer from the parts of its site.
+    """Computes the statistics of layers from the parts of their sites.
 
-    As in all functions here, `xp` is `jax.numpy`, or `numpy` for its own arrays. Those
-    behind an activation are computed by `measure_activation`.
+    The site is one of them: they have equal forms. As in all functions here, `xp` is
+    `jax.numpy`, or `numpy` for its own arrays. Statistics of what is behind an
+    activation are computed by `measure_activation`.
     """
-    y, g = values["output"], gradients["output"]
-    y = _widen(y)
+    y, g = _widen(values["output"]), _widen(gradients["output"])
     sample = _sample(real(y, xp))
-    output, gradient = compute_moments(y, xp), compute_moments(g, xp)
-    weight = dw = taps = None
-    if "weight" in values:
-        weight = compute_moments(values["weight"], xp)
-        dw = compute_moments(gradients["weight"], xp)
-    if isinstance(site, Product) and site.kind == "conv":
-        axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
-        taps = rms(values["weight"], xp, axes)
-    bias = compute_moments(values["bias"], xp).rms if "bias" in values else None
-    examples = y.shape[0] if y.ndim > 1 else 1
-
-    def alike(parts: Mapping[str, Array]) -> Array | None:
-        if not isinstance(site, Product):
-            return None
-        return _compute_alike(parts["weight"], site.weight_unit_axes, xp)
-
+    output, scaled = _measure(y, xp)
+    gradient, _ = _measure(g, xp)
+    examples = y.shape[1] if y.ndim > 2 else 1
     forward = Forward(
         **output._asdict(),
-        zeros=(y == 0).mean(),
-        nonfinite=(~xp.isfinite(y)).mean(),
+        zeros=_share(y == 0, xp),
+        nonfinite=_share_nonfinite(y, output.largest, xp),
         distance=_compute_distance(y, xp),
-        alike=_compute_alike(y, site.unit_axes, xp),
+        alike=_compute_alike(y, scaled, site.unit_axes, xp),
         activation_zeros=None,
         dead=None,
         saturated=None,
-        bias_rms=bias,
-        weight_mean=None if weight is None else weight.mean,
-        weight_std=None if weight is None else weight.std,
-        weight_alike=alike(values),
+        bias_rms=None,
+        weight_mean=None,
+        weight_std=None,
+        weight_alike=None,
         sample=sample,
     )
     backward = Backward(
         std=gradient.std,
         rms=gradient.rms,
-        nonfinite=(~xp.isfinite(g)).mean(),
-        norm=gradient.rms * math.sqrt(y.size / examples),
-        weight_std=None if dw is None else dw.rms,
-        weight_alike=alike(gradients),
+        nonfinite=_share_nonfinite(g, gradient.largest, xp),
+        norm=gradient.rms * math.sqrt(math.prod(y.shape[1:]) / examples),
+        weight_std=None,
+        weight_alike=None,
     )
+    taps = None
+    if isinstance(site, Product):
+        units = site.weight_unit_axes
+        w, dw = values["weight"], gradients["weight"]
+        weight, scaled = _measure(w, xp)
+        slope, sloping = _measure(dw, xp)
+        forward = forward._replace(
+            weight_mean=weight.mean,
+            weight_std=weight.std,
+            weight_alike=_compute_alike(w, scaled, units, xp),
+        )
+        backward = backward._replace(
+            weight_std=slope.rms,
+            weight_alike=_compute_alike(dw, sloping, units, xp),
+        )
+        if site.kind == "conv":
+            axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
+            taps = rms(values["weight"], xp, axes)
+    if "bias" in values:
+        bias = compute_moments(values["bias"], xp)
+        forward = forward._replace(bias_rms=bias.rms)
     # All statistics have one dtype, whatever the layer's.
     forward, backward = jax.tree.map(
         lambda number: number.astype(sample.dtype), (forward, backward)
@@ -151,30 +164,32 @@ def compute_fields(
         first, last = chain[0], chain[-1]
         if first.kind == "conv":
             axes = first.eqn.params["dimension_numbers"].lhs_spec[:2]
-            fields[first.number] = {
-                "input": rms(values[first.number]["input"], xp, axes)
-            }
+            x = values[first.number]["input"]
+            fields[first.number] = {"input": rms(x[None], xp, axes)[0]}
         if last.kind == "conv":
             axes = last.eqn.params["dimension_numbers"].out_spec[:2]
             gradient = gradients[last.number]["output"]
-            fields[last.number] = {"gradient": rms(gradient, xp, axes)}
+            fields[last.number] = {"gradient": rms(gradient[None], xp, axes)[0]}
     return fields
 
 
-def rms(x: Array, xp: Any, axes: tuple[int, ...] | None = None) -> Array:
-    """Computes the root mean square over some axes, by default over all."""
-    u, scale, _ = _scale(x, xp)
-    return scale * xp.sqrt(_square(u, xp).mean(axes))
+def rms(x: Array, xp: Any, axes: tuple[int, ...]) -> Array:
+    """Computes the root mean square of each row over some of its axes."""
+    scaled, scale, _ = _scale(x, xp)
+    squares = _square(scaled.reshape(x.shape), xp)
+    mean = squares.mean(tuple(axis + 1 for axis in axes))
+    return scale.reshape(-1, *[1] * (mean.ndim - 1)) * xp.sqrt(mean)
 
 
-def measure_input(x: Array, xp: Any) -> dict[str, Array]:
-    """Computes the statistics of the input of a layer that follows no other layer."""
+def measure_inputs(x: Array, xp: Any) -> dict[str, Array]:
+    """Computes the statistics of inputs of layers that follow no other layer."""
     moments = compute_moments(x, xp)
-    nonfinite = (~xp.isfinite(x)).mean().astype(moments.largest.dtype)
+    scaled, scale, _ = _scale(x, xp)
+    nonfinite = _share_nonfinite(x, moments.largest, xp)
     return {
-        "input_rms": rms(x, xp),
+        "input_rms": scale * xp.sqrt(_average(_square(scaled, xp), xp)),
         "input_mean": moments.mean,
-        "input_nonfinite": nonfinite,
+        "input_nonfinite": nonfinite.astype(moments.largest.dtype),
     }
 
 
@@ -196,24 +211,28 @@ def _square(x: Array, xp: Any) -> Array:
     return x**2
 
 
+def _flatten(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
 def _scale(x: Array, xp: Any) -> tuple[Array, Array, Array]:
     """Scales entries so that no square leaves the range of floats.
 
     Returns:
-      The scaled entries, the scale, and the largest entry.
+      The scaled entries of each row, its scale, and its largest entry.
     """
-    x = _widen(x)
-    largest = xp.abs(x).max(initial=0)
-    scale = _replace_zero(largest, xp)
-    return x / scale.astype(x.dtype), scale, largest
+    x = _flatten(_widen(x))
+    largest = xp.abs(x).max(1, initial=0)
+    scale = _replace_zero(xp.where(xp.isfinite(largest), largest, 0), xp)
+    return x / scale.astype(x.dtype)[:, None], scale, largest
 
 
 def _replace_zero(scale: Array, xp: Any) -> Array:
-    """Replaces what nothing can be divided by: 0, infinity and nan."""
-    return xp.where((scale > 0) & xp.isfinite(scale), scale, scale.dtype.type(1))
+    """Replaces what nothing can be divided by: 0 and nan."""
+    return xp.where(scale > 0, scale, scale.dtype.type(1))
 
 
-class _Moments(NamedTuple):
+class _Moments(NamedTuple):  # each [rows]
     mean: Array
     std: Array
     rms: Array
@@ -222,68 +241,111 @@ class _Moments(NamedTuple):
 
 
 def compute_moments(x: Array, xp: Any) -> _Moments:
-    """Computes moments of the entries; of complex ones E|x - Ex|^2 and |Ex|."""
-    u, scale, largest = _scale(x, xp)
-    mean = u.mean()
-    square = _square(u - mean, xp)
-    variance, size = square.mean(), xp.abs(mean)
-    return _Moments(
+    """Computes moments by row; of complex numbers E|x - Ex|^2 and |Ex|."""
+    return _measure(x, xp)[0]
+
+
+def _measure(x: Array, xp: Any) -> tuple[_Moments, Array]:
+    """Computes moments by row, and the entries scaled as for squares."""
+    scaled, scale, largest = _scale(x, xp)
+    mean = _average(scaled, xp)
+    square = _square(scaled - mean[:, None], xp)
+    variance, size = _average(square, xp), xp.abs(mean)
+    moments = _Moments(
         mean=scale * (size if xp.iscomplexobj(x) else mean),
         std=scale * xp.sqrt(variance),
         rms=scale * xp.sqrt(variance + size**2),
-        fourth=(square**2).mean() / variance**2,
+        fourth=_average(_square(square, xp), xp) / variance**2,
         largest=largest,
     )
+    return moments, scaled
+
+
+def _average(x: Array, xp: Any) -> Array:
+    """Computes the mean of each row, for NumPy without its checks."""
+    if xp is jnp:
+        return x.mean(1)
+    return np.add.reduce(x, 1) / x.dtype.type(x.shape[1])
+
+
+def _share(which: Array, xp: Any) -> Array:
+    """Computes the share of entries of each row that hold."""
+    if xp is jnp:
+        return _flatten(which).mean(1)
+    return np.array([np.count_nonzero(row) for row in which]) / which[0].size
+
+
+def _share_nonfinite(x: Array, largest: Array, xp: Any) -> Array:
+    """Computes the share of entries of each row that are not finite."""
+    if xp is np and np.isfinite(largest).all():
+        return np.zeros_like(largest)
+    return _share(~xp.isfinite(x), xp)
 
 
 def _sample(y: Array) -> Array:
     """Takes entries at a stride that shares no factor with the number of units."""
-    flat = y.reshape(-1)
-    stride = max(1, flat.size // _SAMPLE)
-    while stride > 1 and math.gcd(stride, y.shape[-1]) > 1:
+    units, flat = y.shape[-1] if y.ndim > 1 else 1, _flatten(y)
+    stride = max(1, flat.shape[1] // _SAMPLE)
+    while stride > 1 and math.gcd(stride, units) > 1:
         stride -= 1
-    return flat[::stride][:_SAMPLE]
+    return flat[:, ::stride][:, :_SAMPLE]
 
 
 def _compute_distance(y: Array, xp: Any) -> Array:
     """Computes one minus the mean cosine between an example's output and the next."""
-    if y.ndim < 2 or y.shape[0] < 2:
-        return xp.full((), np.nan, real(y, xp).dtype)
-    flat = real(y, xp).reshape(y.shape[0], -1)  # the product of two rows is Re<a, b>
-    scale = xp.abs(flat).max(1, keepdims=True)
-    flat = flat / xp.where(scale > 0, scale, scale.dtype.type(1))
-    direction = flat / xp.sqrt((flat**2).sum(1, keepdims=True))
-    apart = ((direction[1:] - direction[:-1]) ** 2).sum()
-    around = ((direction[0] - direction[-1]) ** 2).sum()
-    return (apart + around) / (2 * len(direction))
+    if y.ndim < 3 or y.shape[1] < 2:
+        return xp.full(len(y), np.nan, real(y[:1], xp).dtype)
+    flat = real(y, xp).reshape(*y.shape[:2], -1)  # the product of two is Re<a, b>
+    flat = flat / _replace_zero(xp.abs(flat).max(2, keepdims=True), xp)
+    direction = flat / xp.sqrt((flat**2).sum(2, keepdims=True))
+    apart = _flatten((direction[:, 1:] - direction[:, :-1]) ** 2).sum(1)
+    around = ((direction[:, 0] - direction[:, -1]) ** 2).sum(1)
+    return (apart + around) / (2 * y.shape[1])
 
 
-def _compute_alike(x: Array, unit_axes: tuple[int, ...], xp: Any) -> Array:
-    """Computes the share of units that equal another one; compares one projection."""
-    if x.ndim == 0:
-        return xp.zeros((), real(x, xp).dtype)
-    units = math.prod(x.shape[axis] for axis in unit_axes)
-    last = tuple(range(-len(unit_axes), 0))
-    x = xp.moveaxis(x, unit_axes, last).reshape(-1, units)
-    x = xp.moveaxis(real(x[..., None], xp), -1, 0).reshape(-1, units)
-    if units < 2:
-        return xp.zeros((), x.dtype)
-    scale = xp.abs(x).max()
-    x = x / xp.where(scale > 0, scale, scale.dtype.type(1))
-    weights = xp.sin(xp.arange(1, x.shape[0] + 1, dtype=x.dtype) ** 2)
-    projected = xp.sort(_multiply(weights, x, xp))
-    size = xp.sqrt((projected**2).mean())
-    near = xp.diff(projected) <= _ALIKE * size
-    return near.mean()
+def _compute_alike(
+    x: Array, scaled: Array, unit_axes: tuple[int, ...], xp: Any
+) -> Array:
+    """Computes the share of units that equal another one; compares one projection.
+
+    Args:
+      x: the entries.
+      scaled: the same, each row flat and divided by its largest entry.
+      unit_axes: the axes of a row that count units.
+      xp: the module.
+    """
+    rows, *sizes = x.shape
+    units = math.prod(sizes[axis] for axis in unit_axes)
+    if not sizes or units < 2:
+        return xp.zeros(rows, real(x[:1], xp).dtype)
+    axes = tuple(axis % len(sizes) + 1 for axis in unit_axes)
+    last = tuple(range(-len(axes), 0))
+    x = xp.moveaxis(scaled.reshape(x.shape), axes, last).reshape(rows, -1, units)
+    x = xp.moveaxis(real(x[..., None], xp), -1, 1).reshape(rows, -1, units)
+    projected = xp.sort(_project(x, xp), axis=1)
+    size = xp.sqrt(_average(projected**2, xp))
+    near = projected[:, 1:] - projected[:, :-1] <= _ALIKE * size[:, None]
+    return _share(near, xp)
 
 
-def _multiply(row: Array, x: Array, xp: Any) -> Array:
-    """Computes the product of a row and a matrix."""
+def _project(x: Array, xp: Any) -> Array:
+    """Multiplies each row's matrix by a vector, from the left."""
     if xp is jnp:
-        return row @ x
+        return _make_weights(x.shape[1], x.dtype, xp) @ x
+    weights = _make_weights_once(x.shape[1], x.dtype)
     # NumPy would share the product among threads, which wait longer than they work.
-    runs = [slice(start, start + _RUN) for start in range(0, len(row), _RUN)]
-    return sum(np.einsum("i,ij->j", row[run], x[run]) for run in runs)
+    runs = [slice(start, start + _RUN) for start in range(0, len(weights), _RUN)]
+    return sum(np.einsum("i,rij->rj", weights[run], x[:, run]) for run in runs)
+
+
+def _make_weights(count: int, dtype: Any, xp: Any) -> Array:
+    return xp.sin(xp.arange(1, count + 1, dtype=dtype) ** 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _make_weights_once(count: int, dtype: Any) -> np.ndarray:
+    weights: np.ndarray = _make_weights(count, dtype, np)
+    return weights
 
 
 def measure_activation(site: Site, y: jax.Array) -> Activated:
@@ -306,6 +368,7 @@ def measure_activation(site: Site, y: jax.Array) -> Activated:
     )
 
 
+@functools.lru_cache(maxsize=64)
 def is_float(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, np.inexact))
 

@@ -4,7 +4,12 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxinit.signal._measure._groups import Group, list_shifted, list_stacked, map_rows
+from jaxinit.signal._measure._groups import (
+    Group,
+    list_shifted,
+    list_stacked,
+    map_blocks,
+)
 from jaxinit.signal._measure.chance import compare_to_chance
 from jaxinit.signal._measure.flow import Flow
 from jaxinit.signal._measure.program import Program
@@ -13,8 +18,8 @@ from jaxinit.signal._measure.statistics import (
     Array,
     Both,
     compute_fields,
-    measure_input,
-    measure_layer,
+    measure_inputs,
+    measure_layers,
 )
 from jaxinit.signal._trace.site import Values
 
@@ -70,11 +75,11 @@ def _measure_group(
     gradients = group.take_rows(flow.gradients, list_shifted(first))
     rows = list(zip(values, gradients, strict=True))
 
-    def measure(row: tuple[Values, Values]) -> Both:
-        values, gradients = row
-        return measure_layer(first, values, gradients, xp)
+    def measure(rows: tuple[Values, Values]) -> Both:
+        values, gradients = rows
+        return measure_layers(first, values, gradients, xp)
 
-    both: Both = map_rows(measure, rows, xp)
+    both: Both = map_blocks(measure, rows, xp)
     if activated is None:
         return both
     dtype = both.forward.sample.dtype
@@ -91,8 +96,8 @@ def _measure_inputs(
 ) -> dict[int, dict[str, Array]]:
     """Computes the statistics of the inputs of layers that follow no other layer."""
     return {
-        site.number: map_rows(
-            lambda x: measure_input(x, xp),
+        site.number: map_blocks(
+            lambda x: measure_inputs(x, xp),
             [flow.values[site.number]["input"].reshape(-1, *var.aval.shape)],
             xp,
         )
