@@ -18,6 +18,7 @@ from jaxinit._adapt.inputs import (
     set_mode,
     split_arrays,
 )
+from jaxinit._jaxpr.tracers import trace_quietly
 from jaxinit._structure._read.axes import name_axes
 from jaxinit._structure._read.facts import CONSTANT, Fact, Unit, Use
 from jaxinit._structure._read.notebook import Notebook
@@ -174,8 +175,11 @@ def _trace(
         output = models[0].apply(params, rest, key, *restore(arrays))
         return split_arrays(output)[0]
 
+    def apply_quietly(*args: Any) -> Any:
+        return trace_quietly(apply, args, {})
+
     params, rest = jax.eval_shape(init, key, *arrays)
-    traced = jax.make_jaxpr(apply)(params, rest, key, *arrays)
+    traced = jax.make_jaxpr(apply_quietly)(params, rest, key, *arrays)
     facts = [
         Fact(leaves={number: name_axes(leaf.shape, range(len(leaf.shape)))})
         for number, leaf in enumerate(jax.tree.leaves(params))
