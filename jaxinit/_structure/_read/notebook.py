@@ -69,6 +69,7 @@ class Notebook:
         else:
             before = uses[number]
             use.roles |= before.roles
+            use.parts |= before.parts
             use.normed = use.normed[0], before.normed[1]
             uses[number] = use
         return number
@@ -78,7 +79,10 @@ class Notebook:
         notes = self.notes
         return dataclasses.replace(
             notes,
-            uses=[dataclasses.replace(u, roles=set(u.roles)) for u in notes.uses],
+            uses=[
+                dataclasses.replace(u, roles=set(u.roles), parts=dict(u.parts))
+                for u in notes.uses
+            ],
             branches=dict(notes.branches),
             stacked={leaf: set(axes) for leaf, axes in notes.stacked.items()},
         )

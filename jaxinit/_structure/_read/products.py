@@ -166,9 +166,10 @@ def _lay_out(
 
     def unit(place: int, size: int) -> Axis:
         mine = list(weight.leaves.values())
-        known = len(mine) == 1 and len(mine[0]) > place and mine[0][place]
-        axes = [p.source for p in known or () if p.size == size]
-        return (Piece(Unit(book.order, tuple(axes[:1])), size),)
+        one = len(mine) == 1 and len(mine[0]) > place
+        known = mine[0][place] if one else ()
+        axes = [piece.source for piece in known if piece.size == size]
+        return (Piece(Unit(book.order, tuple(axes[:1]), of=known), size),)
 
     if eqn.primitive.name == DOT:
         ways = [read_contraction(eqn, each) for each in (0, 1)]
@@ -185,8 +186,11 @@ def _lay_out(
         zip(numbers.lhs_spec, numbers.out_spec, strict=True)
     ):
         source = axes[before][0].source if axes[before] else None
-        source = Unit(book.order) if place == 1 else source
         laid[after] = (Piece(source, shape[after]),)
+        if place == 1:
+            (outputs,) = unit(numbers.rhs_spec[0], shape[after])
+            source = outputs.source._replace(axes=())
+            laid[after] = (outputs._replace(source=source),)
     return tuple(laid)
 
 
@@ -233,7 +237,7 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     for side, meeting in enumerate(before):
         if meeting is not None:
             sources = list_sources(facts[side].axes, ways[side].summed)
-            last = _note_third(book, meeting, sources, facts[1 - side].last)
+            last = _note_third(book, meeting, sources, facts[1 - side])
             return both._replace(last=last or both.last, straight=last)
     sources = frozenset[Any]().union(
         *(list_sources(facts[side].axes, ways[side].summed) for side in (0, 1))
@@ -242,7 +246,10 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     if of_units and free and all(list_units((axis,)) for axis in free):
         return both  # a mixture of outputs, as those of experts are
     meeting = Meeting(
-        number=book.order, sides=(facts[0].last, facts[1].last), of_units=of_units
+        number=book.order,
+        sides=(facts[0].last, facts[1].last),
+        of_units=of_units,
+        parts=(facts[0].parts, facts[1].parts),
     )
     named = [
         (Piece((meeting.number, side), shape_of(eqn.invars[side])[place]),)
@@ -262,13 +269,18 @@ def _hide(axis: Axis) -> Axis:
 
 
 def _note_third(
-    book: Notebook, meeting: Meeting, summed: frozenset[Any], third: frozenset[int]
+    book: Notebook, meeting: Meeting, summed: frozenset[Any], third: Fact
 ) -> frozenset[int]:
     """Notes queries, keys and values; returns the last products of the values."""
     side = 0 if (meeting.number, 0) in summed else 1
-    keys, others = meeting.sides[side], meeting.sides[1 - side]
-    queries, values = (others, third) if meeting.of_units else (third, others)
-    for numbers, role in ((queries, "query"), (keys, "key"), (values, "value")):
+    sides = list(zip(meeting.sides, meeting.parts, strict=True))
+    keys, others, last = sides[side], sides[1 - side], (third.last, third.parts)
+    queries, values = (others, last) if meeting.of_units else (last, others)
+    met = {"query": queries, "key": keys, "value": values}
+    for role, (numbers, parts) in met.items():
         for number in numbers:
-            book.notes.uses[number].roles.add(role)
-    return values
+            use = book.notes.uses[number]
+            use.roles.add(role)
+            mine = frozenset(part for part in parts if part.order == use.order)
+            use.parts[role] = use.parts.get(role, frozenset()) | mine
+    return values[0]

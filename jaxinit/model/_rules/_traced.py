@@ -63,7 +63,9 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     """Lets a law of fans read the axes of a kernel, unless it names axes of its own."""
     if not isinstance(law, Initializer) or not row.is_kernel:
         return law
-    builder, given = REGISTRY[law.name], law.arguments
+    builder, given = REGISTRY.get(law.name), law.arguments
+    if builder is None:  # made by a recipe, from the axes of the structure
+        return law
     usual = inspect.signature(builder).parameters
     axes = dict(row.axes)
     if "column_axis" in given and len(row.out_axis) == 1 and "out_axis" in axes:
