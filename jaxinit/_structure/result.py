@@ -221,6 +221,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
         for row in self.rows:
             fields = dataclasses.asdict(row) | {"dtype": str(row.dtype)}
             more = {"fans": row.fans, "layout": row.layout}
+            if row.joint is None:  # as of most
+                del fields["joint"]
             rows.append({k: _plain(v) for k, v in (fields | more).items()})
         return {"branches": self.branches, "parameters": rows}
 
@@ -258,6 +260,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -49,6 +49,21 @@ def cut(book: Notebook, eqn: core.JaxprEqn, fact: Fact, result: int) -> Fact:
     return fact._replace(axes=tuple(axes))
 
 
+def cut_parameter(eqn: core.JaxprEqn, facts: Sequence[Fact], result: int) -> Parts:
+    """Returns the parts of a parameter that are left behind an operation."""
+    if not facts or len(facts[0].leaves) != 1:
+        return frozenset()
+    ((leaf, axes),), parts = facts[0].leaves.items(), facts[0].parts
+    before, after = shape_of(eqn.invars[0]), shape_of(eqn.outvars[result])
+    for place, start in enumerate(_list_starts(eqn, result)):
+        n, left = before[place], after[place]
+        if left < n and len(axes) == len(before) and len(axes[place]) == 1:
+            axis, size, step = axes[place][0]
+            if size == n and not any(part.axis == axis for part in parts):
+                parts |= {Part(leaf, axis, step, n, start, left)}
+    return parts
+
+
 def _narrow(parts: Parts, unit: Unit, step: int, cut: Cut) -> Parts:
     """Returns the parts of layers that a value is made of, behind a slice."""
     inner = 1

@@ -33,7 +33,7 @@ class Part(NamedTuple):
     first, and below first + size.
 
     Attributes:
-      order: the number of the layer's product.
+      order: the number of the layer's product; before it, that of the parameter.
       axis: the axis of its parameter that the outputs run along.
       step: see above.
       whole: see above.
@@ -90,7 +90,8 @@ class Fact(NamedTuple):
       fresh: products whose result this still is, perhaps scaled or with a bias.
       linear: products from which only sums and factors lead here.
       gains: gains and normalizations that this is the result of.
-      parts: parts of layers that this is made of; none of a layer that is not cut.
+      parts: parts of layers that this is made of, or of parameters; none of a layer
+        that is not cut.
       behind: the operations that it depends on, as a bit set.
       depth: how many products lie behind it, on the longest way.
       raw: of data: whether no parameter's product lies behind it.
@@ -184,6 +185,7 @@ def mix(facts: Iterable[Fact]) -> Fact:
             leaves[leaf] = axes
     return Fact(
         leaves=leaves,
+        parts=Parts().union(*(fact.parts for fact in facts)),
         averaged=max((fact.averaged for fact in facts), default=0),
         powers=NONE.union(*(fact.powers for fact in facts)),
         factors=next((fact.factors for fact in facts if fact.factors), None),

@@ -1,5 +1,6 @@
 """Products: parameters with data, data with data, parameters with parameters."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -102,6 +103,7 @@ def multiply_parameter(
         straight=mine,
         fresh=mine,
         linear=mine,
+        parts=frozenset(part._replace(order=book.order) for part in weight.parts),
         behind=data.behind | bit,
         depth=data.depth + 1,
         raw=False,
@@ -165,11 +167,19 @@ def _lay_out(
     shape, axes, weight = shape_of(eqn.outvars[0]), facts[side].axes, facts[1 - side]
 
     def unit(place: int, size: int) -> Axis:
-        mine = list(weight.leaves.values())
-        one = len(mine) == 1 and len(mine[0]) > place
-        known = mine[0][place] if one else ()
+        mine = list(weight.leaves.items())
+        one = len(mine) == 1 and len(mine[0][1]) > place
+        known = mine[0][1][place] if one else ()
         axes = [piece.source for piece in known if piece.size == size]
-        return (Piece(Unit(book.order, tuple(axes[:1]), of=known), size),)
+        sizes = Counter[Any]()
+        for piece in known:
+            sizes[piece.source] = piece.size * (sizes[piece.source] or 1)
+        whole = all(
+            isinstance(axis, int) and book.shapes[mine[0][0]][axis] == size
+            for axis, size in sizes.items()
+        )
+        of = known if whole else ()  # else the parameter was cut before
+        return (Piece(Unit(book.order, tuple(axes[:1]), of=of), size),)
 
     if eqn.primitive.name == DOT:
         ways = [read_contraction(eqn, each) for each in (0, 1)]
