@@ -1,4 +1,4 @@
-"""Recipes on kernels that make queries, keys and values at once, against numbers by hand.
+"""Recipes on kernels that make queries, keys and values at once: numbers by hand.
 
 The parts of each kernel are cut out here as the model cuts its outputs, in NumPy.
 """

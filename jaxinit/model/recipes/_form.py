@@ -177,7 +177,7 @@ def scale_values(
 
     def embed(layers: float) -> Law:
         size = tables(layers)
-        return Law(lambda site: init.normal(size / math.sqrt(site.shape[-1])))
+        return Law(lambda site: init.normal(size / math.sqrt(read_width(site))))
 
     def scale_part(layers: float) -> Law:
         scales = {"value": factor(layers) ** 2}
@@ -200,6 +200,13 @@ def scale_values(
         RecipeRule(EMBEDDING, by_size(recipe, embed, SIZES, layers=layers)),
         *NORMS,
     ]
+
+
+def read_width(site: Site) -> int:
+    """Returns the width of an embedding: by its product, if it is the head too."""
+    row = site.row if isinstance(site, TracedSite) else None
+    axes = (row.in_axis or row.out_axis) if row is not None else ()
+    return math.prod(site.shape[axis] for axis in axes or (-1,))
 
 
 def has_value(site: Site) -> bool:
