@@ -13,7 +13,7 @@ from jax import lax
 
 import jaxinit as ji
 from jaxinit import recipes
-from jaxinit.model._rules.concatenation import concatenated
+from jaxinit.model._rules._concatenation import concatenated
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

@@ -125,7 +125,9 @@ class Notebook:
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
-        if not shared or not products or stream.counted or mine & notes.taken:
+        if not shared or not products or mine & notes.taken:
+            return False
+        if stream.counted and (mine or branch.meeting is not None):  # a mask, say
             return False
         bypass = mine & (notes.products | notes.curved)
         if bypass:

@@ -11,9 +11,9 @@ from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit import torch
 from jaxinit._initializer import Initializer
+from jaxinit.model._rules._concatenation import concatenated
 from jaxinit.model._rules._traced import TracedSite
 from jaxinit.model._rules._vocabulary import Kind
-from jaxinit.model._rules.concatenation import concatenated
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Group, Law, Part, RecipeRule, always
 from jaxinit.model._rules.patterns import Pattern, spelt
