@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from jaxinit._law.chunks import KEPT
+
 Clock = Callable[[], float]
 
 _LEAST = 5e-3  # seconds of one repeat: shorter calls are repeated, keys and all
@@ -30,8 +32,9 @@ def _make_key(repeat: int) -> jax.Array:
 
 
 def make_cold_key(repeat: int) -> jax.Array:
-    """Makes a key, after JAX has forgotten what it compiled."""
+    """Makes a key, after JAX and jaxinit have forgotten what they compiled."""
     jax.clear_caches()
+    KEPT.forget()
     return _make_key(repeat)
 
 

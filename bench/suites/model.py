@@ -137,7 +137,7 @@ def measure(filling: Filling, settings: Settings) -> Row:
     if not verify_row(row, lambda: _verify(filling)):
         return row
     add_times(row, settings.race(_build_contenders(filling, settings), warm=False))
-    jax.clear_caches()
+    make_cold_key(0)
     plan = jaxinit.jit_init(filling.init).report(jax.random.key(KEY))
     row["compile_s"]["ours"] = sum(part.compiled or 0.0 for part in plan.slices)
     row["found"] += f", {len(plan.slices)} programs"

@@ -8,6 +8,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxinit._adapt.inputs import ARRAYS, Restore, split_arrays
+from jaxinit._jaxpr.tracers import trace_quietly
 
 Params = Any  # a pytree of arrays
 
@@ -97,8 +98,8 @@ def of_arrays(
         return models[0].init(key)
 
     def apply(params: Any, rest: Any, key: jax.Array, *arrays: Any) -> list[Any]:
-        output = models[0].apply(params, rest, key, *with_arrays(arrays))
-        parts, whole = split_arrays(output)
+        given = params, rest, key, *with_arrays(arrays)
+        parts, whole = split_arrays(trace_quietly(models[0].apply, given, {}))
         restores[:] = [whole]
         return parts
 

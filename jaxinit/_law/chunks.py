@@ -13,6 +13,7 @@ import math
 import operator
 import os
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jax.sharding import Sharding
 from jaxinit._jaxpr.equation import bind
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
+from jaxinit._jaxpr.spelling import Speller
 from jaxinit._law import _erf_inv
 from jaxinit._law.laws import WIDTHS, Law
 from jaxinit._law.slices import Node
@@ -42,6 +44,10 @@ _WIDE = {"xla_cpu_prefer_vector_width": 512}
 _SOON = {**_WIDE, "xla_cpu_use_fusion_emitters": False}
 # For other types the two emitters may make different instructions.
 _PLAIN_DTYPES = {"bool", "float32", "int32", "uint32"}
+# Settings of JAX that change what is traced.
+_read_traced = attrgetter(
+    *("jax_enable_x64", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+)
 _CORES = os.cpu_count() or 1  # the system takes longer to tell than a small draw
 _BEGIN = np.zeros(2, np.uint32)
 _WORDS = jax.ShapeDtypeStruct((2,), np.uint32)
@@ -235,6 +241,51 @@ def compiled(law: Law, lowered: Any) -> Any:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it has no such option
             return lowered.compile(compiler_options=options)
     return lowered.compile()
+
+
+class Kept:
+    """Programs of laws by what they do, so that equal laws compile once in a process.
+
+    Attributes:
+      most: how many programs are kept; a model has a few.
+    """
+
+    def __init__(self, most: int = 128):
+        """Begins without a program."""
+        self.most = most
+        self._programs: dict[Any, Any] = {}
+
+    def find(self, token: Any) -> Any:
+        """Returns the program of a token, or None; it is the last to be dropped."""
+        program = self._programs.pop(token, None)
+        if program is not None:
+            self._programs[token] = program
+        return program
+
+    def add(self, token: Any, program: Any) -> None:
+        """Keeps a program, in place of the one that was not asked for the longest."""
+        self._programs[token] = program
+        if len(self._programs) > self.most:
+            self._programs.pop(next(iter(self._programs)), None)
+
+    def forget(self) -> None:
+        """Forgets all programs, as benchmarks of a cold start must."""
+        self._programs.clear()
+
+
+KEPT = Kept()  # of whole models; those of single weights take keys of another type
+
+
+def name_program(law: Law, chunk: int, place: Sharding | None) -> Any:
+    """Returns what is the same for all laws, places and settings of one program."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return law.spell(Speller()), chunk, place, device, *read_settings()
+
+
+def read_settings() -> tuple[Any, ...]:
+    """Returns the settings of JAX that programs of laws depend on."""
+    compiled = jax.config.read("jax_disable_most_optimizations")
+    return *_read_traced(jax.config), compiled
 
 
 def _is_plain(law: Law) -> bool:

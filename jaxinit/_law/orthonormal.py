@@ -17,7 +17,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxinit._jaxpr.equation import bind, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit._jaxpr.primitives import WRAP, WRAPPERS
-from jaxinit._law import outside
+from jaxinit._law import chunks, outside
 from jaxinit._law.laws import is_ordinary
 from jaxinit.random import backends, haar, normal
 
@@ -110,7 +110,7 @@ def find_orthonormal(closed: core.ClosedJaxpr) -> Orthonormal | None:
     if len(asked) != 1:
         return None
     matrix: Any = asked[0].outvars[0].aval
-    entries = _find_normal(matrix.dtype, outside.read_settings())
+    entries = _find_normal(matrix.dtype, chunks.read_settings())
     if entries is None:
         return None
     chain = [step for step in steps if step is not None]

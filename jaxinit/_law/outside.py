@@ -8,7 +8,6 @@ shape.
 import collections
 import functools
 import math
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +21,6 @@ from jaxinit._law import chunks
 from jaxinit._law.laws import Law, find_law
 from jaxinit._law.slices import cut, find_key_nodes, flatten
 
-# Settings of JAX that change what is traced.
-_read_traced = attrgetter(
-    *("jax_enable_x64", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
-)
 _THREEFRY = "threefry2x32"
 _MOST = 128  # programs that are kept; a model has a few
 # Arrays that were drawn into, by dtype: to make one takes longer than a small draw.
@@ -80,12 +75,6 @@ class _Spelled:
         return hash(self.text)
 
 
-def read_settings() -> tuple[Any, ...]:
-    """Returns the settings of JAX that `find_entries` depends on."""
-    compiled = jax.config.read("jax_disable_most_optimizations")
-    return *_read_traced(jax.config), compiled
-
-
 def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
     """Returns how to draw what a program returns for a key, if its entries have a law.
 
@@ -104,7 +93,7 @@ def find_entries(closed: core.ClosedJaxpr) -> Entries | None:
         return None
     # The arrays of the first CPU go anywhere.
     place = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    program = _compile(_Spelled(law, read_settings()), place)
+    program = _compile(_Spelled(law, chunks.read_settings()), place)
     return Entries(place, program, law)
 
 

@@ -1,6 +1,7 @@
 """Finds activations in a jaxpr: chains of elementwise operations behind a layer."""
 
 import functools
+import heapq
 import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -28,33 +29,55 @@ _FORWARDS = frozenset({"custom_jvp_call"})  # its derivative is a rule forwards
 _GRID = np.linspace(-4, 4, 161, dtype=np.float32)  # where activations are compared
 
 
+def list_scalars(
+    jaxpr: core.Jaxpr, numbers: Mapping[Var, core.Literal]
+) -> dict[Any, int]:
+    """Lists what is made of numbers alone, with the equations that make it.
+
+    Numbers that the model captures are made by none: -1.
+    """
+    scalars: dict[Any, int] = dict.fromkeys(numbers, -1)
+    for index, eqn in enumerate(jaxpr.eqns):
+        spread = eqn.primitive.name == "broadcast_in_dim"
+        if spread or not any(_shape(v) for v in eqn.outvars):
+            if all(is_constant(a) or a in scalars for a in eqn.invars):
+                scalars |= dict.fromkeys(eqn.outvars, index)
+    return scalars
+
+
 def find_activation(
     jaxpr: core.Jaxpr,
     output: Var,
     uses: Mapping[Any, list[int]],
     numbers: Mapping[Var, core.Literal],
+    scalars: Mapping[Any, int] | None = None,
 ) -> tuple[tuple[core.JaxprEqn, ...], Var | None]:
     """Finds the chain of elementwise operations that starts at an output.
 
     Numbers that the model captures become part of it.
+
+    Args:
+      jaxpr: the program.
+      output: the variable.
+      uses: the equations that read each variable.
+      numbers: what the model captures.
+      scalars: as `list_scalars` lists them, for many outputs of one program.
     """
+    made = list_scalars(jaxpr, numbers) if scalars is None else scalars
     reached: dict[Any, int] = {output: -1}
     chain: dict[int, core.JaxprEqn] = {}
-    scalars: set[Any] = set(numbers)
-    for index, eqn in enumerate(jaxpr.eqns):
-        mine = find_variables(eqn.invars)
-        spread = eqn.primitive.name == "broadcast_in_dim"
-        if all(a in scalars for a in mine) and (
-            spread or not any(_shape(v) for v in eqn.outvars)
-        ):
-            scalars.update(eqn.outvars)
-            chain[index] = eqn
+    ahead = sorted({*uses.get(output, ())} - {-1})  # a heap: operands come first
+    while ahead:
+        index = heapq.heappop(ahead)
+        eqn = jaxpr.eqns[index]
+        if index in chain or not _is_elementwise(eqn):
             continue
-        if not any(a in reached for a in mine) or not _is_elementwise(eqn):
-            continue
-        if all(a in reached or a in scalars for a in mine):
+        if all(a in reached or a in made for a in find_variables(eqn.invars)):
             chain[index] = eqn
-            reached |= {var: index for var in eqn.outvars}
+            reached |= dict.fromkeys(eqn.outvars, index)
+            for use in (use for var in eqn.outvars for use in uses.get(var, ())):
+                if use >= 0:
+                    heapq.heappush(ahead, use)
     ends = [
         var
         for var, index in reached.items()
@@ -73,18 +96,19 @@ def find_activation(
     if not ends or escapes:
         return (), None
     end = max(ends, key=lambda var: reached[var])
-    needed = {end}
+    needed, left = set[int](), [reached[end]]
+    while left:
+        if (index := left.pop()) >= 0 and index not in needed:
+            needed.add(index)
+            operands = find_variables(jaxpr.eqns[index].invars)
+            left += [reached[a] if a in reached else made[a] for a in operands]
     kept = []
-    for index in sorted(chain, reverse=True):
-        if needed.intersection(chain[index].outvars):
-            operands: list[Any] = [
-                atom if is_constant(atom) else numbers.get(atom, atom)
-                for atom in chain[index].invars
-            ]
-            kept.append(chain[index].replace(invars=operands))
-            needed.update(find_variables(chain[index].invars))
+    for index in sorted(needed):
+        eqn = jaxpr.eqns[index]
+        operands = [a if is_constant(a) else numbers.get(a, a) for a in eqn.invars]
+        kept.append(eqn.replace(invars=operands))
     trivial = all(eqn.primitive.name in SAME for eqn in kept)
-    return ((), None) if trivial else (tuple(reversed(kept)), end)
+    return ((), None) if trivial else (tuple(kept), end)
 
 
 def _is_elementwise(eqn: core.JaxprEqn) -> bool:
@@ -181,10 +205,13 @@ def _spell_values(function: Callable[[jax.Array], Any], x: Any) -> Hashable:
 
 
 def read_activation(
-    jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
+    jaxpr: core.Jaxpr,
+    output: Var,
+    uses: Mapping[Any, list[int]],
+    scalars: Mapping[Any, int],
 ) -> str | None:
     """Names the activation behind an output by its text; nothing is compiled."""
-    chain, end = find_activation(jaxpr, output, uses, {})
+    chain, end = find_activation(jaxpr, output, uses, {}, scalars)
     if end is None or all(map(_is_scale, chain)):
         return None
     return (

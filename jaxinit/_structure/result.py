@@ -14,6 +14,24 @@ from jaxinit._table import Column, Table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Joint:
+    """Where queries, keys and values lie in a kernel that makes several of them.
+
+    Attributes:
+      roles: what its parts are, in their order.
+      axis: the axis along which they lie side by side.
+      sizes: how many entries of the axis each has.
+      repeats: how often all of them follow each other along the axis: once, or once
+        for each head.
+    """
+
+    roles: tuple[str, ...]
+    axis: int
+    sizes: tuple[int, ...]
+    repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TracedParameter:
     """What one parameter does in the program.
 
@@ -31,6 +49,8 @@ class TracedParameter:
       batch_axis: axes that stack independent weights: layers, experts, rows of a table.
       window: axes that a convolution slides over.
       groups: blocks of the outputs, each with inputs of its own.
+      joint: of a kernel that makes queries, keys and values, where they lie; None if
+        the program does not tell.
       fans: fan_in and fan_out, as `fans` computes them; None where no product or lookup
         has it.
       activation: the function behind the layer, if it has a name here; "function" for
@@ -56,6 +76,7 @@ class TracedParameter:
     batch_axis: tuple[int, ...] = ()
     window: tuple[int, ...] = ()
     groups: int = 1
+    joint: Joint | None = None
     activation: str | None = None
     norm: str = ""
     order: int | None = None
@@ -122,6 +143,8 @@ class TracedParameter:
             out_axis=move(self.out_axis),
             batch_axis=move(self.batch_axis),
             window=move(self.window),
+            joint=self.joint
+            and dataclasses.replace(self.joint, axis=moved[self.joint.axis]),
             loops=(),
         )
 
@@ -199,6 +222,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
         for row in self.rows:
             fields = dataclasses.asdict(row) | {"dtype": str(row.dtype)}
             more = {"fans": row.fans, "layout": row.layout}
+            if row.joint is None:  # as of most
+                del fields["joint"]
             rows.append({k: _plain(v) for k, v in (fields | more).items()})
         return {"branches": self.branches, "parameters": rows}
 
@@ -236,6 +261,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

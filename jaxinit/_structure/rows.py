@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinit._structure._read.cuts import count_blocks
+from jaxinit._structure._read.cuts import count_blocks, find_joint
 from jaxinit._structure._read.facts import GONE, Notes, Use
 from jaxinit._structure.result import TracedParameter
 from jaxinit._structure.roles import explain, name_roles
@@ -68,6 +68,7 @@ def _make_row(
             "batch_axis": use.batch,
             "window": use.window,
             "groups": max(use.groups, 1 if one else count_blocks(use.cuts)),
+            "joint": find_joint(uses, leaf.shape),
             "activation": use.activation,
             "norm": _NORM.get(use.normed, ""),
             "order": places[min(use.order for use in uses)],

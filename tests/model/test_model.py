@@ -403,6 +403,7 @@ def test_what_rounds_by_program_is_no_law(name):
 def test_a_law_compiles_where_xla_has_other_options(monkeypatch):
     for name in ("_SOON", "_WIDE"):
         monkeypatch.setattr(chunks, name, {"xla_no_such_option": True})
+    monkeypatch.setattr(chunks, "KEPT", chunks.Kept())
     init = jax.nn.initializers.normal()
     made = jaxinit.jit_init(lambda key: init(key, (64,)))(KEY)
     assert_same(made, jax.jit(init, static_argnums=1)(KEY, (64,)))

@@ -12,6 +12,8 @@ from other_models import hugging_face
 
 import jaxinit as ji
 from jaxinit import recipes
+from jaxinit.model._rules.conventions import Sites
+from jaxinit.model.recipes._form import settle
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 KEY = jax.random.key(0)
@@ -767,6 +769,19 @@ def test_steps_and_rates_have_their_laws():
 def test_misuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_axes_in_doubt_under_a_law_without_moments():
+    """Laws that state no moments are told apart by themselves."""
+    site = Sites({"conv/kernel": jnp.zeros((8, 8, 8))})["conv/kernel"]
+    assert settle(site, lambda way: ji.stacked(jax.random.normal)).name == "stacked"
+    doubtful = Sites({"attn/thing/kernel": jnp.zeros((8, 8, 8))})["attn/thing/kernel"]
+    assert len(doubtful.readings) > 1
+    one = ji.stacked(jax.random.normal)
+    assert settle(doubtful, lambda way: one) == one
+    with pytest.raises(ValueError, match=r"can be read as .* stacked\(.* Say which"):
+        axes = iter(range(9))
+        settle(doubtful, lambda way: ji.stacked(jax.random.normal, next(axes)))
 
 
 def test_misuse_by_type():

@@ -15,6 +15,7 @@ from marks import slow_but
 
 import jaxinit
 from jaxinit import preview, reinit
+from jaxinit._law import chunks
 from jaxinit._paths import key_of
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +183,30 @@ def test_drawing_again_compiles_nothing():
     with jax.no_tracing():
         second = assignments.draw(jax.random.key(4))
     assert (first["conv"]["kernel"] != second["conv"]["kernel"]).all()
+
+
+def test_equal_laws_compile_once(monkeypatch):
+    """In another call, for another tree of such sizes, and another scale."""
+    monkeypatch.setattr(chunks, "KEPT", chunks.Kept())
+    one = {"kernel": jnp.ones((16, 32)), "bias": jnp.ones(64)}
+    two = {f"layer_{i}": {"kernel": jnp.ones((24, 20)), "b": i} for i in range(3)}
+    first = reinit(KEY, one, [("*", jaxinit.normal(0.5))])
+    monkeypatch.setattr(chunks, "compiled", None)
+    again = reinit(KEY, one, [("*", jaxinit.normal(1.0))])
+    np.testing.assert_array_equal(first["kernel"] * 2, again["kernel"])
+    assert reinit(KEY, two, [("kernel", jaxinit.normal(0.5))])["layer_1"]["b"] == 1
+    with pytest.raises(TypeError):  # of another law
+        reinit(KEY, one, [("kernel", jaxinit.uniform(0.5))])
+
+
+def test_few_programs_are_kept():
+    kept = chunks.Kept(most=2)
+    for number in range(3):
+        kept.add(number, str(number))
+        kept.find(0)
+    assert [kept.find(number) for number in range(3)] == ["0", None, "2"]
+    kept.forget()
+    assert kept.find(0) is None
 
 
 DTYPES = [jnp.bfloat16, jnp.float64, jnp.complex64]

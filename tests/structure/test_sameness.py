@@ -147,5 +147,36 @@ def test_branches_are_counted(layers):
     assert numbers == list(range(1, 2 * layers + 1))
 
 
+@pytest.mark.parametrize("kind", ["one-hot rows", "integers", "raw inputs"])
+def test_the_first_branch_of_a_stream_without_embedding(kind):
+    """A mask made of the same integers is no stream that attention is added to."""
+
+    class Blocks(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            raw = tokens.astype(np.float32) * 0.5
+            raw = jax.numpy.stack([raw + i for i in range(12)], -1)
+            x = {
+                "one-hot rows": lambda: jax.nn.one_hot(tokens, 12),
+                "integers": lambda: raw,
+                "raw inputs": lambda: jax.numpy.sin(raw),
+            }[kind]()
+            hidden = (tokens > 3)[:, None, None, :]
+            counts = tokens.astype(np.float32)[:, None, None, :]
+            bias = (tokens == 3).astype(np.float32)[:, None, None, :] - 0.1 * counts
+            for _ in range(2):
+                y = nn.LayerNorm()(x)
+                q, k, v = (nn.DenseGeneral((2, 6))(y) for _ in range(3))
+                y = nn.dot_product_attention(q, k, v, bias=bias, mask=hidden)
+                x = x + nn.DenseGeneral(12, (-2, -1))(y)
+                x = x + nn.Dense(12)(nn.gelu(nn.Dense(48)(nn.LayerNorm()(x))))
+            return nn.Dense(4)(x)
+
+    rows = jaxinit.structure(Blocks(), np.zeros((3, 5), np.int32))
+    assert rows.branches == 4
+    assert sorted(row.branch for row in rows.find("residual")) == [1, 2, 3, 4]
+    assert {row.branch for row in rows.find("query")} == {1, 3}
+
+
 def test_plain_functions_stand_for_all():
     assert read("functions") == jaxinit.structure(PLAIN, *X)

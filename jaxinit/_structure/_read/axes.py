@@ -22,10 +22,12 @@ class Piece(NamedTuple):
     Attributes:
       source: where it comes from: an axis of a parameter, say.
       size: how many entries it has.
+      step: how many entries of the source lie between two of its own.
     """
 
     source: Any
     size: int
+    step: int = 1
 
 
 Axis = tuple[Piece, ...]  # none for an axis that repeats what it holds
@@ -108,7 +110,7 @@ def _resize(axis: Axis, before: int, after: int) -> Axis:
         return ()
     sources = list_sources((axis,), (0,))
     one = len({piece.source for piece in axis}) == 1
-    return (Piece(axis[0].source if one else Joined(sources), after),)
+    return (Piece(axis[0].source if one else Joined(sources), after, axis[-1].step),)
 
 
 def _reshape(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:
@@ -128,8 +130,9 @@ def _reshape(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:
             if rest % piece.size == 0:
                 taken.append(piece)
             elif piece.size % rest == 0:
-                taken.append(Piece(piece.source, rest))
-                left.insert(0, Piece(piece.source, piece.size // rest))
+                inner = piece.size // rest
+                taken.append(Piece(piece.source, rest, piece.step * inner))
+                left.insert(0, Piece(piece.source, inner, piece.step))
             else:
                 return forget_axes(len(after))
         known = any(piece.source is not None for piece in taken)

@@ -17,7 +17,7 @@ from jaxinit._structure._read.axes import (
     move,
     shape_of,
 )
-from jaxinit._structure._read.cuts import cut, rejoin
+from jaxinit._structure._read.cuts import cut, cut_parameter, rejoin
 from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, join_units, mix
 from jaxinit._structure._read.notebook import Notebook
 
@@ -58,7 +58,9 @@ def combine(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fact]:
         mixed = mix(moved)
         powers = frozenset(mixed.leaves) if name in _POWERS else mixed.powers
         odd = mixed.odd or (name if mixed.leaves and name not in _KNOWN else "")
-        results.append(mixed._replace(averaged=averaged, powers=powers, odd=odd))
+        parts = cut_parameter(eqn, facts, place) | mixed.parts
+        mixed = mixed._replace(averaged=averaged, powers=powers, odd=odd)
+        results.append(mixed._replace(parts=parts))
     return results
 
 

@@ -24,11 +24,39 @@ class Unit(NamedTuple):
       order: the number of the product; -1 if it is not told.
       axes: of the only parameter in it, the axes that these outputs run along.
       cut: which of them are left, if the axis was cut: of how many, where, how many.
+      of: the same as axes in pieces, the slowest first, if several run side by side.
     """
 
     order: int = -1
     axes: tuple[int, ...] = ()
     cut: tuple[int, int, int] | None = None
+    of: Axis = ()
+
+
+class Part(NamedTuple):
+    """Outputs of a layer that are left of all, as queries are of a joint kernel's.
+
+    An entry i of the parameter's axis is left if ``i // step % whole`` is at least
+    first, and below first + size.
+
+    Attributes:
+      order: the number of the layer's product; before it, that of the parameter.
+      axis: the axis of its parameter that the outputs run along.
+      step: see above.
+      whole: see above.
+      first: see above.
+      size: see above.
+    """
+
+    order: int
+    axis: int
+    step: int
+    whole: int
+    first: int
+    size: int
+
+
+Parts = frozenset[Part]
 
 
 def list_units(axes: Axes) -> list[Unit]:
@@ -54,11 +82,13 @@ class Meeting(NamedTuple):
       number: unique among meetings.
       sides: for each of its operands, the last products before it.
       of_units: whether it sums over outputs of layers; if not, over positions.
+      parts: for each of its operands, the parts of layers that it is made of.
     """
 
     number: int
     sides: tuple[frozenset[int], frozenset[int]]
     of_units: bool
+    parts: tuple[Parts, Parts]
 
 
 class Stream(NamedTuple):
@@ -89,6 +119,8 @@ class Fact(NamedTuple):
       fresh: products whose result this still is, perhaps scaled or with a bias.
       linear: products from which only sums and factors lead here.
       gains: gains and normalizations that this is the result of.
+      parts: parts of layers that this is made of, or of parameters; none of a layer
+        that is not cut.
       behind: the operations that it depends on, as a bit set.
       depth: how many products lie behind it, on the longest way.
       raw: of data: whether no parameter's product lies behind it.
@@ -113,6 +145,7 @@ class Fact(NamedTuple):
     fresh: frozenset[int] = NONE
     linear: frozenset[int] = NONE
     gains: frozenset[int] = NONE
+    parts: Parts = frozenset()
     behind: int = 0
     depth: int = 0
     raw: bool = True
@@ -143,6 +176,7 @@ def join(facts: Iterable[Fact], axes: Axes) -> Fact:
         axes=axes,
         last=NONE.union(*(fact.last for fact in data)),
         straight=NONE.union(*(fact.straight for fact in data)),
+        parts=Parts().union(*(fact.parts for fact in data)),
         behind=behind,
         depth=max(fact.depth for fact in data),
         raw=all(fact.raw for fact in data),
@@ -182,6 +216,7 @@ def mix(facts: Iterable[Fact]) -> Fact:
             leaves[leaf] = axes
     return Fact(
         leaves=leaves,
+        parts=Parts().union(*(fact.parts for fact in facts)),
         averaged=max((fact.averaged for fact in facts), default=0),
         powers=NONE.union(*(fact.powers for fact in facts)),
         factors=next((fact.factors for fact in facts if fact.factors), None),
@@ -207,6 +242,7 @@ class Use:
       window: its axes that a convolution slides over.
       groups: blocks of the outputs, each with inputs of its own.
       cuts: parts of the outputs that are used apart, as a `Unit` tells them.
+      parts: by role in attention, the parts of the outputs that have it.
       depth: the number of products on the longest way to this one, itself included.
       behind: the operations that its data depend on, as a bit set.
       activation: the function behind it, by name.
@@ -228,6 +264,7 @@ class Use:
     window: tuple[int, ...] = ()
     groups: int = 1
     cuts: tuple[tuple[int, int, int], ...] = ()
+    parts: dict[str, Parts] = dataclasses.field(default_factory=dict)
     depth: int = 0
     behind: int = 0
     activation: str | None = None

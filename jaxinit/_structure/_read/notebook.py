@@ -71,6 +71,7 @@ class Notebook:
         else:
             before = uses[number]
             use.roles |= before.roles
+            use.parts |= before.parts
             use.normed = use.normed[0], before.normed[1]
             uses[number] = use
         return number
@@ -85,7 +86,10 @@ class Notebook:
         notes = self.notes
         return dataclasses.replace(
             notes,
-            uses=[dataclasses.replace(u, roles=set(u.roles)) for u in notes.uses],
+            uses=[
+                dataclasses.replace(u, roles=set(u.roles), parts=dict(u.parts))
+                for u in notes.uses
+            ],
             branches=dict(notes.branches),
             stacked={leaf: set(axes) for leaf, axes in notes.stacked.items()},
         )
@@ -168,7 +172,9 @@ class Notebook:
         notes, shared = self.notes, stream.behind & branch.behind
         mine, its = stream.behind & ~branch.behind, branch.behind & ~stream.behind
         products = its & notes.products
-        if not shared or not products or stream.counted or mine & notes.taken:
+        if not shared or not products or mine & notes.taken:
+            return False
+        if stream.counted and (mine or branch.meeting is not None):  # a mask, say
             return False
         bypass = mine & (notes.products | notes.curved)
         if bypass:

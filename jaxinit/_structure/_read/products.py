@@ -1,6 +1,7 @@
 """Products: parameters with data, data with data, parameters with parameters."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,6 +109,7 @@ def multiply_parameter(
         straight=mine,
         fresh=mine,
         linear=mine,
+        parts=frozenset(part._replace(order=book.order) for part in weight.parts),
         behind=data.behind | bit,
         depth=data.depth + 1,
         raw=False,
@@ -188,10 +190,19 @@ def _lay_out(
     shape, axes, weight = shape_of(eqn.outvars[0]), facts[side].axes, facts[1 - side]
 
     def unit(place: int, size: int) -> Axis:
-        mine = list(weight.leaves.values())
-        known = len(mine) == 1 and len(mine[0]) > place and mine[0][place]
-        axes = [p.source for p in known or () if p.size == size]
-        return (Piece(Unit(book.order, tuple(axes[:1])), size),)
+        mine = list(weight.leaves.items())
+        one = len(mine) == 1 and len(mine[0][1]) > place
+        known = mine[0][1][place] if one else ()
+        axes = [piece.source for piece in known if piece.size == size]
+        sizes = Counter[Any]()
+        for piece in known:
+            sizes[piece.source] = piece.size * (sizes[piece.source] or 1)
+        whole = all(
+            isinstance(axis, int) and book.shapes[mine[0][0]][axis] == size
+            for axis, size in sizes.items()
+        )
+        of = known if whole else ()  # else the parameter was cut before
+        return (Piece(Unit(book.order, tuple(axes[:1]), of=of), size),)
 
     if eqn.primitive.name == DOT:
         ways = [read_contraction(eqn, each) for each in (0, 1)]
@@ -208,8 +219,11 @@ def _lay_out(
         zip(numbers.lhs_spec, numbers.out_spec, strict=True)
     ):
         source = axes[before][0].source if axes[before] else None
-        source = Unit(book.order) if place == 1 else source
         laid[after] = (Piece(source, shape[after]),)
+        if place == 1:
+            (outputs,) = unit(numbers.rhs_spec[0], shape[after])
+            source = outputs.source._replace(axes=())
+            laid[after] = (outputs._replace(source=source),)
     return tuple(laid)
 
 
@@ -258,7 +272,7 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     for side, meeting in enumerate(before):
         sources = list_sources(facts[side].axes, ways[side].summed)
         if meeting is not None and not _is_of_mixture(book, sources):
-            last = _note_third(book, meeting, sources, facts[1 - side].last)
+            last = _note_third(book, meeting, sources, facts[1 - side])
             return both._replace(last=last or both.last, straight=last)
     sources = frozenset[Any]().union(
         *(list_sources(facts[side].axes, ways[side].summed) for side in (0, 1))
@@ -267,7 +281,10 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
     if of_units and free and all(list_units((axis,)) for axis in free):
         return both  # a mixture of outputs, as those of experts are
     meeting = Meeting(
-        number=book.order, sides=(facts[0].last, facts[1].last), of_units=of_units
+        number=book.order,
+        sides=(facts[0].last, facts[1].last),
+        of_units=of_units,
+        parts=(facts[0].parts, facts[1].parts),
     )
     named = [
         (Piece((meeting.number, side), shape_of(eqn.invars[side])[place]),)
@@ -316,13 +333,18 @@ def _hide(axis: Axis) -> Axis:
 
 
 def _note_third(
-    book: Notebook, meeting: Meeting, summed: frozenset[Any], third: frozenset[int]
+    book: Notebook, meeting: Meeting, summed: frozenset[Any], third: Fact
 ) -> frozenset[int]:
     """Notes queries, keys and values; returns the last products of the values."""
     side = 0 if (meeting.number, 0) in summed else 1
-    keys, others = meeting.sides[side], meeting.sides[1 - side]
-    queries, values = (others, third) if meeting.of_units else (third, others)
-    for numbers, role in ((queries, "query"), (keys, "key"), (values, "value")):
+    sides = list(zip(meeting.sides, meeting.parts, strict=True))
+    keys, others, last = sides[side], sides[1 - side], (third.last, third.parts)
+    queries, values = (others, last) if meeting.of_units else (last, others)
+    met = {"query": queries, "key": keys, "value": values}
+    for role, (numbers, parts) in met.items():
         for number in numbers:
-            book.notes.uses[number].roles.add(role)
-    return values
+            use = book.notes.uses[number]
+            use.roles.add(role)
+            mine = frozenset(part for part in parts if part.order == use.order)
+            use.parts[role] = use.parts.get(role, frozenset()) | mine
+    return values[0]

@@ -22,7 +22,7 @@ from jaxinit._structure._read.products import (
     multiply_parameter,
     multiply_parameters,
 )
-from jaxinit._structure.activation import read_activation
+from jaxinit._structure.activation import list_scalars, read_activation
 from jaxinit._structure.tokens import (
     find_token,
     find_token_of_heads,
@@ -77,8 +77,9 @@ def walk(book: Notebook, jaxpr: core.Jaxpr, facts: Sequence[Fact]) -> list[Fact]
 
     results = evaluate(jaxpr, consts, facts, rule, constant=lambda _: CONSTANT)
     book.way = outer
+    scalars = list_scalars(jaxpr, {}) if ends else {}
     for numbers, var in ends.items():
-        name = read_activation(jaxpr, var, readers)
+        name = read_activation(jaxpr, var, readers, scalars)
         for number in numbers:
             use = book.notes.uses[number]
             use.activation = use.activation or name

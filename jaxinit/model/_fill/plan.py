@@ -103,13 +103,15 @@ class Plan(Result):
         with open_pool() as pool:
             jobs: dict[int, Future[None]] = {}
             for program in self.slices:
-                if program.needed:
+                if program.needed and not self._take(program):
                     lowered = self._lower(program)  # here: JAX has settings by thread
                     jobs[id(program)] = pool.submit(_compile, program, lowered)
             env = self._known(leaves)
             for program in self.slices:
                 if id(program) in jobs:
                     jobs[id(program)].result()
+                    if program.kind == "law":
+                        chunks.KEPT.add(self._name(program), program.executable)
                 self._run(program, env)
         return self._result(env)
 
@@ -153,6 +155,16 @@ class Plan(Result):
         arguments = part.arguments(self._graph)
         values = [whole(env[v], self._graph.avals[v]) for v in arguments]
         return list(map(_everywhere, values)) if self._spread else values
+
+    def _take(self, program: Program) -> bool:
+        """Takes the program of an equal law; returns whether there is one."""
+        if program.kind == "law":
+            program.executable = chunks.KEPT.find(self._name(program))
+        return program.executable is not None
+
+    def _name(self, program: Program) -> Any:
+        place = self._type(program.parts[0].inputs[0]).sharding
+        return chunks.name_program(program.made[0], program.chunk, place)
 
     def _lower(self, program: Program) -> Any:
         """Lowers a program."""

@@ -15,7 +15,8 @@ from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.readings import Reading
 
 _ATTENDS = ("query", "key", "value")
-_ATTENTION = frozenset({*_ATTENDS, "joint", "attention out"})
+_JOINED = frozenset({*_ATTENDS, "joint"})
+_ATTENTION = _JOINED | {"attention out"}
 _PRODUCTS = frozenset(
     {*_ATTENDS, "residual", "recurrent", "readout", "input", "hidden"}
 )
@@ -63,7 +64,9 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     """Lets a law of fans read the axes of a kernel, unless it names axes of its own."""
     if not isinstance(law, Initializer) or not row.is_kernel:
         return law
-    builder, given = REGISTRY[law.name], law.arguments
+    builder, given = REGISTRY.get(law.name), law.arguments
+    if builder is None:  # made by a recipe, from the axes of the structure
+        return law
     usual = inspect.signature(builder).parameters
     axes = dict(row.axes)
     if "column_axis" in given and len(row.out_axis) == 1 and "out_axis" in axes:
@@ -135,6 +138,15 @@ class TracedSites(Sites):
         found: dict[int, list[TracedSite]] = {}
         for site in self.traced:
             if site.row.branch:
+                found.setdefault(site.row.branch, []).append(site)
+        return found
+
+    @functools.cached_property
+    def kernels(self) -> "dict[int, list[TracedSite]]":
+        """The kernels of each residual branch, in order; of none, under 0."""
+        found: dict[int, list[TracedSite]] = {}
+        for site in self.traced:
+            if site.kind == "kernel":
                 found.setdefault(site.row.branch, []).append(site)
         return found
 
@@ -266,8 +278,7 @@ class TracedSite(Site):
     @functools.cached_property
     def branch(self) -> "list[TracedSite]":
         """The kernels of its residual branch, in the order of execution."""
-        near = self.sites.branches.get(self.row.branch, ())
-        return [site for site in near if site.kind == "kernel"]
+        return self.sites.kernels.get(self.row.branch, []) if self.in_block else []
 
     @functools.cached_property
     def is_patches(self) -> bool:
@@ -293,15 +304,25 @@ class TracedSite(Site):
     def multihead(self) -> dict[str, Site] | None:
         """Kernels of its attention by role, if each is a kernel of its own."""
         parts: dict[str, Site] = {}
-        for site in self.branch:
-            role = "out" if site.part == "attention out" else site.part
+        for site in self._attention:
+            role = site.part if site.part in _ATTENDS else "out"
             parts.setdefault(role, site)
         found = {role: parts[role] for role in (*_ATTENDS, "out") if role in parts}
-        return found if len(found) == 4 and self.part else None
+        return found if len(found) == 4 else None
+
+    @property
+    def _attention(self) -> "list[TracedSite]":
+        """The kernels of attention in its branch, if its own is one of them."""
+        mine = self.kernel
+        if not isinstance(mine, TracedSite):
+            return []
+        near = self.sites.kernels.get(mine.row.branch, [])
+        found = [x for x in near if x.part in _JOINED or x._follows("value")]
+        return found if mine in found else []
 
     @property
     def is_packed(self) -> bool:
         """Whether it belongs to attention with one kernel for query, key and value."""
-        near = self.kernel.branch if self.kernel is not None else ()
-        joint = any(site.part == "joint" for site in near)
-        return joint and self.part in ("joint", "attention out")
+        mine = self.kernel
+        joint = any(site.part == "joint" for site in self._attention)
+        return joint and mine is not None and mine.part not in _ATTENDS

@@ -32,6 +32,7 @@ from jaxinit.model.recipes._form import (
     learned,
     may_have_head,
     named,
+    read_width,
     settle,
 )
 
@@ -88,7 +89,7 @@ def ds_init(alpha: float = 1.0, *, blocks: Blocks | None = None) -> list[Rule]:
     )
     usual = [(inside, "kernel of a numbered block")]
     given = _list_patterns("ds_init", blocks)
-    width = Law(lambda site: init.normal(1 / math.sqrt(site.shape[-1])))
+    width = Law(lambda site: init.normal(1 / math.sqrt(read_width(site))))
     return [
         RecipeRule(EMBEDDING, width),
         *NORMS,
@@ -230,7 +231,7 @@ def _olmo(
             return _cut(std), init.normal(1.0), scaled
         case "llama_depth":
             return _cut(std), init.normal(1.0), _by_block("olmo", blocks, by_layers)
-    tables = Law(lambda site: init.normal(1 / math.sqrt(site.shape[-1])))
+    tables = Law(lambda site: init.normal(1 / math.sqrt(read_width(site))))
     scaled = by_size("olmo", by_both, SIZES, layers=layers, width=width)
     return by_size("olmo", by_width, SIZES, width=width), tables, scaled
 

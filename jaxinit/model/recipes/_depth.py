@@ -53,7 +53,8 @@ def deepnorm(
       decoder_layers: the number M for a decoder beside the encoder; 0 for none.
       part: which of two parts the rules are for.
       scaled: patterns of the kernels that get beta; by default values, attention's
-        outputs and MLPs, by their usual names.
+        outputs and MLPs, by their usual names. In one kernel for queries, keys and
+        values the structure of the model tells which part gets it.
 
     Raises:
       ValueError: if a number of layers or the part is out of range.
@@ -166,8 +167,7 @@ def magneto(
         of a model with one part.
       decoder_layers: the number M for a decoder beside the encoder; 0 for none.
       part: which of two parts the rules are for.
-      scaled: patterns of the kernels with the gain; by default values, attention's
-        outputs and MLPs, by their usual names.
+      scaled: patterns of the kernels with the gain; by default as for `deepnorm`.
       cross: patterns of the kernels of a decoder's attention to the encoder; by default
         by names such as ``cross_attention`` and ``encoder_attn``, for the decoder of a
         model with two parts.
@@ -227,8 +227,8 @@ def t_fixup(
       layers: the number of blocks N; by default half the kernels that write into the
         residual stream, by the model's structure.
       part: which of two parts the rules are for.
-      scaled: patterns of the kernels that are multiplied; by default values,
-        attention's outputs and MLPs, by their usual names.
+      scaled: patterns of the kernels that are multiplied; by default as for
+        `deepnorm`.
 
     Raises:
       ValueError: if layers or part is out of range.

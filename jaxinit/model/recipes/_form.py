@@ -11,6 +11,8 @@ from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit import torch
 from jaxinit._initializer import Initializer
+from jaxinit.model._rules._concatenation import concatenated
+from jaxinit.model._rules._traced import TracedSite
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.defining import Group, Law, Part, RecipeRule, always
@@ -39,6 +41,7 @@ ATTENTION_OUT = parts("attention's output", "attention out")
 MLP_OUT = parts("MLP's output", "mlp out")
 HEAD = parts("head", "head")
 _VALUE = parts("value", "value")
+_WITH_VALUE = Part("value in a joint kernel", "kernel", lambda site: has_value(site))
 _MLP = parts("MLP", "mlp in", "mlp out")
 
 
@@ -174,7 +177,11 @@ def scale_values(
 
     def embed(layers: float) -> Law:
         size = tables(layers)
-        return Law(lambda site: init.normal(size / math.sqrt(site.shape[-1])))
+        return Law(lambda site: init.normal(size / math.sqrt(read_width(site))))
+
+    def scale_part(layers: float) -> Law:
+        scales = {"value": factor(layers) ** 2}
+        return Law(lambda site: _by_parts(site, scales, "fan_avg", law))
 
     small = by_size(recipe, scale, SIZES, layers=layers)
     usual = [
@@ -184,12 +191,49 @@ def scale_values(
     rules = named(recipe, small, scaled, usual, has_attention, name="scaled")
     if scaled is None:
         rules += named(recipe, small, None, [(_MLP, "kernel of an MLP")], name="scaled")
+        joint = by_size(recipe, scale_part, SIZES, layers=layers)
+        words = [(_WITH_VALUE, "kernel of values")]
+        rules += named(recipe, joint, None, words, has_attention, name="scaled")
     return [
         *rules,
         RecipeRule(KERNEL, by_fans(1.0, "fan_avg", law), every_matrix(recipe)),
         RecipeRule(EMBEDDING, by_size(recipe, embed, SIZES, layers=layers)),
         *NORMS,
     ]
+
+
+def read_width(site: Site) -> int:
+    """Returns the width of an embedding: by its product, if it is the head too."""
+    row = site.row if isinstance(site, TracedSite) else None
+    axes = (row.in_axis or row.out_axis) if row is not None else ()
+    return math.prod(site.shape[axis] for axis in axes or (-1,))
+
+
+def has_value(site: Site) -> bool:
+    """Returns whether a joint kernel makes values, at a place that is known."""
+    joint = site.row.joint if isinstance(site, TracedSite) else None
+    return joint is not None and "value" in joint.roles
+
+
+def _by_parts(
+    site: Site, scales: Mapping[str, float], mode: Any, law: Any
+) -> Initializer:
+    """Returns the law of variance scaling for each part of a joint kernel.
+
+    Args:
+      site: the kernel; its structure tells where the parts lie.
+      scales: by role, the scale of a part; 1 for all others.
+      mode: as for `by_fans`; fans are those of a part.
+      law: as for `by_fans`.
+    """
+    assert isinstance(site, TracedSite) and site.row.joint is not None
+    joint = site.row.joint
+    axes = {name: axis for name, axis in site.row.axes.items() if name != "groups"}
+    laws = [
+        init.variance_scaling(scales.get(role, 1.0), mode, law, **axes)
+        for role in joint.roles
+    ]
+    return concatenated(laws, joint.axis, joint.sizes, joint.repeats)
 
 
 def has_unknown(sites: Sites) -> bool:
@@ -231,14 +275,19 @@ def settle(site: Site, build: Callable[[Reading], Any]) -> Any:
     """
     kernel = site.kernel or site
     laws = [(reading, build(reading)) for reading in kernel.readings]
+    first = laws[0][1]
+    if len(laws) == 1:
+        return first
     spreads = [_spread(law, site.shape) for _, law in laws]
-    if all(math.isclose(x, spreads[0], rel_tol=1e-9) for x in spreads):
-        return laws[0][1]
+    if all(
+        law == first or math.isclose(spread, spreads[0], rel_tol=1e-9)
+        for (_, law), spread in zip(laws, spreads, strict=True)
+    ):
+        return first
     ways = " or ".join(
-        "{}, {:g} → {:g}, std {:.3g}".format(
-            reading.text, *reading.fans(kernel.shape), spread
-        )
-        for (reading, _), spread in zip(laws, spreads, strict=True)
+        "{}, {:g} → {:g}".format(reading.text, *reading.fans(kernel.shape))
+        + (f", std {spread:.3g}" if math.isfinite(spread) else f", {law!r}")
+        for (reading, law), spread in zip(laws, spreads, strict=True)
     )
     axes = ", ".join(f"{name}={value}" for name, value in laws[-1][0].axes.items())
     example = f"jaxinit.variance_scaling(..., {axes or 'in_axis=-2, out_axis=-1'})"
@@ -249,7 +298,7 @@ def settle(site: Site, build: Callable[[Reading], Any]) -> Any:
 
 
 def _spread(law: Any, shape: tuple[int, ...]) -> float:
-    """Returns the standard deviation that a law gives."""
+    """Returns the standard deviation that a law gives; nan if it is not known."""
     if not isinstance(law, Initializer):
         return abs(float(law))
     moments = law.moments(shape)

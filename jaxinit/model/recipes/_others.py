@@ -113,15 +113,7 @@ def _orthogonal(gain: float) -> Law:
         batch = reading.axes.get("batch_axis", ())
         return init.orthogonal(gain, column, batch_axis=batch)
 
-    def of(site: Site) -> Any:
-        kernel = site.kernel or site
-        return (
-            build(kernel.readings[0])
-            if len(kernel.readings) == 1
-            else settle(site, build)
-        )
-
-    return Law(of)
+    return Law(lambda site: settle(site, build))
 
 
 def _is_log_deviation(path: str, leaf: Any) -> bool:

@@ -92,8 +92,7 @@ def bias_law(site: Site) -> Any:
     if hidden := _hidden(site):
         return torch.rnn(hidden)
     kernel = site.kernel
-    attends = site.multihead is not None or site.is_packed
-    if kernel is None or (attends and site.part != ""):
+    if kernel is None or site.multihead is not None or site.is_packed:
         return 0.0
 
     def build(reading: Reading) -> Any:

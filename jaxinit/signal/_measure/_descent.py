@@ -213,7 +213,8 @@ def _compare(now: jax.Array, before: jax.Array, rank: int) -> jax.Array:
     """Divides the size of a change by that of a weight, by repetition."""
     rows = [w.astype(wide(w)).reshape(-1, *w.shape[rank:]) for w in (now, before)]
     axes = tuple(range(rows[0].ndim - 1))
-    return rms(rows[0] - rows[1], jnp, axes) / rms(rows[1], jnp, axes)
+    change: jax.Array = rms(rows[0] - rows[1], jnp, axes)
+    return change / rms(rows[1], jnp, axes)
 
 
 def _pick_trained(params: Any) -> Any:
