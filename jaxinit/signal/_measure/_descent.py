@@ -214,7 +214,8 @@ def _compare(now: jax.Array, before: jax.Array, rank: int) -> jax.Array:
     rows = [w.astype(wide(w)).reshape(-1, *w.shape[rank:]) for w in (now, before)]
     axes = tuple(range(rows[0].ndim - 1))
     change: jax.Array = rms(rows[0] - rows[1], jnp, axes)
-    return change / rms(rows[1], jnp, axes)
+    size: jax.Array = rms(rows[1], jnp, axes)
+    return change / size
 
 
 def _pick_trained(params: Any) -> Any:
