@@ -127,7 +127,9 @@ def check(
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say
             run = _measure_arrays(adapted, inputs, *rest)
             say("judging")
-            layers, findings = judge(run.layers, limit)
+            layers, findings = judge(
+                run.layers, limit, run.gains, adapted.framework(), run.paths
+            )
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
     return SignalReport(layers, findings, seeds, run.jacobian, run.loss, limit)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxinit.signal._measure.program import Program
 from jaxinit.signal._measure.statistics import Backward, Both, Forward
 from jaxinit.signal._measure.summary import OfModel
-from jaxinit.signal._trace.site import Site
+from jaxinit.signal._trace.site import Product, Site
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -31,6 +31,8 @@ class Measured:
         of the last one.
       classes: the number of classes, if the outputs are known to be logits.
       query_size: the number of entries of a query, if an attention follows.
+      weight: the path of the weight; "" for a module.
+      bias: the path of the bias, if it has one that is a parameter, or "".
     """
 
     site: Site
@@ -43,6 +45,8 @@ class Measured:
     fields: Statistics
     classes: int | None = None
     query_size: int | None = None
+    weight: str = ""
+    bias: str = ""
 
     @property
     def name(self) -> str:
@@ -55,6 +59,7 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
     by_site: dict[int, list[Measured]] = {}
     read = program.readout
     classes = {read.site: read.classes} if read and read.known else {}
+    paths = program.paths
     for group, stacked in zip(program.groups, statistics.groups, strict=True):
         rows = itertools.count()
         for site, steps in group.members:
@@ -76,6 +81,8 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
                     fields=ends if of.taps is None else ends | {"weight": of.taps},
                     classes=classes.get(site.number),
                     query_size=program.query_sizes.get(site.number),
+                    weight=paths[site.leaf] if isinstance(site, Product) else "",
+                    bias=_find_bias(site, program),
                 )
                 by_site[site.number].append(layer)
     layers: list[Measured] = []
@@ -83,6 +90,22 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
         inside = [layer for site, _ in each for layer in by_site[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
+
+
+def _find_bias(site: Site, program: Program) -> str:
+    """Finds the path of a layer's bias: the one beside its weight that has its size."""
+    if not isinstance(site, Product) or site.bias is None:
+        return ""
+    shape, paths = site.output.aval.shape, program.paths
+    units = tuple(shape[axis] for axis in site.unit_axes)
+    parent = paths[site.leaf].rpartition("/")[0]
+    beside = [
+        path
+        for path, leaf in zip(paths, jax.tree.leaves(program.stored[0]), strict=True)
+        if path.rpartition("/")[0] == parent and path != paths[site.leaf]
+        if leaf.shape[len(leaf.shape) - len(units) :] == units
+    ]
+    return beside[0] if len(beside) == 1 else ""
 
 
 def _drop_absent(statistics: Forward | Backward) -> Statistics:

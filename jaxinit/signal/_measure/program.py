@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit import _check as check
+from jaxinit import _paths
 from jaxinit._adapt.functions import Model
 from jaxinit._jaxpr.spelling import spell_program
 from jaxinit._placement import platform_of
@@ -56,6 +57,11 @@ class Program:
     readout: Readout | None
     attended: list[tuple[Attention, frozenset[int]]]
     spelling: Hashable
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the parameters, in the order of their leaves."""
+        return [path for path, _ in _paths.named(self.stored[0])]
 
     @property
     def query_sizes(self) -> Mapping[int, int]:

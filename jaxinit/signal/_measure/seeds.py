@@ -59,11 +59,15 @@ class Run:
       jacobian: the ``mean_square`` of the singular values of output by input, and the
         ``largest``; empty where the input has no derivative.
       loss: the loss of each seed.
+      gains: by path, the largest entry of a gain and of its gradient. # [seeds, 2]
+      paths: those of the parameters.
     """
 
     layers: tuple[Measured, ...]
     jacobian: Statistics
     loss: np.ndarray
+    gains: Statistics
+    paths: list[str]
 
 
 # Measures a batch of seeds: an `OfModel` with a leading axis for these.
@@ -140,6 +144,8 @@ def measure(
         layers_of(program, statistics),
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
+        {program.paths[leaf]: each for leaf, each in statistics.gains.items()},
+        program.paths,
     )
 
 

@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit._structure.activation import differentiate
 from jaxinit.signal._trace.links import find_chains
+from jaxinit.signal._trace.saturation import measure_saturation
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
-_GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
-_FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
 _ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal
 _SAMPLE = 256  # the number of an output's entries that are kept for histograms
 _RUN = 512  # entries that float32 may add one after another
@@ -46,6 +44,7 @@ class Forward(NamedTuple):
     input_rms: Array | None = None
     input_mean: Array | None = None
     input_nonfinite: Array | None = None
+    gate_saturated: Array | None = None
     attention_saturated: Array | None = None
     attention_std: Array | None = None
     expected_loss: Array | None = None
@@ -55,6 +54,7 @@ class Forward(NamedTuple):
 class Backward(NamedTuple):
     """Statistics of a layer's gradients, as `Layer` explains them."""
 
+    input_alike: Array | None
     nonfinite: Array
     norm: Array
     rms: Array
@@ -101,10 +101,13 @@ def measure_layer(
     bias = compute_moments(values["bias"], xp).rms if "bias" in values else None
     examples = y.shape[0] if y.ndim > 1 else 1
 
-    def alike(parts: Mapping[str, Array]) -> Array | None:
+    def alike(parts: Mapping[str, Array], of_inputs: bool = False) -> Array | None:
         if not isinstance(site, Product):
             return None
-        return _compute_alike(parts["weight"], site.weight_unit_axes, xp)
+        w, axes = parts["weight"], site.weight_unit_axes
+        if of_inputs:
+            axes = tuple(axis for axis in range(w.ndim) if axis not in axes)
+        return _compute_alike(w, axes, xp)
 
     forward = Forward(
         **output._asdict(),
@@ -122,6 +125,7 @@ def measure_layer(
         sample=sample,
     )
     backward = Backward(
+        input_alike=alike(gradients, of_inputs=True),
         std=gradient.std,
         rms=gradient.rms,
         nonfinite=(~xp.isfinite(g)).mean(),
@@ -293,16 +297,13 @@ def measure_activation(site: Site, y: jax.Array) -> Activated:
     """
     activation = site.activation
     assert activation is not None
-    a, slope = differentiate(activation, y)
-    grid = jnp.asarray(_GRID, y.dtype)
-    steepest = jnp.abs(differentiate(activation, grid)[1]).max()
-    zero = a == 0
+    zero, flat = measure_saturation(activation, y)
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
     return Activated(
         zeros=zero.mean(),
         dead=zero.all(others).mean(),
-        saturated=((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
+        saturated=flat.mean(),
     )
 
 

@@ -35,6 +35,7 @@ from jaxinit._jaxpr.evaluation import begin, evaluate, read, walk
 from jaxinit._jaxpr.primitives import CALLS, DOT, NAME, PRODUCTS, REMAT, SCAN
 from jaxinit._structure.activation import Var, find_activation
 from jaxinit.signal._trace.attention import Attention, find_attentions
+from jaxinit.signal._trace.gates import Gate, find_gates
 from jaxinit.signal._trace.links import link
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
@@ -52,7 +53,7 @@ class Plan:
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
     inner: Mapping[core.JaxprEqn, "Plan"]
-    attentions: tuple[Attention, ...] = ()
+    attentions: tuple[Attention | Gate, ...] = ()
     tables: frozenset[int] = frozenset()  # numbers of rows of embedding tables
 
     def all_sites(self, steps: tuple[int, ...] = ()) -> Iterator[Placed]:
@@ -127,7 +128,7 @@ def _plan(
         flat,
         tuple(link(jaxpr, sites, uses)),
         inner,
-        find_attentions(jaxpr, data, numbers),
+        (*find_gates(jaxpr, data, numbers), *find_attentions(jaxpr, data, numbers)),
         frozenset(_find_tables(jaxpr, origin)),
     )
 
@@ -246,6 +247,7 @@ def _make_site(
         unit_axes, weight_units = (numbers_of.out_spec[1],), (numbers_of.rhs_spec[0],)
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
+    output, unit_axes = _follow_turn(jaxpr, output, unit_axes, uses)
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses, fixed)
     return Product(
@@ -265,6 +267,26 @@ def _make_site(
         chain=chain,
         activated=activated,
     )
+
+
+def _follow_turn(
+    jaxpr: core.Jaxpr,
+    output: Var,
+    unit_axes: tuple[int, ...],
+    uses: Mapping[Any, list[int]],
+) -> tuple[Var, tuple[int, ...]]:
+    """Follows a product whose axes are turned at once, if nothing else reads it.
+
+    `jax.vmap` of ``weight @ x``, as in Equinox, makes units first and turns them last.
+    """
+    readers = uses.get(output, [])
+    if len(readers) != 1 or readers[0] < 0:
+        return output, unit_axes
+    eqn = jaxpr.eqns[readers[0]]
+    if eqn.primitive.name != "transpose":
+        return output, unit_axes
+    rank, order = len(output.aval.shape), list(eqn.params["permutation"])
+    return eqn.outvars[0], tuple(order.index(axis % rank) for axis in unit_axes)
 
 
 def _follow_bias(
