@@ -110,9 +110,7 @@ HEALTHY = {
     "U-Net": Net("autoencoder", "linen", nets.UNet(), IMAGES),
     "U-Net, zero head": Net("autoencoder", "linen", nets.UNet(head=ji.zeros), IMAGES),
     "graph": Net("graph", "functions", nets.graph(), NODES),
-    "graph, residual": Net(
-        "graph", "functions", nets.graph(depth=12, residual=True), NODES
-    ),
+    "graph, residual": Net("graph", "functions", nets.graph(residual=True), NODES),
     "100 blocks, scaled": Net("residual", "functions", nets.residual(100**-0.5), X),
     "100 blocks, ReZero": Net("residual", "functions", nets.residual(0.0), X),
     "100 blocks, ReZero from the input on": Net(

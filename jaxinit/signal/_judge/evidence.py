@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import average, log_size
+from jaxinit.signal._trace.site import Product
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,9 +50,10 @@ class Evidence:
         def is_unfed(m: Measured) -> bool:
             if "input_rms" in m.forward:
                 return not np.any(m.forward["input_rms"])
-            source = before.get((getattr(m.site, "behind", None), m.step))
-            if source is None:  # such as tokens
+            behind = m.site.behind if isinstance(m.site, Product) else None
+            if behind is None:  # tokens, say, enter
                 return False
+            source = before[behind, m.step]
             zeros = source.get("activation_zeros", source["rms"] == 0)
             return bool(np.all(zeros == 1))
 

@@ -256,7 +256,8 @@ VERDICTS = (
     ),
     Verdict(
         name="vanishing",
-        means="the signal shrinks by a factor, from some layer to the end",
+        means="the signal shrinks by a factor, from some layer to the end, or zeros "
+        "enter the last layer, whatever the input",
         limit=f"`limit`, {LIMIT:g}",
         color="#ee7733",
         mark=_mark_vanishing,
@@ -275,7 +276,8 @@ VERDICTS = (
     ),
     Verdict(
         name="saturated",
-        means="entries lie where the activation's slope is below 1/20 of its steepest",
+        means="entries lie where the slope of the activation, or of a recurrent gate, "
+        "is below 1/20 of its steepest",
         limit=f"{_MOST:.0%} of the entries",
         color="#88ccee",
         mark=_mark_saturated,
@@ -311,7 +313,8 @@ VERDICTS = (
     ),
     Verdict(
         name="collapsed",
-        means="outputs of different inputs are parallel",
+        means="outputs of different inputs are parallel, or the inputs are: their mean "
+        "outweighs what differs",
         limit=f"1 − cosine below {_COLLAPSED:g}",
         color="#44aa99",
         mark=_mark_collapsed,

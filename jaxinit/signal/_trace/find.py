@@ -280,10 +280,8 @@ def _follow_turn(
     `jax.vmap` of ``weight @ x``, as in Equinox, makes units first and turns them last.
     """
     readers = uses.get(output, [])
-    if len(readers) != 1 or readers[0] < 0:
-        return output, unit_axes
-    eqn = jaxpr.eqns[readers[0]]
-    if eqn.primitive.name != "transpose":
+    eqn = jaxpr.eqns[readers[0]] if len(readers) == 1 and readers[0] >= 0 else None
+    if eqn is None or eqn.primitive.name != "transpose":
         return output, unit_axes
     rank, order = len(output.aval.shape), list(eqn.params["permutation"])
     return eqn.outvars[0], tuple(order.index(axis % rank) for axis in unit_axes)
