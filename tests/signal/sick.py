@@ -51,13 +51,14 @@ def small(gain=0.02):
 
 
 SICK = {
-    # Perceptrons.
     "relu, gain 1 at depth": Sick(
         "perceptron",
         "linen",
         nets.Perceptron(nets.LECUN),
         X,
         "vanishing",
+        r"steps/Dense_0\[1\d\]",
+        r"jaxinit\.he_normal\(\)",
     ),
     "relu, normal(1)": Sick(
         "perceptron",
@@ -65,6 +66,8 @@ SICK = {
         nets.Perceptron(ji.normal(1.0)),
         X,
         "exploding",
+        r"steps/Dense_0\[[1-4]\]",
+        r"jaxinit\.he_normal\(\)",
     ),
     "zeros": Sick(
         "perceptron",
@@ -72,6 +75,8 @@ SICK = {
         nets.Perceptron(ji.zeros),
         X,
         "symmetric",
+        r"steps/Dense_0\[0\]",
+        "at random",
     ),
     "constant": Sick(
         "perceptron",
@@ -79,6 +84,8 @@ SICK = {
         nets.Perceptron(ji.constant(0.05)),
         X,
         "symmetric",
+        r"steps/Dense_0\[0\]",
+        "at random",
     ),
     "dead by biases": Sick(
         "perceptron",
@@ -86,6 +93,8 @@ SICK = {
         nets.Perceptron(bias=ji.constant(-30.0)),
         X,
         "dead",
+        r"steps/Dense_0\[0\]",
+        r"zeros\(\): bias_init=jaxinit\.zeros\(\)",
     ),
     "tanh, chaotic": Sick(
         "perceptron",
@@ -93,6 +102,8 @@ SICK = {
         nets.Perceptron(large(2.5), nn.tanh, 60),
         X,
         "exploding gradient",
+        r"steps/Dense_0\[0\]",
+        r"jaxinit\.lecun_normal\(\)",
     ),
     "tanh, saturated": Sick(
         "perceptron",
@@ -100,6 +111,8 @@ SICK = {
         nets.Perceptron(ji.normal(1.0), nn.tanh),
         X,
         "saturated",
+        r"steps/Dense_0\[0\]",
+        r"jaxinit\.lecun_normal\(\)",
     ),
     "norms with gain zero": Sick(
         "perceptron",
@@ -107,6 +120,8 @@ SICK = {
         nets.Perceptron(norm=True, gain=ji.zeros),
         X,
         "vanishing",
+        r"steps/LayerNorm_0\[0\]",
+        r"scale_init=jaxinit\.ones\(\)",
     ),
     "mean 100": Sick(
         "perceptron",
@@ -114,6 +129,8 @@ SICK = {
         nets.Perceptron(depth=10),
         100 + X,
         "collapsed",
+        r"steps/Dense_0\[0\]",
+        r"^standardize the input: \(x - 100\) / 1",
     ),
     "equinox's default at depth": Sick(
         "perceptron",
@@ -121,6 +138,8 @@ SICK = {
         nets.equinox_perceptron(),
         X,
         "vanishing gradient",
+        "layers/0$",
+        r"\(\"layers/\*/weight\", jaxinit\.he_normal\(\)\)",
     ),
     "equinox, large": Sick(
         "perceptron",
@@ -128,6 +147,8 @@ SICK = {
         nets.equinox_perceptron([("weight", ji.normal(1.0))]),
         X,
         "exploding",
+        "layers/[1-3]$",
+        r"\(\"layers/\*/weight\", jaxinit\.he_normal\(\)\)",
     ),
     "equinox, zeros": Sick(
         "perceptron",
@@ -135,6 +156,8 @@ SICK = {
         nets.equinox_perceptron([("*", ji.zeros())]),
         X,
         "symmetric",
+        "layers/0$",
+        r"model = jaxinit\.reinit",
     ),
     "haiku, small": Sick(
         "perceptron",
@@ -142,6 +165,8 @@ SICK = {
         nets.haiku_perceptron(small()),
         X,
         "vanishing",
+        "mlp/~/linear_[12]$",
+        "w_init=lambda",
     ),
     "haiku, sigmoid": Sick(
         "perceptron",
@@ -149,6 +174,8 @@ SICK = {
         nets.haiku_perceptron(nets.LECUN, act=jax.nn.sigmoid),
         X,
         "vanishing gradient",
+        "mlp/~/linear_0$",
+        "use tanh or relu",
     ),
     "haiku, dead by biases": Sick(
         "perceptron",
@@ -156,6 +183,8 @@ SICK = {
         nets.haiku_perceptron(b_init=ji.constant(-30.0)),
         X,
         "dead",
+        "mlp/~/linear_0$",
+        "b_init=lambda",
     ),
     "adapters, both halves zero": Sick(
         "adapter",
@@ -163,6 +192,8 @@ SICK = {
         nets.adapted(ji.zeros(), ji.zeros()),
         X,
         "symmetric",
+        "layers/0/a",
+        r"params = jaxinit\.reinit",
     ),
     "adapters, large": Sick(
         "adapter",
@@ -170,14 +201,17 @@ SICK = {
         nets.adapted(b=ji.normal(10.0), a=ji.normal(10.0)),
         X,
         "exploding",
+        "layers/0/[ab]",
+        r"params = jaxinit\.reinit",
     ),
-    # Convolutions.
     "convolutions, large": Sick(
         "convolutional",
         "haiku",
         nets.haiku_convolutions(large()),
         IMAGES,
         "exploding",
+        "conv2_d_[12]$",
+        "w_init=lambda",
     ),
     "convolutions, small": Sick(
         "convolutional",
@@ -185,6 +219,8 @@ SICK = {
         nets.haiku_convolutions(small()),
         IMAGES,
         "vanishing",
+        "conv2_d_1$",
+        "w_init=lambda",
     ),
     "convolutions, zeros": Sick(
         "convolutional",
@@ -192,6 +228,8 @@ SICK = {
         nets.haiku_convolutions(ji.zeros()),
         IMAGES,
         "symmetric",
+        "conv2_d$",
+        "w_init=lambda",
     ),
     "convolutions, tanh, pixels": Sick(
         "convolutional",
@@ -199,7 +237,7 @@ SICK = {
         nets.haiku_convolutions(nets.LECUN, jnp.tanh),
         PIXELS,
         "saturated",
-        "",
+        "conv2_d$",
         "standardize the input",
     ),
     "convolutions, relu, pixels": Sick(
@@ -208,7 +246,7 @@ SICK = {
         nets.haiku_convolutions(),
         PIXELS,
         "loss above chance",
-        "",
+        "linear$",
         "standardize the input",
         cross_entropy,
     ),
@@ -218,6 +256,8 @@ SICK = {
         nets.ResNet(gain=ji.zeros, last=ji.zeros),
         IMAGES,
         "vanishing",
+        "BatchNorm_0",
+        r"scale_init=jaxinit\.ones\(\)",
     ),
     "ResNet, zeros": Sick(
         "convolutional",
@@ -225,14 +265,17 @@ SICK = {
         nets.ResNet(ji.zeros),
         IMAGES,
         "symmetric",
+        "Conv_0",
+        "at random",
     ),
-    # Transformers.
     "pre-norm, normal(1)": Sick(
         "transformer",
         "linen",
         nets.PreNorm(ji.normal(1.0)),
         TEXT,
         "saturated attention",
+        r"blocks/attention/query\[0\]",
+        r"jaxinit\.lecun_normal\(\) \(gain 1, not 8",
     ),
     "pre-norm, gains zero": Sick(
         "transformer",
@@ -240,6 +283,8 @@ SICK = {
         nets.PreNorm(gain=ji.zeros),
         TEXT,
         "vanishing",
+        r"blocks/before_attention\[0\]",
+        r"scale_init=jaxinit\.ones\(\)",
     ),
     "pre-norm, tied, embedding normal(1)": Sick(
         "transformer",
@@ -247,7 +292,8 @@ SICK = {
         nets.PreNorm(tied=True, embedding_init=ji.normal(1.0)),
         TEXT,
         "loss above chance",
-        "embed",
+        "embed$",
+        r"jaxinit\.normal\(0\.1\) for the weight of embed",
     ),
     "pre-norm, zeros": Sick(
         "transformer",
@@ -255,6 +301,8 @@ SICK = {
         nets.PreNorm(ji.zeros),
         TEXT,
         "symmetric",
+        r"blocks/attention/query\[0\]",
+        "at random",
     ),
     "pre-norm, tiny": Sick(
         "transformer",
@@ -263,6 +311,7 @@ SICK = {
         TEXT,
         "vanishing",
         r"blocks/attention/query\[0\]",
+        r"kernel_init=jaxinit\.",
     ),
     "pre-norm, large head": Sick(
         "transformer",
@@ -270,7 +319,8 @@ SICK = {
         nets.PreNorm(head=ji.normal(1.0)),
         TEXT,
         "loss above chance",
-        "head",
+        "head$",
+        r"jaxinit\.normal\(0\.1\) for the weight of head",
     ),
     "post-norm, normal(1)": Sick(
         "transformer",
@@ -278,6 +328,8 @@ SICK = {
         nets.post_norm(ji.normal(1.0)),
         SERIES,
         "saturated attention",
+        "blocks/0/attention/query",
+        r"jaxinit\.lecun_normal\(\) \(gain 1, not",
     ),
     "post-norm, gains zero": Sick(
         "transformer",
@@ -285,6 +337,8 @@ SICK = {
         nets.post_norm(gain=ji.zeros),
         SERIES,
         "vanishing",
+        "blocks/0/one",
+        r"scale_init=jaxinit\.ones\(\)",
     ),
     "post-norm, zeros": Sick(
         "transformer",
@@ -292,6 +346,8 @@ SICK = {
         nets.post_norm(ji.zeros),
         SERIES,
         "symmetric",
+        "blocks/0/attention/query",
+        "at random",
     ),
     "llama, normal(1)": Sick(
         "gated",
@@ -299,6 +355,8 @@ SICK = {
         nets.llama(ji.normal(1.0)),
         TOKENS,
         "saturated attention",
+        "blocks/0/q",
+        r"params = jaxinit\.reinit",
     ),
     "llama, gated projections zero": Sick(
         "gated",
@@ -306,7 +364,8 @@ SICK = {
         nets.llama(gated=ji.zeros()),
         TOKENS,
         "symmetric",
-        "blocks/0/gate|blocks/0/up",
+        "blocks/0/gate",
+        r"params = jaxinit\.reinit",
     ),
     "llama, tiny": Sick(
         "gated",
@@ -315,6 +374,7 @@ SICK = {
         TOKENS,
         "vanishing",
         "blocks/0/q",
+        r"params = jaxinit\.reinit",
     ),
     "llama, gains zero": Sick(
         "gated",
@@ -322,6 +382,8 @@ SICK = {
         nets.llama(gain=ji.zeros()),
         TOKENS,
         "vanishing",
+        "blocks/0/q",
+        r"params = jaxinit\.reinit.*1\.0\)",
     ),
     "attention without norms, unscaled features": Sick(
         "transformer",
@@ -329,7 +391,7 @@ SICK = {
         nets.vision(),
         30 * SERIES,
         "saturated attention",
-        "",
+        "blocks/0/q",
         "standardize the input",
     ),
     "attention without norms, large": Sick(
@@ -338,7 +400,8 @@ SICK = {
         nets.vision(large()),
         SERIES,
         "exploding",
-        "blocks/0|blocks/1/q",
+        "blocks/0/o|blocks/1/",
+        r"params = jaxinit\.reinit",
     ),
     "DiT, normal(1)": Sick(
         "diffusion",
@@ -347,6 +410,7 @@ SICK = {
         NOISED,
         "saturated attention",
         "attention_0/query",
+        r"kernel_init=jaxinit\.lecun_normal\(\)",
     ),
     "DiT, zeros": Sick(
         "diffusion",
@@ -354,14 +418,16 @@ SICK = {
         nets.DiT(ji.zeros),
         NOISED,
         "symmetric",
+        "modulation_0|attention_0",
+        "at random",
     ),
-    # Recurrent networks and state spaces.
     "vanilla, radius 2": Sick(
         "recurrent",
         "functions",
         nets.vanilla(ji.orthogonal(2.0)),
         LONG,
         "exploding gradient",
+        "u$",
     ),
     "vanilla, radius 0.3": Sick(
         "recurrent",
@@ -369,6 +435,7 @@ SICK = {
         nets.vanilla(ji.orthogonal(0.3)),
         LONG,
         "vanishing gradient",
+        r"w\[0\]",
     ),
     "vanilla, relu, radius 3": Sick(
         "recurrent",
@@ -376,6 +443,7 @@ SICK = {
         nets.vanilla(ji.normal(3 * 32**-0.5), act=jax.nn.relu),
         SERIES,
         "exploding",
+        r"w\[([5-9]|1\d)\]",
     ),
     "GRU, large": Sick(
         "recurrent",
@@ -383,6 +451,7 @@ SICK = {
         nets.Recurrent(large(), large()),
         SERIES,
         "saturated",
+        r"cell/[ih][rzn]\[0\]",
     ),
     "LSTM, large": Sick(
         "recurrent",
@@ -390,6 +459,7 @@ SICK = {
         nets.Recurrent(large(), large(), cell=nn.OptimizedLSTMCell),
         SERIES,
         "saturated",
+        r"cell/[ih][ifgo]\[0\]",
     ),
     "LSTM, zeros": Sick(
         "recurrent",
@@ -397,13 +467,11 @@ SICK = {
         nets.Recurrent(ji.zeros, ji.zeros, cell=nn.OptimizedLSTMCell),
         SERIES,
         "symmetric",
+        r"cell/[ih][ifgo]\[0\]",
+        "at random",
     ),
     "Haiku's LSTM, large": Sick(
-        "recurrent",
-        "haiku",
-        nets.haiku_lstm(large()),
-        SERIES,
-        "saturated",
+        "recurrent", "haiku", nets.haiku_lstm(large()), SERIES, "saturated"
     ),
     "Equinox's GRU, large": Sick(
         "recurrent",
@@ -411,6 +479,7 @@ SICK = {
         nets.equinox_gru([("weight_*", ji.normal(5.0))]),
         SERIES,
         "saturated",
+        r"cell/weight_[ih]h\[[01]\]",
     ),
     "state space, growing": Sick(
         "state space",
@@ -418,6 +487,7 @@ SICK = {
         nets.state_space(rate=-0.5),
         SERIES,
         "exploding",
+        "layers/0/c",
     ),
     "state space, Euler steps too large": Sick(
         "state space",
@@ -425,6 +495,7 @@ SICK = {
         nets.state_space(step=6.0, euler=True),
         SERIES,
         "exploding",
+        "layers/0/c",
     ),
     "state space, steps too small": Sick(
         "state space",
@@ -432,6 +503,7 @@ SICK = {
         nets.state_space(step=1e-4),
         SERIES,
         "vanishing",
+        "layers/0/c",
     ),
     "mamba, steps too small": Sick(
         "state space",
@@ -439,7 +511,8 @@ SICK = {
         nets.mamba(bias=-20.0),
         SERIES,
         "saturated",
-        "step",
+        "layers/0/step",
+        r"start the biases at zeros\(\)",
     ),
     "mamba, zeros": Sick(
         "state space",
@@ -447,6 +520,8 @@ SICK = {
         nets.mamba(ji.zeros()),
         SERIES,
         "symmetric",
+        "layers/0/in",
+        r"params = jaxinit\.reinit",
     ),
     "mamba, large": Sick(
         "state space",
@@ -454,14 +529,16 @@ SICK = {
         nets.mamba(large(30.0)),
         SERIES,
         "exploding",
+        "layers/[01]/",
     ),
-    # Autoencoders and graphs.
     "autoencoder, small": Sick(
         "autoencoder",
         "nnx",
         nets.autoencoder(small(0.1)),
         X,
         "vanishing",
+        "layers/[12]",
+        r"kernel_init=jaxinit\.lecun_normal\(\)",
     ),
     "autoencoder, large": Sick(
         "autoencoder",
@@ -469,6 +546,8 @@ SICK = {
         nets.autoencoder(large()),
         X,
         "saturated",
+        "layers/0",
+        r"kernel_init=jaxinit\.lecun_normal\(\)",
     ),
     "autoencoder, large biases": Sick(
         "autoencoder",
@@ -476,8 +555,8 @@ SICK = {
         nets.autoencoder(bias=ji.normal(10.0)),
         X,
         "saturated",
-        "",
-        "biases",
+        "layers/0",
+        "bias_init=jaxinit",
     ),
     "VAE, large log-variance": Sick(
         "autoencoder",
@@ -492,6 +571,8 @@ SICK = {
         nets.UNet(large()),
         IMAGES,
         "exploding",
+        "middle_0",
+        r"kernel_init=jaxinit\.he_normal\(\)",
     ),
     "U-Net, small": Sick(
         "autoencoder",
@@ -499,6 +580,8 @@ SICK = {
         nets.UNet(small()),
         IMAGES,
         "vanishing",
+        "down_1",
+        r"kernel_init=jaxinit\.he_normal\(\)",
     ),
     "graph, sums": Sick(
         "graph",
@@ -506,6 +589,7 @@ SICK = {
         nets.graph(depth=8, mean=False),
         NODES,
         "exploding",
+        "layers/[3-7]",
     ),
     "graph, small": Sick(
         "graph",
@@ -513,20 +597,14 @@ SICK = {
         nets.graph(small()),
         NODES,
         "vanishing",
+        "layers/[01]",
+        r"params = jaxinit\.reinit",
     ),
     "graph, smoothed": Sick(
-        "graph",
-        "functions",
-        nets.graph(depth=24),
-        NODES,
-        "collapsed",
+        "graph", "functions", nets.graph(depth=24), NODES, "collapsed", "layers/"
     ),
     "100 blocks, unscaled": Sick(
-        "residual",
-        "functions",
-        nets.residual(),
-        X,
-        "exploding",
+        "residual", "functions", nets.residual(), X, "exploding", r"(one|two)\[\d+\]"
     ),
     "100 blocks, zeros": Sick(
         "residual",
@@ -534,5 +612,7 @@ SICK = {
         nets.residual(w=ji.zeros()),
         X,
         "symmetric",
+        r"one\[0\]",
+        r"params = jaxinit\.reinit",
     ),
 }

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,11 +62,16 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
     read = program.readout
     classes = {read.site: read.classes} if read and read.known else {}
     paths = program.paths
+    leaves: dict[str, list[Any]] = {}
+    stored = jax.tree.leaves(program.stored[0])
+    for path, leaf in zip(paths, stored, strict=True):
+        leaves.setdefault(_find_parent(path), []).append((path, leaf.shape))
     for group, stacked in zip(program.groups, statistics.groups, strict=True):
         rows = itertools.count()
         for site, steps in group.members:
             apart = statistics.apart.get(site.number, {})
             ends = statistics.ends.get(site.number, {})
+            weight = paths[site.leaf] if isinstance(site, Product) else ""
             by_site[site.number] = []
             for number, step in enumerate(np.ndindex(*steps)):
                 row = next(rows)
@@ -81,8 +88,8 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
                     fields=ends if of.taps is None else ends | {"weight": of.taps},
                     classes=classes.get(site.number),
                     query_size=program.query_sizes.get(site.number),
-                    weight=paths[site.leaf] if isinstance(site, Product) else "",
-                    bias=_find_bias(site, program),
+                    weight=weight,
+                    bias=_find_bias(site, weight, leaves),
                 )
                 by_site[site.number].append(layer)
     layers: list[Measured] = []
@@ -92,20 +99,22 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
     return tuple(layers)
 
 
-def _find_bias(site: Site, program: Program) -> str:
+def _find_bias(site: Site, path: str, leaves: Mapping[str, Sequence[Any]]) -> str:
     """Finds the path of a layer's bias: the one beside its weight that has its size."""
     if not isinstance(site, Product) or site.bias is None:
         return ""
-    shape, paths = site.output.aval.shape, program.paths
+    shape = site.output.aval.shape
     units = tuple(shape[axis] for axis in site.unit_axes)
-    parent = paths[site.leaf].rpartition("/")[0]
     beside = [
-        path
-        for path, leaf in zip(paths, jax.tree.leaves(program.stored[0]), strict=True)
-        if path.rpartition("/")[0] == parent and path != paths[site.leaf]
-        if leaf.shape[len(leaf.shape) - len(units) :] == units
+        other
+        for other, size in leaves[_find_parent(path)]
+        if other != path and size[len(size) - len(units) :] == units
     ]
     return beside[0] if len(beside) == 1 else ""
+
+
+def _find_parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _drop_absent(statistics: Forward | Backward) -> Statistics:
