@@ -94,6 +94,9 @@ HEALTHY = {
         nets.DiT(modulation=ji.normal(0.02), head=nets.LECUN),
         NOISED,
     ),
+    "DiT, zero conditioning, open head": Net(
+        "diffusion", "linen", nets.DiT(head=nets.LECUN), NOISED
+    ),
     "GRU": Net("recurrent", "linen", nets.Recurrent(), SERIES),
     "LSTM": Net(
         "recurrent", "linen", nets.Recurrent(cell=nn.OptimizedLSTMCell), SERIES

@@ -101,13 +101,16 @@ def measure_layer(
     bias = compute_moments(values["bias"], xp).rms if "bias" in values else None
     examples = y.shape[0] if y.ndim > 1 else 1
 
-    def alike(parts: Mapping[str, Array], of_inputs: bool = False) -> Array | None:
+    def alike(of_gradient: bool, of_inputs: bool = False) -> Array | None:
         if not isinstance(site, Product):
             return None
-        w, axes = parts["weight"], site.weight_unit_axes
+        w, axes = (
+            (gradients if of_gradient else values)["weight"],
+            site.weight_unit_axes,
+        )
         if of_inputs:
             axes = tuple(axis for axis in range(w.ndim) if axis not in axes)
-        return _compute_alike(w, axes, xp)
+        return _compute_alike(w, axes, xp, of_gradient)
 
     forward = Forward(
         **output._asdict(),
@@ -121,17 +124,17 @@ def measure_layer(
         bias_rms=bias,
         weight_mean=None if weight is None else weight.mean,
         weight_std=None if weight is None else weight.std,
-        weight_alike=alike(values),
+        weight_alike=alike(False),
         sample=sample,
     )
     backward = Backward(
-        input_alike=alike(gradients, of_inputs=True),
+        input_alike=alike(True, of_inputs=True),
         std=gradient.std,
         rms=gradient.rms,
         nonfinite=(~xp.isfinite(g)).mean(),
         norm=gradient.rms * math.sqrt(y.size / examples),
         weight_std=None if dw is None else dw.rms,
-        weight_alike=alike(gradients),
+        weight_alike=alike(True),
     )
     # All statistics have one dtype, whatever the layer's.
     forward, backward = jax.tree.map(
@@ -262,7 +265,9 @@ def _compute_distance(y: Array, xp: Any) -> Array:
     return (apart + around) / (2 * len(direction))
 
 
-def _compute_alike(x: Array, unit_axes: tuple[int, ...], xp: Any) -> Array:
+def _compute_alike(
+    x: Array, unit_axes: tuple[int, ...], xp: Any, of_gradient: bool = False
+) -> Array:
     """Computes the share of units that equal another one; compares one projection."""
     if x.ndim == 0:
         return xp.zeros((), real(x, xp).dtype)
@@ -278,6 +283,8 @@ def _compute_alike(x: Array, unit_axes: tuple[int, ...], xp: Any) -> Array:
     projected = xp.sort(_multiply(weights, x, xp))
     size = xp.sqrt((projected**2).mean())
     near = xp.diff(projected) <= _ALIKE * size
+    if of_gradient:  # zeros among others are of units that wait, behind a closed gate
+        near = near & ((projected[1:] != 0) | (size == 0))
     return near.mean()
 
 
