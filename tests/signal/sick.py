@@ -421,10 +421,10 @@ SICK = {
         "modulation_0|attention_0",
         "at random",
     ),
-    "vanilla, radius 2": Sick(
+    "vanilla, radius 2.5": Sick(
         "recurrent",
         "functions",
-        nets.vanilla(ji.orthogonal(2.0)),
+        nets.vanilla(ji.orthogonal(2.5)),
         LONG,
         "exploding gradient",
         "u$",
@@ -563,7 +563,8 @@ SICK = {
         "haiku",
         nets.haiku_vae(spread=ji.normal(50.0)),
         NODES,
-        "non-finite",
+        "exploding",
+        "log_variance",
     ),
     "U-Net, large": Sick(
         "autoencoder",

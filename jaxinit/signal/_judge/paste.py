@@ -82,12 +82,13 @@ def find_globs(wanted: set[str], every: Sequence[str]) -> tuple[list[str], list[
     forms: dict[tuple[int, str], list[list[str]]] = {}
     for path in sorted(wanted, key=every.index):
         parts = path.split("/")
-        forms.setdefault((len(parts), parts[-1]), []).append(parts)
+        end = "" if parts[-1].isdigit() else parts[-1]  # the places of a list differ
+        forms.setdefault((len(parts), end), []).append(parts)
     others = [path.split("/") for path in every if path not in wanted]
     kept: list[str] = []
     globs: list[str] = []
     for (_, end), group in forms.items():
-        if sum(form[1] == end for form in forms) == 1 < len(group):
+        if end and sum(form[1] == end for form in forms) == 1 < len(group):
             if not any(other[-1] == end for other in others):
                 globs.append(f"**/{end}")
                 continue

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit.signal._trace.gates import measure_saturation
 from jaxinit.signal._trace.links import find_chains
-from jaxinit.signal._trace.saturation import measure_saturation
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
 _ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal

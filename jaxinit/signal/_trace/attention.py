@@ -26,7 +26,7 @@ from jaxinit._jaxpr.equation import find_variables, is_constant
 from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
 from jaxinit._structure.activation import Var
-from jaxinit.signal._trace.saturation import FLAT
+from jaxinit.signal._trace.gates import FLAT
 from jaxinit.signal._trace.site import Product
 from jaxinit.signal._trace.softmax import Graph, read_aval
 

@@ -8,17 +8,26 @@ the steepest.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from jaxinit._jaxpr.equation import find_variables, list_uses
 from jaxinit._jaxpr.primitives import PRODUCTS, SAME
-from jaxinit._structure.activation import Var, apply, find_activation, read_activation
-from jaxinit.signal._trace.saturation import measure_saturation
+from jaxinit._structure.activation import (
+    Var,
+    apply,
+    differentiate,
+    find_activation,
+    read_activation,
+)
 
+_GRID = np.linspace(-8, 8, 321)  # where the steepest slope is looked for
+FLAT = 0.05  # the share of the steepest slope below which a function is saturated
 _SATURATE = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 _PARTS = SAME | {"slice", "split", "transpose", "dynamic_slice", "broadcast_in_dim"}
 
@@ -82,3 +91,14 @@ def find_gates(jaxpr: core.Jaxpr, data: set[Any], numbers: Iterator[int]) -> lis
             chain, result = find_activation(jaxpr, var, uses, {})
             gates.append(Gate(next(numbers), var, chain, result, (var,)))
     return gates
+
+
+def measure_saturation(
+    function: Callable[[jax.Array], jax.Array], y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns where a function of y is zero, and where it is flat but not zero."""
+    a, slope = differentiate(function, y)
+    grid = jnp.asarray(_GRID, y.dtype)
+    steepest = jnp.abs(differentiate(function, grid)[1]).max()
+    zero = a == 0
+    return zero, (jnp.abs(slope) < FLAT * steepest) & ~zero
