@@ -602,7 +602,12 @@ SICK = {
         r"params = jaxinit\.reinit",
     ),
     "graph, smoothed": Sick(
-        "graph", "functions", nets.graph(depth=24), NODES, "collapsed", "layers/"
+        "graph",
+        "functions",
+        nets.graph(large(2.0), depth=12),
+        NODES,
+        "collapsed",
+        "layers/",
     ),
     "100 blocks, unscaled": Sick(
         "residual", "functions", nets.residual(), X, "exploding", r"(one|two)\[\d+\]"
