@@ -107,11 +107,17 @@ def _adapt_built(model: Any, call: Call) -> Model:
     if parts is None:
         raise check.Unfit(_MADE, TypeError, model=model)
     params, rest, run = parts
+    name = _name_framework(model)
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
         return run(params, rest, key, inputs, call.arguments)
 
-    return Model(lambda key: (params, rest), apply)
+    return Model(lambda key: (params, rest), apply, lambda: name)
+
+
+def _name_framework(module: Any) -> str:
+    """Returns "nnx" or "equinox"."""
+    return "nnx" if isinstance(module, find_modules("flax.nnx")) else "equinox"
 
 
 def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:
@@ -125,10 +131,12 @@ def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:
         if parts is None:
             raise check.Unfit(_MADE, TypeError, model=model)
         params, rest, run = parts
-        forms[:] = [run]
+        forms[:] = [run, _name_framework(model)]
         return params, rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
         return forms[0](params, rest, key, inputs, call.arguments)
 
-    return Model(lambda key: trace_quietly(init, (key,), {}), apply)
+    return Model(
+        lambda key: trace_quietly(init, (key,), {}), apply, lambda: str(forms[1])
+    )

@@ -22,10 +22,13 @@ class Model:
     Attributes:
       init: makes the parameters, and whatever else the model stores, from a key.
       apply: computes the output from both, a key for noise, and the inputs.
+      framework: returns what the model is written in, once init was traced: "linen",
+        "nnx", "equinox", "haiku" or "functions".
     """
 
     init: Callable[[jax.Array], tuple[Params, Any]]
     apply: Callable[..., Any]
+    framework: Callable[[], str] = lambda: "functions"
 
 
 class Trainable(NamedTuple):
@@ -121,7 +124,8 @@ def tag_output(value: Any, path: str) -> Any:
 def bind_axes(model: Model, axes: tuple[str, ...]) -> Model:
     """Binds the axis names that a model reads, as `jax.vmap` does, each to size 1."""
     for axis in axes:
-        model = Model(_bind_axis(model.init, axis), _bind_axis(model.apply, axis))
+        bound = _bind_axis(model.init, axis), _bind_axis(model.apply, axis)
+        model = Model(*bound, model.framework)
     return model
 
 

@@ -45,7 +45,7 @@ def adapt_linen(module: Any, call: Call) -> Model:
             )
         return output
 
-    return Model(init, apply)
+    return Model(init, apply, lambda: "linen")
 
 
 def train_linen(module: Any) -> Trainable:

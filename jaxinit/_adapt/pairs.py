@@ -32,7 +32,9 @@ def adapt_pair(pair: Any, call: Call) -> Model:
         output = apply(whole, *before, *inputs, **call.arguments)
         return output[0] if stateful else output
 
-    return Model(lambda key: trace_quietly(draw, (key,), {}), run)
+    is_haiku = type(pair).__module__.partition(".")[0] == "haiku"
+    name = "haiku" if is_haiku else "functions"
+    return Model(lambda key: trace_quietly(draw, (key,), {}), run, lambda: name)
 
 
 def find_owner(function: Callable[..., Any]) -> Any:

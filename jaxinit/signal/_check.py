@@ -138,7 +138,8 @@ def check(
             rest = key, seeds, loss, chunk, min(jacobian, seeds), say, training
             run = _measure_arrays(adapted, inputs, *rest)
             say("judging")
-            layers, findings = judge(run.layers, limit)
+            framework, paths = adapted.framework(), run.program.paths
+            layers, findings = judge(run.layers, limit, run.gains, framework, paths)
     except check_that.Unfit as error:
         raise error.at("check", "model", "x") from None
     descent, program = run.descent, run.program

@@ -61,7 +61,8 @@ CASES = {
         mlp(HE, RELU, bias=-20.0),
         X,
         "dead",
-        r"^start the biases at zeros\(\)$",
+        r"^start the biases at zeros\(\): "
+        r'params = jaxinit.reinit\(key, params, \[\("\*\*/b", 0.0\)\]\)$',
     ),
     "dead by weights, no biases": (
         mlp(lambda k, s: -abs(HE(k, s)), RELU),
@@ -79,7 +80,9 @@ CASES = {
         mlp(ji.normal(1.0), TANH),
         X,
         "saturated",
-        r"^use kernel_init=jaxinit.lecun_normal\(\) \(gain 1\)$",
+        r"^use params = jaxinit.reinit\(key, params, \[\(\"5/w\", None\), "
+        r"\(\"\*/w\", jaxinit.lecun_normal\(\)\)\], "
+        r"structure=jaxinit.structure\(\(init, apply\), x\)\) \(gain 1\)$",
     ),
     "a square root of less than zero": (
         (mlp(HE, RELU)[0], lambda p, x: jnp.sqrt(x @ p[0]["w"]) @ p[1]["w"]),

@@ -5,7 +5,7 @@ the indices of the layers concerned, and looks for the cause there.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from jaxinit._gain import ACTIVATIONS
 from jaxinit._text import number, percent
 from jaxinit.signal._judge.evidence import Evidence
+from jaxinit.signal._judge.paste import set_biases, set_gains, set_weights
 from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import average, log_size
 from jaxinit.signal._recommend import choose_builder, find_weight_variance
@@ -29,6 +30,27 @@ def cure_drift(evidence: Evidence, where: Sequence[int]) -> str:
     )
 
 
+def cure_vanishing(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why the signal is small, or zero for every input."""
+    if not {*where} & {*evidence.unfed}:
+        return cure_drift(evidence, where)
+    if gains := evidence.zero_gains:
+        return f"start gains at ones(): {set_gains(evidence, gains)}"
+    layers = evidence.layers
+    zeros = [i for i in evidence.weighted if not layers[i].forward["weight_std"].any()]
+    if not zeros:
+        return cure_drift(evidence, where)
+    return "draw the weights at random: use " + set_weights(
+        evidence, "jaxinit.lecun_normal()", zeros
+    )
+
+
+def cure_collapse(evidence: Evidence, where: Sequence[int]) -> str:
+    """Finds why outputs are parallel: the input, weights or depth."""
+    offset = _standardize_input(evidence) if is_offset(evidence) else None
+    return offset or cure_drift(evidence, where)
+
+
 def cure_gradient(evidence: Evidence, where: Sequence[int]) -> str:
     """Finds why the gradient changes over the depth: sigmoid, weights or depth."""
     if _find_activation(evidence) == "sigmoid":
@@ -41,7 +63,9 @@ def cure_gradient(evidence: Evidence, where: Sequence[int]) -> str:
 
 def cure_symmetry(evidence: Evidence, where: Sequence[int]) -> str:
     """Names an initializer that makes units differ."""
-    builder = _suit_weights(evidence) or "use kernel_init=jaxinit.lecun_normal()"
+    builder = _suit_weights(evidence, where) or "use " + set_weights(
+        evidence, "jaxinit.lecun_normal()", where
+    )
     return f"draw the weights at random: {builder}"
 
 
@@ -65,8 +89,12 @@ def cure_attention(evidence: Evidence, where: Sequence[int]) -> str:
     large = [m.name for m, gain in zip(here, gains, strict=True) if gain > 1.5]
     if large:
         places = ", ".join(large[:4]) + (" and so on" if len(large) > 4 else "")
-        builder = f"jaxinit.lecun_normal() (gain 1, not {max(gains):.2g})"
-        return f"use kernel_init={builder} in {places}"
+        concerned = [i for i, gain in zip(where, gains, strict=True) if gain > 1.5]
+        note = f" (gain 1, not {max(gains):.2g}) in {places}"
+        builder = "jaxinit.lecun_normal()"
+        return f"use {set_weights(evidence, builder, concerned, note)}"
+    if standard := _standardize_input(evidence):
+        return standard
     logits = max(average(m.forward["attention_std"]) for m in here)
     product = max(average(m.forward["rms"]) for m in here) ** 2 * math.sqrt(size)
     # The scale is 1 / sqrt(size) or, if it was forgotten, 1: halfway between, in logs.
@@ -85,8 +113,11 @@ def cure_loss(evidence: Evidence, where: Sequence[int]) -> str:
     gain, std = _compute_gain(m), average(m.forward["std"])
     if gain <= 1.5:
         return f"use a normalization before {m.name}"
-    smaller = average(m.forward["weight_std"]) / std
-    return f"use jaxinit.normal({smaller:.1g}) for the weight of {m.name}"
+    smaller = f"jaxinit.normal({average(m.forward['weight_std']) / std:.1g})"
+    cure = f"use {smaller} for the weight of {m.name}"
+    if evidence.framework in ("equinox", "functions"):
+        return f"{cure}: {set_weights(evidence, smaller, where)}"
+    return cure
 
 
 def cure_overflow(evidence: Evidence, where: Sequence[int]) -> str:
@@ -131,7 +162,7 @@ def _cure_depth(evidence: Evidence) -> str:
 def _join_causes(evidence: Evidence, where: Sequence[int]) -> str:
     """Names all causes that put units where an activation has no slope."""
     here = [evidence.layers[i] for i in where]
-    parts = [*_blame_biases(here), *_blame_means(here)]
+    parts = [*_blame_biases(evidence, where), *_blame_means(here)]
     return _join([*parts, _standardize_input(evidence), _suit_weights(evidence)])
 
 
@@ -139,17 +170,24 @@ def _join(parts: Sequence[str | None]) -> str:
     return ", and ".join(part for part in parts if part)
 
 
-def _suit_weights(evidence: Evidence) -> str | None:
-    """Names weights that suit the activation of most layers, unless they do already."""
+def _suit_weights(evidence: Evidence, where: Sequence[int] = ()) -> str | None:
+    """Names weights that suit the activation of most layers, unless they do already.
+
+    If they do, or if only some layers are to blame, those are in ``where``.
+    """
     common = _find_common(evidence)
     if common is None:
-        return "use kernel_init=jaxinit.lecun_normal(), or a normalization"
+        every = evidence.weighted
+        cure = set_weights(evidence, "jaxinit.lecun_normal()", every)
+        return f"use {cure}, or a normalization"
     m, name, gain = common
     needed = _find_needed(m, name)
     if abs(gain**2 - needed) < _SAME * needed:
         return None
     builder = f"jaxinit.{choose_builder(needed)}"
-    return f"use kernel_init={builder} (gain {math.sqrt(needed):.2g})"
+    concerned = where or _list_common(evidence)[1]
+    note = f" (gain {math.sqrt(needed):.2g})"
+    return f"use {set_weights(evidence, builder, concerned, note)}"
 
 
 def _find_activation(evidence: Evidence) -> str | None:
@@ -162,10 +200,8 @@ def _standardize_input(evidence: Evidence) -> str | None:
     forward = evidence.layers[evidence.weighted[0]].forward
     if "input_rms" not in forward:
         return None
-    with np.errstate(invalid="ignore"):
-        mean = average(forward["input_mean"])
-        square = average(forward["input_rms"]) ** 2
-    std = math.sqrt(max(square - mean**2, 0.0))
+    mean, std = read_moments(forward)
+    square = mean**2 + std**2
     usual = 1 / _USUAL <= math.sqrt(square) <= _USUAL and abs(mean) <= _OFFSET * std
     if usual or not square or not math.isfinite(square):
         return None
@@ -176,15 +212,35 @@ def _standardize_input(evidence: Evidence) -> str | None:
     return f"standardize the input: {centered} / {std:.3g}"
 
 
-def _blame_biases(here: Sequence[Measured]) -> Iterator[str]:
+def is_offset(evidence: Evidence) -> bool:
+    """Returns whether inputs differ by little beside their common mean."""
+    forward = evidence.layers[evidence.weighted[0]].forward
+    if "input_rms" not in forward:
+        return False
+    mean, std = read_moments(forward)
+    return math.isfinite(mean) and 0 < _OFFSET * std < abs(mean)
+
+
+def read_moments(forward: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Returns mean and standard deviation of a layer's input."""
+    with np.errstate(invalid="ignore"):
+        mean = average(forward["input_mean"])
+        square = average(forward["input_rms"]) ** 2
+    return mean, math.sqrt(max(square - mean**2, 0.0))
+
+
+def _blame_biases(evidence: Evidence, where: Sequence[int]) -> Iterator[str]:
     """Names the biases, if they are large beside the outputs they are part of."""
-    sizes = [
-        (average(m.forward["bias_rms"]), average(m.forward["rms"]))
-        for m in here
-        if "bias_rms" in m.forward
+    forward = {i: evidence.layers[i].forward for i in where}
+    large = [
+        i
+        for i, of in forward.items()
+        if "bias_rms" in of and average(of["bias_rms"]) > 0.5 * average(of["rms"])
     ]
-    if any(bias > 0.5 * size for bias, size in sizes):
-        yield "start the biases at zeros()"
+    if large:
+        named = [i for i in large if evidence.layers[i].bias]
+        how = f": {set_biases(evidence, named)}" if named else ""
+        yield f"start the biases at zeros(){how}"
 
 
 def _blame_means(here: Sequence[Measured]) -> Iterator[str]:
@@ -199,13 +255,19 @@ def _blame_means(here: Sequence[Measured]) -> Iterator[str]:
 
 def _find_common(evidence: Evidence) -> tuple[Measured, str, float] | None:
     """Finds the activation of most layers, and the gain of their weights."""
-    by_name: dict[str, list[Measured]] = {}
+    name, members = _list_common(evidence)
+    layers = [evidence.layers[i] for i in members]
+    gain = float(np.median([_compute_gain(m) for m in layers]))
+    return (layers[0], name, gain) if math.isfinite(gain) else None
+
+
+def _list_common(evidence: Evidence) -> tuple[str, list[int]]:
+    """Lists the layers before the activation that most layers have."""
+    by_name: dict[str, list[int]] = {}
     for i in evidence.weighted[:-1] or evidence.weighted:
-        m = evidence.layers[i]
-        by_name.setdefault(m.activation or "linear", []).append(m)
-    name, members = max(by_name.items(), key=lambda item: len(item[1]))
-    gain = float(np.median([_compute_gain(m) for m in members]))
-    return (members[0], name, gain) if math.isfinite(gain) else None
+        name = evidence.layers[i].activation or "linear"
+        by_name.setdefault(name, []).append(i)
+    return max(by_name.items(), key=lambda item: len(item[1]))
 
 
 def _find_needed(m: Measured, name: str) -> float:

@@ -14,12 +14,29 @@ import numpy as np
 from jaxinit._text import plural
 from jaxinit.signal._judge.cures import describe_weights
 from jaxinit.signal._judge.evidence import Evidence
-from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.statistics import log_size
 
 _LEAST = 0.1  # the share of all layers that makes a drift
 _SMALL = 0.1  # an input below this is to blame for a small signal
 _STAYS = 10.0  # if the layers keep the signal within this factor of the input
+
+
+def find_silence(evidence: Evidence) -> list[int]:
+    """Finds the layers that zeros enter, if the last one is among them.
+
+    A branch may begin or end with zeros, and the last layer may be zero; but if zeros
+    enter the last layer, no input makes a difference to the output. A module that turns
+    the signal to zero, such as a norm, is named with the first layer behind it.
+    """
+    layers, unfed = evidence.layers, evidence.unfed
+    if not unfed or evidence.weighted[-1] != unfed[-1]:
+        return []
+    first = unfed[0]
+    while first and layers[first - 1].site.kind == "module":
+        if np.any(layers[first - 1].forward["rms"]):
+            break
+        first -= 1
+    return [*range(first, unfed[0]), *unfed]
 
 
 def find_vanishing(evidence: Evidence) -> list[int]:
@@ -49,7 +66,8 @@ def _find_signal_drift(
     bound = math.log(evidence.limit)
     start = evidence.start(finite)
     # An input may be small, but not so small that layers have nothing to learn from.
-    least, most = max(start, -bound) - bound, start + bound
+    # Behind a large one the usual size is no loss: tanh, say, ends all at 1.
+    least, most = min(max(start, -bound), 0) - bound, start + bound
     # The last layer's own scale is a choice: a small head does not vanish.
     inner = [i for i in finite if i != weighted[-1] or len(weighted) == 1]
     sizes = {i: log_size(evidence.layers[i].forward["rms"]) for i in finite}
@@ -68,7 +86,7 @@ def _find_gradient_drift(
     layers, weighted = evidence.layers, evidence.weighted
     if len(evidence.finite) < len(weighted):  # no gradient means anything
         return []
-    waiting = _find_waiting(layers)
+    waiting = set(find_waiting(evidence))
     end = log_size(layers[weighted[-1]].backward["norm"])
     norms = {
         i: log_size(layers[i].backward["norm"]) - end
@@ -76,7 +94,16 @@ def _find_gradient_drift(
         if i not in waiting and not math.isnan(end)
     }
     bound = math.log(evidence.limit)
-    return _find_drift(list(norms), lambda i: holds(norms[i], bound))[::-1]
+
+    def find(items: list[int]) -> list[int]:
+        return _find_drift(items, lambda i: holds(norms[i], bound))[::-1]
+
+    # A layer before a loop over time gets gradients from all its steps: those of the
+    # loop alone tell whether they come from the last steps only.
+    loops = dict.fromkeys(layers[i].site.loop for i in norms if layers[i].step)
+    inside = [[i for i in norms if layers[i].site.loop == loop] for loop in loops]
+    drifts = map(find, [list(norms), *inside])
+    return next((drift for drift in drifts if drift), [])
 
 
 def _find_drift(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]:
@@ -98,28 +125,38 @@ def find_suffix(items: Sequence[int], holds: Callable[[int], bool]) -> list[int]
     return end[::-1]
 
 
-def _find_waiting(layers: Sequence[Measured]) -> set[int]:
-    """Finds layers whose gradient is zero only until a closed layer opens.
+def find_waiting(evidence: Evidence) -> list[int]:
+    """Finds layers whose gradient is zero only until something behind them opens.
 
-    A closed layer returns zeros but learns, as the last layer of a residual branch
-    often does at the start; layers before it get a gradient after the first step.
+    A layer is closed if it returns zeros but learns, as the last one of a residual
+    branch often does at the start, or the readout: layers before it get a gradient
+    after the first step. So do all once a gain that is zero has learned, such as the
+    alphas of ReZero; where in the network that gain is, is not known.
     """
-    closed = [
+    layers = evidence.layers
+    closed = find_closed(evidence)
+    last = len(layers) if evidence.opens_by_gain else closed[-1] if closed else 0
+    return [i for i in range(last) if not np.any(layers[i].backward["norm"])]
+
+
+def find_closed(evidence: Evidence) -> list[int]:
+    """Finds layers that return zeros but learn."""
+    return [
         i
-        for i, m in enumerate(layers)
+        for i, m in enumerate(evidence.layers)
         if not np.any(m.forward["rms"])
         and np.all(m.backward["norm"] > 0)
         and np.all(m.backward.get("weight_std", 1) > 0)
         and m.path != "(output)"
     ]
-    before = layers[: closed[-1]] if closed else ()
-    return {i for i, m in enumerate(before) if not np.any(m.backward["norm"])}
 
 
 def find_modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
     """Finds modules behind the first marked layer whose signal is about as large."""
     rms = [log_size(m.forward["rms"]) for m in evidence.layers]
-    sizes = [rms[i] for i in where]
+    sizes = [rms[i] for i in where if math.isfinite(rms[i])]
+    if not sizes:
+        return []
     low, high = math.floor(min(sizes)) - 1, math.ceil(max(sizes)) + 1
     return [
         i
@@ -130,6 +167,11 @@ def find_modules(evidence: Evidence, where: Sequence[int]) -> list[int]:
 
 def describe_signal(evidence: Evidence, where: Sequence[int]) -> str:
     """Says by how much a signal changes, from end to end."""
+    if find_silence(evidence):
+        gains = "".join(
+            f": the gain {path} is zero" for path in evidence.zero_gains[:1]
+        )
+        return f"{evidence.place(where)}: the signal is zero for every input{gains}"
     inner = evidence.weighted[:-1] or evidence.weighted
     sizes = [log_size(evidence.layers[i].forward["rms"]) for i in inner]
     start, end, steps = _find_ends([evidence.start(evidence.weighted), *sizes])

@@ -35,6 +35,8 @@ class Layer:
         outputs y the variance is E|y - Ey|^2, the mean is its modulus, and the cosine
         is Re<a, b> / |a||b|. If an activation follows: its ``activation_zeros``,
         ``dead`` (units that are zero for every input) and ``saturated`` (shares). If
+        sigmoid or tanh follow a sum or a part of the output, as in the cell of a
+        recurrent network: ``gate_saturated`` (a share). If
         the output is a query or key: ``attention_std`` (of the logits) and
         ``attention_saturated`` (the share of the queries that give one key all the
         weight). Of a layer's weight and bias: ``weight_mean``, ``weight_std``,
@@ -44,8 +46,8 @@ class Layer:
         random labels, and ``chance_loss``, that of guessing.
       backward: statistics of the gradient at the output: ``std``, ``rms``,
         ``nonfinite`` (a share) and ``norm`` (per example); of that at the weight:
-        ``weight_std`` (root mean square) and ``weight_alike`` (the share of units that
-        equal another).
+        ``weight_std`` (root mean square), ``weight_alike`` (the share of units that
+        equal another) and ``input_alike`` (the share of inputs that do).
       predicted: the ``std`` of the output and the ``gradient_std`` that mean-field
         theory predicts; empty where the theory does not fit.
       condition: what is wrong with the layer, or "healthy".

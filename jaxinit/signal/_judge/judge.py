@@ -1,6 +1,8 @@
 """Judges a model: asks every verdict which layers it is true of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from jaxinit.signal._judge import drift
 from jaxinit.signal._judge.evidence import Evidence
@@ -11,15 +13,22 @@ from jaxinit.signal._measure.layers import Measured
 
 
 def judge(
-    measured: Sequence[Measured], limit: float
+    measured: Sequence[Measured],
+    limit: float,
+    gains: Mapping[str, np.ndarray] | None = None,
+    framework: str = "linen",
+    paths: Sequence[str] = (),
 ) -> tuple[tuple[Layer, ...], tuple[Finding, ...]]:
     """Makes layers and findings from measurements.
 
     Args:
       measured: the layers in the order of execution.
       limit: the factor over all layers that makes a signal vanish or explode.
+      gains: the gains, as in `Evidence`.
+      framework: what the model is written in, as in `Evidence`.
+      paths: those of all parameters.
     """
-    evidence = Evidence(measured, limit)
+    evidence = Evidence(measured, limit, gains or {}, framework, paths)
     marks: dict[Condition, list[int]] = {}
     for verdict in VERDICTS:
         marks[verdict.name] = verdict.mark(evidence, marks)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from jaxinit._text import number
 from jaxinit.signal._judge import cures, drift
 from jaxinit.signal._judge.evidence import Evidence
 from jaxinit.signal._measure.chance import MOST
@@ -67,8 +68,28 @@ def _mark_symmetric(evidence: Evidence, earlier: Marks) -> list[int]:
     layers = evidence.layers
     alike = {*evidence.above(_MOST, "weight_alike")} & {*evidence.above(_MOST, "alike")}
     return sorted(
-        i for i in alike if average(layers[i].backward["weight_alike"]) > _MOST
+        i
+        for i in alike.difference(_list_undecided(evidence))
+        if average(layers[i].backward["weight_alike"]) > _MOST
     )
+
+
+def _list_undecided(evidence: Evidence) -> list[int]:
+    """Lists layers of which the first step will tell whether units stay alike.
+
+    Their gradients are zero, and so equal, until a layer behind them opens, whose
+    inputs differ: as the conditioning of a diffusion transformer, which starts at zeros
+    before a readout of zeros. Of two layers of zeros in sequence neither ever opens.
+    """
+    if {*evidence.unfed} & {*evidence.silent}:
+        return []
+    opening = [
+        i
+        for i in drift.find_closed(evidence)
+        if average(evidence.layers[i].backward.get("input_alike", 0)) <= _MOST
+    ]
+    waiting = drift.find_waiting(evidence)
+    return [i for i in waiting if opening and i < opening[-1]]
 
 
 def _explain_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
@@ -77,6 +98,11 @@ def _explain_symmetric(evidence: Evidence, where: Sequence[int]) -> str:
         f"{evidence.place(where)}: {share:.0%} of the units equal another, in output "
         "and gradient: they stay equal forever, and count as one"
     )
+
+
+def _mark_dead(evidence: Evidence, earlier: Marks) -> list[int]:
+    quiet = {i for i in evidence.unfed if not np.any(evidence.layers[i].forward["rms"])}
+    return [i for i in evidence.above(_DEAD, "dead") if i not in quiet]
 
 
 def _explain_dead(evidence: Evidence, where: Sequence[int]) -> str:
@@ -100,9 +126,21 @@ def _explain_non_finite(evidence: Evidence, where: Sequence[int]) -> str:
     return f"{first.name}: the first {passing} that is infinite or no number"
 
 
+def _mark_saturated(evidence: Evidence, earlier: Marks) -> list[int]:
+    names = "saturated", "gate_saturated"
+    return sorted({i for name in names for i in evidence.above(_MOST, name)})
+
+
 def _explain_saturated(evidence: Evidence, where: Sequence[int]) -> str:
     last = evidence.layers[where[-1]]
-    share, std = average(last.forward["saturated"]), average(last.forward["std"])
+    std = average(last.forward["std"])
+    if not average(last.forward.get("saturated", 0)) > _MOST:
+        share = average(last.forward["gate_saturated"])
+        return (
+            f"{evidence.place(where)}: {share:.0%} of the entries of a gate are where "
+            f"it is flat (std of the layer {std:.2g})"
+        )
+    share = average(last.forward["saturated"])
     return (
         f"{evidence.place(where)}: {share:.0%} of the entries are where "
         f"{last.activation} is flat (std {std:.2g})"
@@ -119,6 +157,12 @@ def _explain_saturated_attention(evidence: Evidence, where: Sequence[int]) -> st
     )
 
 
+def _mark_vanishing(evidence: Evidence, earlier: Marks) -> list[int]:
+    if earlier["symmetric"] or earlier["dead"]:  # they explain a signal of zero
+        return drift.find_vanishing(evidence)
+    return drift.find_silence(evidence) or drift.find_vanishing(evidence)
+
+
 def _mark_vanishing_gradient(evidence: Evidence, earlier: Marks) -> list[int]:
     where = drift.find_vanishing_gradient(evidence)
     if earlier["symmetric"] or earlier["dead"]:  # they explain a gradient of zero
@@ -133,13 +177,23 @@ def _mark_collapsed(evidence: Evidence, earlier: Marks) -> list[int]:
     layers = evidence.layers
     inner = [i for i in evidence.finite if average(layers[i].forward["rms"]) > 0]
     distances = {i: average(layers[i].forward["distance"]) for i in inner}
-    if not inner or not distances[inner[0]] > 10 * _COLLAPSED:
+    if not inner:
         return []
+    if distances[inner[0]] < 10 * _COLLAPSED:  # what enters is alike
+        return inner[:1] if cures.is_offset(evidence) else []
     return drift.find_suffix(inner, lambda i: distances[i] < _COLLAPSED)
 
 
 def _explain_collapsed(evidence: Evidence, where: Sequence[int]) -> str:
     distance = average(evidence.layers[where[-1]].forward["distance"])
+    if cures.is_offset(evidence):
+        forward = evidence.layers[evidence.weighted[0]].forward
+        mean, std = cures.read_moments(forward)
+        return (
+            f"{evidence.place(where)}: different inputs have outputs of cosine "
+            f"1 - {distance:.1g}, since the mean of the input, {number(mean)}, is "
+            f"{abs(mean) / std:.2g} of its standard deviations"
+        )
     return (
         f"{evidence.place(where)}: different inputs have outputs of cosine "
         f"1 - {distance:.1g}: the network no longer tells inputs apart"
@@ -186,7 +240,7 @@ VERDICTS = (
         means="units are zero for every input",
         limit=f"{_DEAD:.0%} of the units",
         color="#555555",
-        mark=lambda evidence, _: evidence.above(_DEAD, "dead"),
+        mark=_mark_dead,
         reason=_explain_dead,
         cure=cures.cure_dead,
     ),
@@ -202,12 +256,13 @@ VERDICTS = (
     ),
     Verdict(
         name="vanishing",
-        means="the signal shrinks by a factor, from some layer to the end",
+        means="the signal shrinks by a factor, from some layer to the end, or zeros "
+        "enter the last layer, whatever the input",
         limit=f"`limit`, {LIMIT:g}",
         color="#ee7733",
-        mark=lambda evidence, _: drift.find_vanishing(evidence),
+        mark=_mark_vanishing,
         reason=drift.describe_signal,
-        cure=cures.cure_drift,
+        cure=cures.cure_vanishing,
         modules=True,
     ),
     Verdict(
@@ -221,10 +276,11 @@ VERDICTS = (
     ),
     Verdict(
         name="saturated",
-        means="entries lie where the activation's slope is below 1/20 of its steepest",
+        means="entries lie where the slope of the activation, or of a recurrent gate, "
+        "is below 1/20 of its steepest",
         limit=f"{_MOST:.0%} of the entries",
         color="#88ccee",
-        mark=lambda evidence, _: evidence.above(_MOST, "saturated"),
+        mark=_mark_saturated,
         reason=_explain_saturated,
         cure=cures.cure_saturation,
     ),
@@ -257,12 +313,13 @@ VERDICTS = (
     ),
     Verdict(
         name="collapsed",
-        means="outputs of different inputs are parallel",
+        means="outputs of different inputs are parallel, or the inputs are: their mean "
+        "outweighs what differs",
         limit=f"1 − cosine below {_COLLAPSED:g}",
         color="#44aa99",
         mark=_mark_collapsed,
         reason=_explain_collapsed,
-        cure=cures.cure_drift,
+        cure=cures.cure_collapse,
     ),
     Verdict(
         name="loss above chance",

@@ -34,7 +34,7 @@ def fix_weights(model: Model, given: Any, key: jax.Array) -> Model:
         rest = jit_init(model.init)(key)[1]
         values = dict(_paths.named(rest)) | values
     stored = fixed, _fill(rest, given, values)
-    return Model(lambda key: stored, model.apply)
+    return Model(lambda key: stored, model.apply, model.framework)
 
 
 def _fill(tree: Any, given: Any, values: Mapping[str, Any], prefix: str = "") -> Any:

@@ -20,6 +20,7 @@ from jaxinit.signal._measure.statistics import (
     wide,
 )
 from jaxinit.signal._trace.evaluate import evaluate_plan
+from jaxinit.signal._trace.gains import find_gains
 from jaxinit.signal._trace.site import Placed, Values
 
 
@@ -32,6 +33,8 @@ class Flow(NamedTuple):
       gradients: those of the outputs and weights of the sites, by number.
       activated: for each group, what is behind its activation. # [sites * steps]
       logits: the outputs that may be logits, if there are any.
+      gains: of each gain, by the number of its leaf: the largest entry and the largest
+        of the gradient there.
     """
 
     loss: jax.Array
@@ -39,20 +42,27 @@ class Flow(NamedTuple):
     gradients: dict[int, Values]
     activated: list[Activated | None]
     logits: jax.Array | None
+    gains: dict[int, jax.Array]
 
 
 def run_model(program: Program, seed: Seed, inputs: tuple[Any, ...]) -> Flow:
     """Runs a model forwards and backwards, from what was drawn for a seed."""
     arguments = jax.tree.leaves((*seed.stored, seed.noise, inputs))
 
-    def run(shifts: Mapping[int, Values]) -> tuple[jax.Array, Any]:
-        results, values = evaluate_plan(program.plan, arguments, shifts)
+    gains = {leaf: arguments[leaf] for leaf in list_gains(program)}
+
+    def run(
+        shifts: Mapping[int, Values], gains: Mapping[int, jax.Array]
+    ) -> tuple[jax.Array, Any]:
+        given = [gains.get(i, value) for i, value in enumerate(arguments)]
+        results, values = evaluate_plan(program.plan, given, shifts)
         if program.loss:
             return program.loss(results), (values, results)
         return _project(results, seed.cotangents), (values, results)
 
-    of_shifts = jax.value_and_grad(run, has_aux=True)
-    (loss, (values, results)), gradients = of_shifts(make_zeros(program.sites))
+    of_shifts = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
+    found = of_shifts(make_zeros(program.sites), gains)
+    (loss, (values, results)), (gradients, of_gains) = found
     read = program.readout
     return Flow(
         loss=loss,
@@ -60,7 +70,20 @@ def run_model(program: Program, seed: Seed, inputs: tuple[Any, ...]) -> Flow:
         gradients=gradients,
         activated=[_measure_activations(group, values) for group in program.groups],
         logits=results[read.leaf] if read else None,
+        gains={leaf: _measure_gain(gains[leaf], of_gains[leaf]) for leaf in gains},
     )
+
+
+def list_gains(program: Program) -> list[int]:
+    """Lists the leaves of the parameters that are gains of real numbers."""
+    leaves = jax.tree.leaves(program.stored[0])
+    gains = find_gains(program.plan.closed, len(leaves))
+    return [i for i in sorted(gains) if jnp.issubdtype(leaves[i].dtype, jnp.floating)]
+
+
+def _measure_gain(gain: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Computes the largest entry of a gain, and of the gradient there."""
+    return jnp.stack([jnp.abs(x.astype(jnp.float32)).max() for x in (gain, gradient)])
 
 
 def _is_measured(part: tuple[str, jax.Array]) -> bool:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from jaxinit.signal._measure.program import Program
 from jaxinit.signal._measure.statistics import Backward, Both, Forward
 from jaxinit.signal._measure.summary import OfModel
-from jaxinit.signal._trace.site import Site
+from jaxinit.signal._trace.site import Product, Site
 
 Statistics = dict[str, np.ndarray]  # each [seeds], or [seeds, entries]
 
@@ -31,6 +33,8 @@ class Measured:
         of the last one.
       classes: the number of classes, if the outputs are known to be logits.
       query_size: the number of entries of a query, if an attention follows.
+      weight: the path of the weight; "" for a module.
+      bias: the path of the bias, if it has one that is a parameter, or "".
     """
 
     site: Site
@@ -43,6 +47,8 @@ class Measured:
     fields: Statistics
     classes: int | None = None
     query_size: int | None = None
+    weight: str = ""
+    bias: str = ""
 
     @property
     def name(self) -> str:
@@ -55,11 +61,17 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
     by_site: dict[int, list[Measured]] = {}
     read = program.readout
     classes = {read.site: read.classes} if read and read.known else {}
+    paths = program.paths
+    leaves: dict[str, list[Any]] = {}
+    stored = jax.tree.leaves(program.stored[0])
+    for path, leaf in zip(paths, stored, strict=True):
+        leaves.setdefault(_find_parent(path), []).append((path, leaf.shape))
     for group, stacked in zip(program.groups, statistics.groups, strict=True):
         rows = itertools.count()
         for site, steps in group.members:
             apart = statistics.apart.get(site.number, {})
             ends = statistics.ends.get(site.number, {})
+            weight = paths[site.leaf] if isinstance(site, Product) else ""
             by_site[site.number] = []
             for number, step in enumerate(np.ndindex(*steps)):
                 row = next(rows)
@@ -76,6 +88,8 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
                     fields=ends if of.taps is None else ends | {"weight": of.taps},
                     classes=classes.get(site.number),
                     query_size=program.query_sizes.get(site.number),
+                    weight=weight,
+                    bias=_find_bias(site, weight, leaves),
                 )
                 by_site[site.number].append(layer)
     layers: list[Measured] = []
@@ -83,6 +97,24 @@ def layers_of(program: Program, statistics: OfModel) -> tuple[Measured, ...]:
         inside = [layer for site, _ in each for layer in by_site[site.number]]
         layers += sorted(inside, key=lambda layer: layer.step)  # stable
     return tuple(layers)
+
+
+def _find_bias(site: Site, path: str, leaves: Mapping[str, Sequence[Any]]) -> str:
+    """Finds the path of a layer's bias: the one beside its weight that has its size."""
+    if not isinstance(site, Product) or site.bias is None:
+        return ""
+    shape = site.output.aval.shape
+    units = tuple(shape[axis] for axis in site.unit_axes)
+    beside = [
+        other
+        for other, size in leaves[_find_parent(path)]
+        if other != path and size[len(size) - len(units) :] == units
+    ]
+    return beside[0] if len(beside) == 1 else ""
+
+
+def _find_parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _drop_absent(statistics: Forward | Backward) -> Statistics:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxinit import _check as check
+from jaxinit import _paths
 from jaxinit._adapt.functions import Model
 from jaxinit._jaxpr.spelling import spell_program
 from jaxinit._placement import platform_of
@@ -105,6 +106,11 @@ class Program(Layers):
     loss: Loss | None
     readout: Readout | None
     spelling: Hashable
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the parameters, in the order of their leaves."""
+        return [path for path, _ in _paths.named(self.stored[0])]
 
 
 def prepare(

@@ -62,6 +62,7 @@ class Run:
       loss: the loss of each seed.
       program: the model.
       descent: what steps of an optimizer did, if any were taken.
+      gains: by path, the largest entry of a gain and of its gradient. # [seeds, 2]
     """
 
     layers: tuple[Measured, ...]
@@ -69,6 +70,7 @@ class Run:
     loss: np.ndarray
     program: Program
     descent: Descent | None
+    gains: Statistics
 
 
 # Measures a batch of seeds: an `OfModel` with a leading axis for these.
@@ -148,12 +150,14 @@ def measure(
         lambda *parts: np.concatenate(parts), *(found for found, _ in results)
     )
     singular = [values for _, each in results for values in each]
+    paths = program.paths
     return Run(
         layers_of(program, statistics),
         jax.tree.map(lambda *each: np.stack(each), *singular) if singular else {},
         statistics.loss,
         program,
         descent,
+        {paths[leaf]: each for leaf, each in statistics.gains.items()},
     )
 
 

@@ -13,16 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit._structure.activation import differentiate
+from jaxinit.signal._trace.gates import measure_saturation
 from jaxinit.signal._trace.links import find_chains
 from jaxinit.signal._trace.site import Placed, Product, Site, Values
 
-_GRID = np.linspace(-8, 8, 321)  # where an activation's steepest slope is looked for
-_FLAT = 0.05  # the share of the steepest slope below which an activation is saturated
 _ALIKE = 1e-5  # of the units' root mean square: projections this close count as equal
 _SAMPLE = 256  # the number of an output's entries that are kept for histograms
 _RUN = 512  # entries that float32 may add one after another
-
 
 Array = Any  # a JAX array for one seed, a NumPy array for many
 
@@ -51,6 +48,7 @@ class Forward(NamedTuple):
     input_rms: Array | None = None
     input_mean: Array | None = None
     input_nonfinite: Array | None = None
+    gate_saturated: Array | None = None
     attention_saturated: Array | None = None
     attention_std: Array | None = None
     expected_loss: Array | None = None
@@ -60,6 +58,7 @@ class Forward(NamedTuple):
 class Backward(NamedTuple):
     """Statistics of a layer's gradients, as `Layer` explains them."""
 
+    input_alike: Array | None
     nonfinite: Array
     norm: Array
     rms: Array
@@ -114,6 +113,7 @@ def measure_layers(
         sample=sample,
     )
     backward = Backward(
+        input_alike=None,
         std=gradient.std,
         rms=gradient.rms,
         nonfinite=_share_nonfinite(g, gradient.largest, xp),
@@ -125,6 +125,7 @@ def measure_layers(
     if isinstance(site, Product):
         units = site.weight_unit_axes
         w, dw = values["weight"], gradients["weight"]
+        inputs = tuple(sorted({*range(w.ndim - 1)} - {*units}))
         weight, scaled = _measure(w, xp)
         slope, sloping = _measure(dw, xp)
         forward = forward._replace(
@@ -134,14 +135,13 @@ def measure_layers(
         )
         backward = backward._replace(
             weight_std=slope.rms,
-            weight_alike=_compute_alike(dw, sloping, units, xp),
+            weight_alike=_compute_alike(dw, sloping, units, xp, of_gradient=True),
+            input_alike=_compute_alike(dw, sloping, inputs, xp, of_gradient=True),
         )
         if site.kind == "conv":
-            axes = site.eqn.params["dimension_numbers"].rhs_spec[:2]
-            taps = rms(values["weight"], xp, axes)
+            taps = rms(w, xp, site.eqn.params["dimension_numbers"].rhs_spec[:2])
     if "bias" in values:
-        bias = compute_moments(values["bias"], xp)
-        forward = forward._replace(bias_rms=bias.rms)
+        forward = forward._replace(bias_rms=compute_moments(values["bias"], xp).rms)
     # All statistics have one dtype, whatever the layer's.
     forward, backward = jax.tree.map(
         lambda number: number.astype(sample.dtype), (forward, backward)
@@ -304,7 +304,11 @@ def _compute_distance(y: Array, xp: Any) -> Array:
 
 
 def _compute_alike(
-    x: Array, scaled: Array, unit_axes: tuple[int, ...], xp: Any
+    x: Array,
+    scaled: Array,
+    unit_axes: tuple[int, ...],
+    xp: Any,
+    of_gradient: bool = False,
 ) -> Array:
     """Computes the share of units that equal another one; compares one projection.
 
@@ -313,6 +317,8 @@ def _compute_alike(
       scaled: the same, each row flat and divided by its largest entry.
       unit_axes: the axes of a row that count units.
       xp: the module.
+      of_gradient: whether zeros among others do not count: they are those of units that
+        wait, behind a closed gate.
     """
     rows, *sizes = x.shape
     units = math.prod(sizes[axis] for axis in unit_axes)
@@ -325,6 +331,8 @@ def _compute_alike(
     projected = xp.sort(_project(x, xp), axis=1)
     size = xp.sqrt(_average(projected**2, xp))
     near = projected[:, 1:] - projected[:, :-1] <= _ALIKE * size[:, None]
+    if of_gradient:
+        near = near & ((projected[:, 1:] != 0) | (size == 0)[:, None])
     return _share(near, xp)
 
 
@@ -355,16 +363,13 @@ def measure_activation(site: Site, y: jax.Array) -> Activated:
     """
     activation = site.activation
     assert activation is not None
-    a, slope = differentiate(activation, y)
-    grid = jnp.asarray(_GRID, y.dtype)
-    steepest = jnp.abs(differentiate(activation, grid)[1]).max()
-    zero = a == 0
+    zero, flat = measure_saturation(activation, y)
     axes = {axis % y.ndim for axis in site.unit_axes}
     others = tuple(axis for axis in range(y.ndim) if axis not in axes)
     return Activated(
         zeros=zero.mean(),
         dead=zero.all(others).mean(),
-        saturated=((jnp.abs(slope) < _FLAT * steepest) & ~zero).mean(),
+        saturated=flat.mean(),
     )
 
 
@@ -390,7 +395,6 @@ def log_size(values: np.ndarray) -> float:
         logs = np.log(np.asarray(values, np.float64))
     finite = logs[np.isfinite(logs)]
     if not finite.size:
-        return (
-            -math.inf if np.nanmax(logs, initial=-math.inf) == -math.inf else math.inf
-        )
+        largest = np.nanmax(logs, initial=-math.inf)
+        return -math.inf if largest == -math.inf else math.inf
     return float(finite.mean())

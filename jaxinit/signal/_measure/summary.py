@@ -32,12 +32,14 @@ class OfModel(NamedTuple):
       groups: for each group, the statistics of its sites. # [sites * steps, ...]
       apart: by site, fields of `Forward` that not all sites of a group have.
       ends: by site, root mean squares by position at the ends of chains.
+      gains: by leaf, the largest entry of a gain and of its gradient.
     """
 
     loss: Array
     groups: list[Both]
     apart: dict[int, dict[str, Array]]
     ends: dict[int, dict[str, Array]]
+    gains: dict[int, Array]
 
 
 def sum_up(program: Program, flow: Flow, xp: Any = jnp) -> OfModel:
@@ -63,6 +65,7 @@ def sum_up(program: Program, flow: Flow, xp: Any = jnp) -> OfModel:
         ],
         apart=apart,
         ends=compute_fields(program.sites, flow.values, flow.gradients, xp),
+        gains=flow.gains,
     )
 
 

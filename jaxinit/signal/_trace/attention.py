@@ -26,10 +26,10 @@ from jaxinit._jaxpr.equation import find_variables, is_constant
 from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import DOT, ELEMENTWISE, SAME
 from jaxinit._structure.activation import Var
+from jaxinit.signal._trace.gates import FLAT
 from jaxinit.signal._trace.site import Product
 from jaxinit.signal._trace.softmax import Graph, read_aval
 
-FLAT = 0.05  # the share of the steepest slope, as for activations
 _MASKED = 1e3  # a mask lowers logits by more, usually by 1e4 or to the lowest number
 _LOWEST = -1e8  # below any logit; used where logits and scores differ in shape
 _ON_THE_WAY = (

@@ -40,6 +40,7 @@ from jaxinit._jaxpr.primitives import (
 )
 from jaxinit._structure.activation import Var
 from jaxinit.signal._trace.attention import Attention, find_attentions
+from jaxinit.signal._trace.gates import Gate, find_gates
 from jaxinit.signal._trace.links import link
 from jaxinit.signal._trace.product import NOTHING, Origin, read_origin, read_product
 from jaxinit.signal._trace.site import Hidden, Placed, Product, Site
@@ -57,7 +58,7 @@ class Plan:
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
     inner: Mapping[core.JaxprEqn, "Plan"]
-    attentions: tuple[Attention, ...] = ()
+    attentions: tuple[Attention | Gate, ...] = ()
     tables: frozenset[int] = frozenset()  # numbers of rows of embedding tables
     hidden: tuple[Hidden, ...] = ()  # layers that are not sites, in loops too
 
@@ -137,7 +138,7 @@ def _plan(
         flat,
         tuple(link(jaxpr, sites, uses)),
         inner,
-        find_attentions(jaxpr, data, numbers),
+        (*find_gates(jaxpr, data, numbers), *find_attentions(jaxpr, data, numbers)),
         frozenset(_find_tables(jaxpr, origin)),
         tuple(dict.fromkeys(hidden)),
     )

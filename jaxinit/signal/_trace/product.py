@@ -63,6 +63,7 @@ def read_product(
         unit_axes, weight_units = (numbers_of.out_spec[1],), (numbers_of.rhs_spec[0],)
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
+    output, unit_axes = _follow_turn(jaxpr, output, unit_axes, uses)
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses, fixed)
     return Product(
@@ -82,6 +83,24 @@ def read_product(
         chain=chain,
         activated=activated,
     )
+
+
+def _follow_turn(
+    jaxpr: core.Jaxpr,
+    output: Var,
+    unit_axes: tuple[int, ...],
+    uses: Mapping[Any, list[int]],
+) -> tuple[Var, tuple[int, ...]]:
+    """Follows a product whose axes are turned at once, if nothing else reads it.
+
+    `jax.vmap` of ``weight @ x``, as in Equinox, makes units first and turns them last.
+    """
+    readers = uses.get(output, [])
+    eqn = jaxpr.eqns[readers[0]] if len(readers) == 1 and readers[0] >= 0 else None
+    if eqn is None or eqn.primitive.name != "transpose":
+        return output, unit_axes
+    rank, order = len(output.aval.shape), list(eqn.params["permutation"])
+    return eqn.outvars[0], tuple(order.index(axis % rank) for axis in unit_axes)
 
 
 def _follow_bias(
