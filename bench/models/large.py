@@ -1,7 +1,7 @@
 """Large models: in Flax, and as torch would build them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 Init = Callable[..., jax.Array]
+T = TypeVar("T")
 
 
 class Block(nn.Module):
@@ -81,11 +82,11 @@ class Layers:
         self._dense = {k: law for k, law in laws.items() if k != "scale_init"}
         self._norm = {k: law for k, law in laws.items() if k != "kernel_init"}
 
-    def dense(self, layer: Any, *sizes: Any, **more: Any) -> Any:
+    def dense(self, layer: Callable[..., T], *sizes: Any, **more: Any) -> T:
         """Makes a layer that has a kernel."""
         return layer(*sizes, **more, **self._dense, rngs=self.rngs)
 
-    def norm(self, layer: Any, width: int) -> Any:
+    def norm(self, layer: Callable[..., T], width: int) -> T:
         """Makes a norm."""
         return layer(width, **self._norm, rngs=self.rngs)
 

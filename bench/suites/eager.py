@@ -83,7 +83,7 @@ def _orthogonal(size: int) -> Cold:
 
 
 def _model(name: str, make: Callable[..., Any], sizes: tuple[Any, ...]) -> Cold:
-    """Makes the case of a model, which is built with the same laws; its width counts."""
+    """Makes the case of a model, whose laws are the same; the shape is its width."""
 
     def build(**laws: Any) -> Callable[[], Any]:
         return lambda: nnx.state(make(nnx.Rngs(KEY), *sizes, **laws), nnx.Param)

@@ -109,7 +109,7 @@ class Settings:
         one_of((*NORMS, "post")),
     )
     seeds: int = setting(
-        3,
+        5,
         "seeds of the initial weights",
         _COMPARED,
         count(2**20),
