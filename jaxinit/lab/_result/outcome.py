@@ -98,8 +98,10 @@ class Outcome:
         leaves = jax.tree.leaves(self.initial)
         if s.random_training:
             leaves.append(self.curves)
-        by_init = zip(*leaves, strict=True)
-        first = [find_first_equal(leaves_of_seeds) for leaves_of_seeds in by_init]
+        first = [
+            find_first_equal([leaf[init, : s.seeds] for leaf in leaves])
+            for init in range(len(s.initializers))
+        ]
         distinct: np.ndarray = np.array(first) == np.arange(s.seeds)
         return distinct
 
