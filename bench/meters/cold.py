@@ -1,14 +1,55 @@
 """Seconds of work that begins cold: each contender runs in a process of its own."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
 
 from bench.meters.memory import run_apart
 from bench.meters.race import Timing
+from bench.meters.row import Case, Row, add_times, start_row
+from bench.meters.settings import Settings
 
 
 class Failed(Exception):
     """A process did not end well; the message is its last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cold(Case):
+    """Work that begins cold.
+
+    Attributes:
+      ways: by contender, the calls that are timed one after another, by name.
+    """
+
+    ways: dict[str, dict[str, Callable[[], Any]]]
+
+
+def measure_cold(suite: str, case: Cold, settings: Settings) -> Row:
+    """Times the ways of a suite's case, by turns."""
+    row = start_row(case)
+    try:
+        quick, repeats = settings.quick, settings.repeats
+        add_times(row, time_cold(suite, case.name, list(case.ways), repeats, quick))
+    except Failed as error:
+        row["found"] = str(error)
+        return row
+    row["verified"], row["found"] = True, "all calls returned"
+    return row
+
+
+def run_cold(case: Cold, contender: str) -> dict[str, float]:
+    """Times the calls of a way in this process."""
+    seconds = {}
+    for name, call in case.ways[contender].items():
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds[name] = time.perf_counter() - start
+    return seconds
 
 
 def time_cold(

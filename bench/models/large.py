@@ -1,7 +1,7 @@
 """Large models: in Flax, and as torch would build them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 Init = Callable[..., jax.Array]
+T = TypeVar("T")
 
 
 class Block(nn.Module):
@@ -66,22 +67,46 @@ class GPT(nn.Module):
         return dense(x)
 
 
+class Layers:
+    """Makes layers of NNX: from one stream of keys, with the same initializers.
+
+    Attributes:
+      rngs: the stream.
+      laws: initializers by ``kernel_init``, ``bias_init`` and ``scale_init``; Flax has
+        its own for those that are not there.
+    """
+
+    def __init__(self, rngs: nnx.Rngs, laws: dict[str, Any]):
+        """Stores the initializers for layers with kernels, and those for norms."""
+        self.rngs = rngs
+        self._dense = {k: law for k, law in laws.items() if k != "scale_init"}
+        self._norm = {k: law for k, law in laws.items() if k != "kernel_init"}
+
+    def dense(self, layer: Callable[..., T], *sizes: Any, **more: Any) -> T:
+        """Makes a layer that has a kernel."""
+        return layer(*sizes, **more, **self._dense, rngs=self.rngs)
+
+    def norm(self, layer: Callable[..., T], width: int) -> T:
+        """Makes a norm."""
+        return layer(width, **self._norm, rngs=self.rngs)
+
+
 class Bottleneck(nnx.Module):
     """A block of ResNet-50."""
 
-    def __init__(self, inputs: int, width: int, stride: int, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, stride: int, layers: Layers):
         """Makes the layers."""
         outputs = 4 * width
-        self.conv1 = _conv(inputs, width, 1, 1, rngs)
-        self.bn1 = nnx.BatchNorm(width, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, stride, rngs)
-        self.bn2 = nnx.BatchNorm(width, rngs=rngs)
-        self.conv3 = _conv(width, outputs, 1, 1, rngs)
-        self.bn3 = nnx.BatchNorm(outputs, rngs=rngs)
+        self.conv1 = _conv(inputs, width, 1, 1, layers)
+        self.bn1 = layers.norm(nnx.BatchNorm, width)
+        self.conv2 = _conv(width, width, 3, stride, layers)
+        self.bn2 = layers.norm(nnx.BatchNorm, width)
+        self.conv3 = _conv(width, outputs, 1, 1, layers)
+        self.bn3 = layers.norm(nnx.BatchNorm, outputs)
         self.narrows = stride > 1 or inputs != outputs
         if self.narrows:
-            self.skip = _conv(inputs, outputs, 1, stride, rngs)
-            self.skip_bn = nnx.BatchNorm(outputs, rngs=rngs)
+            self.skip = _conv(inputs, outputs, 1, stride, layers)
+            self.skip_bn = layers.norm(nnx.BatchNorm, outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the block."""
@@ -91,10 +116,9 @@ class Bottleneck(nnx.Module):
         return nnx.relu(h + (self.skip_bn(self.skip(x)) if self.narrows else x))
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> Any:
-    return nnx.Conv(
-        inputs, outputs, (size, size), strides=stride, use_bias=False, rngs=rngs
-    )
+def _conv(inputs: int, outputs: int, size: int, stride: int, layers: Layers) -> Any:
+    sizes = inputs, outputs, (size, size)
+    return layers.dense(nnx.Conv, *sizes, strides=stride, use_bias=False)
 
 
 class ResNet(nnx.Module):
@@ -106,18 +130,20 @@ class ResNet(nnx.Module):
         stages: tuple[int, ...] = (3, 4, 6, 3),
         width: int = 64,
         classes: int = 1000,
+        **laws: Any,
     ):
-        """Makes the layers."""
-        self.stem = _conv(3, width, 7, 2, rngs)
-        self.norm = nnx.BatchNorm(width, rngs=rngs)
+        """Makes the layers, with initializers as `Layers` takes them."""
+        layers = Layers(rngs, laws)
+        self.stem = _conv(3, width, 7, 2, layers)
+        self.norm = layers.norm(nnx.BatchNorm, width)
         blocks, inputs = [], width
         for stage, count in enumerate(stages):
             for place in range(count):
                 stride = 2 if stage and not place else 1
-                blocks.append(Bottleneck(inputs, width * 2**stage, stride, rngs))
+                blocks.append(Bottleneck(inputs, width * 2**stage, stride, layers))
                 inputs = 4 * width * 2**stage
         self.blocks = nnx.List(blocks)
-        self.head = nnx.Linear(inputs, classes, rngs=rngs)
+        self.head = layers.dense(nnx.Linear, inputs, classes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes logits of images, (examples, height, width, 3)."""
@@ -133,13 +159,14 @@ class ResNet(nnx.Module):
 class Encoder(nnx.Module):
     """A block of a vision transformer."""
 
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, layers: Layers):
         """Makes the layers."""
-        self.ln_1 = nnx.LayerNorm(width, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(heads, width, decode=False, rngs=rngs)
-        self.ln_2 = nnx.LayerNorm(width, rngs=rngs)
-        self.mlp_in = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.mlp_out = nnx.Linear(4 * width, width, rngs=rngs)
+        self.ln_1 = layers.norm(nnx.LayerNorm, width)
+        attention = nnx.MultiHeadAttention
+        self.attention = layers.dense(attention, heads, width, decode=False)
+        self.ln_2 = layers.norm(nnx.LayerNorm, width)
+        self.mlp_in = layers.dense(nnx.Linear, width, 4 * width)
+        self.mlp_out = layers.dense(nnx.Linear, 4 * width, width)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the block."""
@@ -159,18 +186,19 @@ class ViT(nnx.Module):
         patch: int = 16,
         image: int = 224,
         classes: int = 1000,
+        **laws: Any,
     ):
-        """Makes the layers."""
+        """Makes the layers, with initializers as `Layers` takes them."""
+        made = Layers(rngs, laws)
         places = (image // patch) ** 2 + 1
         normal = nnx.initializers.normal(0.02)
-        self.patches = nnx.Conv(
-            3, width, (patch, patch), strides=patch, padding="VALID", rngs=rngs
-        )
+        sizes = 3, width, (patch, patch)
+        self.patches = made.dense(nnx.Conv, *sizes, strides=patch, padding="VALID")
         self.cls = nnx.Param(jnp.zeros((1, 1, width)))
         self.pos = nnx.Param(normal(rngs.params(), (1, places, width)))
-        self.blocks = nnx.List([Encoder(width, heads, rngs) for _ in range(layers)])
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.head = nnx.Linear(width, classes, rngs=rngs)
+        self.blocks = nnx.List([Encoder(width, heads, made) for _ in range(layers)])
+        self.norm = made.norm(nnx.LayerNorm, width)
+        self.head = made.dense(nnx.Linear, width, classes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes logits of images, (examples, height, width, 3)."""

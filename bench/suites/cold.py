@@ -1,15 +1,11 @@
-"""The suite `cold`: what a person waits for at first, each way in a process of its own.
+"""The suite `cold`: how long a person waits for the first check of a model.
 
-- check: `jaxinit.check` of eight seeds, beside a jitted init and a jitted gradient of
-  the same model. In the same process then with another key ("again"), and with another
-  initializer ("other law").
-- eager: twenty shapes that were never drawn before, beside JAX's `he_normal`; a second
-  shape of `orthogonal` beside its first.
+Each way runs in a process of its own: `jaxinit.check` of eight seeds, beside a jitted
+init and a jitted gradient of the same model. In the same process then with another key
+("again"), and with another initializer ("other law").
 """
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,29 +13,18 @@ import jax.numpy as jnp
 
 import jaxinit
 from bench import models
-from bench.meters.cold import Failed, time_cold
-from bench.meters.row import KEY, Case, Row, add_times, start_row
+from bench.meters.cold import Cold, measure_cold
+from bench.meters.cold import run_cold as run_cold
+from bench.meters.row import KEY, Row
 from bench.meters.settings import Settings
 
-QUESTION = "seconds from cold, in processes of their own"
+QUESTION = "checks from cold, in processes of their own"
 
 _SEEDS = 8
-_SHAPES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cold(Case):
-    """Work that begins cold.
-
-    Attributes:
-      ways: by contender, the calls that are timed one after another, by name.
-    """
-
-    ways: dict[str, dict[str, Callable[[], Any]]]
 
 
 def cases(quick: bool) -> list[Cold]:
-    """Returns the checks of eight models, then the draws."""
+    """Returns the checks of eight models."""
     width, examples = (4, 2) if quick else (200, 64)
     deep = 3 if quick else 40
     image = (2, 8, 8, 1) if quick else (8, 32, 32, 3)
@@ -58,34 +43,12 @@ def cases(quick: bool) -> list[Cold]:
         "ResNet-18": (lambda law: models.ResNet18(law, width // 50 * 16 or 4), image),
         "LSTM": (lambda law: models.LSTM(law, 4 if quick else 64), (16, 20, 32)),
     }
-    return [
-        *(_check(name, make, shape) for name, (make, shape) in known.items()),
-        _draws(8, 3) if quick else _draws(400, _SHAPES),
-        _orthogonal(8 if quick else 300),
-    ]
+    return [_check(name, make, shape) for name, (make, shape) in known.items()]
 
 
 def measure(case: Cold, settings: Settings) -> Row:
     """Times the ways, by turns."""
-    row = start_row(case)
-    try:
-        quick, repeats = settings.quick, settings.repeats
-        add_times(row, time_cold("cold", case.name, list(case.ways), repeats, quick))
-    except Failed as error:
-        row["found"] = str(error)
-        return row
-    row["verified"], row["found"] = True, "all calls returned"
-    return row
-
-
-def run_cold(case: Cold, contender: str) -> dict[str, float]:
-    """Times the calls of a way in this process."""
-    seconds = {}
-    for name, call in case.ways[contender].items():
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds[name] = time.perf_counter() - start
-    return seconds
+    return measure_cold("cold", case, settings)
 
 
 def _check(name: str, make: Callable[..., Any], shape: Any) -> Cold:
@@ -131,42 +94,3 @@ def _run_once(model: Any, x: jax.Array) -> Any:
         return jnp.asarray(sum(leaf.sum() for leaf in jax.tree.leaves(output)))
 
     return jax.jit(jax.value_and_grad(loss))(params, variables)
-
-
-def _draws(size: int, count: int) -> Cold:
-    """Makes the case of many shapes; its name says how many there are at full size.
-
-    Keys are made beforehand: to split one would take longer than to draw.
-    """
-    shapes = [(size + i, size - 3 * (i % 2)) for i in range(count)]
-    keys = [jax.random.key(KEY + i) for i in range(count)]
-
-    def draw(init: Any) -> list[jax.Array]:
-        return [init(key, shape) for key, shape in zip(keys, shapes, strict=True)]
-
-    ours, theirs = jaxinit.he_normal(), jax.nn.initializers.he_normal()
-    return Cold(
-        name=f"eager he_normal, {_SHAPES} shapes",
-        shape=(size, size),
-        ways={
-            "ours": {"ours": lambda: draw(ours)},
-            "jax": {"jax": lambda: draw(theirs)},
-        },
-    )
-
-
-def _orthogonal(size: int) -> Cold:
-    """Makes the case of a second shape."""
-
-    def draw(init: Any, rows: int) -> Callable[[], jax.Array]:
-        return lambda: init(jax.random.key(KEY), (rows, size))
-
-    ours, theirs = jaxinit.orthogonal(), jax.nn.initializers.orthogonal()
-    return Cold(
-        name="eager orthogonal, second shape",
-        shape=(size, size),
-        ways={
-            "ours": {"ours": draw(ours, size), "again": draw(ours, size + 9)},
-            "jax": {"jax": draw(theirs, size), "jax again": draw(theirs, size + 9)},
-        },
-    )

@@ -489,7 +489,7 @@ def test_every_optimizer_has_a_loop_to_compare_with():
 
 
 # Adam has its test by hand, and resumed runs and networks take others.
-@pytest.mark.parametrize("name", slow_but(["lion", "momentum"], sorted(BY_NAME)))
+@pytest.mark.parametrize("name", slow_but(["lion"], sorted(BY_NAME)))
 def test_each_optimizer_trains_as_in_a_plain_loop(clusters, name):
     settings = {"depth": 2, "width": 8, "seeds": 1, "steps": 6, "batch_size": 16}
     settings |= {"activation": "tanh", "optimizer": name, "learning_rates": (0.01,)}
@@ -627,6 +627,7 @@ def test_regression_explains_a_learnable_target():
 # What is known of old.
 
 
+@pytest.mark.slow
 def test_he_keeps_the_signal_through_twenty_relu_layers_and_lecun_loses_it():
     inits = tuple(map(jaxinit.parse, ("he_normal()", "lecun_normal()", "zeros()")))
     grid = grid_of(digits(), inits, seeds=2, steps=1, learning_rates=(0.01,))
@@ -804,7 +805,9 @@ def test_writing_makes_numbers_plots_and_a_page(result, written):
         assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-@pytest.mark.parametrize("last, interrupted", [(20, True), (40, False)])
+@pytest.mark.parametrize(
+    "last, interrupted", slow_but([(20, True)], [(20, True), (40, False)], rows=True)
+)
 def test_an_interrupt_keeps_what_was_trained(
     clusters, tmp_path, monkeypatch, last, interrupted
 ):
@@ -827,6 +830,7 @@ def test_an_interrupt_keeps_what_was_trained(
     assert ("Interrupted: 20 of 40 steps were trained." in page) == interrupted
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_first_block_keeps_the_initial_state(
     clusters, tmp_path, monkeypatch
 ):

@@ -53,6 +53,7 @@ def test_depth_and_norm_leave_the_weights_to_flax(depth, norm):
     assert_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_other_networks_have_the_weights_that_reinit_draws():
     task, init = memory(), jaxinit.he_normal()
     network = build_network("transformer", task, 1, 8, jax.nn.relu, "layer")

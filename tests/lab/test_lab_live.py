@@ -428,6 +428,7 @@ def test_logs_are_not_lost_by_mistake(log, words, task, tmp_path, capsys, monkey
     assert len(logged(log)) == 6
 
 
+@pytest.mark.slow
 def test_overwriting_removes_our_logs_only(task, tmp_path):
     pytest.importorskip("tensorboardX")
     others = [tmp_path / path for path in ("other", f"{RUNS[1]}")]

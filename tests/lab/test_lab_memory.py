@@ -12,6 +12,7 @@ from jaxinit import lab
 from jaxinit.cli import main
 from jaxinit.lab._train import memory
 from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._train.layout import Layout
 from jaxinit.lab._tried.experiment import design
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "short_runs")
@@ -155,6 +156,31 @@ def test_chunks_wait_in_the_memory_of_the_host(task, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, grid.state, straight.state)
     for pair in zip(grid.scores(), straight.scores(), strict=True):
         np.testing.assert_array_equal(*pair)
+
+
+def test_cells_that_begin_alike_are_trained_once(task, monkeypatch):
+    """And every result has the bits that training all of them gives."""
+    inits = ["zeros()", "he_normal()", "constant(0.0)"]
+    given = {**CALL, "seeds": 3, "learning_rates": (1e-3, 1e-2)}
+    del given["initializers"]
+    once = Grid(design(inits, task, **given))
+    monkeypatch.setattr(Layout, "train_once", lambda self, variables: self)
+    every = Grid(design(inits, task, **given))
+
+    def list_trained(grid):
+        return np.unique(np.concatenate(grid._layout.chunks())).tolist()
+
+    assert list_trained(once) == [0, 1, *range(6, 12)]
+    assert list_trained(every) == list(range(18))
+    assert not once.settings.random_training
+    assert design(inits, task, **given, dropout=0.2).settings.random_training
+    for losses in zip(once.run(), every.run(), strict=True):
+        np.testing.assert_array_equal(*losses)
+    once.state = once.state
+    for name in ("state", "probes", "final_variables"):
+        pair = (getattr(grid, name) for grid in (once, every))
+        jax.tree.map(np.testing.assert_array_equal, *pair)
+    jax.tree.map(np.testing.assert_array_equal, once.scores(), every.scores())
 
 
 def test_a_chunk_is_as_large_as_fits(task, monkeypatch):

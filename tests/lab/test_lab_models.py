@@ -185,7 +185,7 @@ class MineToo(nnx.Module):
         return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))
 
 
-@pytest.mark.parametrize("name", ["Mine", "MineToo"])
+@pytest.mark.parametrize("name", slow_but(["MineToo"], ["Mine", "MineToo"]))
 def test_models_of_users(name, monkeypatch):
     monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
     result = lab.compare(

@@ -215,6 +215,7 @@ def test_networks_have_no_columns_of_signals(unhappy):
     assert not any(w in words for w in ("signal last", "gradient first", "on its way"))
 
 
+@pytest.mark.slow
 def test_one_initializer_seed_and_rate_have_a_page(clusters):
     given = {**SMALL, "seeds": 1, "learning_rates": (0.01,), "depth": 2, "steps": 1}
     found = lab.compare(["zeros()"], data=clusters, **given)
@@ -278,6 +279,7 @@ def test_probes_are_in_the_results(result):
     ]
 
 
+@pytest.mark.slow
 def test_networks_have_updates_of_every_kernel(clusters):
     given = {**SMALL, "depth": 3, "steps": 2, "model": "coordinate", "batch_size": 8}
     found = lab.compare(["he_normal()"], data=clusters, **given)

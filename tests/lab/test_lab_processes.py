@@ -22,6 +22,7 @@ X = np.random.default_rng(0).normal(size=(40, 3)) + Y[:, None]
 CALL |= {"data": make_task("two classes", X, Y)}
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_ended_twice_and_go_on_train_as_one(
     tmp_path, monkeypatch
 ):

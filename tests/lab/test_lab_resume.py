@@ -25,6 +25,7 @@ from killed_runs import (
     timeless,
     tree,
 )
+from marks import slow_but
 from processes import DEVICES
 
 import jaxinit
@@ -46,10 +47,8 @@ pytestmark = [
 # Going on.
 
 
-@pytest.mark.parametrize(
-    "norm, optimizer",
-    [pytest.param("batch", "adam", marks=pytest.mark.slow), ("layer", "sgd")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("norm, optimizer", [("batch", "adam"), ("layer", "sgd")])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     task, tmp_path, norm, optimizer
 ):
@@ -98,6 +97,7 @@ def test_an_interrupt_saves_what_was_trained(task, tmp_path, whole):
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_the_middle_of_a_block_loses_no_loss(task, monkeypatch):
     """Weights and losses are those of the same number of blocks, always."""
     wait, waits = np.asarray, []
@@ -151,6 +151,7 @@ def abandoned():
     gc.collect()
 
 
+@pytest.mark.slow
 def test_a_save_begun_is_not_taken_for_one(task, tmp_path, whole, monkeypatch):
     """A kill between the last byte and the rename, and one in the middle of writing."""
     from orbax.checkpoint._src.path import atomicity
@@ -171,7 +172,7 @@ def test_a_save_begun_is_not_taken_for_one(task, tmp_path, whole, monkeypatch):
     assert_same(run(task, tmp_path, resume=True), whole)
 
 
-@pytest.mark.parametrize("spoil", ["emptied", "half", "gone"])
+@pytest.mark.parametrize("spoil", slow_but(["half"], ["emptied", "half", "gone"]))
 @pytest.mark.usefixtures("abandoned")
 def test_a_broken_save_gives_way_to_the_one_before(task, tmp_path, whole, spoil):
     killed(task, tmp_path, 15, save_every=1)
@@ -187,6 +188,7 @@ def test_a_broken_save_gives_way_to_the_one_before(task, tmp_path, whole, spoil)
     assert_same(found, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("abandoned")
 def test_saves_that_are_all_broken_are_refused_and_stay(task, tmp_path):
     killed(task, tmp_path, 10)
@@ -291,6 +293,7 @@ def test_complete_results_are_not_resumed(task, tmp_path):
         assert (tmp_path / "results.json").read_text() == text
 
 
+@pytest.mark.slow
 def test_overwriting_starts_anew(task, tmp_path, whole):
     killed(task, tmp_path, 10, optimizer="sgd")
     (tmp_path / "results.json").write_text("{}")

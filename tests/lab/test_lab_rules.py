@@ -55,6 +55,7 @@ def test_the_first_part_that_fits_wins_and_the_rest_stays():
             np.testing.assert_array_equal(found, same[path])
 
 
+@pytest.mark.slow
 def test_recipes_train(capsys):
     words = "compare --model resnet --depth 2 --width 4 --seeds 1 --steps 1 --lr 1e-3"
     assert main([*words.split(), "--init", "recipes.fixup(2)", "--format", "csv"]) == 0

@@ -398,6 +398,7 @@ def test_the_run_ends_when_all_cells_have_stopped(tuned):
     ]
 
 
+@pytest.mark.slow
 def test_the_end_is_probed_wherever_it_is(tuned):
     s = dataclasses.replace(
         tuned.settings, initializers=tuned.settings.initializers[1:]

@@ -78,8 +78,8 @@ def raising(weight):
 
 # Those with many cases to compile are for CI.
 LONG = {"check", "compile", "draws", "dtypes", "kernels", "lab", "model", "orthogonal"}
-# One of processes has tests of its own.
-EVERY = slow_but(set(SUITES) - LONG - {"cold"}, [s for s in SUITES if s != "cold"])
+COLD = {"cold", "eager"}  # their processes have tests of their own
+EVERY = slow_but(set(SUITES) - LONG - COLD, [s for s in SUITES if s not in COLD])
 
 
 @pytest.mark.parametrize("suite", EVERY)
@@ -150,6 +150,7 @@ def test_the_suites_measure_what_was_promised():
         "compile": {"normal 512×512", "he_normal 3×3×64×64"},
         "check": {"check 50 layers 32×256×256"},
         "cold": {"check ResNet-18", "check 40 layers, norm", "check transformer"},
+        "eager": {"he_normal, 20 shapes", "ResNet-50 NNX", "ViT-B NNX"},
         "lab": {f"96 cells 8×4×3, 100 steps, {when}" for when in ("warm", "cold")},
         "model": {"GPT-2 small, stock", "ResNet-50 NNX, stock", "ViT-B NNX, stock"},
         "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
@@ -160,7 +161,7 @@ def test_the_suites_measure_what_was_promised():
         assert promised[suite] <= {case.name for case in full}
         for case in full:
             size = "×".join(map(str, case.shape))
-            assert size in case.name or suite in ("cold", "model")  # many arrays
+            assert size in case.name or suite in (*COLD, "model")  # many arrays
 
 
 # the clock

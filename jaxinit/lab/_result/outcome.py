@@ -23,6 +23,7 @@ from jaxinit.lab._result.statistics import (
     sensitivity,
 )
 from jaxinit.lab._train.grid import Scores, Signals
+from jaxinit.lab._train.layout import find_first_equal
 from jaxinit.lab._train.probe import Probe
 from jaxinit.lab._tried._network import list_stacks
 from jaxinit.lab._tried.data import Task
@@ -95,16 +96,13 @@ class Outcome:
         """
         s = self.settings
         leaves = jax.tree.leaves(self.initial)
-        if s.dropout or ":" in s.model:
+        if s.random_training:
             leaves.append(self.curves)
-
-        distinct = np.zeros((len(s.initializers), s.seeds), bool)
-        for init, new in enumerate(distinct):
-            seen = set()
-            for seed in range(s.seeds):
-                run = tuple(leaf[init, seed : seed + 1].tobytes() for leaf in leaves)
-                new[seed] = run not in seen
-                seen.add(run)
+        first = [
+            find_first_equal([leaf[init, : s.seeds] for leaf in leaves])
+            for init in range(len(s.initializers))
+        ]
+        distinct: np.ndarray = np.array(first) == np.arange(s.seeds)
         return distinct
 
     @property

@@ -9,7 +9,7 @@ call that one executable.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,6 @@ from jaxinit.lab._train import memory
 from jaxinit.lab._train._draws import draw_all, drop_perturbations
 from jaxinit.lab._train.layout import Layout
 from jaxinit.lab._train.probe import Probe, make_probe, make_signals, moments
-from jaxinit.lab._train.processes import join_chunks
 from jaxinit.lab._train.step import batches, make_step
 from jaxinit.lab._train.stopping import after_block, map_running, start
 from jaxinit.lab._tried._precision import cast_back, mix_precision
@@ -81,6 +80,8 @@ class Grid:
             self._layout.map_cells(probe), out_shardings=self._layout.sharding
         )
         self.initial, self.signals = self._draw()
+        if not s.random_training:  # then equal weights train alike
+            self._layout = self._layout.train_once(self._flatten(self.initial))
         chunks = self._layout.chunks()
         self._own = [self._layout.take(self._varied, rows) for rows in chunks]
         self._chunks = self._start()
@@ -211,12 +212,12 @@ class Grid:
     @property
     def variables(self) -> Any:
         """The variables of all cells, in the memory of the host."""
-        return self._join(chunk[0] for chunk in self._chunks)
+        return self._layout.join(chunk[0] for chunk in self._chunks)
 
     @property
     def state(self) -> Any:
         """What training changes besides the losses, in the memory of the host."""
-        return self._join(self._chunks)
+        return self._layout.join(self._chunks)
 
     @state.setter
     def state(self, new: Any) -> None:
@@ -228,7 +229,7 @@ class Grid:
     @property
     def final_variables(self) -> Any:
         """The final variables of each cell, with early stopping its best ones."""
-        return self._join(map(_select_final, self._chunks))
+        return self._layout.join(map(_select_final, self._chunks))
 
     @property
     def stopped(self) -> np.ndarray | None:
@@ -238,7 +239,9 @@ class Grid:
         """
         if not self._patience:
             return None
-        return self.by_cell(self._join(chunk[2].stopped for chunk in self._chunks))
+        return self.by_cell(
+            self._layout.join(chunk[2].stopped for chunk in self._chunks)
+        )
 
     @property
     def done(self) -> bool:
@@ -246,7 +249,7 @@ class Grid:
         return self._has_ended(self._chunks, len(self.losses))
 
     def _has_ended(self, chunks: list[Any], blocks: int) -> bool:
-        if self._patience and self._join(c[2].stopped for c in chunks).all():
+        if self._patience and self._layout.join(c[2].stopped for c in chunks).all():
             return True
         return blocks * block_length(self.steps) >= self.steps
 
@@ -271,7 +274,7 @@ class Grid:
             train = functools.partial(self._train, self._program, rows)
             trained = self._layout.map_chunks(train, self._chunks, self._own)
             chunks = [chunk for chunk, _ in trained]
-            losses = self._join(loss for _, loss in trained)
+            losses = self._layout.join(loss for _, loss in trained)
             probes = self.probes
             blocks = len(self.losses) + 1
             due = blocks in moments(self.steps // length)
@@ -353,7 +356,7 @@ class Grid:
         probes = self._layout.map_chunks(
             lambda c, own: probe((*c[:2], own[0])), chunks, self._own
         )
-        return Probe(*self._join(probes))
+        return Probe(*self._layout.join(probes))
 
     def scores(self) -> Scores:
         """Evaluates every cell on all training rows and on the test rows."""
@@ -370,12 +373,7 @@ class Grid:
         scores = self._layout.map_chunks(
             lambda c, _: evaluate(_select_final(c)), self._chunks, self._own
         )
-        return Scores(*map(self.by_cell, self._join(scores)))
-
-    def _join(self, chunks: Iterable[Any]) -> Any:
-        """Joins trees of chunks, leaf by leaf. # [cells, ...] per leaf."""
-        cells = self._layout.cells
-        return jax.tree.map(lambda *leaves: join_chunks(leaves)[:cells], *chunks)
+        return Scores(*map(self.by_cell, self._layout.join(scores)))
 
     def by_cell(self, array: np.ndarray) -> np.ndarray:
         """Unstacks cells.

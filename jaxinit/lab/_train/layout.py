@@ -1,7 +1,8 @@
 """The layout of cells: chunks of equal size, each spread over the devices of a mesh."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxinit._placement import platform_of
 from jaxinit._threads import map_on_threads
+from jaxinit.lab._train.processes import join_chunks
 
 _SPEC = PartitionSpec("cells")
 
@@ -25,12 +27,15 @@ class Layout:
       together: cells of a chunk on one device, which one vmap covers.
       mesh: the devices, on one axis, "cells".
       away: whether chunks are in the memory of the host while others are trained.
+      trained_as: for each cell, the number of the first that is equal to it and the
+        only one of them to be trained; () if all are trained.
     """
 
     cells: int
     together: int
     mesh: Mesh
     away: bool = False
+    trained_as: tuple[int, ...] = ()
 
     @property
     def sharding(self) -> NamedSharding:
@@ -44,8 +49,27 @@ class Layout:
 
     def chunks(self) -> list[np.ndarray]:
         """Numbers the cells of each chunk; some cells repeat, so that all are full."""
-        count = -(-self.cells // self.size)
-        return list(np.resize(np.arange(self.cells), (count, self.size)))
+        trained = np.unique(self.trained_as or range(self.cells))
+        count = -(-len(trained) // self.size)
+        return list(np.resize(trained, (count, self.size)))
+
+    def train_once(self, variables: Any) -> "Layout":
+        """Returns the layout that trains only the first of cells that begin alike.
+
+        Args:
+          variables: of each group of cells that differ in their learning rates alone.
+            # [groups, ...] per leaf
+        """
+        first = np.array(find_first_equal(jax.tree.leaves(variables)))
+        rates = self.cells // len(first)
+        cells = first[:, None] * rates + np.arange(rates)
+        return dataclasses.replace(self, trained_as=tuple(cells.ravel().tolist()))
+
+    def join(self, chunks: Iterable[Any]) -> Any:
+        """Joins trees of chunks, leaf by leaf. # [cells, ...] per leaf."""
+        trained_as = self.trained_as or range(self.cells)
+        _, places = np.unique(trained_as, return_inverse=True)
+        return jax.tree.map(lambda *leaves: join_chunks(leaves)[places], *chunks)
 
     def take(self, cells: Any, rows: np.ndarray) -> Any:
         """Copies the cells with these numbers from a tree of cells to the devices."""
@@ -84,3 +108,17 @@ class Layout:
         """Returns a function of a chunk that applies ``cell`` to each of its cells."""
         together = self.together if self.together > 1 else None
         return self.spread(lambda cells: jax.lax.map(cell, cells, batch_size=together))
+
+
+def find_first_equal(leaves: Sequence[np.ndarray]) -> list[int]:
+    """Returns for each cell the number of the first whose bits are the same.
+
+    Args:
+      leaves: the arrays of all cells. # each [cells, ...]
+    """
+    numbers: dict[bytes, int] = {}
+    first = []
+    for number, entries in enumerate(zip(*map(np.asarray, leaves), strict=True)):
+        digest = hashlib.sha256(b"".join(entry.tobytes() for entry in entries))
+        first.append(numbers.setdefault(digest.digest(), number))
+    return first

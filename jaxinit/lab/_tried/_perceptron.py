@@ -7,10 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
+from jaxinit._jaxpr.equation import bind
+from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit.initializers import zeros
 from jaxinit.lab._tried._model import MLP, Block
 from jaxinit.lab._tried._network import Init, Loop, Network
+from jaxinit.model import jit_init
 
 STACK = "hidden/"
 _UNROLL = 20  # layers of a training step written out: a third faster on a CPU
@@ -192,11 +196,26 @@ class _Keys(nn.Module):
 
 
 def _build_split(depth: int) -> Callable[[jax.Array], list[jax.Array]]:
-    """Returns a program: the key of `MLP.init` -> the key of each kernel."""
+    """Returns a function from the key of `MLP.init` to the key of each kernel.
 
-    @jax.jit
+    It compiles nothing: `jit_init` derives keys on the host, all but those of a loop.
+    """
+
     def split(key: jax.Array) -> list[jax.Array]:
         layers = _split(_Keys(depth).init(key)["params"]).values()
         return [layer["Dense_0"]["kernel"] for layer in layers]
 
-    return split
+    @jit_init
+    def split_without_loop(key: jax.Array) -> list[jax.Array]:
+        traced = jax.make_jaxpr(split)(key)
+        return evaluate(traced.jaxpr, traced.consts, [key], _vectorize_loop)
+
+    return split_without_loop
+
+
+def _vectorize_loop(eqn: core.JaxprEqn, values: list[Any]) -> list[Any]:
+    """Evaluates an equation; a loop whose steps are independent, all at once."""
+    if eqn.primitive.name != "scan":
+        return bind(eqn, values)
+    results: list[Any] = jax.vmap(core.jaxpr_as_fun(eqn.params["jaxpr"]))(*values)
+    return results

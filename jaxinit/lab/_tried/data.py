@@ -1,5 +1,6 @@
 """Tasks: real data, split and standardized once, the same for every initializer."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,11 +64,26 @@ def digits() -> Task:
       >>> jaxinit.lab.digits().x_train.shape
       (1347, 64)
     """
+    task = make_task("digits (1797 scans of 8 x 8)", *_read_digits())
+    return task._replace(shape=(8, 8, 1), example=())  # flat for every model
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Reads scikit-learn's file, which takes a tenth of the time to import the package.
+
+    Returns:
+      Images, [rows, 8, 8], and digits.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
     from sklearn.datasets import load_digits
 
     bundled = load_digits()
-    task = make_task("digits (1797 scans of 8 x 8)", bundled.images, bundled.target)
-    return task._replace(shape=(8, 8, 1), example=())  # flat for every model
+    return bundled.images, bundled.target
 
 
 def load(path: str | Path) -> Task:

@@ -109,7 +109,7 @@ class Settings:
         one_of((*NORMS, "post")),
     )
     seeds: int = setting(
-        3,
+        5,
         "seeds of the initial weights",
         _COMPARED,
         count(2**20),
@@ -267,6 +267,14 @@ class Settings:
             if isinstance(init, Rules):
                 rule = "rules are for other models: all layers of mlp are drawn alike."
                 raise check.Unfit(rule, initializers=init)
+
+    @property
+    def random_training(self) -> bool:
+        """Whether a seed changes more than the initial weights.
+
+        Dropout draws masks, and a user's own model may draw whatever it likes.
+        """
+        return bool(self.dropout) or ":" in self.model
 
     def pass_to(self, function: Callable[..., T], **more: Any) -> T:
         """Calls a function with the settings that its parameters name, and with more.
