@@ -249,6 +249,54 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
+
+
+def half_he(key, shape, dtype):
+    return jni.he_normal()(key, shape, dtype) * 0.5
+
+
+def moved_glorot(key, shape, dtype):
+    return (1 - jni.glorot_uniform()(key, shape, dtype) * 3) / 7
+
+
+MOVED = 3 / 7 * math.sqrt(3 / 128)  # half the width of the law
+COMPUTED = [
+    truncated_row(ji.he_normal() * 0.5, DENSE, widened(1 / 2 / 96), half_he),
+    uniform_row(
+        (1 - ji.glorot_uniform() * 3) / 7,
+        DENSE,
+        1 / 7 - MOVED,
+        1 / 7 + MOVED,
+        moved_glorot,
+        complex_=False,
+    ),
+    normal_row(-ji.normal(0.5) + 2, DENSE, 0.5, None, mean=2.0),
+    Row(ji.ones() * 3 - 1, DENSE, 2, 0, 2, 2, random=False),
+]
+TRIANGLE = np.tri(96, 160, dtype=bool)
+COMBINED = [
+    Row(
+        ji.concatenated([ji.normal(1.0), ji.normal(2.0, mean=1.0)], sizes=[32, 96]),
+        (96, 128),
+        *(0.75, 0.25 + 0.75 * 5 - 0.75**2),
+    ),
+    Row(ji.concatenated([ji.he_normal(), ji.zeros()], 0), (96, 64), 0, 1 / 48),
+    Row(ji.blocks(ji.he_normal(), 4), (64, 160), 0, 2 / 16 / 4),
+    Row(ji.looks_linear(ji.orthogonal()), (32, 16), 0, 1 / 16, traits="reused"),
+    Row(ji.normalized(ji.normal(), norm=2.0), DENSE, 0, 4 / 96, -2, 2),
+    Row(ji.centered(ji.he_normal()), (3, 64, 80), 0, 2 / 64 / 3),
+    Row(ji.repeated(ji.he_normal(), 4), (48, 160), 0, 2 / 48, traits="reused"),
+    Row(
+        ji.repeated(ji.he_normal(), tiled=True, axis=0) / 3,
+        (3, 40, 64),
+        0,
+        2 / 360,
+        traits="reused",
+    ),
+    truncated_row(ji.transposed(ji.he_normal()), DENSE, widened(2 / 160), None),
+    Row(ji.masked(ji.normal(2.0), TRIANGLE), DENSE, 0, 4 * TRIANGLE.mean()),
+    Row(ji.orthogonal(groups=4), (16, 64), 0, 1 / 16, traits="reused"),
+]
 OWN_WAYS = {  # the others compose these, or, as method="qr", take those of JAX
     *(ji.orthogonal(), ji.sparse(0.75, 0.2), ji.stacked(ji.he_normal())),
 }
@@ -293,6 +341,8 @@ ROWS = [
     *SCALINGS,
     *PRESETS,
     *STRUCTURED,
+    *COMPUTED,
+    *COMBINED,
     *TORCH,
 ]
 RANDOM = [row for row in ROWS if row.random]

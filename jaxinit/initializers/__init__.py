@@ -1,5 +1,10 @@
 """Builders, one file per family."""
 
+from jaxinit.initializers._changed import centered as centered
+from jaxinit.initializers._changed import masked as masked
+from jaxinit.initializers._changed import normalized as normalized
+from jaxinit.initializers._changed import repeated as repeated
+from jaxinit.initializers._changed import transposed as transposed
 from jaxinit.initializers._constant import constant as constant
 from jaxinit.initializers._constant import from_array as from_array
 from jaxinit.initializers._constant import layer_scale as layer_scale
@@ -16,6 +21,9 @@ from jaxinit.initializers._orthogonal import orthogonal as orthogonal
 from jaxinit.initializers._orthogonal import (
     scaled_uniform_orthogonal as scaled_uniform_orthogonal,
 )
+from jaxinit.initializers._parts import blocks as blocks
+from jaxinit.initializers._parts import concatenated as concatenated
+from jaxinit.initializers._parts import looks_linear as looks_linear
 from jaxinit.initializers._presets import glorot_normal as glorot_normal
 from jaxinit.initializers._presets import glorot_uniform as glorot_uniform
 from jaxinit.initializers._presets import he_normal as he_normal
