@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import signal, stats
+from scipy import linalg, signal, stats
 
 import jaxinit as ji
 import jaxinit.torch as jt
@@ -273,6 +273,46 @@ COMPUTED = [
     normal_row(-ji.normal(0.5) + 2, DENSE, 0.5, None, mean=2.0),
     Row(ji.ones() * 3 - 1, DENSE, 2, 0, 2, 2, random=False),
 ]
+
+
+def log_row(init, shape, low, high):
+    law = stats.loguniform(low, high)
+    return Row(init, shape, law.mean(), law.var(), low, high, law, complex_=False)
+
+
+PLANE = np.arange(600.0).reshape(20, 30)
+COLUMNS = np.rint(np.linspace(0, 29, 7))  # where weight selection takes 7 of 30
+TAKEN = PLANE[::2][:, COLUMNS.astype(int)]
+SINES = np.arange(40)[:, None] * 10_000.0 ** (-np.arange(32) / 32)
+WAVES = np.concatenate([np.sin(SINES), np.cos(SINES)], 1)
+# Of the Hadamard matrix of size 64, 24 rows and 40 columns, in the middle of 3 taps.
+SIGNS = linalg.hadamard(64)[:24, :40] / 8 / 3
+CONVEX = 6 * (math.pi - 1) + 95 * (3 * math.sqrt(3) + 2 * math.pi - 6)
+RAISED = math.log(1 + CONVEX / 6 / math.pi)  # squared stddev of the logarithm
+LOGNORMAL = stats.lognorm(
+    math.sqrt(RAISED),
+    scale=math.sqrt(6 * math.pi / 96 / CONVEX) * math.exp(-RAISED / 2),
+)
+FIELDS = [
+    uniform_row(ji.fan_uniform(2.0), DENSE, -2 / 96, 2 / 96, None, complex_=False),
+    uniform_row(ji.siren(first=True), DENSE, -1 / 96, 1 / 96, None, complex_=False),
+    uniform_row(ji.siren(), DENSE, -1 / 120, 1 / 120, None),
+    normal_row(ji.fourier_features(), DENSE, 10.0, None),
+    log_row(ji.log_uniform(0.001, 0.1), DENSE, 0.001, 0.1),
+    normal_row(ji.spectral(), (160, 96), math.sqrt(0.6 / 160), None),
+    Row(ji.convex(), DENSE, LOGNORMAL.mean(), 1 / 96, 0, law=LOGNORMAL, complex_=False),
+    Row(ji.convex_bias(96), (96,), -math.sqrt(288 / CONVEX), 0, -1, 0, random=False),
+    Row(ji.permutation(), (3, 32, 32), 1 / 32, 31 / 32**2, 0, 1, traits="reused"),
+    Row(
+        ji.hadamard(),
+        (3, 24, 40),
+        *(SIGNS.mean(), (SIGNS**2).mean() * 3 - SIGNS.mean() ** 2, -1 / 8, 1 / 8),
+        random=False,
+    ),
+    Row(ji.sinusoidal(), (40, 64), WAVES.mean(), WAVES.var(), -1, 1, random=False),
+    Row(ji.linspace(3, 6), (5, 7), 4.5, 1.0, 3, 6, random=False),
+    Row(ji.selected(PLANE), (10, 7), TAKEN.mean(), TAKEN.var(), 0, 599, random=False),
+]
 TRIANGLE = np.tri(96, 160, dtype=bool)
 COMBINED = [
     Row(
@@ -343,6 +383,7 @@ ROWS = [
     *STRUCTURED,
     *COMPUTED,
     *COMBINED,
+    *FIELDS,
     *TORCH,
 ]
 RANDOM = [row for row in ROWS if row.random]

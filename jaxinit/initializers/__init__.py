@@ -10,7 +10,14 @@ from jaxinit.initializers._constant import from_array as from_array
 from jaxinit.initializers._constant import layer_scale as layer_scale
 from jaxinit.initializers._constant import ones as ones
 from jaxinit.initializers._constant import zeros as zeros
+from jaxinit.initializers._convex import convex as convex
+from jaxinit.initializers._convex import convex_bias as convex_bias
 from jaxinit.initializers._convolution import conv_orthogonal as conv_orthogonal
+from jaxinit.initializers._coordinates import fan_uniform as fan_uniform
+from jaxinit.initializers._coordinates import fourier_features as fourier_features
+from jaxinit.initializers._coordinates import sinusoidal as sinusoidal
+from jaxinit.initializers._coordinates import siren as siren
+from jaxinit.initializers._distribution import log_uniform as log_uniform
 from jaxinit.initializers._distribution import normal as normal
 from jaxinit.initializers._distribution import truncated_normal as truncated_normal
 from jaxinit.initializers._distribution import uniform as uniform
@@ -39,6 +46,11 @@ from jaxinit.initializers._signal import bilinear as bilinear
 from jaxinit.initializers._signal import stft as stft
 from jaxinit.initializers._sparse import sparse as sparse
 from jaxinit.initializers._stacked import stacked as stacked
+from jaxinit.initializers._tables import hadamard as hadamard
+from jaxinit.initializers._tables import linspace as linspace
+from jaxinit.initializers._tables import permutation as permutation
+from jaxinit.initializers._tables import selected as selected
+from jaxinit.initializers._variance_scaling import spectral as spectral
 from jaxinit.initializers._variance_scaling import (
     uniform_unit_scaling as uniform_unit_scaling,
 )

@@ -29,7 +29,7 @@ EXPRESSIONS = [
     ("(he_normal() + 0.3) * 0.7", lambda w: (w + 0.3) * 0.7),
     ("-(he_normal() + 1) / 2", lambda w: -(w + 1) / 2),
     ("-(he_normal() * 2)", lambda w: -(w * 2)),
-    ("-(-he_normal())", lambda w: -(-w)),
+    ("-(-he_normal())", lambda w: operator.neg(-w)),
 ]
 SHAPES = [(37, 64), (3, 5)]
 
