@@ -1,5 +1,7 @@
 """Builders, one file per family."""
 
+from jaxinit.initializers._calls import haiku as haiku
+from jaxinit.initializers._calls import nd as nd
 from jaxinit.initializers._changed import centered as centered
 from jaxinit.initializers._changed import masked as masked
 from jaxinit.initializers._changed import normalized as normalized

@@ -106,6 +106,24 @@ def test_wrong_operands(wrong, error, said):
         wrong()
 
 
+def test_calls_of_other_libraries():
+    init = ji.nd(ji.lecun_normal() * 0.5)
+    jitted = jax.nn.initializers.lecun_normal(0, (1, 2))
+    expected = jax.jit(lambda key: jitted(key, (8, 4, 2)) * 0.5)(KEY)
+    same(init(KEY, (8, 4, 2), jnp.float32, 0, (1, 2)), expected)
+    assert init == ji.nd(ji.lecun_normal() * 0.5) and "nd(lecun" in repr(init)
+    same(ji.nd(ji.normal())(KEY, (3,)), ji.normal()(KEY, (3,)))
+    hk = pytest.importorskip("haiku")
+    layer = hk.transform(
+        lambda x: hk.Linear(4, w_init=ji.haiku(he), b_init=ji.haiku(ji.ones()))(x)
+    )
+    drawn = layer.init(KEY, jnp.ones((1, 6)))["linear"]
+    assert drawn["b"].sum() == 4 and ji.haiku(he) == ji.haiku(ji.he_normal())
+    for wrong in (ji.nd, ji.haiku):
+        with pytest.raises(TypeError, match="init must be an initializer of jaxinit"):
+            wrong(jax_he)
+
+
 def test_rules_read_through_an_operation():
     params = {"dense": {"kernel": jnp.zeros((48, 32)), "bias": jnp.zeros(48)}}
     with pytest.raises(ValueError, match="layout|stack"):
