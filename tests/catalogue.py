@@ -313,6 +313,60 @@ FIELDS = [
     Row(ji.linspace(3, 6), (5, 7), 4.5, 1.0, 3, 6, random=False),
     Row(ji.selected(PLANE), (10, 7), TAKEN.mean(), TAKEN.var(), 0, 599, random=False),
 ]
+
+
+def mapped_row(init, shape, function, low, high, **rest):
+    """A row of a monotonic function of a uniform number."""
+    law = stats.uniform(low, high - low)
+    mean = law.expect(function)
+    variance = law.expect(lambda u: (function(u) - mean) ** 2)
+    ends = sorted((float(function(low)), float(function(high))))
+    return Row(init, shape, mean, variance, *ends, complex_=False, **rest)
+
+
+def unsoftplus(logs):
+    steps = np.exp(np.maximum(logs, math.log(1e-4)))
+    return np.log(np.expm1(steps))
+
+
+LEGS = np.array([[-1, 0, 0], [-(3**0.5), -2, 0], [-(5**0.5), -(15**0.5), -3]])
+LOG_STEPS = math.log(0.001), math.log(0.1)
+LINES = -0.5 + 1j * np.pi * np.arange(8)
+STATES = [
+    Row(
+        ji.ssm.mamba_a_log(),
+        (6, 16),
+        *(np.log(np.r_[1:17]).mean(), np.log(np.r_[1:17]).var(), 0, math.log(16)),
+        random=False,
+    ),
+    mapped_row(ji.ssm.mamba2_a_log(), DENSE, np.log, 1, 16),
+    mapped_row(ji.ssm.mamba_dt_bias(), DENSE, unsoftplus, *LOG_STEPS),
+    uniform_row(ji.ssm.mamba_dt_kernel(), (16, 512), -1 / 4, 1 / 4, None),
+    uniform_row(ji.ssm.log_dt(), DENSE, *LOG_STEPS, None, complex_=False),
+    Row(ji.ssm.s4d("real"), (3, 32), -16.5, (32**2 - 1) / 12, -32, -1, random=False),
+    Row(ji.ssm.hippo_legs(), (3, 3), LEGS.mean(), LEGS.var(), -4, 0, random=False),
+    mapped_row(
+        ji.ssm.lru_nu_log(0.9, 0.999),
+        DENSE,
+        lambda r: np.log(-np.log(r) / 2),
+        0.9**2,
+        0.999**2,
+    ),
+    mapped_row(ji.ssm.lru_theta_log(), DENSE, np.log, 2e-7 * math.pi, 2 * math.pi),
+    mapped_row(
+        ji.ssm.rg_lru_a(), DENSE, lambda r: np.log(r**-0.5 - 1), 0.9**2, 0.999**2
+    ),
+    Row(
+        ji.chrono(100),
+        DENSE,
+        0,
+        stats.uniform(1, 98).expect(lambda u: np.log(u) ** 2) / 2,
+        -math.log(99),
+        math.log(99),
+        traits="reused",
+        complex_=False,
+    ),
+]
 TRIANGLE = np.tri(96, 160, dtype=bool)
 COMBINED = [
     Row(
@@ -384,6 +438,7 @@ ROWS = [
     *COMPUTED,
     *COMBINED,
     *FIELDS,
+    *STATES,
     *TORCH,
 ]
 RANDOM = [row for row in ROWS if row.random]

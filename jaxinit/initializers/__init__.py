@@ -43,6 +43,7 @@ from jaxinit.initializers._presets import lecun_normal as lecun_normal
 from jaxinit.initializers._presets import lecun_uniform as lecun_uniform
 from jaxinit.initializers._presets import xavier_normal as xavier_normal
 from jaxinit.initializers._presets import xavier_uniform as xavier_uniform
+from jaxinit.initializers._recurrent import chrono as chrono
 from jaxinit.initializers._recurrent import lstm_bias as lstm_bias
 from jaxinit.initializers._signal import bilinear as bilinear
 from jaxinit.initializers._signal import stft as stft

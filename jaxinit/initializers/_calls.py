@@ -44,7 +44,7 @@ def _name_axes(init: Initializer, in_axis: Axes, out_axis: Axes) -> Initializer:
 
 
 def nd(init: Initializer) -> Any:
-    """Returns an initializer in the form of MaxText and T5X, which name axes at the call.
+    """Returns an initializer as MaxText and T5X call it: they name axes at the call.
 
     Args:
       init: an initializer. What axes it names gives way to those of the call; a law
