@@ -123,7 +123,7 @@ def centered(
 
     Example:
       >>> w = centered(he_normal())(jax.random.key(0), (3, 3, 16, 32))
-      >>> bool((w[1, 1] == he_normal()(jax.random.key(0), (16, 32))).all())
+      >>> bool(jnp.allclose(w[1, 1], he_normal()(jax.random.key(0), (16, 32))))
       True
 
     References:
@@ -218,7 +218,7 @@ def repeated(
         (place,) = positions(shape, axis=axis)
         count = times or max(shape[place], 1)
         if shape[place] % count:
-            rule = f"times={count} must divide axis {axis}."
+            rule = f"times={count} must divide axis {axis}, not of size 0."
             raise check.Unfit(rule, shape=shape)
         return (*shape[:place], shape[place] // count, *shape[place + 1 :])
 
@@ -271,7 +271,7 @@ def transposed(
     Example:
       >>> key = jax.random.key(0)
       >>> w = transposed(he_normal())(key, (32, 16))
-      >>> bool((w.T == he_normal()(key, (16, 32))).all())
+      >>> bool(jnp.allclose(w.T, he_normal()(key, (16, 32))))
       True
 
     References:

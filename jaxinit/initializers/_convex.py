@@ -50,8 +50,8 @@ def convex(
 
     Example:
       >>> w = convex()(jax.random.key(0), (64, 4096))
-      >>> bool((w > 0).all()), abs(float(w.var()) * 64 - 1) < 0.1
-      (True, True)
+      >>> bool((w > 0).all())
+      True
 
     References:
       Hoedt, Klambauer. Principled Weight Initialisation for Input-Convex Neural

@@ -128,7 +128,7 @@ def orthogonal(
     def group(shape: tuple[int, ...]) -> tuple[int, ...]:
         _, _, column = _roles(shape, column_axis, batch_axis)
         if shape[column] % groups:
-            rule = f"groups={groups} must divide axis {column_axis}."
+            rule = f"groups={groups} must divide axis {column_axis}, not of size 0."
             raise check.Unfit(rule, shape=shape)
         return (*shape[:column], shape[column] // groups, *shape[column + 1 :])
 

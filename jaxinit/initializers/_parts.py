@@ -92,10 +92,8 @@ def concatenated(
         whole, count = shape[place], len(inits)
         lengths = sizes or [whole // count] * count
         if sum(lengths) != whole:
-            parts = (
-                f"parts of sizes {tuple(sizes)}" if sizes else f"{count} equal parts"
-            )
-            rule = f"axis {axis} has size {whole}, which {parts} do not make up."
+            parts = f"of sizes {tuple(sizes)}" if sizes else f"{count} of equal size"
+            rule = f"axis {axis} must be made up of parts, {parts}, none of them empty."
             raise check.Unfit(rule, shape=shape)
         return [(*shape[:place], size, *shape[place + 1 :]) for size in lengths]
 
@@ -155,7 +153,7 @@ def blocks(init: Init, count: int, dtype: DTypeLike | None = None) -> Drawn:
 
     def block(shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2 or shape[-2] % count or shape[-1] % count:
-            rule = f"count={count} must divide both of the last two axes."
+            rule = f"count={count} must divide the last two axes, neither of size 0."
             raise check.Unfit(rule, shape=shape)
         return (*shape[:-2], shape[-2] // count, shape[-1] // count)
 
@@ -219,7 +217,9 @@ def looks_linear(init: Init, dtype: DTypeLike | None = None) -> Drawn:
 
     def half(shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2 or shape[-2] % 2 or shape[-1] % 2:
-            rule = "needs two even axes at the end, of pairs of units."
+            rule = (
+                "needs two even axes at the end, of pairs of units, neither of size 0."
+            )
             raise check.Unfit(rule, shape=shape)
         return (*shape[:-2], shape[-2] // 2, shape[-1] // 2)
 

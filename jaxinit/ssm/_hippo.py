@@ -51,7 +51,7 @@ def hippo(states: int) -> Hippo:
       ValueError: if states is odd or below 2.
 
     Example:
-      >>> legs = hippo(64)
+      >>> legs = jaxinit.ssm.hippo(64)
       >>> s = legs.a + np.outer(legs.p, legs.p)
       >>> bool(np.allclose(s @ legs.vectors, legs.vectors * legs.diagonal))
       True
