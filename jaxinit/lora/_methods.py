@@ -254,7 +254,8 @@ def mica(
 ) -> Adapter:
     """Begins an adapter that writes where a weight writes least, and adds nothing.
 
-    b = the output directions of the smallest singular values, a = 0.
+    b = the output directions of the smallest singular values, a = 0. Only a is to be
+    trained.
 
     Args:
       w: [..., inputs, outputs] the weight.
@@ -275,7 +276,8 @@ def mica(
       [[0.0, 0.0, 1.0]]
 
     References:
-      MiCA: minor component adaptation. 2026. https://arxiv.org/abs/2604.01694
+      Hugging Face. PEFT: parameter-efficient fine-tuning, init_lora_weights "mica".
+      2026. https://arxiv.org/abs/2604.01694
     """
     form = read("mica", w, rank, alpha, rank_stabilized)
     _, _, vt = jnp.linalg.svd(form.wide, full_matrices=False)
@@ -307,7 +309,8 @@ def lora_ga(
       rank: the rank of the adapter; twice the rank must not exceed the smaller size.
       alpha: the scale is alpha / sqrt(rank); by default 1.
       rank_stabilized: whether it is that, as in the paper, and not alpha / rank.
-      gamma: divides the product of both halves, above 0. The paper has 16 and more.
+      gamma: divides the product of both halves, above 0; 16 in the authors' code. PEFT
+        multiplies b by its singular values too, which the paper does not.
       key: with one, the SVD is randomized, as for `pissa`.
       iterations: passes of a randomized SVD, as for `pissa`.
 
