@@ -29,7 +29,8 @@ class Adapter(NamedTuple):
     @property
     def merged(self) -> jax.Array:
         """The weight with the adapter added, of the dtype of w."""
-        return (self.w + self.scale * self.a @ self.b).astype(self.w.dtype)
+        whole = self.w.astype(self.a.dtype) + self.scale * (self.a @ self.b)
+        return whole.astype(self.w.dtype)
 
 
 class Form(NamedTuple):

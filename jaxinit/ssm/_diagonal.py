@@ -10,11 +10,11 @@ from jaxinit import _check as check
 from jaxinit._initializer import Drawn
 from jaxinit.ssm._form import along_last, between, fixed, of_uniform, random
 
-Kind = Literal["lin", "inv", "inv2", "quad", "real"]
+Spectrum = Literal["lin", "inv", "inv2", "quad", "real"]
 
 
 @fixed
-def s4d(kind: Kind = "lin", dtype: DTypeLike | None = None) -> Drawn:
+def s4d(spectrum: Spectrum = "lin", dtype: DTypeLike | None = None) -> Drawn:
     """Builds an initializer of the diagonal of S4D's state matrix.
 
     Law: w = -1/2 + i f(n) at state n along the last axis, and -(n + 1) for "real";
@@ -31,14 +31,14 @@ def s4d(kind: Kind = "lin", dtype: DTypeLike | None = None) -> Drawn:
     apart: ``constant(np.log(0.5))`` and the imaginary part of this.
 
     Args:
-      kind: which frequencies, or "real" for a real diagonal.
+      spectrum: which frequencies, or "real" for a real diagonal.
       dtype: dtype of the weights; complex, but for "real".
 
     Returns:
       An `Initializer`; it ignores the key.
 
     Raises:
-      ValueError: if kind is unknown; at the call, if the shape has no axis, or the
+      ValueError: if spectrum is unknown; at the call, if the shape has no axis, or the
         dtype is real for complex weights.
 
     Example:
@@ -49,18 +49,18 @@ def s4d(kind: Kind = "lin", dtype: DTypeLike | None = None) -> Drawn:
       Gu, Gupta, Goel, Ré. On the Parameterization and Initialization of Diagonal State
       Space Models. 2022. https://arxiv.org/abs/2206.11893
     """
-    check.choice(get_args(Kind), kind=kind)
+    check.choice(get_args(Spectrum), spectrum=spectrum)
 
     def diagonal(count: int) -> np.ndarray:  # [count]
         n, size = np.arange(count), 2 * count
-        if kind == "real":
+        if spectrum == "real":
             return -(n + 1.0)
         imaginary = {
             "lin": np.pi * n,
             "inv": size / np.pi * (size / (2 * n + 1) - 1),
             "inv2": size / np.pi * (size / (n + 1) - 1),
             "quad": (2 * n + 1) ** 2 / np.pi,
-        }[kind]
+        }[spectrum]
         states: np.ndarray = -0.5 + 1j * imaginary
         return states
 

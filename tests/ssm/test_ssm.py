@@ -111,7 +111,7 @@ def test_rings():
             r"ssm.hippo\(states=3\): states must be even",
         ),
         (lambda: ssm.lru_gamma_log([1, 2]), TypeError, "real numbers of a float"),
-        (lambda: ssm.s4d("cos"), ValueError, "kind must be one of"),
+        (lambda: ssm.s4d("cos"), ValueError, "spectrum must be one of"),
         (lambda: ssm.mamba_a_log()(KEY, ()), ValueError, "needs an axis of states"),
     ],
 )
