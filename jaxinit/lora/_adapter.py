@@ -51,7 +51,8 @@ class Form(NamedTuple):
     @property
     def wide(self) -> jax.Array:
         """The weight in at least 32 bits."""
-        return self.w.astype(jnp.promote_types(self.w.dtype, jnp.float32))
+        narrow = self.w.dtype.itemsize < 4
+        return self.w.astype(jnp.float32) if narrow else self.w
 
     def split(self, a: jax.Array, b: jax.Array) -> Adapter:
         """Takes what the adapter adds off the weight."""
