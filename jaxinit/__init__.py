@@ -5,6 +5,8 @@ from jaxinit import _watch as _watch  # answers Ctrl-C while JAX is imported
 # isort: split
 import typing as _typing
 
+from jaxinit import lora as lora
+from jaxinit import ssm as ssm
 from jaxinit import torch as torch
 from jaxinit._axes import axes as axes
 from jaxinit._axes import fans as fans

@@ -1,4 +1,4 @@
-"""The range of a law, the distribution of a weight's entries, which a dtype must hold.
+"""The moments of a law, and its range, which a dtype must hold.
 
 Weights are drawn in 32 bits or more and then rounded. If a law leaves the range of the
 dtype, weights would become infinities or NaN; if it is too small for the dtype, zeros.
@@ -16,6 +16,13 @@ from jaxinit import _check as check
 # Standard deviations within which float32 draws every normal number. float64 draws one
 # in 26 million outside.
 _REACH = 5.5
+
+
+class Moments(NamedTuple):
+    """Mean and variance of an entry of a weight, over keys and entries."""
+
+    mean: float
+    variance: float
 
 
 class Extent(NamedTuple):

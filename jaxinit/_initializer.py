@@ -11,7 +11,7 @@ import inspect
 import pickle
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, overload
+from typing import Any, Literal, ParamSpec, Protocol, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,14 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import _value
+from jaxinit._arithmetic import Arithmetic, spell_operation
 from jaxinit._extent import Extent
+from jaxinit._extent import Moments as Moments
 from jaxinit._fill import fill, redraw
 from jaxinit._placement import Placement
 
 P = ParamSpec("P")
 Shape = Sequence[int]
-
-
-class Moments(NamedTuple):
-    """Mean and variance of an entry of a weight, over keys and entries."""
-
-    mean: float
-    variance: float
 
 
 Draw = Callable[[jax.Array, tuple[int, ...], np.dtype], jax.Array]
@@ -69,7 +64,7 @@ class FixedBuilder(Protocol[P]):
 REGISTRY: dict[str, Callable[..., "Initializer"]] = {}
 
 
-class Initializer:
+class Initializer(Arithmetic):
     """An initializer: ``init(key, shape, dtype=None, out_sharding=None) -> Array``.
 
     Built by a builder, never directly. Two are equal when they come from one builder
@@ -130,8 +125,8 @@ class Initializer:
 
     @property
     def name(self) -> str:
-        """The builder's name, as specs write it."""
-        return registered(self._build)
+        """The name of the builder that draws, as specs write it."""
+        return registered(self.source._build)
 
     def __call__(
         self,
@@ -170,12 +165,12 @@ class Initializer:
             used = check.key(key) if self._random else None
             return fill(self, used, sizes, kind, out_sharding, (shape, dtype))
         except check.Unfit as error:
-            raise error.at(repr(self), "key", "shape", "dtype") from None
+            raise error.at(self._callee, "key", "shape", "dtype") from None
 
     def _dtype(self, dtype: DTypeLike | None) -> np.dtype:
         """Returns the dtype of the weight, as JAX would give it."""
         if dtype is None:
-            dtype = self.arguments.get("dtype")
+            dtype = self.source.arguments.get("dtype")
         found = _value.as_dtype(float if dtype is None else dtype)
         if self._random and not jnp.issubdtype(found, np.inexact):
             raise check.Unfit(
@@ -200,7 +195,7 @@ class Initializer:
             sizes = tuple(max(size, 1) for size in check.shape(shape))
             return None if self._moments is None else self._moments(sizes)
         except check.Unfit as error:
-            raise error.at(f"{self!r}.moments") from None
+            raise error.at(f"{self._callee}.moments") from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Initializer) and self._token == other._token
@@ -209,6 +204,8 @@ class Initializer:
         return self._hash
 
     def __repr__(self) -> str:
+        if self.is_combined:
+            return spell_operation(**self.arguments)
         parameters = inspect.signature(self._build).parameters
 
         def is_default(name: str, value: Any) -> bool:

@@ -1,14 +1,22 @@
-"""Specs: initializers as text. Reading one evaluates nothing."""
+"""Specs: initializers as text. Reading one evaluates nothing but arithmetic on them."""
 
 import ast
 import math
+import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from jaxinit import _check as check
 from jaxinit._initializer import REGISTRY, Initializer
 
 _LONGEST = 4000  # characters; a spec with a long array is longer than anyone writes
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+}
 _NUMBERS = {"inf": math.inf, "nan": math.nan}
 
 
@@ -17,7 +25,8 @@ def parse(spec: str) -> Initializer:
 
     The text is a call of a registered builder with literal arguments: numbers, strings,
     booleans, None, inf, nan, tuples, lists, and other specs. Without arguments the
-    parentheses may be left out. Nothing is evaluated.
+    parentheses may be left out. It may be multiplied and divided by numbers, and moved
+    by them: ``"he_normal() * 0.5"``. Nothing else is evaluated.
 
     Args:
       spec: the text, such as ``"he_normal(gain='gelu')"``.
@@ -42,11 +51,12 @@ def parse(spec: str) -> Initializer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from Python's parser, about odd literals
             tree = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(tree, (ast.Name, ast.Attribute)):
-            tree = ast.Call(tree, [], [])
-        if not isinstance(tree, ast.Call):
+        calls = ast.Call, ast.Name, ast.Attribute
+        found = None
+        if any(isinstance(node, calls) for node in ast.walk(tree)):
+            found = _read(_call(tree))
+        if not isinstance(found, Initializer):
             raise ValueError("a spec is a call, like he_normal(gain='gelu').")
-        found: Initializer = _read(tree)
         return found
     except SyntaxError as error:
         raise ValueError(f"{where}: malformed ({error.msg}).") from None
@@ -54,6 +64,13 @@ def parse(spec: str) -> Initializer:
         raise ValueError(f"{where}: nested too deeply.") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _call(node: ast.expr) -> ast.expr:
+    """Adds the parentheses that may be left out behind a builder's name."""
+    is_name = isinstance(node, (ast.Name, ast.Attribute))
+    is_number = isinstance(node, ast.Name) and node.id in _NUMBERS
+    return ast.Call(node, [], []) if is_name and not is_number else node
 
 
 def _read(node: ast.AST) -> Any:
@@ -66,12 +83,16 @@ def _read(node: ast.AST) -> Any:
         case ast.Name(name) if name in _NUMBERS:
             return _NUMBERS[name]
         case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
-            number = _number(operand)
-            return -number if isinstance(sign, ast.USub) else number
-        case ast.BinOp(
-            left, ast.Add() | ast.Sub() as sign, ast.Constant(complex() as imag)
-        ):
-            return _number(left) + (imag if isinstance(sign, ast.Add) else -imag)
+            value = _read_operand(operand)
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.BinOp(left, sign, right) if type(sign) in _OPERATORS:
+            first, second = _read_operand(left), _read_operand(right)
+            is_imaginary = isinstance(second, complex) and isinstance(
+                right, ast.Constant
+            )
+            is_complex = is_imaginary and isinstance(sign, (ast.Add, ast.Sub))
+            if is_complex or Initializer in (type(first), type(second)):
+                return _OPERATORS[type(sign)](first, second)
         case ast.Call(ast.Name("complex"), [real, imag], []):
             return complex(_number(real), _number(imag))
         case ast.Call(ast.Name() | ast.Attribute() as function, args, keywords):
@@ -90,6 +111,11 @@ def _read(node: ast.AST) -> Any:
             return REGISTRY[name](*given, **named)
     cure = f" A string needs quotes: {node.id!r}." if isinstance(node, ast.Name) else ""
     raise ValueError(f"{ast.unparse(node)!r} is not a literal.{cure}")
+
+
+def _read_operand(node: ast.expr) -> Any:
+    value = _read(_call(node))
+    return value if isinstance(value, Initializer) else _number(node)
 
 
 def _number(node: ast.AST) -> Any:

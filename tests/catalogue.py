@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import signal, stats
+from scipy import linalg, signal, stats
 
 import jaxinit as ji
 import jaxinit.torch as jt
@@ -249,6 +249,147 @@ STRUCTURED = [
         traits="reused",
     ),
 ]
+
+
+def half_he(key, shape, dtype):
+    return jni.he_normal()(key, shape, dtype) * 0.5
+
+
+def moved_glorot(key, shape, dtype):
+    return (1 - jni.glorot_uniform()(key, shape, dtype) * 3) / 7
+
+
+MOVED = 3 / 7 * math.sqrt(3 / 128)  # half the width of the law
+COMPUTED = [
+    truncated_row(ji.he_normal() * 0.5, DENSE, widened(1 / 2 / 96), half_he),
+    uniform_row(
+        (1 - ji.glorot_uniform() * 3) / 7,
+        DENSE,
+        1 / 7 - MOVED,
+        1 / 7 + MOVED,
+        moved_glorot,
+        complex_=False,
+    ),
+    normal_row(-ji.normal(0.5) + 2, DENSE, 0.5, None, mean=2.0),
+    Row(ji.ones() * 3 - 1, DENSE, 2, 0, 2, 2, random=False),
+]
+
+
+def log_row(init, shape, low, high):
+    law = stats.loguniform(low, high)
+    return Row(init, shape, law.mean(), law.var(), low, high, law, complex_=False)
+
+
+PLANE = np.arange(60.0).reshape(6, 10)
+TAKEN = PLANE[::2][:, [0, 3, 6, 9]]
+SINES = np.arange(40)[:, None] * 10_000.0 ** (-np.arange(32) / 32)
+WAVES = np.concatenate([np.sin(SINES), np.cos(SINES)], 1)
+# Of the Hadamard matrix of size 64, 24 rows and 40 columns, in the middle of 3 taps.
+SIGNS = linalg.hadamard(64)[:24, :40] / 8 / 3
+CONVEX = 6 * (math.pi - 1) + 95 * (3 * math.sqrt(3) + 2 * math.pi - 6)
+RAISED = math.log(1 + CONVEX / 6 / math.pi)  # squared stddev of the logarithm
+LOGNORMAL = stats.lognorm(
+    math.sqrt(RAISED),
+    scale=math.sqrt(6 * math.pi / 96 / CONVEX) * math.exp(-RAISED / 2),
+)
+FIELDS = [
+    uniform_row(ji.fan_uniform(2.0), DENSE, -2 / 96, 2 / 96, None, complex_=False),
+    uniform_row(ji.siren(first=True), DENSE, -1 / 96, 1 / 96, None, complex_=False),
+    uniform_row(ji.siren(), DENSE, -1 / 120, 1 / 120, None),
+    normal_row(ji.fourier_features(), DENSE, 10.0, None),
+    log_row(ji.log_uniform(0.001, 0.1), DENSE, 0.001, 0.1),
+    normal_row(ji.spectral(), (160, 96), math.sqrt(0.6 / 160), None),
+    Row(ji.convex(), DENSE, LOGNORMAL.mean(), 1 / 96, 0, law=LOGNORMAL, complex_=False),
+    Row(ji.convex_bias(96), (96,), -math.sqrt(288 / CONVEX), 0, -1, 0, random=False),
+    Row(ji.permutation(), (3, 32, 32), 1 / 32, 31 / 32**2, 0, 1, traits="reused"),
+    Row(
+        ji.hadamard(),
+        (3, 24, 40),
+        *(SIGNS.mean(), (SIGNS**2).mean() * 3 - SIGNS.mean() ** 2, -1 / 8, 1 / 8),
+        random=False,
+    ),
+    Row(ji.sinusoidal(), (40, 64), WAVES.mean(), WAVES.var(), -1, 1, random=False),
+    Row(ji.linspace(3, 6), (5, 7), 4.5, 1.0, 3, 6, random=False),
+    Row(ji.selected(PLANE), (3, 4), TAKEN.mean(), TAKEN.var(), 0, 57, random=False),
+]
+
+
+def mapped_row(init, shape, function, low, high, **rest):
+    """A row of a monotonic function of a uniform number."""
+    law = stats.uniform(low, high - low)
+    mean = law.expect(function)
+    variance = law.expect(lambda u: (function(u) - mean) ** 2)
+    ends = sorted((float(function(low)), float(function(high))))
+    return Row(init, shape, mean, variance, *ends, complex_=False, **rest)
+
+
+def unsoftplus(logs):
+    steps = np.exp(np.maximum(logs, math.log(1e-4)))
+    return np.log(np.expm1(steps))
+
+
+LEGS = np.array([[-1, 0, 0], [-(3**0.5), -2, 0], [-(5**0.5), -(15**0.5), -3]])
+LOG_STEPS = math.log(0.001), math.log(0.1)
+LINES = -0.5 + 1j * np.pi * np.arange(8)
+STATES = [
+    Row(
+        ji.ssm.mamba_a_log(),
+        (6, 16),
+        *(np.log(np.r_[1:17]).mean(), np.log(np.r_[1:17]).var(), 0, math.log(16)),
+        random=False,
+    ),
+    mapped_row(ji.ssm.mamba2_a_log(), DENSE, np.log, 1, 16),
+    mapped_row(ji.ssm.mamba_dt_bias(), DENSE, unsoftplus, *LOG_STEPS),
+    uniform_row(ji.ssm.mamba_dt_kernel(), (16, 512), -1 / 4, 1 / 4, None),
+    uniform_row(ji.ssm.log_dt(), DENSE, *LOG_STEPS, None, complex_=False),
+    Row(ji.ssm.s4d("real"), (3, 32), -16.5, (32**2 - 1) / 12, -32, -1, random=False),
+    Row(ji.ssm.hippo_legs(), (3, 3), LEGS.mean(), LEGS.var(), -4, 0, random=False),
+    mapped_row(
+        ji.ssm.lru_nu_log(0.9, 0.999),
+        DENSE,
+        lambda r: np.log(-np.log(r) / 2),
+        0.9**2,
+        0.999**2,
+    ),
+    mapped_row(ji.ssm.lru_theta_log(), DENSE, np.log, 2e-7 * math.pi, 2 * math.pi),
+    mapped_row(
+        ji.ssm.rg_lru_a(), DENSE, lambda r: np.log(r**-0.5 - 1), 0.9**2, 0.999**2
+    ),
+    Row(
+        ji.chrono(100),
+        DENSE,
+        0,
+        stats.uniform(1, 98).expect(lambda u: np.log(u) ** 2) / 2,
+        -math.log(99),
+        math.log(99),
+        traits="reused",
+        complex_=False,
+    ),
+]
+STRIPES = (True, False, True, True)
+COMBINED = [
+    Row(
+        ji.concatenated([ji.normal(1.0), ji.normal(2.0, mean=1.0)], sizes=[32, 96]),
+        (96, 128),
+        *(0.75, 0.25 + 0.75 * 5 - 0.75**2),
+    ),
+    Row(ji.concatenated([ji.he_normal(), ji.zeros()], 0), (96, 64), 0, 1 / 48),
+    Row(ji.blocks(ji.he_normal(), 4), (64, 160), 0, 2 / 16 / 4),
+    Row(ji.looks_linear(ji.orthogonal()), (32, 16), 0, 1 / 16, traits="reused"),
+    Row(ji.normalized(ji.normal(), norm=2.0), DENSE, 0, 4 / 96, -2, 2),
+    Row(ji.centered(ji.he_normal()), (3, 64, 80), 0, 2 / 64 / 3),
+    Row(ji.repeated(ji.he_normal(), 4), (48, 160), 0, 2 / 48, traits="reused"),
+    Row(
+        ji.repeated(ji.he_normal(), tiled=True, axis=0) / 3,
+        (3, 40, 64),
+        0,
+        2 / 360,
+        traits="reused",
+    ),
+    truncated_row(ji.transposed(ji.he_normal()), DENSE, widened(2 / 160), None),
+    Row(ji.masked(ji.normal(2.0), STRIPES), (4000, 4), 0, 3),
+    Row(ji.orthogonal(groups=4), (16, 64), 0, 1 / 16, traits="reused"),
+]
 OWN_WAYS = {  # the others compose these, or, as method="qr", take those of JAX
     *(ji.orthogonal(), ji.sparse(0.75, 0.2), ji.stacked(ji.he_normal())),
 }
@@ -293,6 +434,10 @@ ROWS = [
     *SCALINGS,
     *PRESETS,
     *STRUCTURED,
+    *COMPUTED,
+    *COMBINED,
+    *FIELDS,
+    *STATES,
     *TORCH,
 ]
 RANDOM = [row for row in ROWS if row.random]

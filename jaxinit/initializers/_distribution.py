@@ -234,3 +234,53 @@ def truncated_normal(
         return Moments(mean + stddev * shift, stddev * stddev * variance)
 
     return Independent(draw), moments, lambda shape: spread
+
+
+@initializer
+def log_uniform(low: float, high: float, dtype: DTypeLike | None = None) -> Drawn:
+    """Builds an initializer of positive weights whose logarithm is uniform.
+
+    Law: density 1 / (w log(high / low)) on [low, high); Var[w] = (high^2 - low^2) /
+    (2 r) - ((high - low) / r)^2, r = log(high / low).
+
+    For time steps, rates and scales that may lie orders of magnitude apart.
+
+    Args:
+      low: the lower end, above 0.
+      high: the upper end, above low. No weight lies outside, in any dtype.
+      dtype: default dtype of the weights, real.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: if low is not above 0, or high not above low.
+
+    Example:
+      >>> w = log_uniform(0.001, 0.1)(jax.random.key(0), (4096,))
+      >>> abs(float(jnp.median(w)) - 0.01) < 1e-3
+      True
+
+    References:
+      Gu, Goel, Ré. Efficiently Modeling Long Sequences with Structured State Spaces.
+      2021. https://arxiv.org/abs/2111.00396
+    """
+    start, stop = check.real(low=low), check.real(high=high)
+    if start <= 0:
+        raise check.Unfit("low must be above 0.", low=low)
+    if not start < stop:
+        raise check.Unfit(f"high must be above {start:g}.", high=high)
+    ratio = math.log(stop) - math.log(start)
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        _needs_real(dtype)
+        logs = random.uniform(key, shape, dtype, math.log(start), math.log(stop))
+        weight = jnp.exp(logs)
+        return jnp.clip(weight, *extents.within((start, stop), np.dtype(dtype)))
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        mean = (stop - start) / ratio
+        return Moments(mean, (stop + start) * mean / 2 - mean * mean)
+
+    spread = Extent((start, stop), start, (start, stop))
+    return draw, moments, lambda shape: spread

@@ -79,6 +79,7 @@ def orthogonal(
     gain: Gain = 1.0,
     method: Method = "householder",
     batch_axis: Axes = (),
+    groups: int = 1,
 ) -> Drawn:
     """Builds an initializer of orthogonal matrices, uniform by the Haar measure.
 
@@ -99,13 +100,15 @@ def orthogonal(
         matrix and gives the values of `jax.nn.initializers.orthogonal`. The law is
         the same.
       batch_axis: axes that stack independent weights, each orthogonal.
+      groups: how many matrices lie beside each other along ``column_axis``, each
+        orthogonal on its own, such as 4 for the gates of an LSTM in one kernel.
 
     Returns:
       An `Initializer`.
 
     Raises:
       ValueError: at the call, if the shape has fewer than two axes beside the batch,
-        or lacks an axis that is named.
+        or lacks an axis that is named, or groups do not divide the columns.
 
     Example:
       >>> w = orthogonal()(jax.random.key(0), (64, 32))
@@ -120,15 +123,32 @@ def orthogonal(
     check.axis(column_axis=column_axis)
     check.choice(get_args(Method), method=method)
     check.axes(batch_axis=batch_axis)
+    check.at_least(1, groups=groups)
+
+    def group(shape: tuple[int, ...]) -> tuple[int, ...]:
+        _, _, column = _roles(shape, column_axis, batch_axis)
+        if shape[column] % groups:
+            rule = f"groups={groups} must divide axis {column_axis}, not of size 0."
+            raise check.Unfit(rule, shape=shape)
+        return (*shape[:column], shape[column] // groups, *shape[column + 1 :])
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        unit = _orthogonal(key, shape, dtype, column_axis, method, batch_axis)
-        return jnp.multiply(np.asarray(factor, dtype), unit)
+        part, (column,) = group(shape), positions(shape, column_axis=column_axis)
+
+        def unit(key: jax.Array) -> jax.Array:
+            return _orthogonal(key, part, dtype, column_axis, method, batch_axis)
+
+        if groups > 1:
+            each = jax.vmap(unit, out_axes=column)(jax.random.split(key, groups))
+            drawn = each.reshape(shape)
+        else:
+            drawn = unit(key)
+        return jnp.multiply(np.asarray(factor, dtype), drawn)
 
     def moments(shape: tuple[int, ...]) -> Moments:
         _, others, column = _roles(shape, column_axis, batch_axis)
         rows = math.prod(shape[axis] for axis in others)
-        return Moments(0.0, factor * factor / max(rows, shape[column]))
+        return Moments(0.0, factor * factor / max(rows, group(shape)[column]))
 
     return draw, moments, lambda shape: spread(factor, moments(shape))
 

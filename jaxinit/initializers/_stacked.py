@@ -1,6 +1,5 @@
 """Layers stacked in one weight, each drawn on its own."""
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +12,8 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit._axes import Axes, layer_of, positions
 from jaxinit._extent import Extent
-from jaxinit._initializer import Drawn, Initializer, Moments, initializer
-
-
-def _draws(init: Any) -> bool:
-    """Returns whether a function takes key, shape and dtype, as far as can be told."""
-    try:
-        inspect.signature(init).bind(None, (), None)
-    except TypeError:  # init may also be no function at all
-        return False
-    except ValueError:  # a function or class without a signature
-        return not isinstance(init, type)
-    return True
+from jaxinit._initializer import Drawn, Moments, initializer
+from jaxinit.initializers._inner import check_init, draw_part, extent_of, moments_of
 
 
 @initializer
@@ -61,9 +50,7 @@ def stacked(
       Heek, Levskaya, Oliver, Ritter, Rondepierre, Steiner, van Zee. Flax: a neural
       network library and ecosystem for JAX. 2020. https://github.com/google/flax
     """
-    if not _draws(init):
-        rule = "init must be an initializer, such as he_normal(), or another function "
-        raise check.Unfit(rule + "of (key, shape, dtype).", TypeError, init=init)
+    check_init(init=init)
     check.axes(axis=axis)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
@@ -71,23 +58,17 @@ def stacked(
         sizes = [shape[place] for place in stack]
 
         def one(number: jax.Array) -> jax.Array:
-            made: jax.Array = init(jax.random.fold_in(key, number), layer, dtype)
-            if np.shape(made) != layer:
-                rule = f"init gives {np.shape(made)} for a layer of shape {layer}."
-                raise check.Unfit(rule, shape=shape)
-            return made
+            return draw_part(
+                init, jax.random.fold_in(key, number), layer, dtype, shape, "layer"
+            )
 
         layers = jax.vmap(one)(jnp.arange(math.prod(sizes), dtype=np.uint32))
         return jnp.moveaxis(layers.reshape(*sizes, *layer), range(len(stack)), stack)
 
     def moments(shape: tuple[int, ...]) -> Moments | None:
-        if not isinstance(init, Initializer) or init._moments is None:
-            return None
-        return init._moments(layer_of(shape, axis))
+        return moments_of(init, layer_of(shape, axis))
 
-    def extent(shape: tuple[int, ...]) -> Extent | tuple[Any, ...] | None:
-        if not isinstance(init, Initializer) or init._extent is None:
-            return None
-        return init._extent(layer_of(shape, axis))
+    def extent(shape: tuple[int, ...]) -> Extent | None:
+        return extent_of(init, layer_of(shape, axis))
 
     return draw, moments, extent

@@ -4,12 +4,21 @@ Var[w] = scale / n. A layer with n = fan_in keeps the variance of a linear signa
 scale = 1; an activation with gain g needs scale = g^2 (`jaxinit.gain`).
 """
 
+import math
+from typing import Any
+
+import jax
+import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
+from jaxinit import _extent as extents
+from jaxinit import random
 from jaxinit._axes import Axes, Connections, Strides
 from jaxinit._draws import Distribution, Mode, scaled
-from jaxinit._initializer import Drawn, initializer
+from jaxinit._extent import Extent
+from jaxinit._fill import Independent
+from jaxinit._initializer import Drawn, Moments, initializer
 
 
 @initializer
@@ -108,3 +117,66 @@ def uniform_unit_scaling(scale: float = 1.0, dtype: DTypeLike | None = None) -> 
     squared = check.squared(scale=scale)
     # Without an axis of inputs all axes but the outputs' are the receptive field.
     return scaled(squared, "fan_in", "uniform", Connections(in_axis=()))
+
+
+@initializer
+def spectral(
+    scale: float = 1.0,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype: DTypeLike | None = None,
+) -> Drawn:
+    r"""Builds an initializer whose largest singular value suits features at any width.
+
+    Law: normal, mean 0, stddev = scale min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in);
+    Var[w] = stddev^2.
+
+    The spectral norm is then of the order of sqrt(fan_out / fan_in), which lets
+    features of size 1 stay so in every layer as widths grow, and train at a rate
+    that does not depend on them. Unlike the laws of fan_in it shrinks layers that
+    narrow, such as the readout.
+
+    Args:
+      scale: the factor on the standard deviation, 0 or above.
+      in_axis: see `variance_scaling`, like every axis.
+      out_axis: see `variance_scaling`.
+      batch_axis: see `variance_scaling`.
+      dtype: default dtype of the weights, float or complex.
+
+    Returns:
+      An `Initializer`.
+
+    Raises:
+      ValueError: if scale is negative; at the call, if the shape lacks an axis.
+
+    Example:
+      >>> [round(spectral().moments(shape).variance * 256, 4)
+      ...  for shape in [(256, 1024), (256, 256), (256, 64)]]
+      [1.0, 1.0, 0.25]
+
+    References:
+      Yang, Simon, Bernstein. A Spectral Condition for Feature Learning. 2023.
+      https://arxiv.org/abs/2310.17813
+    """
+    check.squared(scale=scale)
+    connections = Connections(in_axis, out_axis, batch_axis)
+    connections.check()
+
+    def stddev(shape: tuple[int, ...]) -> float:
+        fan_in, fan_out = connections.fans(shape)
+        return scale * min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+
+    def unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        return random.normal(key, shape, dtype)
+
+    def factor(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        return np.asarray(stddev(shape), dtype)[()]
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        return Moments(0.0, stddev(shape) ** 2)
+
+    def extent(shape: tuple[int, ...]) -> Extent:
+        return extents.normal(0.0, stddev(shape))
+
+    return Independent(unit, factor), moments, extent

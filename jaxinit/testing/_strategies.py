@@ -1,6 +1,7 @@
 """Strategies for hypothesis: keys, shapes and specs."""
 
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 IMPLEMENTATIONS = ("threefry2x32", "rbg", "unsafe_rbg")  # that JAX documents
 _DTYPES = ("float32", "bfloat16", "float16")
 _GAINS = ("relu", "gelu", "tanh", ("leaky_relu", 0.2))
+_MOST_TRIED = 100  # combinations of values of required arguments
 
 
 def keys(impl: str | None = None) -> "SearchStrategy[jax.Array]":
@@ -158,8 +160,10 @@ def _required(name: str) -> dict[str, Any] | None:
     """Returns values for the arguments without default, or None if none fit."""
     parameters = inspect.signature(REGISTRY[name]).parameters.values()
     required = [p for p in parameters if p.default is p.empty]
-    for guess in (0.5, 1, normal()):
-        arguments = {p.name: (*_choices(p), guess)[0] for p in required}
+    guesses = (0.5, 1, 2, 100, normal(), (normal(),), (True, False))
+    tried = itertools.product(*(_choices(p)[:1] or guesses for p in required))
+    for values in itertools.islice(tried, _MOST_TRIED):
+        arguments = {p.name: v for p, v in zip(required, values, strict=True)}
         if _is_read(name, arguments):
             return arguments
     return None

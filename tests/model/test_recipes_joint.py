@@ -13,7 +13,6 @@ from jax import lax
 
 import jaxinit as ji
 from jaxinit import recipes
-from jaxinit.model._rules._concatenation import concatenated
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -281,25 +280,29 @@ def test_parts_that_cannot_be_told():
 def test_the_law_of_parts():
     """Each part has the key of its place, and bounds and moments are those of all."""
     laws = [ji.normal(0.5), ji.uniform(low=-0.25, high=0.25), ji.normal(2.0)]
-    law = concatenated(laws, 1, (2, 3, 5))
+    law = ji.concatenated(laws, 1, (2, 3, 5))
     keys = [jax.random.fold_in(KEY, i) for i in range(3)]
     parts = [
         each(key, (4, size))
         for each, key, size in zip(laws, keys, (2, 3, 5), strict=True)
     ]
     np.testing.assert_array_equal(law(KEY, (4, 10)), np.concatenate(parts, 1))
-    dealt = concatenated(laws[:2], 0, (1, 1), repeats=3)(KEY, (6, 4))
+    dealt = ji.concatenated(laws[:2], 0, (1, 1), repeats=3)(KEY, (6, 4))
     np.testing.assert_array_equal(dealt[1::2], laws[1](keys[1], (3, 4)))
     variance = (2 * 0.25 + 3 * 0.25**2 / 3 + 5 * 4) / 10
     assert law.moments((4, 10)).variance == pytest.approx(variance)
-    assert law == concatenated(laws, 1, (2, 3, 5)) != concatenated(laws, 1, (3, 2, 5))
+    assert (
+        law
+        == ji.concatenated(laws, 1, (2, 3, 5))
+        != ji.concatenated(laws, 1, (3, 2, 5))
+    )
     assert law(KEY, (4, 10), jnp.bfloat16).dtype == jnp.bfloat16
-    with pytest.raises(ValueError, match=r"axis 1 must have 10 entries for sizes="):
+    with pytest.raises(ValueError, match=r"axis 1 must be made up of parts, of sizes"):
         law(KEY, (4, 9))
-    unknown = concatenated([ji.orthogonal(), lambda_law()], 0, (4, 4))
+    unknown = ji.concatenated([ji.orthogonal(), lambda_law()], 0, (4, 4))
     assert unknown.moments((8, 8)) is None
     with pytest.raises(ValueError, match="weights of the size 1e-30 round to 0"):
-        concatenated([ji.normal(1e-30)] * 2, 0, (1, 1))(KEY, (2, 2), jnp.float16)
+        ji.concatenated([ji.normal(1e-30)] * 2, 0, (1, 1))(KEY, (2, 2), jnp.float16)
 
 
 def lambda_law():

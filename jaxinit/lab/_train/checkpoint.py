@@ -265,7 +265,9 @@ def _write_spec(init: Initializer | Rules) -> str:
     """Returns the spec, with a digest of its arrays, which a spec abbreviates."""
     if isinstance(init, Rules):  # read from text, where there are no arrays
         return repr(init)
-    arrays = [value for value in init.arguments.values() if hasattr(value, "tobytes")]
+    arrays = [
+        value for value in init.source.arguments.values() if hasattr(value, "tobytes")
+    ]
     digest = hashlib.sha256()
     for array in arrays:
         _add(digest, array)

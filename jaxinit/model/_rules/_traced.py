@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxinit import _check as check
 from jaxinit import _paths
+from jaxinit._arithmetic import combine
 from jaxinit._initializer import REGISTRY, Initializer
 from jaxinit._structure.result import Structure, TracedParameter
 from jaxinit.model._rules._vocabulary import Kind
@@ -64,9 +65,11 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     """Lets a law of fans read the axes of a kernel, unless it names axes of its own."""
     if not isinstance(law, Initializer) or not row.is_kernel:
         return law
-    builder, given = REGISTRY.get(law.name), law.arguments
-    if builder is None:  # made by a recipe, from the axes of the structure
-        return law
+    if law.is_combined:
+        return combine(
+            **{**law.arguments, "init": fit_axes(law.arguments["init"], row)}
+        )
+    builder, given = REGISTRY[law.name], law.arguments
     usual = inspect.signature(builder).parameters
     axes = dict(row.axes)
     if "column_axis" in given and len(row.out_axis) == 1 and "out_axis" in axes:

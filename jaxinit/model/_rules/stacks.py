@@ -73,7 +73,7 @@ def fans(law: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
     """Returns the fans that an initializer reads off a shape; None if it reads none."""
     if not isinstance(law, Initializer):
         return None
-    given = law.arguments
+    given = law.source.arguments
     if law.name == "stacked":
         return fans(given["init"], layer_of(shape, given["axis"]))
     if "in_axis" in given:
@@ -97,7 +97,7 @@ def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> 
     shape, bias = tuple(leaf.shape), siblings.get("bias", siblings.get("b"))
     if not isinstance(law, Initializer) or bias is None:
         return
-    given = law.arguments
+    given = law.source.arguments
     blind = any(role in given for role in _ROLES) and given.get("batch_axis", ()) == ()
     name = re.split("[/.]", path)[-1]
     parent = path.removesuffix(name)

@@ -11,7 +11,6 @@ from jaxinit import _check as check
 from jaxinit import initializers as init
 from jaxinit import torch
 from jaxinit._initializer import Initializer
-from jaxinit.model._rules._concatenation import concatenated
 from jaxinit.model._rules._traced import TracedSite
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
@@ -233,7 +232,7 @@ def _by_parts(
         init.variance_scaling(scales.get(role, 1.0), mode, law, **axes)
         for role in joint.roles
     ]
-    return concatenated(laws, joint.axis, joint.sizes, joint.repeats)
+    return init.concatenated(laws, joint.axis, joint.sizes, repeats=joint.repeats)
 
 
 def has_unknown(sites: Sites) -> bool:

@@ -1,0 +1,165 @@
+"""Arithmetic on initializers: ``init * c``, ``init / c``, ``init + c`` and their like.
+
+The result is an initializer again, of one draw and then one operation, as in
+``jax.jit(lambda key: init(key, shape) * c)``: it compares, prints and pickles by them,
+and its moments and its range follow from those of the first.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinit import _check as check
+from jaxinit import _value
+from jaxinit._extent import Extent, Moments, symmetric
+
+if TYPE_CHECKING:
+    from jaxinit._initializer import Initializer
+
+Sign = Literal["*", "/", "+"]
+Number = float | complex
+_OPERATIONS = {"*": operator.mul, "/": operator.truediv, "+": operator.add}
+_NAMES = {"*": "factor", "/": "divisor", "+": "offset"}
+
+
+class Arithmetic:
+    """The operators of `Initializer`.
+
+    ``init - c`` is ``init + -c``, ``-init`` is ``init * -1``: the bits are the same.
+    """
+
+    __slots__ = ()
+    __array_ufunc__ = None  # numbers of NumPy leave the operation to us
+
+    _build: Any
+    arguments: Mapping[str, Any]
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether operations follow the draw of another initializer."""
+        return self._build is combine
+
+    @property
+    def _callee(self) -> str:
+        return f"({self!r})" if self.is_combined else repr(self)
+
+    @property
+    def source(self) -> "Initializer":
+        """The initializer that draws, before any operation."""
+        first: Any = self.arguments["init"].source if self.is_combined else self
+        return cast("Initializer", first)
+
+    def __mul__(self, factor: Number) -> "Initializer":
+        return cast("Initializer", _operate(self, "*", factor))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Number) -> "Initializer":
+        return cast("Initializer", _operate(self, "/", divisor))
+
+    def __neg__(self) -> "Initializer":
+        return cast("Initializer", _operate(self, "*", -1))
+
+    def __pos__(self) -> "Initializer":
+        return cast("Initializer", self)
+
+    def __add__(self, offset: Number) -> "Initializer":
+        return cast("Initializer", _operate(self, "+", offset))
+
+    __radd__ = __add__
+
+    def __sub__(self, offset: Number) -> "Initializer":
+        return cast("Initializer", _operate(self, "+", offset, negative=True))
+
+    def __rsub__(self, offset: Number) -> "Initializer":
+        return -self + offset
+
+
+def _operate(init: Any, sign: Sign, number: Any, negative: bool = False) -> Any:
+    """Returns what an operator gives; NotImplemented for what is no number at all."""
+    if isinstance(number, Arithmetic):
+        rule = "must be a number: two draws from one key are not independent."
+    elif not isinstance(
+        number, (int, float, complex, np.generic, np.ndarray, jax.Array)
+    ):
+        return NotImplemented
+    elif isinstance(number, jax.core.Tracer):
+        rule = "must be known before jax.jit traces. Write init(key, shape) "
+        rule += f"{sign} c instead."
+    elif np.ndim(number):
+        rule = f"must be one number. Write init(key, shape) {sign} c instead."
+    else:
+        number = np.asarray(number).item() if np.size(number) else number
+        return combine(init, sign, -number if negative else number)
+    raise TypeError(f"{init!r} {sign} {check.show(number)}: the {_NAMES[sign]} {rule}")
+
+
+def combine(init: "Initializer", sign: Sign, number: Number) -> "Initializer":
+    """Returns the initializer of a draw that one operation with a number follows."""
+    call = f"{init!r} {sign} {check.show(number)}"
+    if isinstance(number, bool) or not np.isfinite(number):
+        raise ValueError(f"{call}: the number must be finite, and no boolean.")
+    if sign == "/" and not number:
+        raise ValueError(f"{call}: the divisor must not be 0.")
+
+    def draw(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        if not jnp.issubdtype(dtype, np.inexact):
+            rule = "arithmetic on initializers needs a float or complex dtype."
+            raise check.Unfit(rule, dtype=dtype.name)
+        if isinstance(number, complex) and not jnp.issubdtype(
+            dtype, np.complexfloating
+        ):
+            raise check.Unfit(f"{number} needs a complex dtype.", dtype=dtype.name)
+        weight = init._draw(key, shape, dtype)
+        made: jax.Array = _OPERATIONS[sign](weight, np.asarray(number, dtype))
+        return made
+
+    def moments(shape: tuple[int, ...]) -> Moments | None:
+        stated = None if init._moments is None else init._moments(shape)
+        if stated is None:
+            return None
+        spread = 1.0 if sign == "+" else abs(_OPERATIONS[sign](1.0, number))
+        mean = _OPERATIONS[sign](stated.mean, number) + 0.0  # not -0.0
+        return Moments(mean, stated.variance * spread**2)
+
+    def extent(shape: tuple[int, ...]) -> Extent | None:
+        stated = None if init._extent is None else init._extent(shape)
+        return None if stated is None else _move(Extent(*stated), sign, number)
+
+    parts = {"init": init, "sign": sign, "number": number}
+    return type(init)(combine, parts, draw, moments, extent, init._random)
+
+
+def _move(held: Extent, sign: Sign, number: Number) -> Extent:
+    """Returns the range of a law after an operation."""
+    if isinstance(number, complex):
+        far = max(map(abs, held.ends), default=0.0) * 2**0.5  # both parts are as large
+        end, size = _OPERATIONS[sign](far, abs(number)), held.size
+        size = (
+            size + abs(number) if sign == "+" else _OPERATIONS[sign](size, abs(number))
+        )
+        return symmetric(end, size)
+
+    def move(ends: tuple[float, ...]) -> Any:
+        moved = [_OPERATIONS[sign](end, number) for end in ends]
+        return tuple(sorted(moved[:2])) + tuple(moved[2:])
+
+    size = max(held.size, abs(number)) if sign == "+" else abs(*move((held.size,)))
+    return Extent(move(held.ends), size, held.bounds and move(held.bounds))
+
+
+def spell_operation(init: "Initializer", sign: Sign, number: Number) -> str:
+    """Returns the operation as text, as Python writes it."""
+    is_negative = sign == "*" and number == -1
+    inner, above = repr(init), init.arguments.get("sign")
+    if init.is_combined and (above == "+" != sign or is_negative):
+        inner = f"({inner})"
+    if is_negative:
+        return f"-{inner}"
+    if sign == "+" and not isinstance(number, complex) and number < 0:
+        return f"{inner} - {-number!r}"
+    return f"{inner} {sign} {_value.spell(number)}"

@@ -1,0 +1,179 @@
+"""Adapters of a whole model: those that its tree has, or new ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxinit import _check as check
+from jaxinit import _paths
+from jaxinit.lora import _methods
+from jaxinit.lora._adapter import Adapter
+from jaxinit.model import preview, reinit
+
+_METHODS: dict[str, Callable[..., Adapter]] = {
+    "lora": _methods.lora,
+    "orthogonal": _methods.orthogonal,
+    "pissa": _methods.pissa,
+    "olora": _methods.olora,
+    "mica": _methods.mica,
+    "lora_ga": _methods.lora_ga,
+}
+_KEYED = "lora", "orthogonal"
+_HALVES = {"lora_a": "lora_b", "lora_A": "lora_B"}
+
+
+class Attached(NamedTuple):
+    """A model with adapters.
+
+    Attributes:
+      params: the tree; its weights have lost what adapters that are not zero add, and
+        pairs that it had are filled.
+      adapters: the adapter of each weight, by its path.
+    """
+
+    params: Any
+    adapters: dict[str, Adapter]
+
+
+def attach(
+    key: jax.Array,
+    params: Any,
+    rules: Sequence[tuple[Any, int]],
+    method: str = "lora",
+    alpha: float | None = None,
+    *,
+    gradients: Any = None,
+    **options: Any,
+) -> Attached:
+    """Begins the adapters of a model's weights.
+
+    A tree that has pairs ``lora_a`` and ``lora_b``, such as that of a model with
+    `nnx.LoRALinear`, gets them filled; for others the adapters are returned apart.
+    `nnx.LoRA` has no scale, so that there alpha must stay None, or be multiplied in.
+
+    Args:
+      key: a PRNG key. Each weight has its own, which depends on its path.
+      params: the tree of parameters, as `reinit` takes it: of loaded weights, any
+        framework's.
+      rules: pairs (which weights, rank); patterns are those of `reinit`, and the first
+        that matches wins. A rank of 0 leaves a weight without an adapter.
+      method: "lora", "orthogonal", "pissa", "olora", "mica" or "lora_ga".
+      alpha: the scale is alpha / rank, or alpha / sqrt(rank); by default 1.
+      gradients: a tree like params, of the gradients that "lora_ga" needs.
+      **options: further arguments of the method, such as ``rank_stabilized=True``. With
+        ``randomized=True`` "pissa" and "lora_ga" factorize nothing exactly.
+
+    Returns:
+      The tree and the adapters.
+
+    Raises:
+      TypeError: if an option is none of the method's, or a rule is not a pair.
+      ValueError: if no weight matches, method is unknown, a rank does not fit a weight
+        or its pair, or gradients are missing.
+
+    Example:
+      >>> params = {"dense": {"kernel": jnp.ones((64, 32)), "bias": jnp.zeros(32)}}
+      >>> attached = jaxinit.lora.attach(
+      ...     jax.random.key(0), params, [("kernel", 4)], "pissa")
+      >>> bool(jnp.allclose(attached.adapters["dense/kernel"].merged, 1, atol=1e-5))
+      True
+
+    References:
+      Mangrulkar et al. PEFT: Parameter-Efficient Fine-Tuning methods. 2022.
+      https://github.com/huggingface/peft
+    """
+    call = "lora.attach"
+    try:
+        make = _METHODS[check.choice(tuple(_METHODS), method=method)]
+        if (gradients is None) == (method == "lora_ga"):
+            rule = 'gradients belong to method="lora_ga", which needs them.'
+            raise check.Unfit(rule, TypeError, method=method)
+        _check_rules(rules)
+    except check.Unfit as error:
+        raise error.at(call) from None
+    randomized = options.pop("randomized", False)
+    leaves = dict(_paths.named(_paths.split(params)[0]))
+    slopes = {} if gradients is None else dict(_paths.named(_paths.split(gradients)[0]))
+    ranks = [rank for _, rank in rules]
+    new, adapters = {}, {}
+    for row in preview(params, [(which, 0.0) for which, _ in rules], strict=False).rows:
+        if row.rule is None or not ranks[row.rule] or _is_half(row.path):
+            continue
+        own = _paths.key_of(key, row.path)
+        given: tuple[Any, ...] = (leaves[row.path], ranks[row.rule], alpha)
+        if method == "lora_ga":
+            given = given[0], _find_slope(call, slopes, row.path), *given[1:]
+        named = {"key": own} if randomized else {}
+        try:
+            made = make(
+                *((own,) if method in _KEYED else ()), *given, **options, **named
+            )
+        except (TypeError, ValueError) as error:
+            kind = type(error)
+            raise kind(f"{call}, {_paths.shown(row.path)}: {error}") from None
+        adapters[row.path], new[row.path] = made, made.w
+        new |= _find_pair(call, leaves, row.path, made)
+    if not adapters:
+        raise ValueError(f"{call}(rules=...): no weight has a rank above 0.")
+
+    def place(path: str, leaf: Any, siblings: Mapping[str, Any]) -> Any:
+        return new[path]
+
+    filled = reinit(
+        key, params, [(lambda path, leaf: path in new, place)], strict=False
+    )
+    return Attached(filled, adapters)
+
+
+def _check_rules(rules: Any) -> None:
+    pairs = isinstance(rules, (list, tuple)) and all(
+        isinstance(rule, (list, tuple)) and len(rule) == 2 for rule in rules
+    )
+    if not pairs or not rules:
+        raise check.Unfit(
+            "rules must be a list of (pattern, rank).", TypeError, rules=rules
+        )
+    for _, rank in rules:
+        check.at_least(0, rank=rank)
+
+
+def _is_half(path: str) -> bool:
+    return path.rpartition("/")[2] in {*_HALVES, *_HALVES.values()}
+
+
+def _find_slope(call: str, slopes: Mapping[str, Any], path: str) -> Any:
+    if path not in slopes:
+        raise ValueError(f"{call}(gradients=...): has no {_paths.shown(path)}.")
+    return slopes[path]
+
+
+def _find_pair(
+    call: str, leaves: Mapping[str, Any], path: str, made: Adapter
+) -> dict[str, Any]:
+    """Returns the values of the pair beside a weight, if the tree has one."""
+    home, found = path.rpartition("/")[0], {}
+    for first, second in _HALVES.items():
+        for half in leaves:
+            place, _, name = half.rpartition("/")
+            other = f"{place}/{second}" if place else second
+            if name != first or other not in leaves or not _is_near(place, home):
+                continue
+            a, b = leaves[half], leaves[other]
+            if (a.shape[-2], b.shape[-1]) == (made.a.shape[-2], made.b.shape[-1]):
+                if a.shape != made.a.shape or b.shape != made.b.shape:
+                    rank = made.a.shape[-1]
+                    raise ValueError(
+                        f"{call}(rules=...): {_paths.shown(half)} has rank "
+                        f"{a.shape[-1]}, and the rule of {_paths.shown(path)} {rank}."
+                    )
+                found = {half: made.a, other: made.b}
+    return found
+
+
+def _is_near(place: str, home: str) -> bool:
+    """Returns whether a pair lies in a weight's own module, or around that."""
+    if place == home:
+        return True
+    inner, outer = sorted((place, home), key=len, reverse=True)
+    return inner.rpartition("/")[0] == outer
