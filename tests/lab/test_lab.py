@@ -399,6 +399,7 @@ def grid_of(task, inits, **given):
     return Grid(assemble(task, settings))
 
 
+@pytest.mark.slow
 def test_cells_start_from_equal_weights_at_every_learning_rate(clusters):
     specs = ("he_normal()", "orthogonal()", "zeros()", "constant(0.1)")
     inits = tuple(map(jaxinit.parse, specs))
@@ -580,6 +581,7 @@ def test_constant_kernels_move_though_their_units_stay_equal(result):
     assert healthy.std(axis=1).min() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", slow_but(["batch"], ["layer", "batch"]))
 def test_norms_level_the_signal_and_train(clusters, norm):
     inits = (jaxinit.parse("normal(1.0)"),)
@@ -604,6 +606,7 @@ def test_norms_level_the_signal_and_train(clusters, norm):
         assert (end["mean"] != 0).all() and (end["var"] != 1).all()
 
 
+@pytest.mark.slow
 def test_regression_explains_a_learnable_target():
     x, y = linear_targets()
     task = make_task("linear", x, y)
@@ -639,6 +642,7 @@ def test_he_keeps_the_signal_through_twenty_relu_layers_and_lecun_loses_it():
     assert not gradient[2, :, :-1].any() and gradient[2, :, -1].all()
 
 
+@pytest.mark.slow
 def test_symmetric_starts_stay_at_chance_where_he_learns():
     inits = ["zeros()", "constant(0.01)", "he_normal()"]
     settings = {"depth": 5, "width": 32, "seeds": 1, "steps": 150, "target_loss": 1.0}

@@ -152,6 +152,7 @@ def test_a_flipped_bit_makes_a_save_unreadable(task, copy):
     assert_same(found, lab.compare(INITIALIZERS, data=task, **{**SETTINGS, **WIDE}))
 
 
+@pytest.mark.slow
 def test_bits_of_the_data(grid, good, copy, flips=12):
     """Of 12, or of 160 in the slow run, none is believed."""
     generator, taken = np.random.default_rng(1), []

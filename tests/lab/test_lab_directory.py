@@ -169,6 +169,7 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
 # The command line.
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_damaged_record(data_file, capsys, tmp_path, monkeypatch):
     out = tmp_path / "run"
     words = ["compare", "--data", str(data_file), *WORDS, "--steps", "20"]

@@ -39,6 +39,7 @@ def test_perceptrons_have_the_weights_that_flax_draws(spec):
     assert_equal(ours, draw_together(model.clone(kernel_init=init).init, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "norm"),
     slow_but([(12, "batch")], [(2, "batch"), (3, "layer"), (12, "batch")], rows=True),

@@ -289,6 +289,7 @@ def test_partly_equal_runs_are_paired_once_each(result):
     assert "(2 distinct runs)" in cells(found, row)[6]
 
 
+@pytest.mark.slow
 def test_distinct_runs_of_a_real_comparison_with_dropout():
     """Seeds differ by what is dropped, but where nothing is left to drop."""
     y = np.arange(40) % 2

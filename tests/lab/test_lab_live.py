@@ -73,6 +73,7 @@ def test_networks_compute_in_the_dtype(model):
     assert len(found) >= 2 and set(found) == {"bf16"}
 
 
+@pytest.mark.slow
 def test_parameters_and_losses_stay_float32_beside_16_bits(task, whole):
     found = lab.compare(INITIALIZERS, data=task, dtype="bfloat16", **SETTINGS)
     jax.tree.map(np.testing.assert_array_equal, found.initial, whole.initial)
@@ -406,6 +407,7 @@ def test_logs_have_means_over_seeds(log, whole):
         assert run == [*(("training/loss", *pair) for pair in steps), *end]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_logs_each_step_once(log, words, tmp_path, capsys):
     asked = ["--log", "tensorboard", str(tmp_path / "log"), "--out", str(tmp_path)]
     words = [*words, "--save-every", "2", *asked]

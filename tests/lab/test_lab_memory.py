@@ -138,6 +138,7 @@ def kinds(grid):
     return {leaf.sharding.memory_kind for leaf in chunks}
 
 
+@pytest.mark.slow
 def test_chunks_wait_in_the_memory_of_the_host(task, monkeypatch):
     """And cells that would fill a chunk up are not in the state."""
     small(1e4, monkeypatch)
@@ -183,6 +184,7 @@ def test_cells_that_begin_alike_are_trained_once(task, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, once.scores(), every.scores())
 
 
+@pytest.mark.slow
 def test_a_chunk_is_as_large_as_fits(task, monkeypatch):
     monkeypatch.setattr(Grid, "_choose_chunk", lambda self, mesh: None)
     sizes = {}

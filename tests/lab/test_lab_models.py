@@ -215,6 +215,7 @@ class Layerless(nn.Module):
         return (x[..., None] * kernel).sum(-2)
 
 
+@pytest.mark.slow
 def test_networks_without_layers_have_no_signals(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
     given = TINY | {"model": "test_lab_models:Layerless", "out": tmp_path}
@@ -240,6 +241,7 @@ def test_kernels_are_drawn_and_all_else_is_left():
     assert not is_kernel("Embed_0/embedding", jnp.ones((2, 2)))
 
 
+@pytest.mark.slow
 def test_causal_networks_see_the_past_only():
     task = memory()
     x = task.x_train[:1]
@@ -256,6 +258,7 @@ def test_causal_networks_see_the_past_only():
 # tasks
 
 
+@pytest.mark.slow
 def test_memory_is_recalled_from_the_beginning():
     task = memory()
     assert task.x_train.shape == task.y_train.shape == (1024, 30)
@@ -328,6 +331,7 @@ def test_a_text_can_be_too_short(tmp_path, capsys):
     assert "no text in UTF-8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_models_are_imported_from_the_working_directory(monkeypatch, tmp_path):
     (tmp_path / "own_model.py").write_text(
         "import flax.linen as nn\nModel = nn.Dense(10)\n"
@@ -341,6 +345,7 @@ def test_models_are_imported_from_the_working_directory(monkeypatch, tmp_path):
 # devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "devices"),
     slow_but([(3, 8)], [(1, 2), (1, 8), (3, 2), (3, 8)], rows=True),

@@ -94,6 +94,7 @@ def images(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", slow_but(["NnxConvolutions"], ["Convolutions", "NnxConvolutions"])
 )

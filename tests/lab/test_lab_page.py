@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
+from marks import slow_but
 from test_lab import classes_and_rows, grid_of, layers_of, relu_network
 
 import jaxinit
@@ -157,6 +158,7 @@ def test_columns_sort_by_numbers_and_missing_ones_are_empty(result, text):
     assert all(math.isfinite(float(key)) for key in rows[0][1:])
 
 
+@pytest.mark.slow
 def test_plots_are_files_too(result):
     files = plots(result[0])
     assert list(files) == list(select_plots(result[0]))
@@ -187,18 +189,21 @@ def unhappy(result):
     return functools.cache(lambda case: page(altered(result[0], case), ""))
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "case, said, unsaid",
     [
         ("diverged", "not finite", "Interrupted"),
-        ("interrupted", "Interrupted: 60 of 60 steps", "There are none"),
-        ("nothing", "Interrupted: 0 of 60 steps", "Training loss at"),
+        slow("interrupted", "Interrupted: 60 of 60 steps", "There are none"),
+        slow("nothing", "Interrupted: 0 of 60 steps", "Training loss at"),
         (
             "refused",
             "does not apply to this model. check(model='<i>')",
             "healthy</span>",
         ),
-        ("network", "Update-to-weight ratio", "Signal by layer"),
+        slow("network", "Update-to-weight ratio", "Signal by layer"),
     ],
 )
 def test_unhappy_runs_have_a_page(unhappy, case, said, unsaid):
@@ -436,7 +441,7 @@ def test_no_browser_is_a_reason_too(tmp_path):
     )
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", slow_but([1280], [390, 1280]))
 def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
     path = tmp_path / "index.html"
     path.write_text(text.replace("</body>", ASK))
@@ -450,7 +455,9 @@ def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
     assert numbers[0] == sorted(map(float, before)) == numbers[1][::-1] == numbers[2]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    "dark", slow_but([False], [False, True]), ids=["light", "dark"]
+)
 def test_the_page_is_light_or_dark_in_a_browser(browser, text, tmp_path, dark):
     (tmp_path / "index.html").write_text(text)
     file = tmp_path / "page.png"

@@ -64,6 +64,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     assert json.loads(json.dumps(ours)) == timeless(tmp_path) | {"seconds": None}
 
 
+@pytest.mark.slow
 def test_a_finished_run_leaves_its_results_only(task, tmp_path, whole):
     assert_same(run(task, tmp_path), whole)
     assert set(tree(tmp_path)) == {"results.json", "index.html"}
@@ -124,6 +125,7 @@ def test_an_interrupt_in_the_middle_of_a_block_loses_no_loss(task, monkeypatch):
     np.testing.assert_array_equal(found.curves, alone.curves)
 
 
+@pytest.mark.slow
 def test_time_before_the_kill_is_counted(task, tmp_path):
     real, count = time.perf_counter, iter(range(10**9))
     with pytest.MonkeyPatch.context() as patch:  # each look at the clock takes 100 s
@@ -384,6 +386,7 @@ def words(data_file):
     return ["compare", "--data", str(data_file), *WORDS]
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_resumes(words, capsys, tmp_path, monkeypatch):
     words = [*words, "--steps", "20", "--out", str(tmp_path)]
     real = Grid.run
@@ -420,6 +423,7 @@ def test_options_that_need_a_directory_say_so(words, capsys):
         assert "needs out (--out), the dir" in refusal([*words, *option], capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("abandoned")
 def test_the_command_refuses_saves_that_are_all_broken(
     words, capsys, tmp_path, monkeypatch
@@ -519,6 +523,7 @@ def straight(words, tmp_path_factory):
     return timeless(out)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(words, straight, tmp_path):
     assert survives([*words, "--steps", "1000"], tmp_path, kills=1, seed=0) == 1
     assert timeless(tmp_path) == straight

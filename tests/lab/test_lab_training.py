@@ -226,6 +226,7 @@ def test_a_seed_drops_out_the_same_under_every_initializer(equal_starts):
     assert not (curves == equal_starts[0.0].curves[0, :, 0]).any()
 
 
+@pytest.mark.slow
 def test_the_perceptron_drops_units_of_each_hidden_layer():
     """Ones go through identities; what comes out tells how many layers dropped."""
     rate, depth, width = 0.25, 4, 32
@@ -427,6 +428,7 @@ def assert_same(one, two):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(task, tmp_path, tuned):
     last = np.unique(tuned.stopped)[-2]  # one cell still trains

@@ -94,6 +94,7 @@ def test_adam_then_sgd_switches():
 ALL = slow_but(["plateau"], SCHEDULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ALL)
 def test_every_schedule_trains_in_the_grid(schedule, capsys):
     words = "compare --task memory --model transformer --depth 1 --width 8 --seeds 1"

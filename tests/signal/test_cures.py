@@ -134,6 +134,7 @@ def cross_entropy(z):
 LOUD = mlp(HE, RELU, 2, head=ji.normal(8.0), classes=1000)
 
 
+@pytest.mark.slow
 def test_a_loss_above_chance_is_told_with_its_cause():
     """As the issue saw it: 251, where log(classes) is 6.9."""
     given = {"key": KEY, "seeds": 2, "jacobian": 0}

@@ -325,6 +325,7 @@ def test_measured_convolutions_agree_with_theory(name):
         assert off[-1] < 3
 
 
+@pytest.mark.slow
 def test_theory_knows_of_zero_padding():
     """At the border of a 4 x 4 image a third or more of the signal is missing."""
     convolutions = Convolutions(ji.he_normal(), channels=64, depth=4)
@@ -572,6 +573,7 @@ class Several(nn.Module):
         return {"logits": embed.attend(h), "pooled": h.mean(0)}
 
 
+@pytest.mark.slow
 def test_several_inputs_streams_and_outputs():
     inputs = (jnp.arange(4), X[:4, :3])
     report = ji.check(
