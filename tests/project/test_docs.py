@@ -110,7 +110,7 @@ INNER |= {"finite_log", "matmul", "suggestion", "whole", "zero_of"}
 PUBLIC = {
     f"{room}.{name}": value
     for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")
-    + (".signal.theory", ".torch")
+    + (".signal.theory", ".torch", ".ssm", ".lora")
     for name, value in vars(room_of(room)).items()
     if inspect.isfunction(value) and name[0] != "_" and name not in INNER
 }
@@ -143,9 +143,12 @@ def test_public_names():
         "signal",
         "lab",
         "cli",
+        "lora",
+        "ssm",
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
+    functions |= {"haiku", "nd"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
@@ -156,6 +159,7 @@ def test_public_names():
 
 ROOMS = README.parent / "jaxinit"
 PAGES = (README, ROOMS / "signal" / "README.md", ROOMS / "model" / "README.md")
+PAGES = (*PAGES, ROOMS / "initializers" / "SNIPPETS.md")
 
 
 def blocks(language, page=README):
