@@ -7,7 +7,7 @@ and its moments and its range follow from those of the first.
 
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,6 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _value
 from jaxinit._extent import Extent, Moments, symmetric
-
-if TYPE_CHECKING:
-    from jaxinit._initializer import Initializer
 
 Sign = Literal["*", "/", "+"]
 Number = float | complex
@@ -48,34 +45,39 @@ class Arithmetic:
         return f"({self!r})" if self.is_combined else repr(self)
 
     @property
-    def source(self) -> "Initializer":
+    def source(self) -> Self:
         """The initializer that draws, before any operation."""
-        first: Any = self.arguments["init"].source if self.is_combined else self
-        return cast("Initializer", first)
+        first: Self = self.arguments["init"].source if self.is_combined else self
+        return first
 
-    def __mul__(self, factor: Number) -> "Initializer":
-        return cast("Initializer", _operate(self, "*", factor))
+    def __mul__(self, factor: Number) -> Self:
+        made: Self = _operate(self, "*", factor)
+        return made
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: Number) -> "Initializer":
-        return cast("Initializer", _operate(self, "/", divisor))
+    def __truediv__(self, divisor: Number) -> Self:
+        made: Self = _operate(self, "/", divisor)
+        return made
 
-    def __neg__(self) -> "Initializer":
-        return cast("Initializer", _operate(self, "*", -1))
+    def __neg__(self) -> Self:
+        made: Self = _operate(self, "*", -1)
+        return made
 
-    def __pos__(self) -> "Initializer":
-        return cast("Initializer", self)
+    def __pos__(self) -> Self:
+        return self
 
-    def __add__(self, offset: Number) -> "Initializer":
-        return cast("Initializer", _operate(self, "+", offset))
+    def __add__(self, offset: Number) -> Self:
+        made: Self = _operate(self, "+", offset)
+        return made
 
     __radd__ = __add__
 
-    def __sub__(self, offset: Number) -> "Initializer":
-        return cast("Initializer", _operate(self, "+", offset, negative=True))
+    def __sub__(self, offset: Number) -> Self:
+        made: Self = _operate(self, "+", offset, negative=True)
+        return made
 
-    def __rsub__(self, offset: Number) -> "Initializer":
+    def __rsub__(self, offset: Number) -> Self:
         return -self + offset
 
 
@@ -98,7 +100,7 @@ def _operate(init: Any, sign: Sign, number: Any, negative: bool = False) -> Any:
     raise TypeError(f"{init!r} {sign} {check.show(number)}: the {_NAMES[sign]} {rule}")
 
 
-def combine(init: "Initializer", sign: Sign, number: Number) -> "Initializer":
+def combine(init: Any, sign: Sign, number: Number) -> Any:
     """Returns the initializer of a draw that one operation with a number follows."""
     call = f"{init!r} {sign} {check.show(number)}"
     if isinstance(number, bool) or not np.isfinite(number):
@@ -152,7 +154,7 @@ def _move(held: Extent, sign: Sign, number: Number) -> Extent:
     return Extent(move(held.ends), size, held.bounds and move(held.bounds))
 
 
-def spell_operation(init: "Initializer", sign: Sign, number: Number) -> str:
+def spell_operation(init: Any, sign: Sign, number: Number) -> str:
     """Returns the operation as text, as Python writes it."""
     is_negative = sign == "*" and number == -1
     inner, above = repr(init), init.arguments.get("sign")

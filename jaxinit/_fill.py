@@ -19,6 +19,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit import _extent as extent
 from jaxinit import _placement
+from jaxinit._caches import cleared_by
 from jaxinit._law import outside
 from jaxinit._law.laws import FEWEST
 from jaxinit._law.orthonormal import Orthonormal, find_orthonormal
@@ -176,6 +177,8 @@ def _draw_entries(
 _FIRST: weakref.WeakKeyDictionary[Drawer, dict[Any, _Drawn | None]] = (
     weakref.WeakKeyDictionary()
 )
+for _known in (_DRAWN, _FIRST):
+    cleared_by(_known.clear)
 
 
 def _find_entries(

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from jaxinit._law.chunks import KEPT
+import jaxinit
 
 Clock = Callable[[], float]
 
@@ -34,7 +34,7 @@ def _make_key(repeat: int) -> jax.Array:
 def make_cold_key(repeat: int) -> jax.Array:
     """Makes a key, after JAX and jaxinit have forgotten what they compiled."""
     jax.clear_caches()
-    KEPT.forget()
+    jaxinit.clear_caches()
     return _make_key(repeat)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Sharding
 
+from jaxinit._caches import cleared_by
 from jaxinit._jaxpr.equation import bind
 from jaxinit._jaxpr.evaluation import walk
 from jaxinit._jaxpr.primitives import BITS
@@ -274,6 +275,11 @@ class Kept:
 
 
 KEPT = Kept()  # of whole models; those of single weights take keys of another type
+
+
+@cleared_by
+def _forget() -> None:
+    KEPT.forget()  # whichever there is: tests have their own
 
 
 def name_program(law: Law, chunk: int, place: Sharding | None) -> Any:

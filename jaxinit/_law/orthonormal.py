@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import core
 from jax.sharding import SingleDeviceSharding
 
+from jaxinit._caches import cleared_by
 from jaxinit._jaxpr.equation import bind, open_body
 from jaxinit._jaxpr.evaluation import evaluate
 from jaxinit._jaxpr.primitives import WRAP, WRAPPERS
@@ -191,3 +192,6 @@ def _find_normal(dtype: np.dtype, settings: tuple[Any, ...]) -> outside.Entries 
         return outside.find_entries(
             jax.make_jaxpr(lambda key: normal(key, (64,), dtype))(key)
         )
+
+
+cleared_by(_find_normal.cache_clear)

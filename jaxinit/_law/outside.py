@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import core
 from jax.sharding import SingleDeviceSharding
 
+from jaxinit._caches import cleared_by
 from jaxinit._jaxpr.primitives import WRAP
 from jaxinit._jaxpr.spelling import Speller
 from jaxinit._law import chunks
@@ -103,3 +104,6 @@ def _compile(spelled: _Spelled, place: SingleDeviceSharding) -> Any:
     key = jax.eval_shape(functools.partial(jax.random.key, impl=_THREEFRY), 0)
     lowered = chunks.lower(spelled.law, chunks.CHUNK, place, key)
     return chunks.compiled(spelled.law, lowered)
+
+
+cleared_by(_compile.cache_clear)

@@ -35,7 +35,8 @@ def _name_axes(init: Initializer, in_axis: Axes, out_axis: Axes) -> Initializer:
     """Returns the initializer that reads its fans off these axes, if it has fans."""
     if init.is_combined:
         first = _name_axes(init.arguments["init"], in_axis, out_axis)
-        return combine(**{**init.arguments, "init": first})
+        combined: Initializer = combine(**{**init.arguments, "init": first})
+        return combined
     if "in_axis" not in init.arguments:
         return init
     axes = {"in_axis": in_axis, "out_axis": out_axis}

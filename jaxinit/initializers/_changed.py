@@ -62,7 +62,7 @@ def normalized(
       for Continuous Control. 2016. https://arxiv.org/abs/1604.06778
     """
     check_init(init=init)
-    check.not_negative(norm=norm)
+    check.squared(norm=norm)
     if axis is not None:
         check.axes(axis=axis)
 

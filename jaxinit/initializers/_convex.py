@@ -103,11 +103,13 @@ def convex_bias(fan_in: int, dtype: DTypeLike | None = None) -> Drawn:
 
     Example:
       >>> round(float(convex_bias(64)(None, ())), 3)
-      -0.726
+      -0.732
 
     References:
       Hoedt, Klambauer. Principled Weight Initialisation for Input-Convex Neural
       Networks. 2023. https://arxiv.org/abs/2312.12474
     """
     n = check.at_least(1, fan_in=fan_in)
+    if n >= 2**63:
+        raise check.Unfit("fan_in must be below 2^63.", fan_in=fan_in)
     return filled(-math.sqrt(3 * n / _denominator(n)))

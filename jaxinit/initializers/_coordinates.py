@@ -86,7 +86,7 @@ def fan_uniform(
       Sitzmann, Martel, Bergman, Lindell, Wetzstein. Implicit Neural Representations
       with Periodic Activation Functions. 2020. https://arxiv.org/abs/2006.09661
     """
-    check.not_negative(scale=scale)
+    check.squared(scale=scale)
     check.choice(("fan_in", "fan_out"), mode=mode)
     return _over_fan(scale, mode, Connections(in_axis, out_axis, batch_axis))
 
@@ -224,7 +224,8 @@ def sinusoidal(
     """
     check.choice(get_args(Layout), layout=layout)
     low, high = check.real(min_scale=min_scale), check.real(max_scale=max_scale)
-    if low <= 0:
+    check.squared(max_scale=max_scale)
+    if not check.squared(min_scale=min_scale):
         raise check.Unfit("min_scale must be above 0.", min_scale=min_scale)
     if not low < high:
         raise check.Unfit(f"max_scale must be above {low:g}.", max_scale=max_scale)

@@ -147,6 +147,7 @@ def chrono(
       https://arxiv.org/abs/1804.11188
     """
     low, high = check.real(shortest=shortest), check.real(longest=longest)
+    check.squared(longest=longest)
     if low < 2:
         raise check.Unfit("shortest must be 2 or above.", shortest=shortest)
     if not low < high:

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit._axes import Axes, layer_of, positions
 from jaxinit._extent import Extent
-from jaxinit._initializer import Drawn, Moments, initializer
+from jaxinit._initializer import Drawn, Initializer, Moments, initializer
 from jaxinit.initializers._inner import check_init, draw_part, extent_of, moments_of
 
 
@@ -66,9 +66,13 @@ def stacked(
         return jnp.moveaxis(layers.reshape(*sizes, *layer), range(len(stack)), stack)
 
     def moments(shape: tuple[int, ...]) -> Moments | None:
+        if not isinstance(init, Initializer):
+            return None
         return moments_of(init, layer_of(shape, axis))
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
+        if not isinstance(init, Initializer):
+            return None
         return extent_of(init, layer_of(shape, axis))
 
     return draw, moments, extent

@@ -64,7 +64,8 @@ def linspace(
 
     def moments(shape: tuple[int, ...]) -> Moments:
         ramp = values(shape)
-        return Moments(float(ramp.mean()), float(ramp.var()))
+        with np.errstate(over="ignore"):
+            return Moments(float(ramp.mean()), float(ramp.var()))
 
     return fill, moments, lambda shape: of_values([first, last])
 
@@ -149,6 +150,7 @@ def hadamard(gain: float = 1.0, dtype: DTypeLike | None = None) -> Drawn:
       only Zeros and Ones. 2021. https://arxiv.org/abs/2110.12661
     """
     factor = check.real(gain=gain)
+    check.squared(gain=abs(factor))
 
     def matrix(shape: tuple[int, ...]) -> np.ndarray:  # [inputs, outputs]
         if len(shape) < 2:

@@ -86,7 +86,7 @@ def hippo(states: int) -> Hippo:
 def _legs(states: int) -> np.ndarray:  # [states, states]
     n = np.arange(states)
     roots = np.sqrt(2 * n + 1.0)
-    legs: np.ndarray = -np.tril(np.outer(roots, roots), -1) - np.diag(n + 1.0)
+    legs: np.ndarray = np.tril(-np.outer(roots, roots), -1) - np.diag(n + 1.0)
     return legs
 
 
@@ -107,8 +107,8 @@ def hippo_legs(dtype: DTypeLike | None = None) -> Drawn:
       ValueError: at the call, if the last two axes are not of one size.
 
     Example:
-      >>> jaxinit.ssm.hippo_legs()(None, (2, 2)).round(3).tolist()
-      [[-1.0, 0.0], [-1.7319999933242798, -2.0]]
+      >>> (jaxinit.ssm.hippo_legs()(None, (2, 2)) ** 2).round(3).tolist()
+      [[1.0, 0.0], [3.0, 4.0]]
 
     References:
       Gu, Dao, Ermon, Rudra, Ré. HiPPO: Recurrent Memory with Optimal Polynomial

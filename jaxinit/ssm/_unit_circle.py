@@ -72,14 +72,15 @@ def lru_theta_log(
     Law: w = log(p), p uniform on (0, max_phase); Var[w] = 1.
 
     Args:
-      max_phase: the largest phase, in radians, above 0. For long sequences pi / 10.
+      max_phase: the largest phase, in radians, in (0, 2 pi]; for long sequences
+        pi / 10.
       dtype: default dtype of the weights, real.
 
     Returns:
       An `Initializer`.
 
     Raises:
-      ValueError: if max_phase is not above 0.
+      ValueError: if max_phase is not in (0, 2 pi].
 
     Example:
       >>> w = jaxinit.ssm.lru_theta_log()(jax.random.key(0), (64,))
@@ -91,8 +92,8 @@ def lru_theta_log(
       Networks for Long Sequences. 2023. https://arxiv.org/abs/2303.06349
     """
     most = check.real(max_phase=max_phase)
-    if most <= 0:
-        raise check.Unfit("max_phase must be above 0.", max_phase=max_phase)
+    if not 0 < most <= 2 * math.pi:
+        raise check.Unfit("max_phase must lie in (0, 2 pi].", max_phase=max_phase)
     return of_uniform(lambda phases, xp: xp.log(phases), most * 1e-7, most)
 
 

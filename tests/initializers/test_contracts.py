@@ -235,7 +235,7 @@ def zero_sizes(row):
     refused = {  # axes that no size of 0 fits, and why
         "constant": ({last} if array else set(), "does not broadcast"),
         "blocks": ({0, 1}, "must divide the last two axes"),
-        "concatenated": ({row.init.arguments.get("axis", 0) % 2}, "made up of"),
+        "concatenated": ({(row.init.arguments.get("axis") or 0) % 2}, "made up of"),
         "looks_linear": ({0, 1}, "two even axes"),
         "masked": ({last}, "does not broadcast"),
         "permutation": ({last, last - 1}, "square matrix"),

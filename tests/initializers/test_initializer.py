@@ -173,13 +173,13 @@ def test_wrong_arguments_name_the_builder():
 
 def test_a_draw_of_another_shape_is_refused():
     @ji.initializer
-    def transposed():
+    def turned():
         return lambda key, shape, dtype: jax.random.normal(key, shape[::-1], dtype)
 
-    assert transposed()(KEY, (3, 3)).shape == (3, 3)
+    assert turned()(KEY, (3, 3)).shape == (3, 3)
     said = r"shape=\(2, 3\)\): draw must return an array of this shape, not \(3, 2\)"
-    for call in (transposed(), jax.jit(transposed(), static_argnums=1)):
-        with pytest.raises(ValueError, match=r"^transposed\(\)\(key, " + said):
+    for call in (turned(), jax.jit(turned(), static_argnums=1)):
+        with pytest.raises(ValueError, match=r"^turned\(\)\(key, " + said):
             call(KEY, (2, 3))
 
 

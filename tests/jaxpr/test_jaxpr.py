@@ -79,7 +79,7 @@ def test_constants_are_kept_as_they_are():
 OTHERS = {
     *("checkpoint", "closed_call", "copy_p", "core_call", "custom_vjp_call_jaxpr"),
     *("optimization_barrier", "pjit", "platform_index", "random_unwrap"),
-    *("random_wrap", "remat"),
+    *("random_wrap", "remat", "ragged_dot", "ragged_dot_general"),
 }
 
 

@@ -71,6 +71,7 @@ def test_initializers_of_one_law_share_a_program(monkeypatch):
         real(program, lowered)
 
     monkeypatch.setattr("jaxinit.model._fill.plan._compile", compile_)
+    jaxinit.clear_caches()
     inits = ["he_normal()", "glorot_normal()", "truncated_normal(0.2)", "zeros()"]
     network = adapt_perceptron(MLP(6, 8, 8, jax.nn.relu, "none"))
     drawn = draw_all(network, list(map(jaxinit.parse, inits)), SEEDS, jnp.ones((1, 8)))

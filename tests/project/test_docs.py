@@ -148,7 +148,7 @@ def test_public_names():
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
-    functions |= {"haiku", "nd"}
+    functions |= {"clear_caches", "haiku", "nd"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }

@@ -50,7 +50,7 @@ def judge_seeds(net, seeds):
     inputs = net.x if isinstance(net.x, tuple) else (net.x,)
     model = adapt(net.model, inputs, {}, ())
     run = measure(model, inputs, KEY, seeds, net.loss, None, 0)
-    rest = model.framework(), run.paths
+    rest = model.framework(), run.program.paths
     yield judge(run.layers, LIMIT, run.gains, *rest)[1]
     for seed in range(seeds):
         one = slice(seed, seed + 1)

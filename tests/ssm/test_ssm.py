@@ -104,7 +104,7 @@ def test_rings():
         (lambda: ssm.mamba_dt_bias(floor=1.0), ValueError, "floor must be below high"),
         (lambda: ssm.lru_nu_log(1.0), ValueError, "min_radius must lie in"),
         (lambda: ssm.rg_lru_a(0.9, 1.1), ValueError, "max_radius must be above 0.9"),
-        (lambda: ssm.lru_theta_log(0.0), ValueError, "max_phase must be above 0"),
+        (lambda: ssm.lru_theta_log(0.0), ValueError, "max_phase must lie in"),
         (
             lambda: ssm.hippo(3),
             ValueError,

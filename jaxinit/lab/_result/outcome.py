@@ -98,11 +98,10 @@ class Outcome:
         leaves = jax.tree.leaves(self.initial)
         if s.random_training:
             leaves.append(self.curves)
-        first = [
-            find_first_equal([leaf[init, : s.seeds] for leaf in leaves])
-            for init in range(len(s.initializers))
-        ]
-        distinct: np.ndarray = np.array(first) == np.arange(s.seeds)
+        distinct = np.ones((len(s.initializers), s.seeds), bool)
+        for init, row in enumerate(distinct):
+            first = find_first_equal([leaf[init, : s.seeds] for leaf in leaves])
+            row[: len(first)] = np.array(first) == np.arange(len(first))
         return distinct
 
     @property

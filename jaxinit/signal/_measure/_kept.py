@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from jaxinit._caches import cleared_by
+
 MOST = 32  # of a model: its draw, layers, pass and the products with its Jacobian
 _kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 _lock = threading.Lock()
@@ -27,6 +29,7 @@ def keep(token: Hashable, make: Callable[[], Any]) -> Any:
     return value
 
 
+@cleared_by
 def forget() -> None:
     """Drops all that is kept; JAX lets no library know that its caches are cleared."""
     with _lock:

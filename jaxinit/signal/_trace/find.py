@@ -39,10 +39,10 @@ from jaxinit._jaxpr.primitives import (
     SCAN,
 )
 from jaxinit._structure.activation import Var
+from jaxinit.signal._trace._product import NOTHING, Origin, read_origin, read_product
 from jaxinit.signal._trace.attention import Attention, find_attentions
 from jaxinit.signal._trace.gates import Gate, find_gates
 from jaxinit.signal._trace.links import link
-from jaxinit.signal._trace.product import NOTHING, Origin, read_origin, read_product
 from jaxinit.signal._trace.site import Hidden, Placed, Product, Site
 
 _INSIDE = {"while": "a while loop", "cond": "a branch that data choose"}
