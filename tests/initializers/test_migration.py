@@ -26,7 +26,7 @@ CUT = stats.truncnorm(-2, 2).var()
 
 
 def rows(section, cells):
-    """Returns the code of these cells of a section's tables: "what differs" is prose."""
+    """Returns the code of the first cells of a section's tables, row by row."""
     wide = {2: 3, 4: 4}[cells]
     lines = re.findall(r"^\| (`.*) \|$", SECTIONS[section], re.M)
     table = [line.split(" | ") for line in lines]
