@@ -4,12 +4,14 @@ Run as ``python tests/pages.py``.
 """
 
 import re
+import textwrap
 from pathlib import Path
 
 from catalogue import OWN
 
 from jaxinit import recipes
 from jaxinit.cli import describe
+from jaxinit.cli._purposes import PURPOSES, group
 from jaxinit.signal._judge.verdicts import VERDICTS
 
 ROOT = Path(__file__).parent.parent / "jaxinit"
@@ -31,18 +33,12 @@ field. `groups`, `strides` and `transposed` count what really feeds an output: s
 `help(jaxinit.fans)`. The names `xavier_*` and `kaiming_*` are those of `glorot_*` and
 `he_*`.
 
+[What people write by hand](SNIPPETS.md) has an expression for each habit, and
+[the page of migration](MIGRATION.md) the names and defaults of Keras, Haiku and
+TensorFlow. Low-rank adapters begin from the weight beside them: `help(jaxinit.lora)`.
+
 This page is made from the docstrings, as `jaxinit list` is: `python tests/pages.py`.
-
-{own}
-
-## torch
-
-Every function of `torch.nn.init`, and the defaults of torch's layers, as
-`jaxinit.torch.linear()`. They do not need torch.
-
-{torch}
 """
-
 
 RECIPES = """\
 # Recipes
@@ -67,15 +63,20 @@ def table(heads, rows):
 
 def builders(names):
     """Returns the table of the builders of these names."""
-    rows = [describe(OWN[name]) | {"name": f"`{name}`"} for name in sorted(names)]
+    rows = [describe(OWN[name]) | {"name": f"`{name}`"} for name in names]
     for row in rows:
         row["summary"] = row["summary"].removeprefix(BUILDS).removesuffix(".")
     return table(HEADS, [row.values() for row in rows])
 
 
 def page_of_builders():
-    torch = {name for name in OWN if name.startswith("torch.")}
-    return TEXT.format(own=builders(set(OWN) - torch), torch=builders(torch))
+    """Returns the page, a section for each purpose."""
+    about = {purpose.title: purpose.about for purpose in PURPOSES}
+    sections = (
+        f"\n## {title}\n\n{textwrap.fill(about[title], 88)}\n\n{builders(names)}\n"
+        for title, names in group(OWN).items()
+    )
+    return TEXT + "".join(sections)
 
 
 def page_of_recipes():

@@ -1,4 +1,4 @@
-"""``jaxinit list``: the builders."""
+"""``jaxinit list``: the builders, by purpose."""
 
 import argparse
 import inspect
@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxinit._initializer import REGISTRY, registered
 from jaxinit._table import Column, Table
+from jaxinit.cli._purposes import group
 from jaxinit.cli._terminal import console
 
 # Shares of the width by column; that of names is as wide as they are.
@@ -16,7 +17,7 @@ _RATIOS = {"name": None, "summary": 3, "law": 4, "variance": 3, "reference": 4}
 
 def add(commands: Any) -> None:
     """Adds the command."""
-    text = "list the builders with their law, variance and reference"
+    text = "list the builders by purpose, with their law, variance and reference"
     parser = commands.add_parser("list", help=text, description=text.capitalize() + ".")
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of a table"
@@ -47,16 +48,24 @@ def describe(builder: Callable[..., Any]) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    builders = [
-        describe(b) for name, b in sorted(REGISTRY.items()) if registered(b) == name
-    ]
+    names = (name for name, b in REGISTRY.items() if registered(b) == name)
+    groups = {
+        purpose: [describe(REGISTRY[name]) for name in members]
+        for purpose, members in group(names).items()
+    }
     if options.json:
+        builders = [
+            {"name": builder["name"], "purpose": purpose, **builder}
+            for purpose, members in groups.items()
+            for builder in members
+        ]
         print(json.dumps(builders, indent=1, ensure_ascii=False))
         return 0
     columns = [Column[str](name, left=True, wraps=name != "name") for name in _RATIOS]
-    rows = [list(builder.values()) for builder in builders]
-    table = Table(columns, rows).rich(framed=True, show_lines=True)
-    for column, ratio in zip(table.columns, _RATIOS.values(), strict=True):
-        column.ratio = ratio
-    console().print(table)
+    for purpose, members in groups.items():
+        rows = [list(builder.values()) for builder in members]
+        table = Table(columns, rows).rich(framed=True, show_lines=True)
+        for column, ratio in zip(table.columns, _RATIOS.values(), strict=True):
+            column.ratio = ratio
+        console().print(purpose, table, sep="\n")
     return 0

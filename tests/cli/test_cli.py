@@ -21,6 +21,7 @@ from processes import DEVICES, python
 
 import jaxinit
 from jaxinit.cli import main
+from jaxinit.cli._purposes import PURPOSES, group
 from jaxinit.signal import Finding, Layer, SignalReport
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -259,7 +260,9 @@ def test_list_describes_every_builder(capsys):
     found = {entry["name"]: entry for entry in only_json(capsys.readouterr().out)}
     assert len(OURS) > 15 and set(OURS) <= set(found)
     for name in OURS:
-        assert set(found[name]) == {"name", "summary", "law", "variance", "reference"}
+        assert list(found[name]) == [
+            *("name", "purpose", "summary", "law", "variance", "reference")
+        ]
         empty = [key for key, text in found[name].items() if not text.strip()]
         assert not empty, f"{name} lacks {empty}"
         assert re.search(r"\b(19|20)\d\d\b", found[name]["reference"]), name
@@ -270,6 +273,25 @@ def test_list_prints_a_table_with_a_row_for_each_builder(capsys):
     heads, rows = table_of(capsys.readouterr().out)
     assert heads == ["name", "summary", "law", "variance", "reference"]
     assert set(OURS) <= {row[0] for row in rows}
+
+
+def test_list_groups_the_builders_by_purpose(capsys):
+    groups = group(OURS)
+    assert list(groups) == [purpose.title for purpose in PURPOSES]  # none is "Your own"
+    assert sorted(sum(groups.values(), [])) == OURS
+    named = [name for purpose in PURPOSES for name in purpose.names.split()]
+    assert len(set(named)) == len(named)
+    assert not [name for name in named if name[-1] != "." and name not in OURS]
+    assert group(["mine", "ones"]) == {
+        PURPOSES[0].title: ["ones"],
+        "Your own": ["mine"],
+    }
+    assert main(["list", "--json"]) == 0
+    found = {x["name"]: x["purpose"] for x in only_json(capsys.readouterr().out)}
+    assert all(found[name] == title for title in groups for name in groups[title])
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line in groups] == list(groups)
 
 
 @pytest.mark.parametrize("words", slow_but([["list"]], [["list"], ["list", "--json"]]))

@@ -159,7 +159,10 @@ def test_public_names():
 
 ROOMS = README.parent / "jaxinit"
 PAGES = (README, ROOMS / "signal" / "README.md", ROOMS / "model" / "README.md")
-PAGES = (*PAGES, ROOMS / "initializers" / "SNIPPETS.md")
+PAGES = (
+    *PAGES,
+    *(ROOMS / "initializers" / f"{name}.md" for name in ("SNIPPETS", "MIGRATION")),
+)
 
 
 def blocks(language, page=README):
