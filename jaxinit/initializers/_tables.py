@@ -173,8 +173,9 @@ def hadamard(gain: float = 1.0, dtype: DTypeLike | None = None) -> Drawn:
 
     def moments(shape: tuple[int, ...]) -> Moments:
         middle, taps = matrix(shape), math.prod(shape[:-2])
-        mean = float(middle.mean() / taps)
-        return Moments(mean, float((middle**2).mean() / taps - mean**2))
+        with np.errstate(over="ignore"):
+            mean, square = middle.mean() / taps, (middle**2).mean() / taps
+            return Moments(float(mean), float(square - mean**2))
 
     def extent(shape: tuple[int, ...]) -> Extent:
         middle = np.abs(matrix(shape))

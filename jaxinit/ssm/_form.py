@@ -50,10 +50,11 @@ def of_uniform(function: Callable[[Any, Any], Any], low: float, high: float) -> 
     shares = np.sin(np.pi / 2 * np.sin(angles) ** 2) ** 2
     slopes = np.sin(np.pi * np.sin(angles) ** 2) * np.sin(2 * angles)
     weights = weights * slopes * np.pi**2 / 8
-    values = np.asarray(function(low + (high - low) * shares, np))
-    mean = float(weights @ values)
-    stated = Moments(mean, float(weights @ (values - mean) ** 2))
-    ends = sorted(map(float, np.asarray(function(np.array([low, high]), np))))
+    with np.errstate(all="ignore"):
+        values = np.asarray(function(low + (high - low) * shares, np))
+        mean = float(weights @ values)
+        stated = Moments(mean, float(weights @ (values - mean) ** 2))
+        ends = sorted(map(float, np.asarray(function(np.array([low, high]), np))))
     spread = Extent((ends[0], ends[1]), max(abs(mean), math.sqrt(stated.variance)))
     return draw, lambda shape: stated, lambda shape: spread
 

@@ -107,7 +107,7 @@ def hippo_legs(dtype: DTypeLike | None = None) -> Drawn:
       ValueError: at the call, if the last two axes are not of one size.
 
     Example:
-      >>> (jaxinit.ssm.hippo_legs()(None, (2, 2)) ** 2).round(3).tolist()
+      >>> (jaxinit.ssm.hippo_legs()(None, (2, 2)) ** 2).round().tolist()
       [[1.0, 0.0], [3.0, 4.0]]
 
     References:

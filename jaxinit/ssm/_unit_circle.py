@@ -18,8 +18,9 @@ def _radii(low: float, high: float) -> tuple[float, float]:
     inner, outer = check.real(min_radius=low), check.real(max_radius=high)
     if not 0 <= inner < 1:
         raise check.Unfit("min_radius must lie in [0, 1).", min_radius=low)
-    if not inner < outer <= 1:
-        rule = f"max_radius must be above {inner:g}, and at most 1."
+    least = max(inner, 1e-3)
+    if not least < outer <= 1:
+        rule = f"max_radius must be above {least:g}, and at most 1."
         raise check.Unfit(rule, max_radius=high)
     return inner**2, outer**2
 
@@ -72,7 +73,7 @@ def lru_theta_log(
     Law: w = log(p), p uniform on (0, max_phase); Var[w] = 1.
 
     Args:
-      max_phase: the largest phase, in radians, in (0, 2 pi]; for long sequences
+      max_phase: the largest phase, in radians, in [1e-30, 2 pi]; for long sequences
         pi / 10.
       dtype: default dtype of the weights, real.
 
@@ -80,7 +81,7 @@ def lru_theta_log(
       An `Initializer`.
 
     Raises:
-      ValueError: if max_phase is not in (0, 2 pi].
+      ValueError: if max_phase is not in [1e-30, 2 pi].
 
     Example:
       >>> w = jaxinit.ssm.lru_theta_log()(jax.random.key(0), (64,))
@@ -92,8 +93,8 @@ def lru_theta_log(
       Networks for Long Sequences. 2023. https://arxiv.org/abs/2303.06349
     """
     most = check.real(max_phase=max_phase)
-    if not 0 < most <= 2 * math.pi:
-        raise check.Unfit("max_phase must lie in (0, 2 pi].", max_phase=max_phase)
+    if not 1e-30 <= most <= 2 * math.pi:
+        raise check.Unfit("max_phase must lie in [1e-30, 2 pi].", max_phase=max_phase)
     return of_uniform(lambda phases, xp: xp.log(phases), most * 1e-7, most)
 
 
