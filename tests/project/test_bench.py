@@ -151,6 +151,7 @@ def test_the_suites_measure_what_was_promised():
         "check": {"check 50 layers 32×256×256"},
         "cold": {"check ResNet-18", "check 40 layers, norm", "check transformer"},
         "eager": {"he_normal, 20 shapes", "ResNet-50 NNX", "ViT-B NNX"},
+        "composed": {"he_normal * 0.5 4096×4096", "pissa 64 of 4096×4096"},
         "lab": {f"96 cells 8×4×3, 100 steps, {when}" for when in ("warm", "cold")},
         "model": {"GPT-2 small, stock", "ResNet-50 NNX, stock", "ViT-B NNX, stock"},
         "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
