@@ -22,6 +22,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
 _PIPED_WIDTH = 160  # columns of a table that no terminal limits
 _LONGEST = 1000  # characters of a line that says what is wrong
+# A spec such as -he_normal() is no option; behind a space argparse sees that.
+_SPEC = re.compile(r"^-[\s(]*(?=[a-z][\w.]*\()")
 _CHOICES = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 
@@ -41,6 +43,8 @@ class Parser(argparse.ArgumentParser):
         if self.fill is not None:
             fill, self.fill = self.fill, None
             fill(self)
+        if args is not None:
+            args = [_SPEC.sub(r" \g<0>", word) for word in args]
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -8,7 +8,7 @@ import jax
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit._arithmetic import combine
+from jaxinit._arithmetic import change_inner
 from jaxinit._axes import Axes
 from jaxinit._initializer import Initializer
 
@@ -25,23 +25,22 @@ class _WithAxes:
         in_axis: Axes = -2,
         out_axis: Axes = -1,
     ) -> jax.Array:
-        return _name_axes(self.init, in_axis, out_axis)(key, shape, dtype)
+        named = _name_axes(self.init, in_axis, out_axis)
+        weight: jax.Array = named(key, shape, dtype)
+        return weight
 
     def __repr__(self) -> str:
         return f"nd({self.init!r})"
 
 
-def _name_axes(init: Initializer, in_axis: Axes, out_axis: Axes) -> Initializer:
+def _name_axes(init: Any, in_axis: Axes, out_axis: Axes) -> Any:
     """Returns the initializer that reads its fans off these axes, if it has fans."""
-    if init.is_combined:
-        first = _name_axes(init.arguments["init"], in_axis, out_axis)
-        combined: Initializer = combine(**{**init.arguments, "init": first})
-        return combined
-    if "in_axis" not in init.arguments:
+    if not isinstance(init, Initializer):
         return init
+    if init.is_combined or "in_axis" not in init.arguments:
+        return change_inner(init, lambda part: _name_axes(part, in_axis, out_axis))
     axes = {"in_axis": in_axis, "out_axis": out_axis}
-    named: Initializer = init._build(**{**init.arguments, **axes})
-    return named
+    return init._build(**{**init.arguments, **axes})
 
 
 def nd(init: Initializer) -> Any:
@@ -49,7 +48,8 @@ def nd(init: Initializer) -> Any:
 
     Args:
       init: an initializer. What axes it names gives way to those of the call; a law
-        without fans takes no notice of them.
+        without fans takes no notice of them, nor do laws within `stacked`, `centered`
+        and `transposed`, whose axes are other ones.
 
     Returns:
       A function ``(key, shape, dtype=None, in_axis=-2, out_axis=-1) -> Array``, equal

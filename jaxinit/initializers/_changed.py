@@ -20,6 +20,7 @@ from jaxinit.initializers._inner import (
     draw_part,
     extent_of,
     moments_of,
+    thin,
 )
 
 
@@ -159,7 +160,7 @@ def centered(
         return dilute(moments_of(init, middle(shape)), share)
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
-        return extent_of(init, middle(shape))
+        return thin(extent_of(init, middle(shape)))
 
     return draw, moments, extent
 
@@ -279,18 +280,17 @@ def transposed(
       Library. 2019. https://arxiv.org/abs/1912.01703
     """
     check_init(init=init)
-    if axes is not None:
-        check.axes(axes=axes)
+    asked = None if axes is None else check.axes(axes=axes)
 
     def order(shape: tuple[int, ...]) -> tuple[int, ...]:
         rank = len(shape)
-        if axes is None:
+        if asked is None:
             if rank < 2:
                 raise check.Unfit("needs two axes.", shape=shape)
             return (*range(rank - 2), rank - 1, rank - 2)
-        found = positions(shape, axes=axes)
+        found = positions(shape, axes=asked)
         if len(found) < rank:
-            raise check.Unfit(f"axes={tuple(axes)} must name every axis.", shape=shape)
+            raise check.Unfit(f"axes={asked} must name every axis.", shape=shape)
         return found
 
     def before(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -344,9 +344,15 @@ def masked(init: Init, mask: ArrayLike, dtype: DTypeLike | None = None) -> Drawn
       Estimation. 2015. https://arxiv.org/abs/1502.03509
     """
     check_init(init=init)
-    kept = np.asarray(mask)
-    if kept.dtype != np.bool_ and not np.isin(kept, (0, 1)).all():
+    try:
+        kept = np.asarray(mask)
+        is_mask = kept.dtype == np.bool_ or bool(np.isin(kept, (0, 1)).all())
+    except ValueError:  # rows of different lengths
+        is_mask = False
+    if not is_mask:
         raise check.Unfit("mask must hold True and False.", TypeError, mask=mask)
+    if not kept.size:  # a shape of no entries is checked as one of ones
+        kept = np.ones([max(size, 1) for size in kept.shape])
     kept = kept.astype(bool)
 
     def fit(shape: tuple[int, ...]) -> np.ndarray:
@@ -366,6 +372,6 @@ def masked(init: Init, mask: ArrayLike, dtype: DTypeLike | None = None) -> Drawn
         return dilute(moments_of(init, shape), float(kept.mean()))
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
-        return extent_of(init, shape)
+        return thin(extent_of(init, shape))
 
     return draw, moments, extent

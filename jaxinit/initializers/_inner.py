@@ -1,6 +1,7 @@
 """What initializers that are made of others ask of these."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,3 +79,31 @@ def mix(parts: Sequence[tuple[float, Moments | None]]) -> Moments | None:
 def dilute(stated: Moments | None, share: float) -> Moments | None:
     """Returns the moments of an entry that is 0 but for a share of all."""
     return mix([(share, stated), (1 - share, Moments(0.0, 0.0))])
+
+
+def join(extents: Sequence[Extent | None]) -> Extent | None:
+    """Returns the range of weights that are of several laws."""
+    known = [extent for extent in extents if extent is not None]
+    if len(known) < len(extents):
+        return None
+    ends = [end for extent in known for end in extent.ends]
+    finite = [end for end in ends if math.isfinite(end)]
+    odd = dict.fromkeys(end for end in ends if not math.isfinite(end))
+    sizes = [extent.size for extent in known if extent.size]
+    outer = (min(finite), max(finite)) if finite else ()
+    bounds = None
+    if all(extent.bounds for extent in known):
+        lows, highs = zip(*(extent.bounds or () for extent in known), strict=True)
+        bounds = min(lows), max(highs)
+    return Extent((*outer, *odd), min(sizes, default=0.0), bounds)
+
+
+def thin(held: Extent | None) -> Extent | None:
+    """Returns the range of weights of which some are set to 0."""
+    return join([held, Extent((0.0, 0.0), 0.0, (0.0, 0.0))])
+
+
+def turn(held: Extent) -> Extent:
+    """Returns the range of weights whose sign is turned."""
+    bounds = held.bounds and (-held.bounds[1], -held.bounds[0])
+    return held._replace(ends=tuple(-end for end in held.ends), bounds=bounds)

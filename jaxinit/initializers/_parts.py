@@ -18,26 +18,12 @@ from jaxinit.initializers._inner import (
     dilute,
     draw_part,
     extent_of,
+    join,
     mix,
     moments_of,
+    thin,
+    turn,
 )
-
-
-def _join(extents: Sequence[Extent | None]) -> Extent | None:
-    """Returns the range of weights that are of several laws."""
-    known = [extent for extent in extents if extent is not None]
-    if len(known) < len(extents):
-        return None
-    ends = [end for extent in known for end in extent.ends]
-    finite = [end for end in ends if math.isfinite(end)]
-    odd = dict.fromkeys(end for end in ends if not math.isfinite(end))
-    sizes = [extent.size for extent in known if extent.size]
-    outer = (min(finite), max(finite)) if finite else ()
-    bounds = None
-    if all(extent.bounds for extent in known):
-        lows, highs = zip(*(extent.bounds or () for extent in known), strict=True)
-        bounds = min(lows), max(highs)
-    return Extent((*outer, *odd), min(sizes, default=0.0), bounds)
 
 
 @initializer
@@ -123,7 +109,7 @@ def concatenated(
         return mix([(math.prod(p) / whole, moments_of(i, p)) for i, p in parts])
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
-        return _join(list(map(extent_of, inits, cut(shape))))
+        return join(list(map(extent_of, inits, cut(shape))))
 
     return draw, moments, extent
 
@@ -184,7 +170,7 @@ def blocks(init: Init, count: int, dtype: DTypeLike | None = None) -> Drawn:
         return dilute(moments_of(init, block(shape)), 1 / count)
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
-        return _join([extent_of(init, block(shape)), Extent((0.0, 0.0), 0.0)])
+        return thin(extent_of(init, block(shape)))
 
     return draw, moments, extent
 
@@ -249,8 +235,6 @@ def looks_linear(init: Init, dtype: DTypeLike | None = None) -> Drawn:
 
     def extent(shape: tuple[int, ...]) -> Extent | None:
         held = extent_of(init, half(shape))
-        return held and _join(
-            [held, held._replace(ends=tuple(-end for end in held.ends))]
-        )
+        return held and join([held, turn(held)])
 
     return draw, moments, extent

@@ -168,6 +168,8 @@ def hadamard(gain: float = 1.0, dtype: DTypeLike | None = None) -> Drawn:
 
     def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         middle = jnp.asarray(exactly(matrix(shape), dtype, "a weight"))
+        if 0 in shape:
+            return jnp.zeros(shape, dtype)
         center = tuple((size - 1) // 2 for size in shape[:-2])
         return jnp.zeros(shape, dtype).at[center].set(middle)
 

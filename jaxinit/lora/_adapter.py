@@ -49,19 +49,48 @@ class Form(NamedTuple):
         return self.w.shape[-1]
 
     @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the adapter, of at least 32 bits."""
+        return np.dtype(np.float32) if self.w.dtype.itemsize < 4 else self.w.dtype
+
+    @property
     def wide(self) -> jax.Array:
-        """The weight in at least 32 bits."""
-        narrow = self.w.dtype.itemsize < 4
-        return self.w.astype(jnp.float32) if narrow else self.w
+        """The weight in at least 32 bits, which every device has in whole."""
+        return gather(self.w.astype(self.dtype))
 
     def split(self, a: jax.Array, b: jax.Array) -> Adapter:
         """Takes what the adapter adds off the weight."""
-        rest = self.wide - self.scale * (a @ b)
-        return Adapter(rest.astype(self.w.dtype), a, b, self.scale)
+        rest = (self.wide - self.scale * (a @ b)).astype(self.w.dtype)
+        if any(jax.typeof(self.w).sharding.spec):
+            rest = jax.sharding.reshard(rest, jax.typeof(self.w).sharding)
+        return Adapter(rest, a, b, self.scale)
 
     def keep(self, a: jax.Array, b: jax.Array) -> Adapter:
         """Leaves the weight, for an adapter that adds nothing yet."""
         return Adapter(self.w, a, b, self.scale)
+
+
+def gather(array: jax.Array) -> jax.Array:
+    """Returns an array that every device has in whole, as factorizations need it.
+
+    Only arrays on a mesh of explicit axes say in their type how they are cut.
+    """
+    cut = jax.typeof(array).sharding
+    if not any(cut.spec):
+        return array
+    whole = jax.NamedSharding(cut.mesh, jax.P())
+    gathered: jax.Array = jax.sharding.reshard(array, whole)
+    return gathered
+
+
+def as_array(**argument: ArrayLike) -> jax.Array:
+    """Returns the argument as an array of JAX."""
+    ((name, value),) = argument.items()
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        rule = f"{name} must be an array of floats."
+        raise check.Unfit(rule, TypeError, **argument) from None
 
 
 def read(
@@ -69,7 +98,7 @@ def read(
 ) -> Form:
     """Checks the arguments of a method."""
     try:
-        weight = jnp.asarray(w)
+        weight = as_array(w=w)
         if weight.ndim < 2 or not jnp.issubdtype(weight.dtype, np.floating):
             rule = "w must be a matrix of floats, or a stack of them."
             raise check.Unfit(rule, w=w)

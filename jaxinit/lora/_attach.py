@@ -1,5 +1,6 @@
 """Adapters of a whole model: those that its tree has, or new ones."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,7 +56,9 @@ def attach(
     Args:
       key: a PRNG key. Each weight has its own, which depends on its path.
       params: the tree of parameters, as `reinit` takes it: of loaded weights, any
-        framework's.
+        framework's whose weights are [..., inputs, outputs]. Axes before these count
+        layers: weights with several axes of inputs or outputs, such as the heads of
+        attention, are to be made matrices first.
       rules: pairs (which weights, rank); patterns are those of `reinit`, and the first
         that matches wins. A rank of 0 leaves a weight without an adapter.
       method: "lora", "orthogonal", "pissa", "olora", "mica" or "lora_ga".
@@ -70,7 +73,8 @@ def attach(
     Raises:
       TypeError: if an option is none of the method's, or a rule is not a pair.
       ValueError: if no weight matches, method is unknown, a rank does not fit a weight
-        or its pair, or gradients are missing.
+        or its pair, two weights have one pair, a bias shows that a weight is stored in
+        another order, or gradients are missing.
 
     Example:
       >>> params = {"dense": {"kernel": jnp.ones((64, 32)), "bias": jnp.zeros(32)}}
@@ -89,7 +93,9 @@ def attach(
         if (gradients is None) == (method == "lora_ga"):
             rule = 'gradients belong to method="lora_ga", which needs them.'
             raise check.Unfit(rule, TypeError, method=method)
+        key = check.key(key)
         _check_rules(rules)
+        _check_options(method, make, options)
     except check.Unfit as error:
         raise error.at(call) from None
     randomized = options.pop("randomized", False)
@@ -97,9 +103,10 @@ def attach(
     slopes = {} if gradients is None else dict(_paths.named(_paths.split(gradients)[0]))
     ranks = [rank for _, rank in rules]
     new, adapters = {}, {}
-    for row in preview(params, [(which, 0.0) for which, _ in rules], strict=False).rows:
+    for row in _find_weights(call, params, rules):
         if row.rule is None or not ranks[row.rule] or _is_half(row.path):
             continue
+        _check_axes(call, method, leaves, row.path)
         own = _paths.key_of(key, row.path)
         given: tuple[Any, ...] = (leaves[row.path], ranks[row.rule], alpha)
         if method == "lora_ga":
@@ -112,8 +119,14 @@ def attach(
         except (TypeError, ValueError) as error:
             kind = type(error)
             raise kind(f"{call}, {_paths.shown(row.path)}: {error}") from None
+        pair = _find_pair(call, leaves, row.path, made)
+        if shared := [half for half in pair if half in new]:
+            raise ValueError(
+                f"{call}(rules=...): {_paths.shown(shared[0])} must belong to one "
+                f"weight, and {_paths.shown(row.path)} is another. Give one rank 0."
+            )
         adapters[row.path], new[row.path] = made, made.w
-        new |= _find_pair(call, leaves, row.path, made)
+        new |= pair
     if not adapters:
         raise ValueError(f"{call}(rules=...): no weight has a rank above 0.")
 
@@ -136,6 +149,49 @@ def _check_rules(rules: Any) -> None:
         )
     for _, rank in rules:
         check.at_least(0, rank=rank)
+
+
+def _check_options(
+    method: str, make: Callable[..., Adapter], options: Mapping[str, Any]
+) -> None:
+    kinds = inspect.signature(make).parameters.values()
+    names = [x.name for x in kinds if x.kind is x.KEYWORD_ONLY]
+    names = ["randomized" if name == "key" else name for name in names]
+    for name, value in options.items():
+        if name not in names:
+            rule = f"{method} has no such option, but {', '.join(names)}."
+            rule += check.suggestion(name, names)
+            raise check.Unfit(rule, TypeError, **{name: value})
+    check.boolean(randomized=options.get("randomized", False))
+
+
+def _find_weights(call: str, params: Any, rules: Sequence[tuple[Any, int]]) -> Any:
+    """Returns the row of each parameter, which tells its rule."""
+    try:
+        return preview(params, [(which, 0.0) for which, _ in rules], strict=False).rows
+    except (TypeError, ValueError) as error:
+        said = str(error).replace("preview(", f"{call}(", 1)
+        raise type(error)(said) from None
+
+
+def _check_axes(call: str, method: str, leaves: Mapping[str, Any], path: str) -> None:
+    """Raises if its bias shows that a weight is not [..., inputs, outputs]."""
+    home, shape = path.removesuffix(path.rpartition("/")[2]), tuple(leaves[path].shape)
+    near = [leaves.get(f"{home}{name}") for name in ("bias", "b")]
+    shapes = [getattr(leaf, "shape", None) for leaf in near]
+    bias = next((tuple(sizes) for sizes in shapes if sizes is not None), ())
+    order = ""
+    if len(shape) == 2 and bias == shape[:1] != shape[1:]:
+        order, form = "(outputs, inputs)", "w.T"
+    if 1 < len(bias) < len(shape) and bias == shape[-len(bias) :]:
+        if bias != (*shape[:-2], shape[-1]):  # a stack of as many layers as inputs
+            order, form = "several axes of outputs", "w.reshape(inputs, outputs)"
+    if order:
+        raise ValueError(
+            f"{call}(params=...): a weight must be [..., inputs, outputs], and "
+            f"{_paths.shown(path)} of sizes {shape} has {order}, by its bias of sizes "
+            f"{bias}. Write lora.{method} of {form}."
+        )
 
 
 def _is_half(path: str) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxinit import _check as check
 from jaxinit.initializers import normal, variance_scaling
-from jaxinit.lora._adapter import Adapter, read
+from jaxinit.lora._adapter import Adapter, as_array, gather, read
 
 _OVERSAMPLED = 10  # directions beyond the rank that a randomized SVD looks at
 
@@ -59,10 +60,11 @@ def lora(
     """
     form = read("lora", w, rank, alpha, rank_stabilized)
     try:
+        key = check.key(key)
         check.choice(("uniform", "normal"), law=law)
     except check.Unfit as error:
         raise error.at("lora.lora") from None
-    wide = form.wide.dtype
+    wide = form.dtype
     init = normal(1 / rank)
     if law == "uniform":
         init = variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=_stack(form.w))
@@ -112,10 +114,13 @@ def orthogonal(
       "orthogonal". 2025. https://github.com/huggingface/peft
     """
     form = read("orthogonal", w, rank, alpha, rank_stabilized)
-    if rank % 2:
-        rule = check.Unfit("rank must be even.", rank=rank)
-        raise rule.at("lora.orthogonal")
-    wide, stack = form.wide.dtype, form.w.shape[:-2]
+    try:
+        key = check.key(key)
+        if rank % 2:
+            raise check.Unfit("rank must be even.", rank=rank)
+    except check.Unfit as error:
+        raise error.at("lora.orthogonal") from None
+    wide, stack = form.dtype, form.w.shape[:-2]
     turn, left, right = jax.random.split(key, 3)
     rows = jnp.linalg.qr(jax.random.normal(turn, (*stack, rank, rank), wide))[0]
     first, second = rows[..., ::2, :], rows[..., 1::2, :]
@@ -281,7 +286,7 @@ def mica(
     """
     form = read("mica", w, rank, alpha, rank_stabilized)
     _, _, vt = jnp.linalg.svd(form.wide, full_matrices=False)
-    zeros = jnp.zeros((*form.w.shape[:-1], rank), form.wide.dtype)
+    zeros = jnp.zeros((*form.w.shape[:-1], rank), form.dtype)
     return form.keep(zeros, vt[..., -rank:, :])
 
 
@@ -333,8 +338,10 @@ def lora_ga(
       https://arxiv.org/abs/2407.05000
     """
     form = read("lora_ga", w, rank, alpha, rank_stabilized)
-    slope = jnp.asarray(gradient)
     try:
+        slope = as_array(gradient=gradient)
+        if not jnp.issubdtype(slope.dtype, np.floating):
+            raise check.Unfit("gradient must hold floats.", gradient=gradient)
         if slope.shape != form.w.shape:
             rule = f"gradient must have the shape of w, {form.w.shape}."
             raise check.Unfit(rule, gradient=gradient)
@@ -347,7 +354,7 @@ def lora_ga(
         raise error.at("lora.lora_ga") from None
     # Inputs come first here: U are the directions of the inputs, V those of outputs.
     u, _, vt = _leading(
-        slope.astype(form.wide.dtype), 2 * rank, key, iterations, "lora_ga"
+        gather(slope.astype(form.dtype)), 2 * rank, key, iterations, "lora_ga"
     )
     size = form.outputs**0.25 / math.sqrt(gamma)
     return form.split(size * u[..., :rank], size * vt[..., rank:, :])

@@ -25,6 +25,9 @@ def between(**ends: Any) -> tuple[float, float]:
         raise check.Unfit(f"{first} must be above 0.", **{first: low})
     if not start < stop:
         raise check.Unfit(f"{second} must be above {start:g}.", **{second: high})
+    if start < 1e-30 or stop > 1e30:  # float32 would draw 0 or infinity
+        name, value = (first, low) if start < 1e-30 else (second, high)
+        raise check.Unfit(f"{name} must lie between 1e-30 and 1e+30.", **{name: value})
     return start, stop
 
 

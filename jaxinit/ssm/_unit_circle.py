@@ -16,8 +16,8 @@ from jaxinit.ssm._form import of_uniform, random
 def _radii(low: float, high: float) -> tuple[float, float]:
     """Checks two radii, and returns their squares."""
     inner, outer = check.real(min_radius=low), check.real(max_radius=high)
-    if not 0 <= inner < 1:
-        raise check.Unfit("min_radius must lie in [0, 1).", min_radius=low)
+    if not 0 <= inner <= 1 - 1e-7:  # above it float32 has no room for a ring
+        raise check.Unfit("min_radius must lie in [0, 0.9999999].", min_radius=low)
     least = max(inner, 1e-3)
     if not least < outer <= 1:
         rule = f"max_radius must be above {least:g}, and at most 1."
@@ -38,7 +38,7 @@ def lru_nu_log(
     both radii. Set gamma_log by `lru_gamma_log`, which depends on these weights.
 
     Args:
-      min_radius: the inner radius, in [0, 1).
+      min_radius: the inner radius, in [0, 0.9999999].
       max_radius: the outer radius, at most 1. For long sequences 0.9 and 0.999.
       dtype: default dtype of the weights, real.
 
@@ -123,7 +123,10 @@ def lru_gamma_log(nu_log: ArrayLike) -> jax.Array:
       Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu, De. Resurrecting Recurrent Neural
       Networks for Long Sequences. 2023. https://arxiv.org/abs/2303.06349
     """
-    rates = jnp.asarray(nu_log)
+    try:
+        rates = jnp.asarray(nu_log)
+    except (TypeError, ValueError):  # no numbers at all
+        rates = jnp.zeros((), bool)
     if not jnp.issubdtype(rates.dtype, np.floating):
         rule = "nu_log must hold real numbers of a float type."
         raise TypeError(f"ssm.lru_gamma_log(nu_log={check.show(nu_log)}): {rule}")
@@ -144,7 +147,7 @@ def rg_lru_a(
     form in which RecurrentGemma stores it.
 
     Args:
-      min_radius: the inner radius, in [0, 1).
+      min_radius: the inner radius, in [0, 0.9999999].
       max_radius: the outer radius, at most 1.
       dtype: default dtype of the weights, real.
 

@@ -286,6 +286,11 @@ def test_show_prints_specs_as_they_are(capsys, monkeypatch):
     assert "[/b] :bomb: [2] float32, seed 0" in capsys.readouterr().out
 
 
+def test_a_spec_may_begin_with_a_minus(capsys):
+    assert main(["show", "-(zeros() + 2)", "--shape", "2"]) == 0
+    assert "-(zeros() + 2) [2] float32" in capsys.readouterr().out
+
+
 def test_no_console_reads_markup():
     """Rich reads markup and names of emoji wherever it is not told not to."""
     consoles = []

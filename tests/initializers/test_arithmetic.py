@@ -57,6 +57,10 @@ def test_values_like_any_others():
     assert len(set(halves)) == 1 and +he is he
     assert he * 0.5 != he / 2 and he * 0.5 != he and -he != he and he + 0.0 != he - 0.0
     assert (he * 0.5).name == "he_normal" and (he * 0.5 + 1).source == he
+    odd = [0.1 + 0.2, 1e-300, -0.0, 10**30, np.uint8(3), jnp.bfloat16(0.5), -1 + 0j]
+    for number in odd:
+        for init in (he * number, he + number, he - number, (he - number) * -1):
+            assert ji.parse(repr(init)) == init == pickle.loads(pickle.dumps(init))
     narrow = ji.normal(1.0, jnp.bfloat16) * 0.3
     rounded = (ji.normal(1.0) * 0.3)(KEY, (64,)).astype(jnp.bfloat16)
     same(narrow(KEY, (64,)), rounded)  # one rounding, of the builder's own dtype
@@ -81,6 +85,10 @@ def test_moments_follow(init, mean, variance):
     assert abs(weight.var() / variance - 1) < 0.1
 
 
+def test_moments_of_numbers_beyond_the_type():
+    assert (ji.normal() * 1e200).moments(3).variance == math.inf
+
+
 @pytest.mark.parametrize(
     "wrong, error, said",
     [
@@ -93,6 +101,21 @@ def test_moments_follow(init, mean, variance):
         (lambda: he * math.nan, ValueError, "must be finite"),
         (lambda: he / 0, ValueError, "the divisor must not be 0"),
         (lambda: he * True, ValueError, "no boolean"),
+        (lambda: he - True, ValueError, "no boolean"),
+        (lambda: he * 10**400, ValueError, "must be finite"),
+        (lambda: he * complex(1.7e308, 1.7e308), ValueError, "must be finite"),
+        (lambda: he * KEY, TypeError, "the factor must be a number"),
+        (lambda: he - np.str_("2"), TypeError, r"- np.str_.*offset must be a number"),
+        (lambda: he - he, TypeError, r"he_normal\(\) - he_normal\(\): the offset must"),
+        (
+            lambda: (ji.zeros() * 1e39)(KEY, 3),
+            ValueError,
+            r"factor 1e\+39 is no number",
+        ),
+        (lambda: (ji.ones() / 1e-42)(KEY, 3), ValueError, "leave what"),
+        (lambda: (ji.zeros() / 1e-42)(KEY, 3), ValueError, "divisor 1e-42 is no"),
+        (lambda: (ji.normal(1e-50) * 1e50)(KEY, 3), ValueError, "1e-50 round to 0"),
+        (lambda: (he * 1e39 / 1e39)(KEY, (4, 4)), ValueError, "leave what"),
         (lambda: he * "2", TypeError, "Initializer"),
         (lambda: 1 / he, TypeError, "Initializer"),
         (lambda: jax.jit(lambda c: (he * c)(KEY, (3, 3)))(2.0), TypeError, "known"),
@@ -117,6 +140,10 @@ def test_calls_of_other_libraries():
     same(init(KEY, (8, 4, 2), jnp.float32, 0, (1, 2)), expected)
     assert init == ji.nd(ji.lecun_normal() * 0.5) and "nd(lecun" in repr(init)
     same(ji.nd(ji.normal())(KEY, (3,)), ji.normal()(KEY, (3,)))
+    both = ji.concatenated([he * 2, jax_he, ji.masked(he, True)], axis=0) + 1
+    turned = ji.he_normal(in_axis=1, out_axis=0)
+    named = ji.concatenated([turned * 2, jax_he, ji.masked(turned, True)], axis=0) + 1
+    same(ji.nd(both)(KEY, (6, 3), None, 1, 0), named(KEY, (6, 3)))
     hk = pytest.importorskip("haiku")
     layer = hk.transform(
         lambda x: hk.Linear(4, w_init=ji.haiku(he), b_init=ji.haiku(ji.ones()))(x)

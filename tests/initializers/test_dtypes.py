@@ -176,6 +176,21 @@ def test_what_a_dtype_holds():
     assert ji.uniform(low=1, high=4)(KEY, (64,), "float8_e8m0fnu").shape == (64,)
 
 
+def test_zeros_and_turned_signs_beside_bounds():
+    """Bounds that rounding keeps are those of the whole weight, not of its part."""
+    same = np.testing.assert_array_equal
+    law, mask = ji.uniform(low=0.3, high=0.7), np.eye(4).tolist()
+    for init in (ji.masked(law, mask), ji.blocks(law, 4)):
+        found = wide(init(KEY, (4, 4), "bfloat16"))
+        same(found == 0, np.eye(4) == 0)
+    middle = wide(ji.centered(law)(KEY, (3, 4, 4), "bfloat16"))
+    assert not middle[[0, 2]].any() and middle[1].all()
+    pairs = wide(ji.looks_linear(law)(KEY, (4, 4), "bfloat16"))
+    same(pairs[:2], -pairs[2:])
+    far = ji.truncated_normal(1.0, low=0.0)
+    same(wide((far * 0)(KEY, 3, "bfloat16")), np.zeros(3))
+
+
 BOUNDED = [
     ji.truncated_normal(0.1, low=-0.1, high=0.1),
     ji.truncated_normal(0.1, mean=0.3, high=0.31),

@@ -42,6 +42,17 @@ def test_dirac_passes_on_what_fits():
     np.testing.assert_array_equal(narrow, [[1, 1], [0, 0], [0, 0]])
 
 
+def test_wholes_of_no_entries_and_odd_arguments():
+    he = ji.he_normal()
+    assert ji.hadamard()(None, (0, 3, 3)).shape == (0, 3, 3)
+    empty = ji.masked(he, np.ones((0, 3)))
+    assert empty(KEY, (0, 3)).shape == (0, 3) and empty.moments((0, 3)).mean == 0
+    with pytest.raises(TypeError, match="mask must hold True and False"):
+        ji.masked(he, [[1], [1, 0]])
+    with pytest.raises(ValueError, match=r"axes=\(1,\) must name every axis"):
+        ji.transposed(he, 1)(KEY, (3, 4))
+
+
 def test_identity_shifts():
     x = rng.normal(size=(7, 5)).astype(np.float32)
     w = np.asarray(ji.identity(shift=2)(None, (5, 5)))

@@ -135,12 +135,13 @@ def test_time_before_the_kill_is_counted(task, tmp_path):
 
 
 def test_arrays_of_initializers_are_part_of_the_settings(task):
-    one, two = (
-        lab.Settings((jaxinit.from_array(np.full((10, 10), value)),))
-        for value in (1.0, 2.0)
-    )
-    assert repr(one) == repr(two)
-    assert checkpoint.describe_run(task, one) != checkpoint.describe_run(task, two)
+    for whole in (lambda init: init, lambda init: jaxinit.stacked(init) * 2):
+        one, two = (
+            lab.Settings((whole(jaxinit.from_array(np.full((10, 10), value))),))
+            for value in (1.0, 2.0)
+        )
+        assert repr(one) == repr(two)
+        assert checkpoint.describe_run(task, one) != checkpoint.describe_run(task, two)
 
 
 # Saves that are none.

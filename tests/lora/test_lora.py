@@ -113,6 +113,36 @@ def test_trees_without_pairs_and_with_gradients():
         (lambda: lora.lora_ga(W, W.T, 3), ValueError, "gradient must have the shape"),
         (lambda: lora.lora_ga(W, W, 17), ValueError, "rank must be at most 16"),
         (lambda: lora.pissa(W, 2, key=3), TypeError, "key must be a PRNG key"),
+        (lambda: lora.orthogonal(3, W, 2), TypeError, r"lora.orthogonal\(key=3\): key"),
+        (lambda: lora.lora(3, W, 2), TypeError, r"lora.lora\(key=3\): key must be"),
+        (lambda: lora.pissa([[1.0], []], 1), TypeError, "w must be an array of floats"),
+        (lambda: lora.lora_ga(W, None, 2), TypeError, "gradient must be an array of"),
+        (lambda: lora.lora_ga(W, W > 0, 2), ValueError, "gradient must hold floats"),
+        (lambda: attach([("kernel", 4)], law=1), TypeError, "pissa has no such option"),
+        (
+            lambda: attach([("kernel", 4)], randomized=3),
+            TypeError,
+            r"lora.attach\(randomized=3\): randomized must be True or False",
+        ),
+        (lambda: attach([("x", 1)], tree={}), ValueError, r"lora.attach\(params=...\)"),
+        (
+            lambda: attach([("w", 1)], tree={"w": W, "b": W[:, 0]}),
+            ValueError,
+            r"\(48, 32\) has \(outputs, inputs\), by its bias of sizes \(48,\)",
+        ),
+        (
+            lambda: attach([("w", 1)], tree={"w": W.reshape(48, 4, 8), "b": W[:4, :8]}),
+            ValueError,
+            r"several axes of outputs, .* Write lora.pissa of w.reshape\(inputs",
+        ),
+        (
+            lambda: attach(
+                [("[vw]", 2)],
+                tree={"v": W, "w": W, "lora_a": W[:, :2], "lora_b": W[:2]},
+            ),
+            ValueError,
+            "lora_a must belong to one weight, and w is another",
+        ),
         (lambda: attach([("**/kernel", 3)]), ValueError, "has rank 4, and the rule"),
         (lambda: attach([("**/kernal", 3)]), ValueError, "matches no parameter"),
         (lambda: attach([("**/kernel", 0)]), ValueError, "no weight has a rank"),
@@ -127,5 +157,18 @@ def test_wrong_arguments(wrong, error, said):
         wrong()
 
 
-def attach(rules, method="lora"):
-    return lora.attach(KEY, Model(), rules, method)
+def attach(rules, method="pissa", tree=None, **options):
+    tree = Model() if tree is None else tree
+    return lora.attach(KEY, tree, rules, method, **options)
+
+
+def test_weights_that_are_cut_over_devices():
+    mesh = jax.make_mesh((2,), ("x",))
+    cut = jax.NamedSharding(mesh, jax.P("x", None))
+    params = {"w": jax.device_put(jnp.asarray(W, jnp.bfloat16), cut)}
+    made = attach([("w", 2)], tree=params)
+    assert made.params["w"].sharding == made.adapters["w"].w.sharding == cut
+    whole = attach([("w", 2)], tree={"w": jnp.asarray(W, jnp.bfloat16)})
+    np.testing.assert_allclose(made.adapters["w"].a, whole.adapters["w"].a, atol=1e-5)
+    same = abs(made.params["w"] - whole.params["w"]).max() <= 0.02
+    assert same and attach([("w", 2)], "lora", params).params["w"].sharding == cut

@@ -202,6 +202,10 @@ def test_laws_read_the_axes_of_the_program():
 
     assert law_of(ji.lecun_normal()) == ji.lecun_normal(in_axis=1, out_axis=0)
     assert law_of(ji.orthogonal()) == ji.orthogonal(column_axis=0)
+    turned = ji.lecun_normal(in_axis=1, out_axis=0)
+    assert law_of(ji.masked(ji.lecun_normal() * 2, True) / 3) == (
+        ji.masked(turned * 2, True) / 3
+    )
     own = ji.lecun_normal(in_axis=0, out_axis=1)
     assert law_of(own) == own
     assert law_of(ji.normal(0.1)) == ji.normal(0.1)

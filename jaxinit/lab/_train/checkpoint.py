@@ -265,13 +265,20 @@ def _write_spec(init: Initializer | Rules) -> str:
     """Returns the spec, with a digest of its arrays, which a spec abbreviates."""
     if isinstance(init, Rules):  # read from text, where there are no arrays
         return repr(init)
-    arrays = [
-        value for value in init.source.arguments.values() if hasattr(value, "tobytes")
-    ]
+    arrays = _find_arrays(init)
     digest = hashlib.sha256()
     for array in arrays:
         _add(digest, array)
     return f"{init!r} {digest.hexdigest()}" if arrays else repr(init)
+
+
+def _find_arrays(value: Any) -> list[Any]:
+    """Returns the arrays that an initializer holds, those of its parts included."""
+    if isinstance(value, Initializer):
+        value = tuple(value.source.arguments.values())
+    if isinstance(value, tuple):
+        return [array for part in value for array in _find_arrays(part)]
+    return [value] if hasattr(value, "tobytes") else []
 
 
 def _add(digest: Any, array: np.ndarray) -> None:

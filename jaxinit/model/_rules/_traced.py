@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxinit import _check as check
 from jaxinit import _paths
-from jaxinit._arithmetic import combine
+from jaxinit._arithmetic import OF_EQUAL_AXES, change_inner
 from jaxinit._initializer import REGISTRY, Initializer
 from jaxinit._structure.result import Structure, TracedParameter
 from jaxinit.model._rules._vocabulary import Kind
@@ -65,10 +65,8 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     """Lets a law of fans read the axes of a kernel, unless it names axes of its own."""
     if not isinstance(law, Initializer) or not row.is_kernel:
         return law
-    if law.is_combined:
-        return combine(
-            **{**law.arguments, "init": fit_axes(law.arguments["init"], row)}
-        )
+    if law.is_combined or law.name in OF_EQUAL_AXES:
+        return change_inner(law, lambda part: fit_axes(part, row))
     builder, given = REGISTRY[law.name], law.arguments
     usual = inspect.signature(builder).parameters
     axes = dict(row.axes)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
+from jaxinit._arithmetic import OF_EQUAL_AXES
 from jaxinit._axes import Axes, Connections, layer_of
 from jaxinit._initializer import Initializer
 from jaxinit.initializers import stacked
@@ -74,6 +75,8 @@ def fans(law: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
     if not isinstance(law, Initializer):
         return None
     given = law.source.arguments
+    if law.name in ("masked", "normalized"):
+        return fans(given["init"], shape)
     if law.name == "stacked":
         return fans(given["init"], layer_of(shape, given["axis"]))
     if "in_axis" in given:
@@ -89,6 +92,16 @@ def fans(law: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
         return None
 
 
+def _is_blind(law: Any) -> bool:
+    """Returns whether a law tells inputs from outputs, and names no stacked layers."""
+    if not isinstance(law, Initializer):
+        return False
+    given = law.source.arguments
+    if law.name in OF_EQUAL_AXES:
+        return any(map(_is_blind, given.get("inits", (given.get("init"),))))
+    return any(role in given for role in _ROLES) and given.get("batch_axis", ()) == ()
+
+
 def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> None:
     """Raises if a kernel's bias shows that a law of fans would misread its axes.
 
@@ -97,8 +110,7 @@ def check_layer(path: str, leaf: Any, siblings: Mapping[str, Any], law: Any) -> 
     shape, bias = tuple(leaf.shape), siblings.get("bias", siblings.get("b"))
     if not isinstance(law, Initializer) or bias is None:
         return
-    given = law.source.arguments
-    blind = any(role in given for role in _ROLES) and given.get("batch_axis", ()) == ()
+    blind = _is_blind(law)
     name = re.split("[/.]", path)[-1]
     parent = path.removesuffix(name)
     rank = len(bias.shape)
