@@ -7,6 +7,7 @@ import jax
 
 from jaxinit import _check as check
 from jaxinit import _paths
+from jaxinit._structure.result import Structure
 from jaxinit.lora import _methods
 from jaxinit.lora._adapter import Adapter
 from jaxinit.model import preview, reinit
@@ -44,12 +45,14 @@ def attach(
     alpha: float | None = None,
     *,
     gradients: Any = None,
+    structure: Structure | None = None,
     **options: Any,
 ) -> Attached:
     """Begins the adapters of a model's weights.
 
     A tree that has pairs ``lora_a`` and ``lora_b``, such as that of a model with
-    `nnx.LoRALinear`, gets them filled; for others the adapters are returned apart.
+    `nnx.LoRALinear`, gets them filled, and computes what it did before. For others the
+    adapters are returned apart: the model is to add ``scale * x @ a @ b``.
     `nnx.LoRA` has no scale, so that there alpha must stay None, or be multiplied in.
 
     Args:
@@ -61,6 +64,8 @@ def attach(
       method: "lora", "orthogonal", "pissa", "olora", "mica" or "lora_ga".
       alpha: the scale is alpha / rank, or alpha / sqrt(rank); by default 1.
       gradients: a tree like params, of the gradients that "lora_ga" needs.
+      structure: what `structure` says of the model: rules may then name roles, such as
+        ``("role:query", 8)``.
       **options: further arguments of the method, such as ``rank_stabilized=True``. With
         ``randomized=True`` "pissa" and "lora_ga" factorize nothing exactly.
 
@@ -97,7 +102,12 @@ def attach(
     slopes = {} if gradients is None else dict(_paths.named(_paths.split(gradients)[0]))
     ranks = [rank for _, rank in rules]
     new, adapters = {}, {}
-    for row in preview(params, [(which, 0.0) for which, _ in rules], strict=False).rows:
+    targets = [(which, 0.0) for which, _ in rules]
+    try:
+        rows = preview(params, targets, strict=False, structure=structure).rows
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("preview", call, 1)) from None
+    for row in rows:
         if row.rule is None or not ranks[row.rule] or _is_half(row.path):
             continue
         own = _paths.key_of(key, row.path)

@@ -114,7 +114,12 @@ def test_trees_without_pairs_and_with_gradients():
         (lambda: lora.lora_ga(W, W, 17), ValueError, "rank must be at most 16"),
         (lambda: lora.pissa(W, 2, key=3), TypeError, "key must be a PRNG key"),
         (lambda: attach([("**/kernel", 3)]), ValueError, "has rank 4, and the rule"),
-        (lambda: attach([("**/kernal", 3)]), ValueError, "matches no parameter"),
+        (
+            lambda: attach([("**/kernal", 3)]),
+            ValueError,
+            r"lora.attach\(rules=.*matches no",
+        ),
+        (lambda: attach([("role:query", 3)]), ValueError, "pass structure="),
         (lambda: attach([("**/kernel", 0)]), ValueError, "no weight has a rank"),
         (lambda: attach([("**/bias", 1)]), ValueError, "inner/bias: .* a matrix"),
         (lambda: attach("kernel"), TypeError, "a list of .pattern, rank."),
