@@ -81,7 +81,10 @@ def structure(
 
     Returns:
       A `Structure`: it prints as a table, maps paths to rows, and has ``find(role)``,
-      ``outline()`` and ``branches``.
+      ``outline()`` and ``branches``. Of a row: behind it is the activation, or
+      "function" if that has no name here; norm, whether data are normalized before or
+      after its product; branch, the number of its residual branch; depth, the products
+      on the longest way from the inputs.
 
     Raises:
       ValueError: if an argument does not fit, or the model has no parameter.

@@ -8,6 +8,7 @@ import jax
 
 from jaxinit import _check as check
 from jaxinit import _paths
+from jaxinit._structure.result import Structure
 from jaxinit.lora import _methods
 from jaxinit.lora._adapter import Adapter
 from jaxinit.model import preview, reinit
@@ -45,13 +46,15 @@ def attach(
     alpha: float | None = None,
     *,
     gradients: Any = None,
+    structure: Structure | None = None,
     **options: Any,
 ) -> Attached:
     """Begins the adapters of a model's weights.
 
     A tree that has pairs ``lora_a`` and ``lora_b``, such as that of a model with
-    `nnx.LoRALinear`, gets them filled; for others the adapters are returned apart.
-    `nnx.LoRA` has no scale, so that there alpha must stay None, or be multiplied in.
+    `nnx.LoRALinear`, gets them filled, and computes what it did before. For others the
+    adapters are returned apart: the model is to add ``scale * x @ a @ b``.
+    Such pairs have no scale, so that alpha must stay None there.
 
     Args:
       key: a PRNG key. Each weight has its own, which depends on its path.
@@ -64,6 +67,8 @@ def attach(
       method: "lora", "orthogonal", "pissa", "olora", "mica" or "lora_ga".
       alpha: the scale is alpha / rank, or alpha / sqrt(rank); by default 1.
       gradients: a tree like params, of the gradients that "lora_ga" needs.
+      structure: what `structure` says of the model: rules may then name roles, such as
+        ``("role:query", 8)``.
       **options: further arguments of the method, such as ``rank_stabilized=True``. With
         ``randomized=True`` "pissa" and "lora_ga" factorize nothing exactly.
 
@@ -103,7 +108,7 @@ def attach(
     slopes = {} if gradients is None else dict(_paths.named(_paths.split(gradients)[0]))
     ranks = [rank for _, rank in rules]
     new, adapters = {}, {}
-    for row in _find_weights(call, params, rules):
+    for row in _find_weights(call, params, rules, structure):
         if row.rule is None or not ranks[row.rule] or _is_half(row.path):
             continue
         _check_axes(call, method, leaves, row.path)
@@ -165,10 +170,16 @@ def _check_options(
     check.boolean(randomized=options.get("randomized", False))
 
 
-def _find_weights(call: str, params: Any, rules: Sequence[tuple[Any, int]]) -> Any:
+def _find_weights(
+    call: str,
+    params: Any,
+    rules: Sequence[tuple[Any, int]],
+    structure: Structure | None,
+) -> Any:
     """Returns the row of each parameter, which tells its rule."""
     try:
-        return preview(params, [(which, 0.0) for which, _ in rules], strict=False).rows
+        targets = [(which, 0.0) for which, _ in rules]
+        return preview(params, targets, strict=False, structure=structure).rows
     except (TypeError, ValueError) as error:
         said = str(error).replace("preview(", f"{call}(", 1)
         raise type(error)(said) from None
@@ -222,6 +233,11 @@ def _find_pair(
                     raise ValueError(
                         f"{call}(rules=...): {_paths.shown(half)} has rank "
                         f"{a.shape[-1]}, and the rule of {_paths.shown(path)} {rank}."
+                    )
+                if made.scale != 1:
+                    raise ValueError(
+                        f"{call}(alpha=...): the pair {_paths.shown(half)} has no scale: "
+                        "leave alpha out, so that the scale is 1."
                     )
                 found = {half: made.a, other: made.b}
     return found

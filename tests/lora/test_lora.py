@@ -144,7 +144,17 @@ def test_trees_without_pairs_and_with_gradients():
             "lora_a must belong to one weight, and w is another",
         ),
         (lambda: attach([("**/kernel", 3)]), ValueError, "has rank 4, and the rule"),
-        (lambda: attach([("**/kernal", 3)]), ValueError, "matches no parameter"),
+        (
+            lambda: lora.attach(KEY, Model(), [("**/kernel", 4)], "lora", 8.0),
+            ValueError,
+            "has no scale: leave alpha out",
+        ),
+        (
+            lambda: attach([("**/kernal", 3)]),
+            ValueError,
+            r"lora.attach\(rules=.*matches no",
+        ),
+        (lambda: attach([("role:query", 3)]), ValueError, "pass structure="),
         (lambda: attach([("**/kernel", 0)]), ValueError, "no weight has a rank"),
         (lambda: attach([("**/bias", 1)]), ValueError, "inner/bias: .* a matrix"),
         (lambda: attach("kernel"), TypeError, "a list of .pattern, rank."),

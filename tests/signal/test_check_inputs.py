@@ -391,3 +391,15 @@ def test_wrong_kinds_of_models(model):
     with pytest.raises((TypeError, ValueError), match=r"^check\(model=") as e:
         ji.check(model, X, key=KEY)
     assert "\n" not in str(e.value)
+
+
+def test_activation_behind_a_convolution_of_equinox():
+    """`jax.vmap` of its convolution of one example adds an axis, and takes it off."""
+    eqx = pytest.importorskip("equinox")
+
+    def make(key):
+        conv = eqx.nn.Conv2d(2, 2, 3, padding=1, key=key)
+        return eqx.nn.Sequential([conv, eqx.nn.Lambda(jax.nn.relu), conv])
+
+    report = ji.check(make, jnp.ones((2, 2, 4, 4)), key=KEY, seeds=1, jacobian=0)
+    assert report.layers[0].activation == "relu"

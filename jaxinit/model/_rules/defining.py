@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxinit.model._rules._traced import TracedSite
+from jaxinit.model._rules._traced import TracedSite, TracedSites
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
 from jaxinit.model._rules.patterns import ROLE, Pattern, is_role, matches
@@ -154,7 +154,10 @@ def _missing(call: str, group: Group, sites: Sites) -> ValueError:
     kernels = [path for path, site in sites.items() if len(site.shape) > 1]
     paths = ", ".join((kernels or list(sites))[:4])
     cure = f" Name it: {group.recipe}({group.argument}=(pattern, ...))."
+    read = " To go by the program, pass structure=jaxinit.structure(model, x)."
     return ValueError(
         f"{call}(rules=...): {group.recipe} finds no {group.what} here. Paths are such "
-        f"as {paths}.{cure if group.argument else ''} To do without, say strict=False."
+        f"as {paths}.{cure if group.argument else ''}"
+        f"{'' if isinstance(sites, TracedSites) else read} To do without, say "
+        "strict=False."
     )

@@ -65,7 +65,9 @@ def reinit(
         - a regular expression, ``re.compile(...)``, searched for in the path;
         - ``"role:residual"``, what a parameter does in the program, if its structure is
           given; ``"role:kernel"`` is every parameter with inputs and outputs, tables
-          that are looked up aside;
+          that are looked up aside. A parameter with several roles has each of them:
+          ``"role:readout"`` means a tied table too, ``"role:value"`` the whole of a
+          kernel for queries, keys and values;
         - sizes, with None for any: ``(None, None)`` is every matrix, ``(3, 3, ...)``
           every shape that begins with 3×3;
         - a function of (path, leaf) that returns whether it matches.

@@ -64,6 +64,7 @@ def read_product(
         kind = "conv"
         fan_in = math.prod(weight.aval.shape) // weight.aval.shape[weight_units[0]]
     output, unit_axes = _follow_turn(jaxpr, output, unit_axes, uses)
+    output = _follow_detour(jaxpr, output, uses)
     output, bias = _follow_bias(jaxpr, output, origin, uses)
     chain, activated = find_activation(jaxpr, output, uses, fixed)
     return Product(
@@ -101,6 +102,25 @@ def _follow_turn(
         return output, unit_axes
     rank, order = len(output.aval.shape), list(eqn.params["permutation"])
     return eqn.outvars[0], tuple(order.index(axis % rank) for axis in unit_axes)
+
+
+def _follow_detour(
+    jaxpr: core.Jaxpr, output: Var, uses: Mapping[Any, list[int]]
+) -> Var:
+    """Follows reshapes that lead back to the output's shape, if nothing else reads it.
+
+    `jax.vmap` of a convolution of one example, as in Equinox, adds an axis of size 1,
+    which the layer takes off. Reshapes keep the order of entries: both undo each other.
+    """
+    at = output
+    while len(readers := uses.get(at, [])) == 1 and readers[0] >= 0:
+        eqn = jaxpr.eqns[readers[0]]
+        if eqn.primitive.name not in {"reshape", "squeeze"}:
+            break
+        at = eqn.outvars[0]
+        if at.aval.shape == output.aval.shape:
+            output = at
+    return output
 
 
 def _follow_bias(
