@@ -236,8 +236,8 @@ def _find_pair(
                     )
                 if made.scale != 1:
                     raise ValueError(
-                        f"{call}(alpha=...): the pair {_paths.shown(half)} has no scale: "
-                        "leave alpha out, so that the scale is 1."
+                        f"{call}(alpha=...): the pair {_paths.shown(half)} has no "
+                        "scale: leave alpha out, so that it is 1."
                     )
                 found = {half: made.a, other: made.b}
     return found

@@ -117,7 +117,8 @@ def _follow_detour(
         eqn = jaxpr.eqns[readers[0]]
         if eqn.primitive.name not in {"reshape", "squeeze"}:
             break
-        at = eqn.outvars[0]
+        result: Var = eqn.outvars[0]
+        at = result
         if at.aval.shape == output.aval.shape:
             output = at
     return output
