@@ -286,21 +286,28 @@ SINES = np.arange(40)[:, None] * 10_000.0 ** (-np.arange(32) / 32)
 WAVES = np.concatenate([np.sin(SINES), np.cos(SINES)], 1)
 # Of the Hadamard matrix of size 64, 24 rows and 40 columns, in the middle of 3 taps.
 SIGNS = linalg.hadamard(64)[:24, :40] / 8 / 3
-CONVEX = 6 * (math.pi - 1) + 95 * (3 * math.sqrt(3) + 2 * math.pi - 6)
+CONVEX = 6 * (math.pi - 1) + 3 * math.sqrt(3) + 2 * math.pi - 6  # for a fan of 2
 RAISED = math.log(1 + CONVEX / 6 / math.pi)  # squared stddev of the logarithm
 LOGNORMAL = stats.lognorm(
-    math.sqrt(RAISED),
-    scale=math.sqrt(6 * math.pi / 96 / CONVEX) * math.exp(-RAISED / 2),
+    math.sqrt(RAISED), scale=math.sqrt(3 * math.pi / CONVEX) * math.exp(-RAISED / 2)
 )
 FIELDS = [
     uniform_row(ji.fan_uniform(2.0), DENSE, -2 / 96, 2 / 96, None, complex_=False),
     uniform_row(ji.siren(first=True), DENSE, -1 / 96, 1 / 96, None, complex_=False),
     uniform_row(ji.siren(), DENSE, -1 / 120, 1 / 120, None),
     normal_row(ji.fourier_features(), DENSE, 10.0, None),
-    log_row(ji.log_uniform(0.001, 0.1), DENSE, 0.001, 0.1),
+    log_row(ji.log_uniform(2**-10, 2**-3), DENSE, 2**-10, 2**-3),
     normal_row(ji.spectral(), (160, 96), math.sqrt(0.6 / 160), None),
-    Row(ji.convex(), DENSE, LOGNORMAL.mean(), 1 / 96, 0, law=LOGNORMAL, complex_=False),
-    Row(ji.convex_bias(96), (96,), -math.sqrt(288 / CONVEX), 0, -1, 0, random=False),
+    Row(
+        ji.convex(),
+        (2, 40_000),
+        LOGNORMAL.mean(),
+        1 / 2,
+        0,
+        law=LOGNORMAL,
+        complex_=False,
+    ),
+    Row(ji.convex_bias(2), (96,), -math.sqrt(6 / CONVEX), 0, -1, 0, random=False),
     Row(ji.permutation(), (3, 32, 32), 1 / 32, 31 / 32**2, 0, 1, traits="reused"),
     Row(
         ji.hadamard(),

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
+from jaxinit import random
 from jaxinit._axes import Axes, positions
 from jaxinit._extent import Extent, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
@@ -75,12 +76,16 @@ def normalized(
         return tuple(range(len(shape) - 1))
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        w = draw_part(init, key, shape, dtype, shape)
-        # Divided first by the largest, whose square would be 0 or infinite.
-        most = jnp.max(jnp.abs(w), axis=along(shape), keepdims=True)
-        w = w / jnp.where(most > 0, most, 1)
-        length = jnp.sqrt(jnp.sum(jnp.abs(w) ** 2, axis=along(shape), keepdims=True))
-        return w * (np.asarray(norm, length.dtype) / jnp.where(most > 0, length, 1))
+        def normalize(key: jax.Array) -> jax.Array:
+            w = draw_part(init, key, shape, dtype, shape)
+            # Divided first by the largest, whose square would be 0 or infinite.
+            most = jnp.max(jnp.abs(w), axis=along(shape), keepdims=True)
+            w = w / jnp.where(most > 0, most, 1).astype(dtype)
+            squares = jnp.sum(jnp.abs(w) ** 2, axis=along(shape), keepdims=True)
+            length = jnp.where(most > 0, jnp.sqrt(squares), 1)
+            return w * (np.asarray(norm, length.dtype) / length).astype(dtype)
+
+        return random.whole(normalize)(key)
 
     def moments(shape: tuple[int, ...]) -> Moments | None:
         stated = moments_of(init, shape)

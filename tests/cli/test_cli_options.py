@@ -60,7 +60,7 @@ ODD = {  # may be right for some option
         ),
     ],
 }
-OF_MEASURING = {"--json", "--seeds", "--limit"}  # refused when it measures
+OF_MEASURING = {"--json", "--seeds", "--limit", "--steps"}  # refused when it measures
 MEASURES = ("check", "structure")
 
 

@@ -238,6 +238,14 @@ def zero_sizes(row):
         "concatenated": ({(row.init.arguments.get("axis") or 0) % 2}, "made up of"),
         "looks_linear": ({0, 1}, "two even axes"),
         "masked": ({last}, "does not broadcast"),
+        "repeated": (
+            {last} if row.init.arguments.get("times") else set(),
+            "must divide",
+        ),
+        "orthogonal": (
+            {last} if row.init.arguments.get("groups", 1) > 1 else set(),
+            "must divide",
+        ),
         "permutation": ({last, last - 1}, "square matrix"),
         "ssm.hippo_legs": ({0, 1}, "square matrix"),
         "conv_orthogonal": (

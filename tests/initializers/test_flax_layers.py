@@ -181,7 +181,8 @@ def test_every_initializer_takes_every_call_of_flax(rows):
             taken.add(name)
             assert (out.shape, out.dtype) == (sizes, np.dtype(dtype or np.float32))
     # Those whose shapes no layer above has: values of one shape, frames, four groups.
-    assert set(inits) - taken <= {"from_array", "stft", "dirac", "torch.dirac"}
+    others = {"blocks", "concatenated", "masked"}  # parts that make up an axis
+    assert set(inits) - taken <= others | {"from_array", "stft", "dirac", "torch.dirac"}
 
 
 @every_layer

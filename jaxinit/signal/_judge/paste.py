@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from jaxinit.signal._judge.evidence import Evidence
 
-_HAIKU = "lambda *shape: {}(hk.next_rng_key(), *shape)"
+_HAIKU = "jaxinit.haiku({})"
 _ARGUMENTS = {  # of layers in Flax and Haiku: of weights, biases, gains of norms
     "linen": ("kernel_init", "bias_init", "scale_init"),
     "nnx": ("kernel_init", "bias_init", "scale_init"),
