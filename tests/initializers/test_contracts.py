@@ -236,6 +236,7 @@ def zero_sizes(row):
         "constant": ({last} if array else set(), "does not broadcast"),
         "blocks": ({0, 1}, "must divide the last two axes"),
         "concatenated": ({(row.init.arguments.get("axis") or 0) % 2}, "made up of"),
+        "chrono": ({last}, "four gates"),
         "looks_linear": ({0, 1}, "two even axes"),
         "masked": ({last}, "does not broadcast"),
         "repeated": (

@@ -5,7 +5,6 @@ compiled program. Depth is a loop, where the framework has one.
 """
 
 import functools
-import inspect
 
 import equinox as eqx
 import flax.linen as nn
@@ -23,10 +22,8 @@ HE_ROWS = ji.he_normal(in_axis=1, out_axis=0)  # as Equinox stores weights
 
 
 def of_haiku(init):
-    """Adapts an initializer to Haiku, which passes no key."""
-    if init is None or inspect.isfunction(init):
-        return init
-    return lambda *shape: init(hk.next_rng_key(), *shape)
+    """Adapts an initializer to Haiku, which passes no key, unless that was done."""
+    return ji.haiku(init) if isinstance(init, ji.Initializer) else init
 
 
 # Perceptrons.

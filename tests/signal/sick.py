@@ -166,7 +166,7 @@ SICK = {
         X,
         "vanishing",
         "mlp/~/linear_[12]$",
-        "w_init=lambda",
+        r"w_init=jaxinit\.haiku",
     ),
     "haiku, sigmoid": Sick(
         "perceptron",
@@ -184,7 +184,7 @@ SICK = {
         X,
         "dead",
         "mlp/~/linear_0$",
-        "b_init=lambda",
+        r"b_init=jaxinit\.haiku",
     ),
     "adapters, both halves zero": Sick(
         "adapter",
@@ -211,7 +211,7 @@ SICK = {
         IMAGES,
         "exploding",
         "conv2_d_[12]$",
-        "w_init=lambda",
+        r"w_init=jaxinit\.haiku",
     ),
     "convolutions, small": Sick(
         "convolutional",
@@ -220,7 +220,7 @@ SICK = {
         IMAGES,
         "vanishing",
         "conv2_d_1$",
-        "w_init=lambda",
+        r"w_init=jaxinit\.haiku",
     ),
     "convolutions, zeros": Sick(
         "convolutional",
@@ -229,7 +229,7 @@ SICK = {
         IMAGES,
         "symmetric",
         "conv2_d$",
-        "w_init=lambda",
+        r"w_init=jaxinit\.haiku",
     ),
     "convolutions, tanh, pixels": Sick(
         "convolutional",
