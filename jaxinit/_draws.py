@@ -13,7 +13,7 @@ from jaxinit import random
 from jaxinit._axes import Connections
 from jaxinit._extent import Extent, exactly, normal, of_values, symmetric
 from jaxinit._fill import Independent
-from jaxinit._initializer import Drawn, Moments
+from jaxinit._initializer import Draw, Drawn, Moments, Spread, Stated
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
@@ -71,6 +71,35 @@ def filled(value: Any, name: str = "value", exact: bool = False) -> Drawn:
 
     spread = of_values(array)
     return fill, moments, lambda shape: spread
+
+
+def tabulated(
+    values: Callable[[tuple[int, ...]], np.ndarray], name: str = "a weight"
+) -> tuple[Draw, Stated, Spread]:
+    """Returns a draw of fixed numbers that follow from the shape.
+
+    Args:
+      values: computes them for a shape, to which they broadcast; it refuses others.
+      name: what they are called where a dtype cannot hold them.
+    """
+
+    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(exactly(values(shape), dtype, name)), shape)
+
+    def moments(shape: tuple[int, ...]) -> Moments:
+        numbers = values(shape)
+        wide = numbers.astype(complex if np.iscomplexobj(numbers) else float)
+        with np.errstate(over="ignore"):
+            return Moments(wide.mean().item(), wide.var().item())
+
+    return fill, moments, lambda shape: of_values(values(shape))
+
+
+def needs_real(dtype: np.dtype, cure: str = "") -> None:
+    """Refuses complex weights of a law that has none."""
+    if jnp.issubdtype(dtype, np.complexfloating):
+        rule = f"this law is one of real numbers.{cure}"
+        raise check.Unfit(rule, dtype=dtype.name)
 
 
 def scaled(

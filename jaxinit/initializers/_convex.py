@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, Connections
-from jaxinit._draws import filled
+from jaxinit._draws import filled, needs_real
 from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Moments, initializer
 
@@ -70,8 +70,7 @@ def convex(
         return math.log(mean) - spread / 2, math.sqrt(spread)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        if jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit("this law is one of real numbers.", dtype=dtype.name)
+        needs_real(dtype)
         mean, stddev = (np.asarray(x, dtype) for x in logs(shape))
         return jnp.exp(random.normal(key, shape, dtype) * stddev + mean)
 

@@ -3,15 +3,14 @@
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import random
 from jaxinit._axes import Axes, Connections, positions
-from jaxinit._draws import scaled
-from jaxinit._extent import Extent, exactly, symmetric
+from jaxinit._draws import needs_real, scaled, tabulated
+from jaxinit._extent import Extent, symmetric
 from jaxinit._fill import Independent
 from jaxinit._initializer import Drawn, Moments, initializer
 from jaxinit.initializers._distribution import normal
@@ -29,8 +28,7 @@ def _over_fan(
         return scale / connections.fans(shape)[mode == "fan_out"]
 
     def unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        if jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit("this law is one of real numbers.", dtype=dtype.name)
+        needs_real(dtype)
         return random.uniform(key, shape, dtype, -1, 1)
 
     def factor(shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -250,15 +248,11 @@ def sinusoidal(
         whole = waves.transpose(order).reshape(length, 2 * pairs)[:, :features]
         return np.pad(whole, [(0, 0), (0, features - whole.shape[1])])
 
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
+    def spread(shape: tuple[int, ...]) -> np.ndarray:
         position, feature = places(shape)
-        values = exactly(table(shape), dtype, "a weight")
-        values = values if position < feature else values.T
+        values = table(shape) if position < feature else table(shape).T
         rest = [axis for axis in range(len(shape)) if axis not in (position, feature)]
-        return jnp.broadcast_to(jnp.asarray(np.expand_dims(values, rest)), shape)
+        return np.expand_dims(values, rest)
 
-    def moments(shape: tuple[int, ...]) -> Moments:
-        values = table(shape)
-        return Moments(float(values.mean()), float(values.var()))
-
+    fill, moments, _ = tabulated(spread)
     return fill, moments, lambda shape: symmetric(1.0, 1.0)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxinit import _check as check
 from jaxinit import _extent as extents
 from jaxinit import random
-from jaxinit._draws import LEAST_MASS
+from jaxinit._draws import LEAST_MASS, needs_real
 from jaxinit._extent import Extent
 from jaxinit._fill import Independent
 from jaxinit._initializer import Drawn, Moments, initializer
@@ -21,10 +21,7 @@ def _shifted(array: jax.Array, mean: float) -> jax.Array:
     return array + jnp.asarray(mean, array.dtype) if mean else array
 
 
-def _needs_real(dtype: np.dtype) -> None:
-    if jnp.issubdtype(dtype, np.complexfloating):
-        rule = "this law is one of real numbers. Use normal, or variance_scaling."
-        raise check.Unfit(rule, dtype=dtype.name)
+_COMPLEX = " Use normal, or variance_scaling."  # instead of a law of real numbers
 
 
 @initializer
@@ -74,7 +71,7 @@ def uniform(
         raise check.Unfit(f"low must be below the upper end, {stop:g}.", low=start)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        _needs_real(dtype)
+        needs_real(dtype, _COMPLEX)
         if abs(stop - start) > float(jnp.finfo(dtype).max):
             rule = "high - low is no number of this type. Use a wider type."
             raise check.Unfit(rule, dtype=dtype.name)
@@ -222,7 +219,7 @@ def truncated_normal(
     spread = extents.truncated(mean, stddev, lower, upper)._replace(bounds=bounds)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        _needs_real(dtype)
+        needs_real(dtype, _COMPLEX)
         unit = random.truncated_normal(key, lower, upper, shape, dtype)
         weight = _shifted(unit * np.asarray(stddev, dtype), mean)
         if bounds is not None:  # rounding of the sum could pass one
@@ -273,7 +270,7 @@ def log_uniform(low: float, high: float, dtype: DTypeLike | None = None) -> Draw
     ratio = math.log(stop) - math.log(start)
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        _needs_real(dtype)
+        needs_real(dtype, _COMPLEX)
         logs = random.uniform(key, shape, dtype, math.log(start), math.log(stop))
         weight = jnp.exp(logs)
         return jnp.clip(weight, *extents.within((start, stop), np.dtype(dtype)))

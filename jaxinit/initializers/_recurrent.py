@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxinit import _check as check
 from jaxinit import random
+from jaxinit._draws import needs_real
 from jaxinit._extent import exactly, of_values, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
 
@@ -156,8 +157,7 @@ def chrono(
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
         _check_gates(shape)
-        if jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit("this law is one of real numbers.", dtype=dtype.name)
+        needs_real(dtype)
         units = (*shape[:-1], shape[-1] // 4)
         open_ = jnp.log(random.uniform(key, units, dtype, low - 1, high - 1))
         parts = {"f": open_, "i": -open_}

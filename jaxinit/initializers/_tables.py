@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxinit import _check as check
 from jaxinit._axes import positions
+from jaxinit._draws import tabulated
 from jaxinit._extent import Extent, exactly, of_values, symmetric
 from jaxinit._initializer import Drawn, Moments, initializer
 
@@ -58,15 +59,7 @@ def linspace(
         spread: np.ndarray = np.expand_dims(ramp, rest)
         return spread
 
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        ramp = exactly(values(shape), dtype, "a weight")
-        return jnp.broadcast_to(jnp.asarray(ramp), shape)
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        ramp = values(shape)
-        with np.errstate(over="ignore"):
-            return Moments(float(ramp.mean()), float(ramp.var()))
-
+    fill, moments, _ = tabulated(values)
     return fill, moments, lambda shape: of_values([first, last])
 
 
@@ -234,12 +227,4 @@ def selected(array: ArrayLike, dtype: DTypeLike | None = None) -> Drawn:
         taken: np.ndarray = whole[np.ix_(*(np.rint(i).astype(int) for i in indices))]
         return taken
 
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        return jnp.asarray(exactly(take(shape), dtype, "array"))
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        taken = take(shape)
-        wide = taken.astype(complex if np.iscomplexobj(taken) else float)
-        return Moments(wide.mean().item(), wide.var().item())
-
-    return fill, moments, lambda shape: of_values(take(shape))
+    return tabulated(take, "array")

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import random as draws
-from jaxinit._extent import Extent, exactly, of_values
+from jaxinit._draws import needs_real, tabulated
+from jaxinit._extent import Extent
 from jaxinit._initializer import Drawn, Moments, initializer
 
 random = initializer(namespace="ssm")
@@ -42,8 +43,7 @@ def of_uniform(function: Callable[[Any, Any], Any], low: float, high: float) -> 
     """
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        if jnp.issubdtype(dtype, np.complexfloating):
-            raise check.Unfit("this law is one of real numbers.", dtype=dtype.name)
+        needs_real(dtype)
         made: jax.Array = function(draws.uniform(key, shape, dtype, low, high), jnp)
         return made
 
@@ -70,11 +70,4 @@ def along_last(values: Callable[[int], np.ndarray]) -> Drawn:
             raise check.Unfit("needs an axis of states.", shape=shape)
         return values(shape[-1])
 
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        return jnp.broadcast_to(jnp.asarray(exactly(row(shape), dtype, "it")), shape)
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        numbers = row(shape)
-        return Moments(numbers.mean().item(), numbers.var().item())
-
-    return fill, moments, lambda shape: of_values(row(shape))
+    return tabulated(row, "it")

@@ -1,15 +1,13 @@
 """HiPPO-LegS: the state matrix that keeps a history in Legendre polynomials."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from jaxinit import _check as check
-from jaxinit._extent import exactly, of_values
-from jaxinit._initializer import Drawn, Moments
+from jaxinit._draws import tabulated
+from jaxinit._initializer import Drawn
 from jaxinit.ssm._form import fixed
 
 
@@ -121,12 +119,4 @@ def hippo_legs(dtype: DTypeLike | None = None) -> Drawn:
             raise check.Unfit(rule, shape=shape)
         return _legs(shape[-1])
 
-    def fill(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-        legs = exactly(matrix(shape), dtype, "a weight")
-        return jnp.broadcast_to(jnp.asarray(legs), shape)
-
-    def moments(shape: tuple[int, ...]) -> Moments:
-        legs = matrix(shape)
-        return Moments(float(legs.mean()), float(legs.var()))
-
-    return fill, moments, lambda shape: of_values(matrix(shape))
+    return tabulated(matrix)
