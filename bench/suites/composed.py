@@ -125,7 +125,7 @@ def _pissa(shape: Shape, name: str) -> Composed:
     def weight() -> jax.Array:
         if not made:  # with singular values that fall, as those of trained weights
             left, right = jax.random.normal(jax.random.key(KEY), (2, *shape))
-            made["w"] = left @ (right / (1 + jnp.arange(shape[0])[:, None]))
+            made["w"] = left @ (right / jnp.arange(1.0, shape[0] + 1)[:, None])
         return made["w"]
 
     def randomized(key: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """What parameters are, as the model's program tells: see `jaxinit.structure`."""
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -65,6 +66,8 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
     """Lets a law of fans read the axes of a kernel, unless it names axes of its own."""
     if not isinstance(law, Initializer) or not row.is_kernel:
         return law
+    if law.name in ("blocks", "concatenated"):  # one part is one of the groups
+        row = dataclasses.replace(row, groups=1)
     if law.is_combined or law.name in OF_EQUAL_AXES:
         return change_inner(law, lambda part: fit_axes(part, row))
     builder, given = REGISTRY[law.name], law.arguments
