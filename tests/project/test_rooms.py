@@ -49,6 +49,8 @@ FLOORS = [
     {"model"},
     {"lora"},
     {"signal"},
+    {"scaling"},
+    {"calibrate"},
     {"lab"},
     {"cli"},
     {"__main__"},
