@@ -62,7 +62,11 @@ def of_values(values: Any) -> Extent:
     array = np.asarray(values)
     if np.iscomplexobj(array):
         array = np.stack([array.real, array.imag])
-    array = array.astype(np.float64).ravel()
+    if array.dtype != np.float32:
+        array = array.astype(np.float64, copy=False)
+    ends = (array.min().item(), array.max().item()) if array.size else ()
+    if all(map(math.isfinite, ends)):
+        return Extent(ends, max(map(abs, ends), default=0.0))
     finite = array[np.isfinite(array)]
     odd = np.unique(array[~np.isfinite(array)]).tolist()
     ends = (finite.min().item(), finite.max().item()) if finite.size else ()

@@ -84,7 +84,9 @@ def hippo(states: int) -> Hippo:
 def _legs(states: int) -> np.ndarray:  # [states, states]
     n = np.arange(states)
     roots = np.sqrt(2 * n + 1.0)
-    legs: np.ndarray = np.tril(-np.outer(roots, roots), -1) - np.diag(n + 1.0)
+    legs = np.outer(-roots, roots)
+    np.copyto(legs, 0.0, where=~np.tri(states, dtype=bool))
+    np.fill_diagonal(legs, -(n + 1.0))
     return legs
 
 

@@ -85,6 +85,7 @@ def test_a_model_that_fails_is_told_with_what_it_was_called(models, capsys):
     assert "called with float32[12, 12, 1]; the first size counts examples" in line
 
 
+@pytest.mark.slow
 def test_steps_are_taken_on_random_classes(models, capsys):
     words = ["check", f"{models}:Net", "--input", "8x3", "--seeds", "2", "--steps", "2"]
     words += ["--optimizer", "sgd", "--lr", "0.1", "--set", "kernel_init=he_normal()"]

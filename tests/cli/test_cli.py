@@ -295,6 +295,7 @@ def test_list_groups_the_builders_by_purpose(capsys):
 
 
 @pytest.mark.parametrize("words", slow_but([["list"]], [["list"], ["list", "--json"]]))
+@pytest.mark.slow
 def test_a_reader_that_stops_early_sees_no_traceback(words):
     run = [sys.executable, "-m", "jaxinit", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

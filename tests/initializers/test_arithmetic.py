@@ -133,6 +133,7 @@ def test_wrong_operands(wrong, error, said):
         wrong()
 
 
+@pytest.mark.slow
 def test_calls_of_other_libraries():
     init = ji.nd(ji.lecun_normal() * 0.5)
     jitted = jax.nn.initializers.lecun_normal(0, (1, 2))
@@ -155,6 +156,7 @@ def test_calls_of_other_libraries():
             wrong(jax_he)
 
 
+@pytest.mark.slow
 def test_rules_read_through_an_operation():
     params = {"dense": {"kernel": jnp.zeros((48, 32)), "bias": jnp.zeros(48)}}
     with pytest.raises(ValueError, match="layout|stack"):

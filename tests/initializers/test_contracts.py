@@ -203,6 +203,7 @@ def split_by_eight(row):
 
 
 @each(slow_but([ROWS[3], *FEW], ROWS))
+@pytest.mark.slow
 def test_values_do_not_depend_on_sharding(row):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, split_by_eight(row))
@@ -290,6 +291,7 @@ def test_zero_sizes_give_empty_arrays_alone(row):
 
 
 @each(slow_but(SOON, ROWS))
+@pytest.mark.slow
 def test_shapes_of_a_trillion_entries_trace(row):
     fixed = "from_array", "masked", "permutation", "selected", "ssm.hippo_legs"
     if row.init.name in fixed or row.init.arguments.get("sizes"):

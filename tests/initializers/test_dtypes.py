@@ -69,6 +69,7 @@ def draws(row):
 @pytest.mark.parametrize(
     "row", slow_but(DISTRIBUTIONS[:1], ROWS), ids=lambda row: row.name
 )
+@pytest.mark.slow
 def test_every_dtype_holds_the_weights_or_is_refused(row):
     exact = wide(row.init(KEY, row.shape))
     weights, refusals = draws(row)

@@ -81,6 +81,7 @@ def test_linen_dtypes_and_partitioning():
     assert params["bias"].names == ("embed",)
 
 
+@pytest.mark.slow
 def test_linen_lifted_transforms():
     class Layer(nn.Module):
         @nn.compact

@@ -156,6 +156,7 @@ BUILDERS = list({row.init.name: row for row in ROWS[::-1]}.values())
 
 
 @jointly(MAIN, BUILDERS)
+@pytest.mark.slow
 def test_every_initializer_takes_every_call_of_flax(rows):
     record()
     assert len(CALLS) > 20

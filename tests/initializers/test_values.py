@@ -47,6 +47,7 @@ def eager(rows, dtype):
 
 
 @jointly([*MAIN, PRESETS[5]], PEERED)
+@pytest.mark.slow
 def test_float32_is_jitted_jax(rows):
     expected = of_jax(rows, jnp.float32)
     same(rows, eager(rows, jnp.float32), expected)

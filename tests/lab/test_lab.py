@@ -411,6 +411,7 @@ def test_cells_start_from_equal_weights_at_every_learning_rate(clusters):
     assert (kernel[0, 0] != kernel[0, 1]).any() and (kernel[0] != kernel[1]).any()
 
 
+@pytest.mark.slow
 def test_initial_weights_are_those_that_flax_draws_for_the_seed(result, clusters):
     model = MLP(4, 8, 3, jax.nn.relu, "none", jaxinit.parse("he_normal()"))
     alone = jax.jit(model.init)(jax.random.key(1), clusters.x_train[:1])["params"]
@@ -491,6 +492,7 @@ def test_every_optimizer_has_a_loop_to_compare_with():
 
 # Adam has its test by hand, and resumed runs and networks take others.
 @pytest.mark.parametrize("name", slow_but(["lion"], sorted(BY_NAME)))
+@pytest.mark.slow
 def test_each_optimizer_trains_as_in_a_plain_loop(clusters, name):
     settings = {"depth": 2, "width": 8, "seeds": 1, "steps": 6, "batch_size": 16}
     settings |= {"activation": "tanh", "optimizer": name, "learning_rates": (0.01,)}

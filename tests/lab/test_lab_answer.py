@@ -154,6 +154,7 @@ def test_sentences(standings, verdicts, seeds, said):
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 @pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.slow
 def test_the_answer_of_a_run(result, kind, seeds):
     task = result.task._replace(kind=kind)
     loss, test = (np.array(a)[:, :seeds] for a in (LOSS, TEST))

@@ -139,6 +139,7 @@ def copy(abandoned, tmp_path):
 # One bit of the data of the newest save, wherever it is.
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_makes_a_save_unreadable(task, copy):
     out = copy()
     newest = saves(out)[-1]
@@ -202,6 +203,7 @@ def other(tmp_path_factory, task):
     return path
 
 
+@pytest.mark.slow
 def test_a_whole_save_of_another_run_or_moment_is_none(grid, good, other, copy):
     out = copy()
     shutil.rmtree(out / "checkpoint" / "4")

@@ -63,6 +63,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("damage", RECORDS)
+@pytest.mark.slow
 def test_a_damaged_record_is_refused_and_nothing_is_lost(task, copy, damage):
     out, change = copy(), RECORDS[damage]
     record = out / "checkpoint" / "run.json"
@@ -126,6 +127,7 @@ AT_WORK = "another run is at work in the directory. Wait for its end, or give an
 
 
 @pytest.mark.parametrize("option", slow_but(["resume"], ["resume", "overwrite", None]))
+@pytest.mark.slow
 def test_a_directory_takes_one_run_at_a_time(task, whole, tmp_path, option):
     def intrude(done, steps):
         if done == 15:

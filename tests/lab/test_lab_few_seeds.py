@@ -61,6 +61,7 @@ def undecided(result):
     return found, page(found, "")
 
 
+@pytest.mark.slow
 def test_three_seeds_that_cannot_tell_say_how_many_could(undecided):
     found = undecided[0]
     assert cells(found, found.rows()[1])[6:8] == [

@@ -156,6 +156,7 @@ def test_a_device_is_where_the_training_is(words, monkeypatch, capsys):
 # Loose ends: tables, errors of users' code, full disks.
 
 
+@pytest.mark.slow
 def test_tables_have_no_columns_without_a_number(whole):
     bare = dataclasses.replace(whole, signals=None)
     heads = [cell.strip() for cell in markdown(bare).splitlines()[2].split(" | ")]
@@ -189,6 +190,7 @@ def fail_from(number, monkeypatch, error):
     monkeypatch.setattr(checkpoint, "checkpointer", Disk)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_with_one_line(words, tmp_path, capsys, monkeypatch):
     words = [*words, "--save-every", "1", "--out", str(tmp_path)]
     with monkeypatch.context() as patch:
@@ -394,6 +396,7 @@ def log(task, whole, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_logs_have_means_over_seeds(log, whole):
     wide = [a.astype(float).mean(1) for a in (whole.curves, *whole.scores)]
     curves, loss, test = (mean.astype(np.float32) for mean in wide)

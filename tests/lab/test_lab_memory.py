@@ -117,6 +117,7 @@ def assert_close(one, two, **tolerance):
 
 
 @pytest.mark.parametrize("chunk", slow_but([1], [1, 3]))
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_chunks(chunk, whole, task):
     found = lab.compare(data=task, chunk=chunk, **CALL)
     assert_close(found, whole, rtol=1e-4, atol=1e-6)
@@ -159,6 +160,7 @@ def test_chunks_wait_in_the_memory_of_the_host(task, monkeypatch):
         np.testing.assert_array_equal(*pair)
 
 
+@pytest.mark.slow
 def test_cells_that_begin_alike_are_trained_once(task, monkeypatch):
     """And every result has the bits that training all of them gives."""
     inits = ["zeros()", "he_normal()", "constant(0.0)"]

@@ -64,7 +64,7 @@ ROWS = {
 }
 # These pairs are in the default run, and a transformer on memory by each schedule, in
 # test_lab_tuning.
-FIRST = [("cnn", "digits"), ("coordinate", "photograph")]
+FIRST = [("cnn", "digits")]
 PAIRS = slow_but(
     FIRST, [(name, task) for name in ROWS for task in ROWS[name].tasks], rows=True
 )
@@ -113,6 +113,7 @@ def signals_of(name):
 
 
 @pytest.mark.parametrize("name", ROWS)
+@pytest.mark.slow
 def test_every_network_shows_its_layers(name):
     measure, init, x = signals_of(name)
     shown = jax.eval_shape(measure, jax.eval_shape(init, jax.random.key(0), x))
@@ -120,6 +121,7 @@ def test_every_network_shows_its_layers(name):
 
 
 @pytest.mark.parametrize("name", slow_but(["cnn"], ["cnn", "resnet", "transformer"]))
+@pytest.mark.slow
 def test_signals_are_what_flax_captures(name):
     task, row = load_task(ROWS[name].tasks[0], None), ROWS[name]
     sizes = {"depth": row.depth, "width": 8, "outputs": task.outputs}
@@ -139,6 +141,7 @@ def test_signals_are_what_flax_captures(name):
     assert (shown.gradient > 0).all()
 
 
+@pytest.mark.slow
 def test_signals_of_a_recurrent_network_are_over_all_times():
     measure, init, x = signals_of("rnn")
     variables = jax.jit(init)(jax.random.key(0), x)
@@ -186,6 +189,7 @@ class MineToo(nnx.Module):
 
 
 @pytest.mark.parametrize("name", slow_but(["MineToo"], ["Mine", "MineToo"]))
+@pytest.mark.slow
 def test_models_of_users(name, monkeypatch):
     monkeypatch.syspath_prepend(str(__import__("pathlib").Path(__file__).parent))
     result = lab.compare(
@@ -226,6 +230,7 @@ def test_networks_without_layers_have_no_signals(monkeypatch, tmp_path):
     assert list(probes) == ["update_to_weight"]
 
 
+@pytest.mark.slow
 def test_kernels_are_drawn_and_all_else_is_left():
     task = memory()
     made = build_network("transformer", task, 1, 8, jax.nn.relu, "layer")

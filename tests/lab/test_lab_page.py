@@ -206,12 +206,14 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
         slow("network", "Update-to-weight ratio", "Signal by layer"),
     ],
 )
+@pytest.mark.slow
 def test_unhappy_runs_have_a_page(unhappy, case, said, unsaid):
     found = Structure(unhappy(case))
     words = "".join(found.words)
     assert said in words and unsaid not in words
 
 
+@pytest.mark.slow
 def test_networks_have_no_columns_of_signals(unhappy):
     found = Structure(unhappy("network"))
     keys = [a["data-key"] for _, a in found.tags if "data-key" in a]
@@ -239,6 +241,7 @@ def test_moments_are_few_and_have_both_ends(blocks, found):
     assert moments(blocks) == found
 
 
+@pytest.mark.slow
 def test_probes_are_those_of_a_step_by_hand(clusters):
     inits = (jaxinit.parse("he_normal()"),)
     given = {"depth": 4, "width": 8, "seeds": 2, "steps": 30, "batch_size": 16}
@@ -458,6 +461,7 @@ def test_the_page_fits_and_sorts_in_a_browser(browser, text, tmp_path, width):
 @pytest.mark.parametrize(
     "dark", slow_but([False], [False, True]), ids=["light", "dark"]
 )
+@pytest.mark.slow
 def test_the_page_is_light_or_dark_in_a_browser(browser, text, tmp_path, dark):
     (tmp_path / "index.html").write_text(text)
     file = tmp_path / "page.png"

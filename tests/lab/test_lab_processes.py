@@ -53,6 +53,7 @@ def test_all_devices_of_several_processes_take_part(monkeypatch):
         lab.compare(**CALL)
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_one_process_is_not_for_the_others_to_wait_for(monkeypatch):
     monkeypatch.setattr("jaxinit.lab._train.grid._LONGEST_BLOCK", 2)
 

@@ -70,6 +70,7 @@ def test_a_finished_run_leaves_its_results_only(task, tmp_path, whole):
     assert set(tree(tmp_path)) == {"results.json", "index.html"}
 
 
+@pytest.mark.slow
 def test_the_last_two_saves_are_kept(task, tmp_path):
     killed(task, tmp_path, 20, save_every=1)
     assert saves(tmp_path) == ["2", "3"] or saves(tmp_path) == ["3", "4"]
@@ -177,6 +178,7 @@ def test_a_save_begun_is_not_taken_for_one(task, tmp_path, whole, monkeypatch):
 
 @pytest.mark.parametrize("spoil", slow_but(["half"], ["emptied", "half", "gone"]))
 @pytest.mark.usefixtures("abandoned")
+@pytest.mark.slow
 def test_a_broken_save_gives_way_to_the_one_before(task, tmp_path, whole, spoil):
     killed(task, tmp_path, 15, save_every=1)
     older, newer = saves(tmp_path)

@@ -31,6 +31,7 @@ def test_rules_are_values_that_print_as_they_are_read():
     assert repr(read("recipes.fixup(6)")) == "recipes.fixup(6)"
 
 
+@pytest.mark.slow
 def test_the_first_part_that_fits_wins_and_the_rest_stays():
     task = memory()
     made = build_network("lstm", task, 1, 8, jax.nn.relu, "none")

@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
+from marks import slow_but
 
 from jaxinit import lab
 from jaxinit.lab._tried.settings import OPTIONS, Given
@@ -59,7 +60,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+LONG = {"resume", "overwrite", "save_every", "log", "out"}
+
+
+@pytest.mark.parametrize("name", slow_but([x for x in WRONG if x not in LONG], WRONG))
 def test_wrong_values_are_answered_in_one_line(task, name):
     for value in WRONG[name]:
         given = {"initializers": ["zeros()"], "batch_size": 8, "learning_rates": [0.1]}

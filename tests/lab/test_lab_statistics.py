@@ -202,6 +202,7 @@ def shown(n, shift, experiments=600):
 # 5 %, four standard errors of 600 experiments, and the percent that the widened
 # interval lacks at 3 seeds; without the factor it would be 26, 16 and 10 %.
 @pytest.mark.parametrize("n", [3, 5, 8])
+@pytest.mark.slow
 def test_equal_initializers_show_an_effect_one_time_in_twenty(n):
     assert 0.05 - 0.036 < shown(n, 0) < 0.05 + 0.036 + 0.01
 
@@ -310,6 +311,7 @@ def known(result):
     return made_up(result, LOSS, TEST)
 
 
+@pytest.mark.slow
 def test_rows_have_the_statistics_of_the_test_score_at_the_best_rate(known):
     he, zeros, huge = known.rows()
     score = interval(np.array([0.9, 0.95, 0.85], np.float32))

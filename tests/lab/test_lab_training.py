@@ -153,6 +153,7 @@ def tuned(task):
     return lab.compare(INITIALIZERS, data=task, **TUNED)
 
 
+@pytest.mark.slow
 def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
     chance = compute_chance(hold_out(task), read_loss(SPEC))
     assert tuned.task.chance == chance < 0.5 < task.chance
@@ -170,6 +171,7 @@ def test_the_results_speak_in_the_unit_of_the_loss(tuned, task):
     assert found["settings"]["loss"] == SPEC and found["settings"]["dropout"] == 0.25
 
 
+@pytest.mark.slow
 def test_by_default_nothing_of_this_is_there(equal_starts, task):
     plain = equal_starts[0.0]
     assert plain.settings.loss == "cross_entropy" and plain.task.chance == task.chance
@@ -315,6 +317,7 @@ def test_a_cell_that_diverges_is_stopped_and_keeps_its_best(
 
 
 @pytest.mark.parametrize("together", [1, 2, 3])
+@pytest.mark.slow
 def test_groups_of_stopped_cells_are_not_computed(together):
     computed = []
 
@@ -463,6 +466,7 @@ def test_results_do_not_depend_on_the_devices(task, tuned):
     np.testing.assert_allclose(many.scores.test, tuned.scores.test)
 
 
+@pytest.mark.slow
 def test_a_network_trains_with_everything_at_once(capsys):
     words = "compare --task diabetes --model coordinate --depth 2 --width 4 --seeds 1"
     words += " --steps 5 --lr 0.01 --init he_normal() --loss absolute --dropout 0.5"

@@ -106,6 +106,7 @@ def test_every_schedule_trains_in_the_grid(schedule, capsys):
 
 
 @pytest.mark.usefixtures("short_runs")
+@pytest.mark.slow
 def test_a_schedule_changes_the_training(task):
     given = {"depth": 2, "width": 4, "seeds": 2, "steps": 20, "batch_size": 8}
     given |= {"data": task, "learning_rates": [1e-2, 1e-1]}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import slow_but
 
 from jaxinit import lora
 
@@ -77,7 +78,10 @@ class Model(nnx.Module):
         return self.outer(nnx.relu(self.inner(x)))
 
 
-@pytest.mark.parametrize("method", ["lora", "orthogonal", "pissa", "olora", "mica"])
+@pytest.mark.parametrize(
+    "method",
+    slow_but(["lora", "pissa"], ["lora", "orthogonal", "pissa", "olora", "mica"]),
+)
 def test_pairs_of_a_model_are_filled(method):
     model, x = Model(), jnp.ones((3, 16))
     attached = lora.attach(KEY, model, [("**/kernel", 4)], method)
@@ -89,6 +93,7 @@ def test_pairs_of_a_model_are_filled(method):
     np.testing.assert_array_equal(attached.params.inner.kernel[...], pair.w)
 
 
+@pytest.mark.slow
 def test_trees_without_pairs_and_with_gradients():
     params = {"up": {"kernel": W}, "down": {"kernel": W.T}, "free": {"kernel": W}}
     slopes = jax.tree.map(lambda w: SLOPE if w.shape == W.shape else SLOPE.T, params)

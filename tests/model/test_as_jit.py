@@ -61,6 +61,7 @@ def everything(key, x, table):
 ARGUMENTS = (jnp.float32(2), np.ones((3, 2), np.float32))
 
 
+@pytest.mark.slow
 def test_types_of_every_kind_of_result():
     init, jitted = jaxinit.jit_init(everything), jax.jit(everything)
     assert_same(init(KEY, *ARGUMENTS), jitted(KEY, *ARGUMENTS))

@@ -92,6 +92,7 @@ def test_rules_and_descriptions_of_equinox(filled):
     assert rows["layers/1/weight"].std == pytest.approx(expected, rel=0.25)
 
 
+@pytest.mark.slow
 def test_rules_and_descriptions_of_haiku(haiku):
     rules = [("**/linear_0/w", jaxinit.orthogonal()), ("w", "he_normal()"), ("b", 0.5)]
     made = jaxinit.reinit(KEY, haiku, rules)

@@ -190,6 +190,7 @@ def divided(mesh, tree):
 
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 8)], MESHES))
 @pytest.mark.parametrize("entered", slow_but([False], [False, True]))
+@pytest.mark.slow
 def test_whole_models_with_shardings(mesh, entered):
     expected, place = jax.jit(model)(KEY), mesh_of(*mesh)
     shardings = divided(place, expected)
@@ -204,6 +205,7 @@ def test_whole_models_with_shardings(mesh, entered):
 
 
 @pytest.mark.parametrize("mesh", slow_but([("Explicit", 1)], MESHES))
+@pytest.mark.slow
 def test_whole_models_within_a_mesh(mesh):
     expected = jax.jit(model)(KEY)
     init = jaxinit.jit_init(model)

@@ -434,6 +434,7 @@ def actor_critic(rename=str, flip=False, actions=3):
 
 
 @pytest.mark.parametrize("flip", slow_but([True], [False, True]))
+@pytest.mark.slow
 def test_ppo_by_the_program(flip):
     init, apply = actor_critic(plain.scramble, flip)
     structure = ji.structure((init, apply), np.ones((2, 6), np.float32))

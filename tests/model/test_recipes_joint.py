@@ -277,6 +277,7 @@ def test_parts_that_cannot_be_told():
                 ji.preview(model[0](KEY), rules, structure=structure)
 
 
+@pytest.mark.slow
 def test_the_law_of_parts():
     """Each part has the key of its place, and bounds and moments are those of all."""
     laws = [ji.normal(0.5), ji.uniform(low=-0.25, high=0.25), ji.normal(2.0)]

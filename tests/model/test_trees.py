@@ -242,6 +242,7 @@ def tied():
     return Tied(nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_a_shared_variable_is_one_parameter(tied):
     rows = preview(tied, [("**", LAW)]).rows
     paths = ["blocks/0/bias", "blocks/0/kernel", "embed/embedding", "head/bias"]

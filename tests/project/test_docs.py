@@ -84,7 +84,7 @@ LONG_EXAMPLES = {
     *("signal._check", "signal._report.report", "initializers._orthogonal"),
     *("initializers._convolution", "initializers._stacked", "initializers._sparse"),
     *("initializers._identity", "initializers._signal", "random._laws"),
-    *("torch._layers", "torch._structure", "model.recipes._states"),
+    *("torch._layers", "torch._structure", "model.recipes._states", "lora._methods"),
 }
 
 
@@ -176,6 +176,7 @@ BLOCKS = [(page, i) for page in PAGES for i in range(len(blocks("python", page))
     ("page", "number"),
     slow_but([block for block in BLOCKS if block[0] == README], BLOCKS, rows=True),
 )
+@pytest.mark.slow
 def test_pages_python(page, number):
     block = blocks("python", page)[number]
     with compiler_for(block):

@@ -110,6 +110,7 @@ def test_no_room_opens_the_private_modules_of_another():
     assert found == set()
 
 
+@pytest.mark.slow
 def test_no_circle_of_files():
     assert find_circles(ROOT.parent, "jaxinit") == []
 
@@ -158,6 +159,7 @@ assert main(["compare"]) == 2
 """
 
 
+@pytest.mark.slow
 def test_jax_alone_is_enough():
     """What lacks a package says which extra brings it; all else works."""
     absent = sorted(HEAVY - {"scipy"} | {"hypothesis"})  # JAX needs scipy itself

@@ -108,6 +108,7 @@ def test_kernels_give_the_values_of_their_references(impl, device, law, on):
 @pytest.mark.parametrize(
     "laws", slow_but([["truncated"]], [["truncated"], list(DRAWS)[:-1]]), ids=len
 )
+@pytest.mark.slow
 def test_every_path_but_paired_gives_the_same(laws):
     """Of several laws, each with a key of its own in one program."""
 
@@ -184,6 +185,7 @@ def test_kernels_draw_a_batch_of_keys(impl):
 
 
 @pytest.mark.parametrize("impl", slow_but(["fused"], backends.BACKENDS))
+@pytest.mark.slow
 def test_every_path_takes_legacy_keys_and_draws_complex_numbers(impl):
     legacy = jax.random.key_data(KEY)
     for draw in (
@@ -251,6 +253,7 @@ def test_draws_lower_to_one_kernel(impl, platform, shape, law):
 )
 @shapes
 @platforms
+@pytest.mark.slow
 def test_moments_lower_to_one_kernel(platform, shape, dtype):
     one = functools.partial(moments, impl="pallas")
     x = jax.ShapeDtypeStruct((3, *shape), dtype)

@@ -104,6 +104,7 @@ def test_moments_over_axes(impl, several):
 
 
 @moment_impls
+@pytest.mark.slow
 def test_moments_of_a_batch_of_seeds(impl):
     x = sample((4, 70, 80))
     found = jax.jit(jax.vmap(functools.partial(moments, impl=impl)))(x)

@@ -86,6 +86,7 @@ def compiled(draw, **options):
     ],
 )
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_values_around_borders(cases):
     """All laws in one program; of ours each has a key of its own."""
 
@@ -118,6 +119,7 @@ def test_a_constant_key_rounds_as_any_other(law, size):
 
 @pytest.mark.parametrize(("law", "dtype"), slow_but(RANKED[2:], RANKED, rows=True))
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_values_of_every_rank(law, dtype):
     def all_of(module, key):
         return [LAWS[law](module, key, shape, dtype) for shape in SHAPES]

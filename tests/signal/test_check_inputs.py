@@ -218,6 +218,7 @@ def test_inputs_of_eight_bits(traced, dtype):
     assert traced(cast(dtype), jnp.asarray(X, dtype)) == ["w"]
 
 
+@pytest.mark.slow
 def test_half_precision_is_measured_in_single():
     """Of W with orthonormal rows all singular values are 1, to half precision."""
     model = lambda key: ji.orthogonal()(key, (8, 8)).astype(jnp.bfloat16), jnp.matmul
@@ -311,6 +312,7 @@ def test_every_form_of_a_model(traced, name):
     assert traced(model, X) == paths
 
 
+@pytest.mark.slow
 def test_every_form_of_equinox_and_haiku(traced):
     eqx = pytest.importorskip("equinox")
     hk = pytest.importorskip("haiku")
@@ -348,6 +350,7 @@ def test_every_form_of_equinox_and_haiku(traced):
         ji.check(layers(key=KEY), X, key=KEY)
 
 
+@pytest.mark.slow
 def test_an_axis_can_be_bound(traced):
     assert traced(Synchronized(), X, axis_name="batch") == ["Dense_0"]
     assert traced(Synchronized(), X, axis_name=("batch", "other")) == ["Dense_0"]

@@ -112,7 +112,7 @@ def in_program(monkeypatch):
     return switch
 
 
-@pytest.mark.parametrize("name", slow_but(["bfloat16", "infinite"], MODELS))
+@pytest.mark.parametrize("name", slow_but(["infinite"], MODELS))
 def test_both_paths_agree(name, in_program):
     model, x = MODELS[name]
     host = report(model, x)
@@ -138,6 +138,7 @@ def test_both_paths_agree(name, in_program):
     assert host.findings == device.findings
 
 
+@pytest.mark.slow
 def test_many_steps_are_summed_up_in_the_program(monkeypatch):
     asked = []
     monkeypatch.setattr(seeds, "_MOST_ROWS", 3)
@@ -199,6 +200,7 @@ def test_derivatives_tell_equal_models_apart():
 
 
 @pytest.mark.parametrize("rule", slow_but(["vjp"], ["jvp", "vjp"]))
+@pytest.mark.slow
 def test_derivatives_tell_equal_layers_of_one_model_apart(rule):
     """The last one is steep above 7 alone: nearly all entries are where it is flat."""
 
@@ -320,6 +322,7 @@ def test_an_activation_with_a_backward_pass_of_its_own():
 
 
 @pytest.mark.parametrize("outputs", slow_but([3], [3, 20]))
+@pytest.mark.slow
 def test_few_outputs_have_the_singular_values_of_many(outputs, monkeypatch):
     def draw(key):
         keys = jax.random.split(key)

@@ -70,6 +70,7 @@ def nothing_kept():
     SWITCH["scale"] = 1.0
 
 
+@pytest.mark.slow
 def test_what_a_model_reads_may_change():
     model = Reading()
 
@@ -92,11 +93,13 @@ CALLS = {
 
 
 @pytest.mark.parametrize("part", slow_but(["values", "loss"], CALLS))
+@pytest.mark.slow
 def test_a_call_may_change(part):
     model, (first, second) = Reading(), CALLS[part]
     assert_fresh(lambda: model, ((), first), ((), second))
 
 
+@pytest.mark.slow
 def test_a_closure_may_change():
     scale, place = np.ones(12, "f"), [0.0]
 

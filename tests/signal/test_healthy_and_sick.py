@@ -30,11 +30,6 @@ DEFAULT = {
     "autoencoder",
     "autoencoder, small",
     "autoencoder, large biases",
-    "state space",
-    "state space, steps too small",
-    "llama",
-    "llama, gated projections zero",
-    "llama, gains zero",
     "vanilla, radius 0.3",
     "equinox, he",
     "equinox, large",
@@ -128,7 +123,7 @@ REDRAWN = (
     "llama, normal(1)",
 )
 INPUTS = ("convolutions, tanh, pixels", "mean 100")
-IN_DEFAULT_RUN = ("autoencoder, small", "graph, small")
+IN_DEFAULT_RUN = ("autoencoder, small",)
 
 
 def paste(name, cure):

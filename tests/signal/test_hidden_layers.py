@@ -106,6 +106,7 @@ def test_layers_are_measured_or_named():
         assert "the operation ragged_dot_general, with the weights ragged" in text
 
 
+@pytest.mark.slow
 def test_their_signal_and_gradient():
     """The function's own rule says what flows out, derivatives of the body within."""
     _, layers = check(SEEN, SEEN)
@@ -182,6 +183,7 @@ def test_what_jit_init_takes(monkeypatch):
             ji.check(Parts(), X, key=KEY, arguments={name: True})
 
 
+@pytest.mark.slow
 def test_roles_are_read_from_the_same_trace(monkeypatch):
     """Those of `structure`, of stacked layers too; a check does without, if it must."""
     layers = [nn.Dense(8), nn.relu, nn.Dense(8), nn.relu, nn.Dense(3)]

@@ -196,6 +196,7 @@ def test_no_sick_network_passes(name):
         assert found[0].layers and found[0].reason and found[0].cure
 
 
+@pytest.mark.slow
 def test_an_orthogonal_linear_network_has_equal_singular_values():
     model = Deep(ji.orthogonal(), lambda x: x, head=ji.orthogonal(), units=64)
     report = ji.check(model, X, key=KEY, seeds=3, jacobian=3)
@@ -204,6 +205,7 @@ def test_an_orthogonal_linear_network_has_equal_singular_values():
     np.testing.assert_allclose(report.jacobian["largest"], 1, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_jacobian_is_that_of_the_matrix_product():
     model = (lambda key: ji.normal(0.1)(key, (8, 5)), lambda w, x: x @ w)
     report = ji.check(model, jnp.eye(3, 8), key=KEY, seeds=2, jacobian=2)
@@ -310,6 +312,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.usefixtures("full_compiler")
 @pytest.mark.parametrize("name", slow_but(["line, SAME, tanh"], CONVOLUTIONS))
+@pytest.mark.slow
 def test_measured_convolutions_agree_with_theory(name):
     """As above, of signals and gradients; the last gradient is where theory starts."""
     layers, _ = judge(run(*CONVOLUTIONS[name]), 100.0)
@@ -362,6 +365,7 @@ WINDOWS = [
 @pytest.mark.parametrize(
     ("shape", "window", "options"), slow_but(WINDOWS[:1], WINDOWS, rows=True)
 )
+@pytest.mark.slow
 def test_windows_are_those_of_the_convolution(shape, window, options):
     """Variances go through the convolution itself, with the variances of its taps."""
     axes, ones = "HWD"[: len(shape)], (1,) * len(shape)

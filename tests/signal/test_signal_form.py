@@ -635,6 +635,7 @@ def labels(figure):
     ]
 
 
+@pytest.mark.slow
 def test_a_healthy_plot_has_its_panels_and_theory():
     expected = {"std": 1.4, "gradient_std": 0.7}
     figure = report(*chain(50, predicted=expected), module("(output)", 9.0)).plot()
@@ -672,6 +673,7 @@ def test_without_a_jacobian_there_is_no_panel_of_it():
     assert titles(figure)[2:] == ["Dense_0", "Dense_1", "Dense_2"]
 
 
+@pytest.mark.slow
 def test_unhealthy_layers_are_marked():
     figure = vanishing(20).plot()
     png(figure)

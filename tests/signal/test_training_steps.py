@@ -112,6 +112,7 @@ def test_faces(trained):
     assert titles[2:] == ["update over weight"]
 
 
+@pytest.mark.slow
 def test_drawn_weights_of_few_seeds_and_chance_of_any_cross_entropy():
     """A sum over examples has a chance of its own; a squared error has none."""
     report = check(Net(), seeds=6, loss=lambda logits: 16 * loss(logits))
@@ -134,6 +135,7 @@ def test_steps_that_are_too_large():
     assert "the first update is larger than the weights of Dense_0, Dense_1" in text
 
 
+@pytest.mark.slow
 def test_weights_in_loops_and_of_several_parameters():
     """Each repetition has its own; a low-rank update counts as the layer sees it."""
 
@@ -180,6 +182,7 @@ class Live(nnx.Module):
         return self.drop(self.dense(x))
 
 
+@pytest.mark.slow
 def test_other_frameworks_and_optimizers():
     """NNX and Equinox; functions that are not of optax; one that reads the loss."""
     plain = types.SimpleNamespace(

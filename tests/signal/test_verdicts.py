@@ -162,7 +162,7 @@ def expected(weights, x, causal):
     return np.mean(rows)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("causal", slow_but([False], [False, True]))
 @pytest.mark.parametrize(
     "name", slow_but(["jax.nn.softmax", "dot_product_attention"], SPELLINGS)
 )
@@ -243,6 +243,7 @@ def test_what_is_no_attention_is_not_taken_for_one(name):
 
 
 @pytest.mark.parametrize("classes", slow_but([10], [2, 10, 1000]))
+@pytest.mark.slow
 def test_the_loss_to_expect_is_that_of_random_labels(classes):
     z = 1.5 * np.asarray(jax.random.normal(KEY, (400, classes)), np.float64)
     found = compare_to_chance(jnp.asarray(z, jnp.float32))
@@ -251,6 +252,7 @@ def test_the_loss_to_expect_is_that_of_random_labels(classes):
     assert float(found["chance_loss"]) == pytest.approx(np.log(classes), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_limit_is_where_softmax_freezes():
     """At s = sqrt(2 log C) the loss is twice that of guessing, in the limit of C."""
     classes = 2**16

@@ -208,6 +208,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("seed", slow_but([1], range(1, 6)))
 @pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.slow
 def test_what_is_right_passes(name, seed):
     run(RIGHT[name], ji.normal(STD), key=jax.random.key(seed))
 

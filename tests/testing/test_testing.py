@@ -136,6 +136,7 @@ def test_law_sees_one_percent_in_a_million_entries():
 # Orthonormal columns
 
 
+@pytest.mark.slow
 def test_orthonormal():
     for scale, dtype in [(2.0, "float32"), (0.1, "bfloat16"), (1, "float16")]:
         w = ji.orthogonal(scale)(jax.random.key(0), SHAPE, dtype)
@@ -172,6 +173,7 @@ def test_orthonormal_sees_a_small_error():
 # Keys
 
 
+@pytest.mark.slow
 def test_pure():
     testing.assert_pure(ji.normal(), (4, 5), "bfloat16", key=jax.random.PRNGKey(0))
 
@@ -214,6 +216,7 @@ def test_draws_have_their_shape_and_dtype():
 # Dtypes
 
 
+@pytest.mark.slow
 def test_same_in_every_dtype():
     testing.assert_same_in_every_dtype(ji.normal(), SHAPE)
 
