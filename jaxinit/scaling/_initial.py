@@ -15,6 +15,7 @@ from jaxinit._structure.result import Structure
 from jaxinit.model import Assignment, Rule, preview
 from jaxinit.scaling._row import ScaledParameter
 
+_CALL = "Scale.rules"
 _SAME = 1e-9  # relative; the law has the standard deviation already
 # Vectors that are no constants of a system, as rates of a state space are.
 _SPREAD = frozenset({"bias", "gain", "offset", "table"})
@@ -55,20 +56,20 @@ class Looped:
 
 
 def make_rules(
-    call: str,
     rows: Sequence[ScaledParameter],
     base: Structure,
     rules: Sequence[Rule],
     params: Any,
+    strict: bool | None,
 ) -> list[Rule]:
     """Returns a rule for each parameter of the target.
 
     Args:
-      call: the public function.
       rows: the target's parameters.
       base: what `structure` says of the base.
       rules: the rules that draw the base.
       params: the base's parameters; None if no rule asks for their values.
+      strict: as for `preview`.
 
     Raises:
       ValueError: if the rules do not fit the base, or a law cannot be scaled.
@@ -76,15 +77,13 @@ def make_rules(
     """
     tree = _list_shapes(base, rules) if params is None else params
     try:
-        found = preview(tree, rules, structure=base).rows
+        found = preview(tree, rules, strict=strict, structure=base).rows
     except (TypeError, ValueError) as error:
-        text = str(error).replace("preview(", f"{call}(", 1)
+        text = str(error).replace("preview(", f"{_CALL}(", 1)
         raise type(error)(text) from None
     laws = {each.path.removeprefix("params/"): each for each in found}
     return [
-        (At(row.path), _scale(call, row, laws[row.base]))
-        for row in rows
-        if row.base in laws
+        (At(row.path), _scale(row, laws[row.base])) for row in rows if row.base in laws
     ]
 
 
@@ -100,7 +99,7 @@ def _list_shapes(base: Structure, rules: Any) -> dict[str, jax.ShapeDtypeStruct]
     }
 
 
-def _scale(call: str, row: ScaledParameter, found: Assignment) -> Any:
+def _scale(row: ScaledParameter, found: Assignment) -> Any:
     """Returns the law of a parameter of the target, from that of the base."""
     law, loops = found.law, row.traced.loops
     try:
@@ -114,7 +113,7 @@ def _scale(call: str, row: ScaledParameter, found: Assignment) -> Any:
         return Looped(_scale_law(row, inner, std, shape), loops, len(found.shape))
     except ValueError as error:
         raise ValueError(
-            f"{call}(rules=...), {_paths.shown(row.path)}: {error}"
+            f"{_CALL}(rules=...), {_paths.shown(row.path)}: {error}"
         ) from None
 
 

@@ -72,12 +72,14 @@ class Scale(Result, Mapping[str, ScaledParameter]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def rules(self, rules: Sequence[Rule], params: Any = None) -> list[Rule]:
+    def rules(
+        self, rules: Sequence[Rule], params: Any = None, *, strict: bool | None = None
+    ) -> list[Rule]:
         """Returns the rules that draw the target, for `reinit` and `preview`.
 
         Each parameter has the law that the rules give its like in the base, with its
-        standard deviation there times the row's factor: ``normal(0.02)`` becomes
-        ``normal(0.02) * 0.5``, and a law of fans that follows by itself stays as it is.
+        standard deviation there times the row's factor: ``normal(stddev=0.02)`` becomes
+        ``normal(stddev=0.02) * 0.5``, and a law of fans that follows by itself stays.
         What a recipe reads from the model, such as the number of layers, is the
         base's. Laws are made from laws, not from weights, so that drawing twice is
         drawing once.
@@ -86,13 +88,14 @@ class Scale(Result, Mapping[str, ScaledParameter]):
           rules: the rules that draw the base, such as ``recipes.gpt2()``; they may name
             roles.
           params: parameters of the base, if a rule depends on their values.
+          strict: as for `preview`, of the base.
 
         Raises:
           ValueError: if the rules do not fit the base, or a parameter whose standard
             deviation must change has no law that states one.
           TypeError: if a rule is not a pair (pattern, what).
         """
-        return make_rules("Scale.rules", self.rows, self._base, rules, params)
+        return make_rules(self.rows, self._base, rules, params, strict)
 
     def lr(self, optimizer: Optimizer = "adam") -> "optax.GradientTransformation":
         """Returns a transformation of optax that multiplies updates by learning rates.
