@@ -75,10 +75,12 @@ def mup(
       ...     return init, lambda p, x: jnp.tanh(jnp.tanh(x @ p["a"]) @ p["b"]) @ p["c"]
       >>> print(scaling.mup(make(32), make(128), jnp.ones((8, 64))))
       path  role     grows           std   SGD  Adam  Muon     ε  decay
-      ────  ───────  ──────────────  ────  ────  ────  ────  ────  ─────
-      a     input    out ×4             1     4     1     2  0.25      1
-      b     hidden   in ×4, out ×4    0.5     1  0.25     1  0.25      4
-      c     readout  in ×4           0.25  0.25  0.25  0.25     1      4
+      ────  ───────  ─────────────  ────  ────  ────  ────  ────  ─────
+      a     input    out ×4            1     4     1     2  0.25      1
+      b     hidden   in ×4, out ×4   0.5     1  0.25     1  0.25      4
+      c     readout  in ×4          0.25  0.25  0.25  0.25     1      4
+      <BLANKLINE>
+      Factors on what the base model has.
 
     References:
       Yang, Hu, Babuschkin, Sidor, Liu, Farhi, Ryder, Pachocki, Chen, Gao. Tensor

@@ -144,6 +144,11 @@ def _list_multipliers(
     left: list[Multiplier] = []
     notes: list[str] = []
     depth = rows[0].depth if rows else 1.0
+    if how.alpha is None and depth != 1:
+        notes.append(
+            f"Residual branches grow {depth:.3g}-fold, by which nothing is scaled: "
+            "scaling.completep does."
+        )
     if how.alpha is not None and depth != 1:
         branches, missed = list_branches(rows, depth**-how.alpha)
         inner += branches

@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         return nn.Dense(self.vocabulary, use_bias=False, name="head")(x)
 
 
-def transformer(m=1, *, grows="heads", blocks=2, tied=False, shared=1, **options):
+def transformer(m=1, *, grows="heads", blocks=1, tied=False, shared=1, **options):
     """Returns a transformer m times as wide as 8 features, of two heads of 4.
 
     Args:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import Perceptron, Scanned, X
-from test_growth import compare, give, numbers, read, tie
+from test_growth import compare, give, numbers, read, read_joint, tie
 
 import jaxinit
 from jaxinit import recipes, scaling
@@ -23,7 +23,7 @@ ALL += [scaling.spectral, scaling.completep, scaling.depth_mup, scaling.u_mup]
 @pytest.mark.parametrize("how", ALL, ids=lambda how: how.__name__)
 def test_nothing_changes_where_nothing_grows(how):
     for pair in (
-        (read("transformer", 2),) * 2,
+        (read("transformer"),) * 2,
         (read("scanned", 8, 2),) * 2,
         (tie()[0],) * 2,
     ):
@@ -34,27 +34,28 @@ def test_nothing_changes_where_nothing_grows(how):
 
 
 def test_it_prints_as_a_table_with_equal_layers_in_a_line():
-    scale = compare(read("transformer"), read("transformer", 4, blocks=12))
-    assert repr(scale) == f"Scale(mup, {len(scale)} parameters, width ×4, depth ×6)"
+    scale = compare(read("transformer"), read("transformer", 4, blocks=4))
+    assert repr(scale) == f"Scale(mup, {len(scale)} parameters, width ×4, depth ×4)"
     lines = str(scale).splitlines()
     assert max(map(len, lines)) < 130 and len(lines) < 25
-    (line,) = (line for line in lines if line.startswith("block_0–11/attend/q/kernel"))
+    (line,) = (line for line in lines if line.startswith("block_0–3/attend/q/kernel"))
     cells = re.split(r"  +", line)
     assert cells[1:] == [
         "query, as hidden",
-        "in ×4, out ×4, layers ×6, heads ×4",
+        "in ×4, out ×4, layers ×4, heads ×4",
         *("0.5", "1", "0.25", "1", "0.25", "4"),
     ]
     assert "Factors on what the base model has." in lines
+    assert lines[-1].startswith("Residual branches grow 4-fold, by which nothing is s")
     plain = scale.to_dict()
     assert plain["parameterization"] == "mup" and len(plain["parameters"]) == len(scale)
     assert plain["parameters"][0]["lr"].keys() == {"sgd", "adam", "muon"}
-    assert scale == compare(read("transformer"), read("transformer", 4, blocks=12))
-    assert scale != compare(read("transformer"), read("transformer", 2, blocks=12))
+    assert scale == compare(read("transformer"), read("transformer", 4, blocks=4))
+    assert scale != compare(read("transformer"), read("transformer", 4))
 
 
 def test_forward_prints_as_code():
-    small, large = read("transformer"), read("transformer", 4, blocks=8)
+    small, large = read("transformer"), read("transformer", 4, blocks=4)
     scale = scaling.completep(small, large, forward="model")
     assert "The model has to multiply: print(scale.forward)." in str(scale)
     assert " forward " in str(scale).splitlines()[0]
@@ -63,8 +64,8 @@ def test_forward_prints_as_code():
         "# readout: head/kernel",
         "logits = h @ readout * 0.25  # before a bias is added",
     ]
-    assert lines[2].startswith("# branch: block_0–7/") and lines[3].endswith("* 0.25")
-    assert len(scale.forward) == 1 + 8 * 4 and "head/kernel" in repr(scale.forward)
+    assert lines[2].startswith("# branch: block_0–3/") and lines[3].endswith("* 0.25")
+    assert len(scale.forward) == 1 + 4 * 4 and "head/kernel" in repr(scale.forward)
     ntk = scaling.ntk(give(8, 8), give(32, 32), forward="model")
     assert str(ntk.forward).splitlines()[::2] == ["# product: b", "# readout: c"]
     nine = scaling.mup(give(8, 8), give(32, 32), forward="model", form=9)
@@ -80,26 +81,26 @@ def preview(scale, target, rules):
 
 def test_rules_of_a_recipe():
     """GPT-2's law with the base's layers, times what the table says."""
-    small, large = read("transformer"), read("transformer", 4, blocks=8)
+    small, large = read("transformer"), read("transformer", 4, blocks=4)
     scale = scaling.mup(small, large)
     rows = preview(scale, large, recipes.gpt2())
-    residual = 0.02 / math.sqrt(2 * 2)  # two blocks, not eight
+    residual = 0.02 / math.sqrt(2 * 1)  # one block, not four
     for path, std in {
         "table/embedding": 0.02,
-        "block_7/attend/q/kernel": 0.02 / 2,
-        "block_7/Dense_0/kernel": 0.02 / 2,
-        "block_7/down/kernel": residual / 2,
+        "block_3/attend/q/kernel": 0.02 / 2,
+        "block_3/Dense_0/kernel": 0.02 / 2,
+        "block_3/down/kernel": residual / 2,
         "block_3/attend/o/kernel": residual / 2,
         "head/kernel": 0.02 / 4,
         "last/scale": 0,
         "block_0/down/bias": 0,
     }.items():
         assert rows[path].std == pytest.approx(std), path
-    assert repr(rows["block_7/attend/q/kernel"].law) == "normal(stddev=0.02) * 0.5"
+    assert repr(rows["block_3/attend/q/kernel"].law) == "normal(stddev=0.02) * 0.5"
     assert rows["table/embedding"].law == jaxinit.normal(0.02)
     assert rows["last/scale"].law == 1.0
     model = preview(scaling.completep(small, large), large, recipes.gpt2())
-    assert model["block_7/down/kernel"].std == pytest.approx(residual / 2 / 4)
+    assert model["block_3/down/kernel"].std == pytest.approx(residual / 2 / 4)
 
 
 def test_rules_of_fans_follow_by_themselves():
@@ -120,11 +121,12 @@ def test_rules_of_fans_follow_by_themselves():
     assert down.std == pytest.approx((2 / 16) ** 0.5 * scale["stack/down/kernel"].std)
 
 
+@pytest.mark.slow
 def test_drawing_twice_is_drawing_once():
     """Rules fit variables of Linen, whether or not loops are named."""
-    small, large = Scanned(8, 2), Scanned(32, 4)
-    scale = scaling.completep(small, large, X)
-    read_large = jaxinit.structure(large, X)
+    large = Scanned(32, 4)
+    scale = scaling.completep(read("scanned", 8, 2), read("scanned", 32, 4))
+    read_large = read("scanned", 32, 4)
     rules = scale.rules(
         [
             ("kernel", jaxinit.lecun_normal()),
@@ -146,9 +148,8 @@ def test_drawing_twice_is_drawing_once():
 
 def test_rules_by_paths_of_the_base():
     """Torch's bias has the law of its kernel in the base."""
-    model, large = Perceptron(8, 2), Perceptron(32, 4)
-    scale = scaling.standard(model, large, X)
-    target = jaxinit.structure(large, X)
+    target = read("perceptron", 32, 4)
+    scale = scaling.standard(Perceptron(8, 2), target, X)
     rules = [("params/Dense_2/kernel", jaxinit.normal(0.3)), ("kernel", 0.5)]
     rules += [("**/bias", jaxinit.uniform(low=-0.1, high=0.1))]
     rows = preview(scale, target, rules)
@@ -223,3 +224,13 @@ def test_optimizers():
     }
     for make in (scale.sgd, scale.adamw, scale.lion, scale.muon):
         make(1e-3).init(params)
+
+
+def test_parts_of_a_joint_kernel_keep_their_laws():
+    small, large = (read_joint(n) for n in (8, 32))
+    scale = scaling.mup(small, large)
+    parts = [jaxinit.normal(std) for std in (0.1, 0.2, 0.3)]
+    joint = jaxinit.concatenated(parts, sizes=(8, 8, 8))
+    rules = [("qkv", joint), ("*", jaxinit.lecun_normal())]
+    law = preview(scale, large, rules)["qkv"].law
+    assert law == jaxinit.concatenated(parts, sizes=(32, 32, 32)) * 0.5
