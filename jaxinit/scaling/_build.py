@@ -1,12 +1,17 @@
 """How a parameterization reads its two models."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from jaxinit import _check as check
 from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import structure
-from jaxinit.scaling._parameterize import Applied, Parameterization, parameterize
+from jaxinit.scaling._parameterize import (
+    Applied,
+    Attention,
+    Parameterization,
+    parameterize,
+)
 from jaxinit.scaling._scale import Scale
 
 
@@ -53,7 +58,8 @@ def build(
     """
     try:
         check.choice(("absorbed", "model"), forward=forward)
-        check.boolean(attention=how.attention)
+        if how.attention is not None:
+            check.choice(get_args(Attention), attention=how.attention)
         _check_inputs({"base": base, "target": target}, inputs, reading)
     except check.Unfit as error:
         raise error.at(how.call) from None

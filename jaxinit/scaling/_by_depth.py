@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from jaxinit import _check as check
 from jaxinit.scaling import _tables as tables
 from jaxinit.scaling._build import Reading, build
-from jaxinit.scaling._parameterize import Applied, Parameterization
+from jaxinit.scaling._parameterize import Applied, Attention, Parameterization
 from jaxinit.scaling._scale import Scale
 
 
@@ -15,7 +15,7 @@ def completep(
     *inputs: Any,
     alpha: float = 1.0,
     forward: Applied = "absorbed",
-    attention: bool = True,
+    attention: Attention = "root",
     **reading: Unpack[Reading],
 ) -> Scale:
     """Scales by CompleteP: as muP in width, and in depth.
@@ -80,7 +80,7 @@ def depth_mup(
     target: Any,
     *inputs: Any,
     forward: Applied = "absorbed",
-    attention: bool = True,
+    attention: Attention = "root",
     **reading: Unpack[Reading],
 ) -> Scale:
     """Scales by depth-muP: as `completep` with ``alpha=1/2``.
@@ -120,7 +120,7 @@ def u_mup(
     target: Any,
     *inputs: Any,
     forward: Applied = "absorbed",
-    attention: bool = True,
+    attention: Attention = "root",
     **reading: Unpack[Reading],
 ) -> Scale:
     """Scales by the part of u-muP that depends on width and depth.

@@ -11,7 +11,7 @@ from typing import Any, Literal, Unpack
 from jaxinit import _check as check
 from jaxinit.scaling import _tables as tables
 from jaxinit.scaling._build import Reading, build
-from jaxinit.scaling._parameterize import Applied, Parameterization
+from jaxinit.scaling._parameterize import Applied, Attention, Parameterization
 from jaxinit.scaling._scale import Scale
 from jaxinit.scaling._tables import Alignment
 
@@ -22,7 +22,7 @@ def mup(
     *inputs: Any,
     forward: Applied = "absorbed",
     form: Literal[3, 8, 9] = 8,
-    attention: bool = True,
+    attention: Attention = "root",
     **reading: Unpack[Reading],
 ) -> Scale:
     """Scales by muP, the maximal update parameterization: in width alone.
@@ -36,7 +36,8 @@ def mup(
     embedding, input, bias, gain       1           1        m_out        1       1/m_out
     hidden: both axes grow             m_in^-1/2   1        m_out/m_in   1/m_in  1/m_out
     readout: only its inputs grow      1           1/m_in   m_in         1       1/m_in
-    products of queries and keys                   sqrt(d_base/d) for a head's size d
+    products of queries and keys                   sqrt(d_base/d) for a head's size d,
+                                                   besides 1/sqrt(d), which is there
     =================================  ==========  =======  ===========  ======  =======
 
     The columns of ε and Muon, and weight decay, are derived, but for decay and ε of
@@ -53,9 +54,9 @@ def mup(
         by them, as ``scale.forward`` says.
       form: the table of Tensor Programs V: 3, 8 or 9. They differ in what the model
         multiplies, and agree where it is absorbed.
-      attention: whether the model divides products of queries and keys by the square
-        root of a head's size, in place of the size, which muP asks for. False if it
-        does as muP says already.
+      attention: what the model divides products of queries and keys by: ``"root"``,
+        the square root of a head's size; ``"size"``, the size, which is what muP asks
+        for; or ``"nothing"``, as T5. Where the size grows, a factor makes up for it.
       **reading: other keyword arguments of `structure`.
 
     Returns:

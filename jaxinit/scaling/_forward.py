@@ -13,7 +13,7 @@ _CODE = {
     "product": "y = x @ kernel * {}  # before a bias is added",
     "vector": "vector = vector * {}  # and rows of tables",
     "branch": "x = x + branch(x) * {}",
-    "attention": "scores = scores * {}  # of queries and keys, besides 1 / √size",
+    "attention": "scores = scores * {}  # of queries and keys, besides what is there",
 }
 
 
@@ -123,12 +123,16 @@ def _list_owned(row: ScaledParameter, rows: Sequence[ScaledParameter]) -> list[s
 
 
 def list_attention(
-    rows: Sequence[ScaledParameter],
+    rows: Sequence[ScaledParameter], power: float
 ) -> tuple[list[Multiplier], list[Multiplier]]:
-    """Lists the factors of products of queries and keys: sqrt(size in base / size).
+    """Lists the factors of products of queries and keys.
 
-    A model divides them by the square root of a head's size; muP divides by the size
-    (Tensor Programs V, definition 4.1).
+    Most models divide them by the square root of a head's size; muP divides by the size
+    (Tensor Programs V, definition 4.1): (size in the base / size)^1/2 is left.
+
+    Args:
+      rows: the target's parameters.
+      power: what is left, as a power of the size.
 
     Returns:
       Those that the parameters of queries alone can have: the kernel and its bias, or
@@ -139,7 +143,7 @@ def list_attention(
     for row in rows:
         if "query" not in row.traced.roles or "head size" not in row.grown:
             continue
-        theta = row.grown["head size"] ** -0.5
+        theta = row.grown["head size"] ** -power
         last: ScaledParameter | None = row
         if row.traced.norm in ("after", "around"):
             last = _find_norm(row, rows)

@@ -18,6 +18,9 @@ from jaxinit.scaling._row import ScaledParameter
 from jaxinit.scaling._tables import Factors
 
 Applied = Literal["absorbed", "model"]
+Attention = Literal["root", "size", "nothing"]
+# How much is left to divide by, as a power of a head's size.
+_LEFT: dict[Attention, float] = {"root": 0.5, "size": 0.0, "nothing": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,14 +32,15 @@ class Parameterization:
       table: returns a parameter's factors by width.
       alpha: residual branches are multiplied by depth^-alpha; None if nothing depends
         on depth.
-      attention: whether products of queries and keys are divided by a head's size.
+      attention: what the model divides products of queries and keys by, where they
+        should be divided by a head's size; None where they stay as they are.
       unequal: whether widths may grow by different factors.
     """
 
     name: str
     table: Callable[[ScaledParameter], Factors]
     alpha: float | None = None
-    attention: bool = False
+    attention: Attention | None = None
     unequal: bool = False
 
     @property
@@ -158,8 +162,8 @@ def _list_multipliers(
                 f"No parameter ends the branch of {_paths.shown(path)}: multiply it in "
                 "the model, as forward says."
             )
-    if how.attention:
-        found, others = list_attention(rows)
+    if power := _LEFT[how.attention] if how.attention else 0.0:
+        found, others = list_attention(rows, power)
         inner += found
         left += others
         for each in others:

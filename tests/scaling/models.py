@@ -239,3 +239,67 @@ class StateSpace(nn.Module):
         _, y = jax.lax.scan(step, start, h.swapaxes(0, 1))
         y = nn.Dense(self.width, name="out")(nn.gelu(y.swapaxes(0, 1)))
         return nn.Dense(4, name="head")(x + y)
+
+
+class LinenBlock(nn.Module):
+    """A block with two heads between two products; the same as in two frameworks."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        d = self.width
+        x = nn.Dense(d)(x)
+        x = x + nn.MultiHeadDotProductAttention(2)(nn.LayerNorm()(x))
+        x = x + nn.Dense(d)(nn.relu(nn.Dense(4 * d)(nn.LayerNorm()(x))))
+        return nn.Dense(4)(nn.LayerNorm()(x))
+
+
+def make_nnx_block(d):
+    """Returns the block of NNX."""
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            sizes = {
+                "first": (6, d),
+                "up": (d, 4 * d),
+                "down": (4 * d, d),
+                "last": (d, 4),
+            }
+            for name, pair in sizes.items():
+                setattr(self, name, nnx.Linear(*pair, rngs=rngs))
+            self.a, self.b, self.c = (nnx.LayerNorm(d, rngs=rngs) for _ in range(3))
+            self.attend = nnx.MultiHeadAttention(2, d, decode=False, rngs=rngs)
+
+        def __call__(self, x):
+            x = self.first(x)
+            x = x + self.attend(self.a(x))
+            x = x + self.down(nnx.relu(self.up(self.b(x))))
+            return self.last(self.c(x))
+
+    return Model
+
+
+class EquinoxBlock(eqx.Module):
+    """The block of Equinox."""
+
+    first: eqx.nn.Linear
+    norms: list
+    attend: eqx.nn.MultiheadAttention
+    feed: eqx.nn.MLP
+    last: eqx.nn.Linear
+
+    def __init__(self, d, key):
+        biases = {f"use_{n}_bias": True for n in ("query", "key", "value", "output")}
+        self.first = eqx.nn.Linear(6, d, key=key)
+        self.norms = [eqx.nn.LayerNorm(d) for _ in range(3)]
+        self.attend = eqx.nn.MultiheadAttention(2, d, **biases, key=key)
+        self.feed = eqx.nn.MLP(d, d, 4 * d, 1, key=key)
+        self.last = eqx.nn.Linear(d, 4, key=key)
+
+    def __call__(self, x):
+        x = jax.vmap(self.first)(x)
+        h = jax.vmap(self.norms[0])(x)
+        x = x + self.attend(h, h, h)
+        x = x + jax.vmap(self.feed)(jax.vmap(self.norms[1])(x))
+        return jax.vmap(self.last)(jax.vmap(self.norms[2])(x))

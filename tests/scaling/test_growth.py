@@ -11,6 +11,8 @@ from models import (
     IDS,
     IMAGES,
     STEPS,
+    EquinoxBlock,
+    LinenBlock,
     Lstm,
     Perceptron,
     ResNet,
@@ -19,6 +21,7 @@ from models import (
     X,
     make_equinox,
     make_nnx,
+    make_nnx_block,
     transformer,
 )
 
@@ -26,6 +29,9 @@ import jaxinit
 from jaxinit import scaling
 
 TABLE = {
+    "block, linen": (LinenBlock, STEPS),
+    "block, nnx": (make_nnx_block, STEPS),
+    "block, equinox": (lambda d: lambda key: EquinoxBlock(d, key), STEPS),
     "perceptron": (Perceptron, X),
     "nnx": (make_nnx, X),
     "equinox": (make_equinox, X),
@@ -73,6 +79,19 @@ def test_one_table_in_every_framework():
         ("vector", *VECTOR): 5,
         ("vector", *SAME): 1,
     }
+
+
+def test_one_table_of_a_block_in_every_framework():
+    tables = []
+    for name in ("linen", "nnx", "equinox"):
+        scale = compare(*(read(f"block, {name}", d) for d in (8, 32)))
+        each = Counter(
+            (row.traced.role, row.kind, *numbers(row)) for row in scale.values()
+        )
+        tables.append(each)
+    assert tables[0] == tables[1] == tables[2]
+    query = ("query", "hidden", *times(HIDDEN, 0.5))
+    assert tables[0][query] == 1 and tables[0]["key", "hidden", *HIDDEN] == 1
 
 
 def test_layers_are_paired_in_proportion():
@@ -144,14 +163,17 @@ def test_heads_that_grow_in_size(options, carriers):
     """The query's kernel and bias absorb sqrt(1/4), or the gain of its norm."""
     options = {"grows": "size", **options}
     scale = compare(read("transformer", **options), read("transformer", 4, **options))
+    row = scale[f"block_0/{carriers[0]}"]
     for carrier in carriers:
         plain = HIDDEN if "kernel" in carrier else VECTOR
         assert numbers(scale[f"block_0/{carrier}"]) == times(plain, 0.5)
     assert numbers(scale["block_0/attend/k/kernel"]) == HIDDEN
     if "normed" in options:
         assert numbers(scale["block_0/attend/q/kernel"]) == HIDDEN
-    left = compare(*(scale._base, read("transformer", 4, **options)), attention=False)
+    left = compare(*(scale._base, read("transformer", 4, **options)), attention="size")
     assert numbers(left["block_0/attend/q/kernel"]) == HIDDEN
+    model = compare(scale._base, read("transformer", 4, **options), attention="nothing")
+    assert numbers(model[f"block_0/{carriers[0]}"])[0] == numbers(row)[0] / 2
 
 
 def call_joint(p, x):
@@ -343,7 +365,10 @@ REFUSED = [
         lambda: scaling.u_mup(1, 2, X, forward="absorb"),
         r"scaling.u_mup\(forward='absorb'\): forward must be one of",
     ),
-    (lambda: scaling.mup(1, 2, X, attention=1), "attention must be True or False"),
+    (
+        lambda: scaling.mup(1, 2, X, attention="sqrt"),
+        r"attention must be one of 'root', 'size', 'nothing'",
+    ),
     (
         lambda: scaling.completep(1, 2, X, alpha=2),
         r"scaling.completep\(alpha=2.0\): alpha must be from 0.5 to 1",
