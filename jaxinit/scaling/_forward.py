@@ -16,6 +16,10 @@ _CODE = {
     "attention": "scores = scores * {}  # of queries and keys, besides what is there",
 }
 
+_NORMED = ("after", "around")
+# Activations f with f(θ x) = θ f(x) for θ > 0.
+_HOMOGENEOUS = (None, "relu", "leaky_relu")
+
 
 @dataclasses.dataclass(frozen=True)
 class Multiplier:
@@ -73,44 +77,48 @@ class Forward(Mapping[str, float]):
 
 def list_branches(
     rows: Sequence[ScaledParameter], theta: float
-) -> tuple[list[Multiplier], list[str]]:
+) -> tuple[list[Multiplier], list[Multiplier]]:
     """Lists the factor of each residual branch, by the parameters that end it.
 
     These are the products that write into the stream, with their biases; or the gain
     behind them, with its offset: what a normalization follows, no factor changes.
 
     Returns:
-      The multipliers; and paths of residual branches that no parameter ends.
+      Those of branches that such parameters end, and those of all others, by the
+      products that write them, or by all that is in them.
     """
     branches: dict[int, list[ScaledParameter]] = {}
     for row in rows:
         if row.in_block:
             branches.setdefault(row.traced.branch, []).append(row)
-    found, missed = [], []
+    found, left = [], []
     for mine in branches.values():
-        ends = dict.fromkeys(
-            path
-            for row in mine
-            if "residual" in row.traced.roles
-            for path in _find_end(row, mine)
-        )
-        if ends:
-            found.append(Multiplier("branch", theta, tuple(ends)))
+        writers = [row for row in mine if "residual" in row.traced.roles]
+        ends = [_find_end(row, mine) for row in writers]
+        if ends and all(ends):
+            paths = dict.fromkeys(path for each in ends for path in each)
+            found.append(Multiplier("branch", theta, tuple(paths)))
         else:
-            missed.append(mine[0].path)
-    return found, missed
+            paths = dict.fromkeys(row.path for row in writers or mine)
+            left.append(Multiplier("branch", theta, tuple(paths)))
+    return found, left
 
 
 def _find_end(row: ScaledParameter, branch: Sequence[ScaledParameter]) -> list[str]:
-    """Finds the parameters that end a branch, behind a product that writes it."""
+    """Finds what ends a branch behind a product; nothing if no parameter does."""
+    if row.traced.norm not in _NORMED:
+        passes = row.traced.activation in _HOMOGENEOUS
+        return [row.path, *_list_owned(row, branch)] if passes else []
     place = row.traced.order or 0
     gains = [
         each
         for each in branch
         if each.traced.roles == ("gain",) and (each.traced.order or 0) > place
     ]
-    last = max(gains, key=lambda each: each.traced.order or 0, default=row)
-    return [last.path, *_list_owned(last, branch)]
+    if not gains:
+        return []
+    first = min(gains, key=lambda each: each.traced.order or 0)
+    return [first.path, *_list_owned(first, branch)]
 
 
 def _list_owned(row: ScaledParameter, rows: Sequence[ScaledParameter]) -> list[str]:
@@ -136,16 +144,16 @@ def list_attention(
 
     Returns:
       Those that the parameters of queries alone can have: the kernel and its bias, or
-      the gain of a norm behind it; and those that they cannot, as one kernel makes keys
-      as well.
+      the gain of a norm behind it; and those that they cannot, if one kernel makes keys
+      as well, say.
     """
     found, left = [], []
     for row in rows:
         if "query" not in row.traced.roles or "head size" not in row.grown:
             continue
         theta = row.grown["head size"] ** -power
-        last: ScaledParameter | None = row
-        if row.traced.norm in ("after", "around"):
+        last = row if row.traced.activation in _HOMOGENEOUS else None
+        if row.traced.norm in _NORMED:
             last = _find_norm(row, rows)
         if row.traced.roles == ("query",) and last is not None:
             paths = last.path, *_list_owned(last, rows)
@@ -166,8 +174,7 @@ def _find_norm(
     makers = [
         each
         for each in near
-        if each.traced.roles in (("query",), ("key",))
-        and each.traced.norm in ("after", "around")
+        if each.traced.roles in (("query",), ("key",)) and each.traced.norm in _NORMED
     ]
     first = min(each.traced.order or 0 for each in makers)
     gains = [

@@ -154,13 +154,13 @@ def _list_multipliers(
             "scaling.completep does."
         )
     if how.alpha is not None and depth != 1:
-        branches, missed = list_branches(rows, depth**-how.alpha)
-        inner += branches
-        for path in missed:
-            left.append(Multiplier("branch", depth**-how.alpha, (path,)))
+        found, others = list_branches(rows, depth**-how.alpha)
+        inner += found
+        left += others
+        for each in others:
             notes.append(
-                f"No parameter ends the branch of {_paths.shown(path)}: multiply it in "
-                "the model, as forward says."
+                f"No parameter ends the branch of {_paths.shown(each.paths[0])} alone: "
+                "multiply it in the model, as forward says."
             )
     if power := _LEFT[how.attention] if how.attention else 0.0:
         found, others = list_attention(rows, power)

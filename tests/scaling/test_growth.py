@@ -401,3 +401,34 @@ def test_a_tied_table_that_the_model_multiplies():
     assert (row.kind, row.forward, *numbers(row)) == ("embedding", 1 / 4, *VECTOR)
     assert dict(scale.forward) == {"table/embedding": 1 / 4}
     assert scaling.mean_field(*tie(), forward="model")["table/embedding"].std == 1
+
+
+def make_bent(blocks, bend):
+    """Returns a stream to which what a function makes of products is added."""
+
+    def apply(p, x):
+        x = x @ p["first"]
+        for i in range(blocks):
+            x = x + bend(x @ p[f"w_{i}"])
+        return x @ p["last"]
+
+    sizes = {"first": (6, 8), "last": (8, 3)}
+    sizes |= {f"w_{i}": (8, 8) for i in range(blocks)}
+    init = lambda key: {name: jnp.zeros(x) for name, x in sizes.items()}  # noqa: E731
+    return jaxinit.structure((init, apply), X)
+
+
+def normalize(x):
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("bend", [jax.nn.relu, jnp.tanh, normalize])
+def test_branches_that_end_in_a_function(bend):
+    """A relu passes a factor on; tanh and a norm without gain do not."""
+    scale = scaling.completep(make_bent(1, bend), make_bent(2, bend))
+    if bend is jax.nn.relu:
+        assert (scale["w_1"].std, dict(scale.forward)) == (0.5, {})
+        return
+    assert scale["w_1"].std == 1 and dict(scale.forward) == {"w_0": 0.5, "w_1": 0.5}
+    assert str(scale.forward) == "# branch: w_0–1\nx = x + branch(x) * 0.5"
+    assert "No parameter ends the branch of w_0 alone" in str(scale)
