@@ -11,15 +11,15 @@ weights do in effect, and which factors θ the model applies. muP in its three f
 mean field and u-muP are one table in effect but for few cells, and so are standard and
 NTK. In effect:
 
-=========  ======  =========  =======  ===============  =================  ==========
-kind       std     muP: Adam  ε        standard: std    Adam, full (none)  ε
-=========  ======  =========  =======  ===============  =================  ==========
-embedding  1       1          1/m_out  1                1 (1)              m_out^-1/2
-input      1       1          1/m_out  1                1 (1)              m_out^-1/2
-vector     1       1          1/m_out  1                1 (1)              m_out^-1/2
-hidden     m^-1/2  1/m_in     1/m_out  m_in^-1/2        1/m_in (m_in^-1/2) m_out^-1/2
-readout    1/m     1/m_in     1        m_in^-1/2        1/m_in (m_in^-1/2) 1
-=========  ======  =========  =======  ===============  =================  ==========
+=========  =========  =========  =======  =============  ==================  ==========
+kind       muP: std   Adam       ε        standard: std  Adam, full (none)   ε
+=========  =========  =========  =======  =============  ==================  ==========
+embedding  1          1          1/m_out  1              1 (1)               m_out^-1/2
+input      1          1          1/m_out  1              1 (1)               m_out^-1/2
+vector     1          1          1/m_out  1              1 (1)               m_out^-1/2
+hidden     m_in^-1/2  1/m_in     1/m_out  m_in^-1/2      1/m_in (m_in^-1/2)  m_out^-1/2
+readout    1/m_in     1/m_in     1        m_in^-1/2      1/m_in (m_in^-1/2)  1
+=========  =========  =========  =======  =============  ==================  ==========
 
 Adam's columns are the papers': muP's of Tensor Programs V, standard's of Everett and
 others (Scaling Exponents Across Parameterizations and Optimizers, 2024,
@@ -31,7 +31,7 @@ https://arxiv.org/abs/2407.05872). Derived here are:
 - SGD's learning rate: Adam's over the size of the gradient. It gives the cells of
   Tensor Programs V; those of all others are derived.
 - Weight decay: one over Adam's factor for the width, so that learning rate times decay
-  stays. CompleteP has that for hidden weights, which are all that differ in muP.
+  stays. CompleteP has that for hidden weights, all that differ in form 8 of muP.
 - Muon, for updates whose spectral norm is the learning rate: sqrt(m_out / m_in), from
   the spectral condition (Yang, Simon, Bernstein, 2023,
   https://arxiv.org/abs/2310.17813). Embeddings, vectors and readouts are left to Adam,
