@@ -81,6 +81,7 @@ def test_one_table_in_every_framework():
     }
 
 
+@pytest.mark.slow
 def test_one_table_of_a_block_in_every_framework():
     tables = []
     for name in ("linen", "nnx", "equinox"):
