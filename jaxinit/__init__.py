@@ -6,6 +6,7 @@ from jaxinit import _watch as _watch  # answers Ctrl-C while JAX is imported
 import typing as _typing
 
 from jaxinit import lora as lora
+from jaxinit import scaling as scaling
 from jaxinit import ssm as ssm
 from jaxinit import torch as torch
 from jaxinit._axes import axes as axes

@@ -51,6 +51,8 @@ class TracedParameter:
       groups: blocks of the outputs, each with inputs of its own.
       joint: of a kernel that makes queries, keys and values, where they lie; None if
         the program does not tell.
+      head: of a kernel that makes queries or keys, the size of a head: how many of its
+        outputs a product of a query and a key sums over; 0 where there is none.
       fans: fan_in and fan_out, as `fans` computes them; None where no product or lookup
         has it.
       activation: the function behind the layer, if it has a name here; "function" for
@@ -77,6 +79,7 @@ class TracedParameter:
     window: tuple[int, ...] = ()
     groups: int = 1
     joint: Joint | None = None
+    head: int = 0
     activation: str | None = None
     norm: str = ""
     order: int | None = None
@@ -224,6 +227,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
             more = {"fans": row.fans, "layout": row.layout}
             if row.joint is None:  # as of most
                 del fields["joint"]
+            if not row.head:
+                del fields["head"]
             rows.append({k: _plain(v) for k, v in (fields | more).items()})
         return {"branches": self.branches, "parameters": rows}
 

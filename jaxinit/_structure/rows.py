@@ -69,6 +69,7 @@ def _make_row(
             "window": use.window,
             "groups": max(use.groups, 1 if one else count_blocks(use.cuts)),
             "joint": find_joint(uses, leaf.shape),
+            "head": max(use.head for use in uses),
             "activation": use.activation,
             "norm": _NORM.get(use.normed, ""),
             "order": places[min(use.order for use in uses)],

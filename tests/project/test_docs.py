@@ -110,7 +110,7 @@ INNER |= {"finite_log", "matmul", "suggestion", "whole", "zero_of"}
 PUBLIC = {
     f"{room}.{name}": value
     for room in ("", ".lab", ".model", ".random", ".recipes", ".signal", ".testing")
-    + (".signal.theory", ".torch", ".ssm", ".lora")
+    + (".signal.theory", ".torch", ".ssm", ".lora", ".scaling")
     for name, value in vars(room_of(room)).items()
     if inspect.isfunction(value) and name[0] != "_" and name not in INNER
 }
@@ -144,6 +144,7 @@ def test_public_names():
         "lab",
         "cli",
         "lora",
+        "scaling",
         "ssm",
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}

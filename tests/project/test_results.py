@@ -26,6 +26,7 @@ RESULTS = {
     "Plan": lambda: jaxinit.jit_init(lambda key: PARAMS).plan(KEY),
     "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),
     "Recommendation": lambda: jaxinit.recommend("relu"),
+    "Scale": lambda: jaxinit.scaling.mup(*2 * [(lambda key: PARAMS, call_all)], X),
     "SignalReport": lambda: report(*chain(40)),
     "Structure": lambda: jaxinit.structure((lambda key: PARAMS, call_all), X),
 }

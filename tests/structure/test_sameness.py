@@ -46,6 +46,8 @@ def test_one_architecture_in_every_framework(name):
     (up,) = (row for row in rows.find("hidden"))
     assert (up.activation, up.norm, up.branch) == ("relu", "before", 2)
     assert {row.branch for row in rows.find("residual")} == {1, 2}
+    assert {row.head for row in rows.values() if row.head} == {6}
+    assert all(row.head for role in ("query", "key") for row in rows.find(role))
     kernels = [row.order for row in rows.values() if row.is_kernel]
     assert len(set(kernels)) == 8
 

@@ -82,12 +82,14 @@ class Meeting(NamedTuple):
       number: unique among meetings.
       sides: for each of its operands, the last products before it.
       of_units: whether it sums over outputs of layers; if not, over positions.
+      summed: how many entries it sums over.
       parts: for each of its operands, the parts of layers that it is made of.
     """
 
     number: int
     sides: tuple[frozenset[int], frozenset[int]]
     of_units: bool
+    summed: int
     parts: tuple[Parts, Parts]
 
 
@@ -243,6 +245,7 @@ class Use:
       groups: blocks of the outputs, each with inputs of its own.
       cuts: parts of the outputs that are used apart, as a `Unit` tells them.
       parts: by role in attention, the parts of the outputs that have it.
+      head: of queries and keys, how many outputs a product of the two sums over.
       depth: the number of products on the longest way to this one, itself included.
       behind: the operations that its data depend on, as a bit set.
       activation: the function behind it, by name.
@@ -265,6 +268,7 @@ class Use:
     groups: int = 1
     cuts: tuple[tuple[int, int, int], ...] = ()
     parts: dict[str, Parts] = dataclasses.field(default_factory=dict)
+    head: int = 0
     depth: int = 0
     behind: int = 0
     activation: str | None = None

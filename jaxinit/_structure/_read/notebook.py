@@ -72,6 +72,7 @@ class Notebook:
             before = uses[number]
             use.roles |= before.roles
             use.parts |= before.parts
+            use.head = use.head or before.head
             use.normed = use.normed[0], before.normed[1]
             uses[number] = use
         return number

@@ -284,6 +284,7 @@ def multiply_data(book: Notebook, eqn: core.JaxprEqn, facts: Sequence[Fact]) -> 
         number=book.order,
         sides=(facts[0].last, facts[1].last),
         of_units=of_units,
+        summed=math.prod(shape_of(eqn.invars[0])[place] for place in ways[0].summed),
         parts=(facts[0].parts, facts[1].parts),
     )
     named = [
@@ -347,4 +348,6 @@ def _note_third(
             use.roles.add(role)
             mine = frozenset(part for part in parts if part.order == use.order)
             use.parts[role] = use.parts.get(role, frozenset()) | mine
+            if meeting.of_units and role != "value":
+                use.head = meeting.summed
     return values[0]
