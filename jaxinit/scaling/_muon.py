@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxinit._structure.result import TracedParameter
@@ -49,7 +48,7 @@ def _multiply(traced: TracedParameter, axes: Sequence[int]) -> int:
     return math.prod(traced.shape[axis] for axis in axes)
 
 
-def scale_update(inputs: int, outputs: int, consistent_rms: Any) -> jax.Array:
+def scale_update(inputs: int, outputs: int, consistent_rms: Any) -> Any:
     """Returns by how much Muon scales an orthonormal update of these sizes.
 
     That is max(1, outputs / inputs)^½, or ``consistent_rms`` times max(inputs,

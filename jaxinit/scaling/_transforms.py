@@ -230,8 +230,9 @@ def muon(
         return _read_rate(row, "muon"), *find_sizes(row)
 
     def build(setting: tuple[float, int, int]) -> Any:
-        factor, *sizes = setting
-        return optax.scale(times(factor, scale_update(*sizes, consistent_rms)))
+        factor, inputs, outputs = setting
+        own = scale_update(inputs, outputs, consistent_rms)
+        return optax.scale(times(factor, own))
 
     def label(params: Any) -> Any:
         names = {True: "muon", False: "adam"}

@@ -47,6 +47,7 @@ def vary(
         return build(usual).init(params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        structure: Any
         leaves, structure = jax.tree.flatten(updates, is_leaf=_is_none)
         places: dict[Any, list[int]] = {}
         for place, row in enumerate(find_each(call, rows, updates)):
@@ -93,7 +94,7 @@ def map_rows(
     Raises:
       ValueError: if the tree does not fit.
     """
-    structure = jax.tree.structure(tree, is_leaf=_is_none)
+    structure: Any = jax.tree.structure(tree, is_leaf=_is_none)
     found = find_each(call, rows, tree)
     return structure.unflatten(other if row is None else read(row) for row in found)
 
@@ -121,7 +122,8 @@ def find_each(call: str, rows: Rows, tree: Any) -> list[ScaledParameter | None]:
     ]
     plain = _paths.plain(f"{path}/" for path in itertools.chain(*paths))
     left = {f"{path}/": row for path, row in rows.items()}
-    found, hidden = [], []
+    found: list[ScaledParameter | None] = []
+    hidden: list[str] = []
     for names, (_, node) in zip(paths, nodes, strict=True):
         here = [plain[f"{name}/"] for name in names]
         if is_hidden(node):
