@@ -73,12 +73,15 @@ def sgd(
     """
     call = "Scale.sgd"
     optax = import_optax(call)
-    parts = []
+    parts = [
+        optax.trace(momentum, nesterov, accumulator_dtype)
+        if momentum is not None
+        else optax.identity(),
+        _scale(call, rows, "sgd", learning_rate),
+    ]
     if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
-        parts.append(_decay(call, rows, "sgd", weight_decay, mask, independent))
-    if momentum is not None:
-        parts.append(optax.trace(momentum, nesterov, accumulator_dtype))
-    return optax.chain(*parts, _scale(call, rows, "sgd", learning_rate))
+        parts.insert(0, _decay(call, rows, "sgd", weight_decay, mask, independent))
+    return optax.chain(*parts)
 
 
 def adamw(

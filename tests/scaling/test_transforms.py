@@ -149,10 +149,7 @@ LIKE_OPTAX = {
 }
 
 
-SOON = ("adamw, all arguments", "muon")
-
-
-@pytest.mark.parametrize("name", slow_but(SOON, LIKE_OPTAX))
+@pytest.mark.parametrize("name", slow_but(["adamw, all arguments"], LIKE_OPTAX))
 def test_factors_of_one_give_bits_and_state_of_optax(name):
     ours, theirs = LIKE_OPTAX[name]
     assert_same(train(ours(ONES)), train(theirs()))
@@ -608,7 +605,8 @@ def make_equinox(key=KEY):
 def test_modules_of_equinox():
     structure = jaxinit.structure(make_equinox, jnp.ones((4, 5)))
     rows = read_rows(structure, lr={"adam": 0.5}, decay=2.0)
-    params = fill(eqx.filter(eqx.filter_eval_shape(make_equinox), eqx.is_array))
+    shapes = eqx.filter_eval_shape(make_equinox)
+    params = fill(eqx.filter(shapes, lambda leaf: hasattr(leaf, "shape")))
     tx = _transforms.adamw(rows, 0.1, eps=0.0, weight_decay=0.5)
     made, _ = jax.jit(tx.update)(params, tx.init(params), params)
     for layer, rate in ((1, 0.5), (2, 1.0)):
@@ -634,7 +632,8 @@ def test_muon_of_frameworks(framework):
     plain = _transforms.muon(ones, 0.1, ns_steps=1, nesterov=False)
     ours, _ = tx.update(params, tx.init(params), params)
     theirs, _ = plain.update(params, plain.init(params), params)
-    hidden = [row.kind == "hidden" for row in find_each("Scale.muon", rows, ours)]
+    found = [row for row in find_each("Scale.muon", rows, ours) if row is not None]
+    hidden = [row.kind == "hidden" for row in found]
     assert 0 < sum(hidden) < len(hidden)
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     for half, (mine, other) in zip(hidden, pairs, strict=True):
