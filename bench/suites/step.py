@@ -78,7 +78,8 @@ def _make_step(optimizer: Any) -> Any:
     @jax.jit
     def step(given: Any) -> Any:
         params, gradients, state = given
-        updates, state = optimizer.update(gradients, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+            updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
     return step
