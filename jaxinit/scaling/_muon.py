@@ -32,7 +32,9 @@ def find_axes(traced: TracedParameter) -> tuple[tuple[int, ...], tuple[int, ...]
     where they have an axis of their own.
     """
     joint = traced.joint
-    apart = {joint.axis} if joint is not None and {*joint.sizes} == {1} else set()
+    apart = set()
+    if joint is not None and {*joint.sizes} == {1} and joint.repeats == 1:
+        apart = {joint.axis}
     inputs = tuple(sorted({*traced.in_axis, *traced.window}))
     return inputs, tuple(sorted({*traced.out_axis} - apart))
 
