@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,13 @@ def _is_box(node: Any) -> bool:
     return leaf is not None and bool(keys) and all(key == _BOX for key in keys)
 
 
+def unboxed(keys: Sequence[Any]) -> tuple[Any, ...]:
+    """Returns the keys of a place without those of the boxes around it."""
+    while keys and keys[-1] == _BOX:
+        keys = keys[:-1]
+    return tuple(keys)
+
+
 def text(keys: Sequence[Any]) -> str:
     """Writes the keys of a leaf as one text."""
     return jax.tree_util.keystr(tuple(keys), simple=True, separator="/")
@@ -53,6 +60,16 @@ def shown(path: str) -> str:
     """Writes a path for people, in one line."""
     plain = path and all(letter.isprintable() for letter in path)
     return path if plain else ascii(path)
+
+
+def plain(paths: Iterable[str]) -> dict[str, str]:
+    """Returns each path of a tree as the structure of its model writes it.
+
+    A tree of Linen may have the collection of its parameters, ``params/``, or not.
+    """
+    paths = list(paths)
+    start = "params/" if any(path.startswith("params/") for path in paths) else ""
+    return {path: path.removeprefix(start) for path in paths}
 
 
 def by_path(call: str, tree: Any, is_kept: Callable[[Any], bool]) -> dict[str, Any]:

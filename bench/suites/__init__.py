@@ -17,6 +17,7 @@ from bench.suites import (
     model,
     orthogonal,
     sparse,
+    step,
 )
 
 
@@ -52,4 +53,5 @@ SUITES: dict[str, Suite] = {
     "cold": cold,
     "model": model,
     "lab": lab,
+    "step": step,
 }

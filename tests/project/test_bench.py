@@ -122,6 +122,9 @@ def check_row(row, case, suite):
     elif suite == "lab":
         wanted = {"loop", "usual"}
         assert not row["compile_s"]
+    elif suite == "step":
+        wanted = {"optax"}
+        assert not row["compile_s"]
     elif suite == "model":
         wanted = {"jit", "plan"}
         wanted |= {"torch", "torch laws"} if "torch" in INSTALLED else set()
@@ -155,6 +158,7 @@ def test_the_suites_measure_what_was_promised():
         "lab": {f"96 cells 8×4×3, 100 steps, {when}" for when in ("warm", "cold")},
         "model": {"GPT-2 small, stock", "ResNet-50 NNX, stock", "ViT-B NNX, stock"},
         "kernels": {"random.normal 8192×8192", "moments 1024×1024"},
+        "step": {"adamw 96×512×512"},
     }
     for suite, made in suites.SUITES.items():
         full = made.cases(False)

@@ -41,10 +41,9 @@ def find_rows(
             f"{call}(structure={check.show(structure)}): must be what "
             "jaxinit.structure(model, x) returns."
         )
-    rows, collected = dict(structure), [p.startswith("params/") for p in parameters]
-    found = {}
+    rows, plain, found = dict(structure), _paths.plain(parameters), {}
     for path, leaf in parameters.items():
-        row = rows.pop(path.removeprefix("params/") if any(collected) else path, None)
+        row = rows.pop(plain[path], None)
         if row is not None and row.shape != tuple(leaf.shape):
             raise ValueError(
                 f"{call}(structure=...): the structure is that of another model: "
