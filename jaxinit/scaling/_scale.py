@@ -1,25 +1,19 @@
 """`Scale`: what a parameterization says of a model; rules and optimizers from it."""
 
 import dataclasses
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from jaxinit import _paths, _text
-from jaxinit._import import explain_missing
 from jaxinit._result import Result
 from jaxinit._structure.result import Structure
 from jaxinit._table import Column, Table
 from jaxinit.model import Rule
+from jaxinit.scaling import _muon, _transforms
 from jaxinit.scaling._fold import fold_paths, remove_numbers
 from jaxinit.scaling._forward import Forward
 from jaxinit.scaling._initial import make_rules
 from jaxinit.scaling._row import ScaledParameter
-
-if TYPE_CHECKING:
-    import optax
-
-Optimizer = Literal["sgd", "adam", "muon"]
 
 
 class Scale(Result, Mapping[str, ScaledParameter]):
@@ -97,61 +91,13 @@ class Scale(Result, Mapping[str, ScaledParameter]):
         """
         return make_rules(self.rows, self._base, rules, params, strict)
 
-    def lr(self, optimizer: Optimizer = "adam") -> "optax.GradientTransformation":
-        """Returns a transformation of optax that multiplies updates by learning rates.
-
-        Args:
-          optimizer: whose factors: those of "sgd", of "adam" or of "muon".
-        """
-        return _find("lr")(self._by_path, optimizer)
-
-    def sgd(
-        self, learning_rate: Any, *settings: Any, **options: Any
-    ) -> "optax.GradientTransformation":
-        """Returns SGD with the settings that suit the base, scaled by parameter.
-
-        Args:
-          learning_rate: a number or a schedule.
-          *settings: as `optax.sgd` takes them.
-          **options: likewise, and ``weight_decay``.
-        """
-        return _find("sgd")(self._by_path, learning_rate, *settings, **options)
-
-    def adamw(
-        self, learning_rate: Any, *settings: Any, **options: Any
-    ) -> "optax.GradientTransformation":
-        """Returns AdamW with the settings that suit the base, scaled by parameter.
-
-        Args:
-          learning_rate: a number or a schedule.
-          *settings: as `optax.adamw` takes them.
-          **options: likewise.
-        """
-        return _find("adamw")(self._by_path, learning_rate, *settings, **options)
-
-    def lion(
-        self, learning_rate: Any, *settings: Any, **options: Any
-    ) -> "optax.GradientTransformation":
-        """Returns Lion with the settings that suit the base, scaled by parameter.
-
-        Args:
-          learning_rate: a number or a schedule.
-          *settings: as `optax.lion` takes them.
-          **options: likewise.
-        """
-        return _find("lion")(self._by_path, learning_rate, *settings, **options)
-
-    def muon(
-        self, learning_rate: Any, *settings: Any, **options: Any
-    ) -> "optax.GradientTransformation":
-        """Returns Muon with the settings that suit the base, scaled by parameter.
-
-        Args:
-          learning_rate: a number or a schedule.
-          *settings: as `optax.contrib.muon` takes them.
-          **options: likewise.
-        """
-        return _find("muon")(self._by_path, learning_rate, *settings, **options)
+    # The optimizers take a mapping of rows first, which this is.
+    lr = _transforms.lr
+    sgd = _transforms.sgd
+    adamw = _transforms.adamw
+    lion = _transforms.lion
+    muon = _transforms.muon
+    muon_dimensions = _muon.muon_dimensions
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the factors of each parameter, and what the model multiplies."""
@@ -188,12 +134,6 @@ class Scale(Result, Mapping[str, ScaledParameter]):
         if self.forward:
             notes.append(("The model has to multiply: print(scale.forward).", ""))
         return Table.of(columns, lines, [*notes, *((note, "") for note in self.notes)])
-
-
-def _find(name: str) -> Any:
-    """Returns a function that makes an optimizer; optax is imported here alone."""
-    with explain_missing(f"Scale.{name}", "lab"):
-        return getattr(importlib.import_module("jaxinit.scaling._transforms"), name)
 
 
 @dataclasses.dataclass(frozen=True)

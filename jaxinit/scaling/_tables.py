@@ -41,6 +41,7 @@ https://arxiv.org/abs/2407.05872). Derived here are:
 import dataclasses
 from typing import Literal
 
+from jaxinit.scaling._muon import is_matrix
 from jaxinit.scaling._row import ScaledParameter
 
 Alignment = Literal["full", "none"]
@@ -105,16 +106,9 @@ class Factors:
         )
 
 
-def _is_matrix(row: ScaledParameter) -> bool:
-    """Returns whether Muon updates it: no table, vector, readout or grouped kernel."""
-    grouped = row.traced.window and row.traced.groups > 1
-    has_sides = row.traced.in_axis and row.traced.out_axis
-    return row.kind in ("input", "hidden") and bool(has_sides) and not grouped
-
-
 def _of_width(row: ScaledParameter, std: float, adam: float, eps: float) -> Factors:
     """Returns factors with those of Muon and of decay, which follow."""
-    muon = (row.width_out / row.width_in) ** 0.5 if _is_matrix(row) else adam
+    muon = (row.width_out / row.width_in) ** 0.5 if is_matrix(row) else adam
     return Factors(std=std, adam=adam, muon=muon, eps=eps, decay=1 / adam)
 
 
@@ -220,7 +214,7 @@ def spectral(row: ScaledParameter) -> Factors:
     return Factors(
         std=spread(fan_in, fan_out) / spread(base_in, base_out),
         adam=adam,
-        muon=(adam / eps) ** 0.5 if _is_matrix(row) else adam,
+        muon=(adam / eps) ** 0.5 if is_matrix(row) else adam,
         eps=eps,
         decay=1 / adam,
     )

@@ -26,7 +26,7 @@ def lr(rows: Rows, optimizer: Kind = "adam") -> "optax.GradientTransformation":
     and one that is added behind it is the same for all parameters.
 
     Args:
-      rows: of the parameters, by path.
+      rows: the scale, if it is not called as its method.
       optimizer: whose factors: "sgd"; "adam", for AdamW, Lion, and others whose updates
         do not grow with the gradient; "muon", for updates that are orthonormal and not
         yet scaled by their sizes: what it leaves to Adam has Adam's factors.
@@ -62,7 +62,7 @@ def sgd(
     It is added to the gradient, so momentum averages it, as in torch.
 
     Args:
-      rows: of the parameters, by path.
+      rows: the scale, if it is not called as its method.
       learning_rate: a number or a schedule.
       momentum: the decay of the momentum; None for none.
       nesterov: whether it is Nesterov's.
@@ -105,7 +105,7 @@ def adamw(
     and by its factor: it takes η·lr·decay·λ·w, which is η·λ·w where decay is 1 / lr.
 
     Args:
-      rows: of the parameters, by path.
+      rows: the scale, if it is not called as its method.
       learning_rate: η, a number or a schedule.
       b1: the decay of the mean of gradients.
       b2: the decay of the mean of their squares.
@@ -149,7 +149,7 @@ def lion(
     -η·lr·(sign + decay·λ·w), where sign is that of Lion's momentum.
 
     Args:
-      rows: of the parameters, by path.
+      rows: the scale, if it is not called as its method.
       learning_rate: η, a number or a schedule.
       b1: how much of the momentum is in the sign.
       b2: the decay of the momentum.
@@ -206,7 +206,7 @@ def muon(
     grow. c is what AdamW applies: its factors lr and decay, multiplied.
 
     Args:
-      rows: of the parameters, by path.
+      rows: the scale, if it is not called as its method.
       learning_rate: η, a number or a schedule.
       ns_coeffs: of the Newton-Schulz iteration: three numbers, or three for each step.
       ns_steps: how many steps it has.
