@@ -45,7 +45,17 @@ def adapt_linen(module: Any, call: Call) -> Model:
             )
         return output
 
-    return Model(init, apply, lambda: "linen")
+    def restore(params: Params, rest: Any) -> Any:
+        """Returns variables in the boxes that tell how they are partitioned."""
+        boxed = jax.eval_shape(
+            lambda: module.init(
+                call.rngs(jax.random.key(0), "params"), *call.inputs, **call.arguments
+            )
+        )
+        variables = {"params": params, **rest} if params or "params" in boxed else rest
+        return meta.replace_boxed(boxed, variables)
+
+    return Model(init, apply, lambda: "linen", restore)
 
 
 def train_linen(module: Any) -> Trainable:

@@ -148,12 +148,12 @@ def test_public_names():
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
-    functions |= {"clear_caches", "haiku", "nd"}
+    functions |= {"calibrate", "clear_caches", "haiku", "nd"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
     builders = {name for name in OWN if "." not in name}
-    classes = {"Initializer", "Moments", "Structure"}
+    classes = {"CalibrationReport", "Initializer", "Moments", "Structure"}
     assert public - rooms == builders | functions | aliases | classes
 
 

@@ -1,0 +1,173 @@
+"""Admin: residual branches of a transformer with norms behind them, balanced.
+
+References:
+  Liu, Liu, Gao, Chen, Han. Understanding the Difficulty of Training Transformers. 2020. https://arxiv.org/abs/2004.08249
+"""  # noqa: E501
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import core
+
+from jaxinit import _check as check
+from jaxinit._calibrate.changes import scale_layer
+from jaxinit._calibrate.problem import Done, Problem
+from jaxinit._calibrate.scales import Layer
+from jaxinit._jaxpr.equation import is_constant, list_uses
+from jaxinit._jaxpr.primitives import RESHAPES, SAME
+
+_MOVES = RESHAPES | SAME | {"transpose"}
+_NEEDS = (
+    "admin is for transformers whose norms stand behind each branch, x = norm(x + "
+    "f(x)), outside of loops, and the model has no such branch"
+)
+_CURE = ' Use method="lsuv", with targets=[("role:residual", ...)] for branches.'
+
+
+class Branch(NamedTuple):
+    """The end of a residual branch, whose sum goes through a norm.
+
+    Attributes:
+      number: the number of the layer that ends it.
+      omega: the number of the parameter that multiplies what bypasses it, if one does.
+    """
+
+    number: int
+    omega: int | None
+
+
+def balance_branches(problem: Problem) -> Done:
+    """Weights what bypasses each branch by the variance of the branches before it.
+
+    A pass with all weights omega = 1 measures Var[f_j]. Then
+
+        x = norm(omega_i x + f_i(x)),    omega_i^2 = sum over j < i of Var[f_j],
+
+    with omega_1 = 1. A model without such parameters computes the same, as its norm
+    does not see the size of the sum, if the last kernel and bias of branch i are
+    divided by omega_i.
+    """
+    branches = _find_branches(problem)
+    weights = problem.weights
+    for branch in branches:
+        if branch.omega is not None:
+            weights.set(branch.omega, np.ones(()))
+    outcomes = problem.measure()
+    total = 0.0
+    for branch in branches:
+        omega = math.sqrt(total) if total > 0 else 1.0
+        layer = problem.layers[branch.number]
+        if branch.omega is not None:
+            weights.set(branch.omega, np.asarray(omega))
+        else:
+            scale_layer(weights, layer, np.asarray(1 / omega))
+            if layer.bias is not None:
+                weights.scale(layer.bias, np.asarray(1 / omega))
+        total += float(outcomes[branch.number].moments.std) ** 2
+    return Done(1)
+
+
+def _find_branches(problem: Problem) -> list[Branch]:
+    """Finds the ends of branches in their order; raises if none is of this kind."""
+    structure = problem.program.read_structure()
+    assert structure is not None
+    branches = []
+    numbers = problem.list_changed()
+    for number in numbers:
+        layer = problem.layers[number]
+        row = structure.rows[layer.leaves[0]]
+        if "residual" not in row.roles:
+            continue
+        meeting = None if layer.steps else _find_meeting(problem, layer)
+        if meeting is None or row.norm not in ("after", "around"):
+            rule = f"{_NEEDS}: {row.path} ends one of another kind.{_CURE}"
+            raise check.Unfit(rule, method="admin")
+        branches.append(Branch(number, meeting.omega))
+    if not branches:
+        raise check.Unfit(f"{_NEEDS}.{_CURE}", method="admin")
+    return branches
+
+
+class _Meeting(NamedTuple):
+    omega: int | None
+
+
+def _find_meeting(problem: Problem, layer: Layer) -> _Meeting | None:
+    """Finds where a branch meets what bypasses it; None if no norm takes the sum alone.
+
+    Where norms stand before the branches, the sum goes on beside the next norm.
+    """
+    jaxpr = problem.program.plan.closed.jaxpr
+    uses = list_uses(jaxpr)
+    place = _find_sum(jaxpr, uses, layer.site.output)
+    if place is None:
+        return None
+    (result,) = jaxpr.eqns[place].outvars
+    if _find_sum(jaxpr, uses, result, alone=False) is not None:
+        return None
+    made = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
+    end = _go_back(made, layer.site.output)
+    other = next(
+        (x for x in jaxpr.eqns[place].invars if _leads(made, x) is not end), None
+    )
+    return _Meeting(_find_omega(problem, made, uses, other))
+
+
+def _find_sum(
+    jaxpr: core.Jaxpr, uses: Mapping[Any, list[int]], start: Any, alone: bool = True
+) -> int | None:
+    """Finds the sum that a value goes into, perhaps in another shape or type."""
+    waiting = [start]
+    while waiting:
+        at = waiting.pop()
+        readers = uses.get(at, [])
+        if alone and len(readers) != 1:
+            return None
+        for index in readers:
+            if index < 0:
+                continue
+            eqn = jaxpr.eqns[index]
+            if eqn.primitive.name == "add" and not any(map(is_constant, eqn.invars)):
+                return index
+            if eqn.primitive.name in _MOVES:
+                waiting.extend(eqn.outvars)
+    return None
+
+
+def _go_back(made: Mapping[Any, core.JaxprEqn], at: Any) -> Any:
+    """Returns the value that this one is, perhaps in another shape or type."""
+    while at in made and made[at].primitive.name in _MOVES:
+        (at, *_) = made[at].invars
+        if is_constant(at):
+            break
+    return at
+
+
+def _leads(made: Mapping[Any, core.JaxprEqn], atom: Any) -> Any:
+    return atom if is_constant(atom) else _go_back(made, atom)
+
+
+def _find_omega(
+    problem: Problem,
+    made: Mapping[Any, core.JaxprEqn],
+    uses: Mapping[Any, list[int]],
+    other: Any,
+) -> int | None:
+    """Finds the parameter that multiplies what bypasses a branch, and nothing else.
+
+    The gain of a norm multiplies what the branch reads too.
+    """
+    product = made.get(_leads(made, other)) if other is not None else None
+    if product is None or product.primitive.name != "mul":
+        return None
+    if len(uses[product.outvars[0]]) != 1:
+        return None
+    invars = problem.program.plan.closed.jaxpr.invars
+    numbers = {invar: number for number, invar in enumerate(invars)}
+    for atom in product.invars:
+        number = numbers.get(_leads(made, atom), len(problem.weights.leaves))
+        if number < len(problem.weights.leaves):
+            return number
+    return None
