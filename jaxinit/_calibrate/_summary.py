@@ -55,8 +55,10 @@ def _explain(
 ) -> str:
     """Tells why a layer has not reached its target; "" if it has."""
     layer, aim = problem.layers[number], problem.aim
-    if reason := layer.reason or done.reasons.get(number):
-        return f"stays as it is: {reason}"
+    if layer.reason:
+        return f"stays as it is: {layer.reason}"
+    if number in done.reasons:
+        return done.reasons[number]
     spread = _pick(layer, moments.spread, step)
     dead = int((spread == 0).sum())
     if dead == spread.size:

@@ -15,8 +15,8 @@ from jaxinit import _check as check
 from jaxinit._calibrate.changes import scale_layer
 from jaxinit._calibrate.problem import Done, Problem
 from jaxinit._calibrate.scales import Layer
-from jaxinit._jaxpr.equation import is_constant, list_uses
-from jaxinit._jaxpr.primitives import RESHAPES, SAME
+from jaxinit._jaxpr.equation import find_variables, holds, is_constant, list_uses
+from jaxinit._jaxpr.primitives import PRODUCTS, RESHAPES, SAME
 
 _MOVES = RESHAPES | SAME | {"transpose"}
 _NEEDS = (
@@ -43,11 +43,11 @@ def balance_branches(problem: Problem) -> Done:
 
     A pass with all weights omega = 1 measures Var[f_j]. Then
 
-        x = norm(omega_i x + f_i(x)),    omega_i^2 = sum over j < i of Var[f_j],
+        x = norm(omega_i x + f_i(x)),    omega_i^2 = 1 + sum over j < i of Var[f_j];
 
-    with omega_1 = 1. A model without such parameters computes the same, as its norm
-    does not see the size of the sum, if the last kernel and bias of branch i are
-    divided by omega_i.
+    the 1, with which the authors' code begins, stands for the input. A model without
+    such parameters computes the same, as its norm does not see the size of the sum, if
+    the last kernel and bias of branch i are divided by omega_i.
     """
     branches = _find_branches(problem)
     weights = problem.weights
@@ -55,9 +55,9 @@ def balance_branches(problem: Problem) -> Done:
         if branch.omega is not None:
             weights.set(branch.omega, np.ones(()))
     outcomes = problem.measure()
-    total = 0.0
+    total = 1.0
     for branch in branches:
-        omega = math.sqrt(total) if total > 0 else 1.0
+        omega = math.sqrt(total)
         layer = problem.layers[branch.number]
         if branch.omega is not None:
             weights.set(branch.omega, np.asarray(omega))
@@ -78,10 +78,10 @@ def _find_branches(problem: Problem) -> list[Branch]:
     for number in numbers:
         layer = problem.layers[number]
         row = structure.rows[layer.leaves[0]]
-        if "residual" not in row.roles:
-            continue
         meeting = None if layer.steps else _find_meeting(problem, layer)
-        if meeting is None or row.norm not in ("after", "around"):
+        if meeting is None and "residual" not in row.roles:
+            continue
+        if meeting is None:
             rule = f"{_NEEDS}: {row.path} ends one of another kind.{_CURE}"
             raise check.Unfit(rule, method="admin")
         branches.append(Branch(number, meeting.omega))
@@ -105,7 +105,8 @@ def _find_meeting(problem: Problem, layer: Layer) -> _Meeting | None:
     if place is None:
         return None
     (result,) = jaxpr.eqns[place].outvars
-    if _find_sum(jaxpr, uses, result, alone=False) is not None:
+    goes_on = _find_sum(jaxpr, uses, result, alone=False) is not None
+    if goes_on or not _meets_norm(jaxpr, result):
         return None
     made = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
     end = _go_back(made, layer.site.output)
@@ -134,6 +135,20 @@ def _find_sum(
             if eqn.primitive.name in _MOVES:
                 waiting.extend(eqn.outvars)
     return None
+
+
+def _meets_norm(jaxpr: core.Jaxpr, start: Any) -> bool:
+    """Returns whether a root of what is made of a value is taken, before products."""
+    made = {start}
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        if name in PRODUCTS or made.isdisjoint(find_variables(eqn.invars)):
+            continue
+        if holds(eqn, lambda inside: inside.primitive.name in {"rsqrt", "sqrt"}):
+            return True
+        if name != "add" or any(map(is_constant, eqn.invars)):
+            made.update(eqn.outvars)
+    return False
 
 
 def _go_back(made: Mapping[Any, core.JaxprEqn], at: Any) -> Any:

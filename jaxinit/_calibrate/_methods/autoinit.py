@@ -59,9 +59,9 @@ def scale_by_theory(problem: Problem) -> Done:
         if structure.rows[layer.leaves[0]].norm in ("before", "around"):
             square = 1.0
         if len(layer.site.leaves) > 1:
-            reasons[number] = "its weight is made of several parameters"
+            reasons[number] = "stays as it is: its weight is made of several parameters"
         elif square is None:
-            reasons[number] = "no theory tells the size of its inputs"
+            reasons[number] = "stays as it is: no theory tells the size of its inputs"
         elif square > 0:
             weight = np.asarray(weights.leaves[layer.leaves[0]], np.float64)
             steps = layer.scale_axes[0][0]

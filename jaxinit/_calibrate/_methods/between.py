@@ -28,48 +28,84 @@ def equalize_rates(problem: Problem) -> Done:
     the output be proportional to each weight, as with relu: factors r_k of product 1
     leave it as it is, and G_k becomes G_k / r_k, so that C_k becomes C_k / r_k^2. All
     are equal to their geometric mean C at once with r_k = sqrt(C_k / C). Other
-    activations take more rounds. The bias of a layer goes with its output: it is
-    multiplied by the factors of all layers before it, and its own.
+    activations take more rounds.
+
+    In a residual branch the rates of all layers together do not depend on their common
+    scale: each branch has a mean of its own, and adds what it added before. The rates
+    of queries and keys do not follow their scales at all. The bias of a layer goes with
+    its output: it is multiplied by the factors of all layers before it, and its own.
     """
     weights = problem.weights
-    changed = problem.list_changed()
+    changed, meeting = [], {}
+    for number in problem.list_changed():
+        role = problem.program.find_role(problem.layers[number].site)
+        if role in ("query", "key"):
+            meeting[number] = "the rates of queries and keys do not follow their scales"
+        else:
+            changed.append(number)
     first = rates = _find_rates(problem, changed)
-    best, kept = _find_unrest(rates), weights.save()
+    logs = _compare_all(problem, rates)
+    best, kept = _find_unrest(logs), weights.save()
     rounds = 0
-    while rounds < problem.rounds and _find_unrest(rates) > problem.tol:
-        _scale(problem, rates)
-        rates = _find_rates(problem, changed)
+    while rounds < problem.rounds and _find_unrest(logs) > problem.tol:
+        _scale(problem, logs)
+        logs = _compare_all(problem, _find_rates(problem, changed))
         rounds += 1
-        if _find_unrest(rates) < best:
-            best, kept = _find_unrest(rates), weights.save()
+        if _find_unrest(logs) < best:
+            best, kept = _find_unrest(logs), weights.save()
     weights.load(kept)
     rates = _find_rates(problem, changed)
-    return Done(rounds, {number: (first[number], rates[number]) for number in rates})
+    both = {number: (first[number], rates[number]) for number in rates}
+    reasons = meeting | _list_unequal(_compare_all(problem, rates), problem.tol)
+    return Done(rounds=rounds, rates=both, reasons=reasons)
 
 
-def _find_unrest(rates: Rates) -> float:
+def _list_unequal(logs: Rates, tol: float) -> dict[int, str]:
+    """Lists the layers whose rate is far from the others', with words for it."""
+    reasons = {}
+    for number, log in logs.items():
+        apart = float(np.expm1(np.abs(log)).max())
+        if np.isnan(apart):
+            reasons[number] = "stays as it is: its weight or its gradient is zero"
+        elif apart > tol:
+            reasons[number] = f"its rate is {100 * apart:.2g} % off the mean"
+    return reasons
+
+
+def _find_unrest(logs: Rates) -> float:
     """Finds how far rates are from their geometric mean, as a share of it."""
-    logs = _log(rates)
-    every = np.concatenate([each.ravel() for each in logs.values()] or [np.zeros(1)])
-    known = every[np.isfinite(every)]
-    return float(np.expm1(np.abs(known).max(initial=0.0)))
+    every = [abs(log).max(initial=0.0, where=~np.isnan(log)) for log in logs.values()]
+    return float(np.expm1(max(every, default=0.0)))
 
 
-def _log(rates: Rates) -> Rates:
-    """Returns logarithms of rates over their geometric mean; NaN for rates of 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = {number: np.log(np.float64(rate)) for number, rate in rates.items()}
-    every = np.concatenate([each.ravel() for each in logs.values()] or [np.zeros(0)])
-    known = every[np.isfinite(every)]
-    middle = known.mean() if known.size else 0.0
-    return {n: np.where(np.isfinite(x), x - middle, np.nan) for n, x in logs.items()}
-
-
-def _scale(problem: Problem, rates: Rates) -> None:
-    """Multiplies each layer by the root of its rate over the geometric mean."""
+def _compare_all(problem: Problem, rates: Rates) -> Rates:
+    """Returns logarithms of rates over the mean of their branch; NaN for rates of 0."""
     structure = problem.program.read_structure()
     assert structure is not None
-    factors = {n: np.exp(np.nan_to_num(x) / 2) for n, x in _log(rates).items()}
+    groups: dict[Any, list[float]] = {}
+    logs: Rates = {}
+    places: dict[int, list[Any]] = {}
+    for number, rate in rates.items():
+        branch = structure.rows[problem.layers[number].leaves[0]].branch
+        # In a stack of blocks each has its own branch; a stack of layers is one chain.
+        places[number] = [(branch, i) if branch else 0 for i in range(rate.size)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = np.log(np.float64(rate))
+        logs[number] = np.where(np.isfinite(log), log, np.nan)
+        for place, value in zip(places[number], logs[number].flat, strict=True):
+            groups.setdefault(place, []).extend([] if np.isnan(value) else [value])
+    means = {place: np.mean(values or [0.0]) for place, values in groups.items()}
+    return {
+        number: log - np.reshape([means[place] for place in places[number]], log.shape)
+        for number, log in logs.items()
+    }
+
+
+def _scale(problem: Problem, logs: Rates) -> None:
+    """Multiplies each layer by the root of its rate over the mean."""
+    structure = problem.program.read_structure()
+    assert structure is not None
+    factors = {number: np.exp(np.nan_to_num(log) / 2) for number, log in logs.items()}
     through: dict[str, float] = {}  # the factors on the output, by the weight's path
     for number, factor in factors.items():
         layer = problem.layers[number]
