@@ -68,12 +68,16 @@ def _explain(
         return of_units
     std, mean = _pick(layer, moments.std, step), _pick(layer, moments.mean, step)
     error = np.abs(std / aim.stds[number] - 1)[spread > 0]
-    if layer.follows:
-        return ""
-    if error.max() > problem.tol:
+    tol = problem.find_tol(number)
+    if layer.follows and error.max() > tol:
+        return "has the weight of an earlier layer, and follows that one"
+    if error.max() > tol:
+        across = float(_pick(layer, moments.across, step).max()) ** 0.5
+        if across >= aim.stds[number]:
+            return f"its bias alone has a std of {_text.number(across)}"
         shown = _text.span(std[spread > 0].flat)
-        return f"has {shown} after {_text.plural(problem.rounds, 'round')}"
+        return f"has {shown} after {_text.plural(done.rounds, 'round')}"
     if aim.offset is not None and layer.bias is None:
-        if (np.abs(mean - aim.offset) > problem.tol * aim.stds[number]).any():
+        if (np.abs(mean - aim.offset) > tol * aim.stds[number]).any():
             return "keeps its mean: it has no bias of its own"
     return of_units

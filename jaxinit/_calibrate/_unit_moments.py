@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-class Moments(NamedTuple):  # of one array each: [units], or a number for a whole layer
+class Moments(NamedTuple):  # each [units], or a number for a whole layer
     """Moments of a layer, whose output is its product plus its bias.
 
     Attributes:
@@ -18,11 +19,11 @@ class Moments(NamedTuple):  # of one array each: [units], or a number for a whol
       joint: the covariance of both.
     """
 
-    product: jax.Array
-    spread: jax.Array
-    bias: jax.Array
-    across: jax.Array
-    joint: jax.Array
+    product: Any  # arrays of JAX in a pass, of NumPy behind it
+    spread: Any
+    bias: Any
+    across: Any
+    joint: Any
 
     @property
     def mean(self) -> Any:
@@ -36,6 +37,11 @@ class Moments(NamedTuple):  # of one array each: [units], or a number for a whol
         return abs(variance) ** 0.5  # rounding may make a variance of 0 negative
 
 
+def widen(dtype: Any) -> Any:
+    """Returns the type to compute in: float32 or wider."""
+    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+
+
 class Solution(NamedTuple):
     """What becomes of a layer.
 
@@ -44,8 +50,8 @@ class Solution(NamedTuple):
       bias: its new bias, for each unit; None where the bias stays.
     """
 
-    scale: jax.Array
-    bias: jax.Array | None
+    scale: Any
+    bias: Any
 
 
 def measure(

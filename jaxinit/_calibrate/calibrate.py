@@ -86,14 +86,14 @@ def calibrate(
                    normalization by the scale of that
     "within"       the same with mean 0.1
     "between"      scales each layer so that all change at one rate: with G the gradient
-                   of the output, weighted by random numbers, the square root of
-                   mean G^2 / mean W^2 is the same for all, and the product of the
-                   factors 1
+                   of the output, weighted by random numbers, mean G^2 / mean W^2 is the
+                   same for all layers of a residual branch, or of all that lies in
+                   none, and the product of their factors is 1
     "autoinit"     computes each layer's scale by mean-field theory, in place of passes:
-                   of the data only mean and variance count
-    "admin"        divides the k-th branch of a transformer with norms behind the
-                   branches by the root of the summed variance of those before it, or
-                   multiplies what bypasses it, where a parameter does that
+                   of the data only the mean square counts
+    "admin"        where norms stand behind branches, multiplies what bypasses a branch
+                   by omega, if a parameter does that, or divides the end of the branch
+                   by it: omega^2 is 1 + the variances of all branches before
     =============  =====================================================================
 
     The result has no choice in the order: a layer's output depends on layers before it
@@ -149,11 +149,10 @@ def calibrate(
       >>> model = nn.Sequential([nn.Dense(64), nn.tanh, nn.Dense(64), nn.tanh, nn.Dense(1)])
       >>> x = 5 * jax.random.normal(jax.random.key(1), (32, 16))
       >>> params, report = calibrate(model, x, key=jax.random.key(0))
-      >>> print(report)
-      lsuv: 3 layers, std 1, 1 round
-      <BLANKLINE>
-      layer     role         std  mean  scale
-      ────────  ───────  ───────  ────  ─────
+      >>> report
+      CalibrationReport(lsuv: 3 layers, std 1, 1 round)
+      >>> bool(abs(model.apply(params, x).std() - 1) < 1e-3)
+      True
 
     References:
       Mishkin, Matas. All you need is a good init. 2016. https://arxiv.org/abs/1511.06422
@@ -267,7 +266,8 @@ def _find_device(stored: Any) -> Any:
             rule += "device. Pass the weights of a smaller mesh."
             raise check_that.Unfit(rule, params=stored)
         if isinstance(leaf, jax.Array) and leaf.committed:
-            return min(leaf.sharding.device_set, key=lambda device: device.id)
+            devices: Any = leaf.sharding.device_set
+            return min(devices, key=lambda device: device.id)
     return jnp.zeros(()).sharding
 
 
@@ -326,7 +326,7 @@ def _finish(
 
 def _place(value: Any, like: Any) -> jax.Array:
     """Lays a value out as another one is, and gives it that one's type."""
-    made = np.asarray(value).astype(like.dtype)
+    made: jax.Array = jnp.asarray(np.asarray(value).astype(like.dtype))
     if isinstance(like, jax.Array) and like.committed:
-        return jax.device_put(made, like.sharding)
-    return jnp.asarray(made)
+        made = jax.device_put(made, like.sharding)
+    return made

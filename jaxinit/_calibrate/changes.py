@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxinit._calibrate._unit_moments import widen
 from jaxinit._calibrate.scales import Layer, spread
 
 Stored = tuple[Any, Any]  # the parameters, and what else a model stores
@@ -56,7 +56,7 @@ class Weights:
             return
         self._scales[leaf] = self._scales.get(leaf, np.float64(1)) * factors
         first = np.asarray(self._first[leaf])
-        wide = jnp.promote_types(first.dtype, np.float32)
+        wide = widen(first.dtype)
         made = first.astype(wide) * self._scales[leaf].astype(_real(wide))
         self._put(leaf, made.astype(first.dtype))
 

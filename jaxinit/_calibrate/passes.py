@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit._calibrate._unit_moments import Moments, Solution, measure, pool
+from jaxinit._calibrate._unit_moments import Moments, Solution, measure, pool, widen
 from jaxinit._calibrate.scales import Layer
 from jaxinit.signal.adjusting import (
     Product,
@@ -17,7 +17,7 @@ from jaxinit.signal.adjusting import (
     run_adjusting,
 )
 
-Solve = Callable[[Moments, jax.Array, float], Solution]
+Solve = Callable[[Moments, jax.Array, jax.Array], Solution]
 
 
 class Outcome(NamedTuple):
@@ -102,10 +102,11 @@ def _build(
             dtype = moments.spread.dtype
             target, mean = stds[number].astype(dtype), offset.astype(dtype)
             scale, bias = solve(moments, target, mean)
-            movable = bias is not None and layers[number].bias is not None
+            if bias is None or layers[number].bias is None:
+                bias = moments.bias
             return Solution(
                 jnp.where(chosen[number], scale, same.scale),
-                jnp.where(chosen[number], bias, same.bias) if movable else same.bias,
+                jnp.where(chosen[number], bias, moments.bias),
             )
 
         def rule(
@@ -114,7 +115,7 @@ def _build(
             layer = layers[numbers[site.number]]
             if not jnp.issubdtype(product.dtype, np.floating):
                 return (product if bias is None else product + bias), None
-            dtype = jnp.promote_types(product.dtype, np.float32)
+            dtype = widen(product.dtype)
             z = product.astype(dtype)
             b = None if bias is None else bias.astype(dtype)
             moments = measure(z, b, layer.units)
@@ -159,4 +160,4 @@ def _lay(values: jax.Array, units: Sequence[int], rank: int) -> jax.Array:
     if not units:
         return values
     laid = values.transpose([int(i) for i in np.argsort(units)])
-    return jnp.expand_dims(laid, [i for i in range(rank) if i not in units])
+    return jax.lax.expand_dims(laid, [i for i in range(rank) if i not in units])

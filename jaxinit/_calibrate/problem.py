@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxinit._calibrate.changes import Weights
 from jaxinit._calibrate.passes import Aim, Outcome, Pass
@@ -46,6 +47,11 @@ class Problem:
         stored = self.weights.stored
         outcomes: Sequence[Outcome] = self.run(stored, self.noise, self.aim, False)
         return outcomes
+
+    def find_tol(self, number: int) -> float:
+        """Returns the error that is good enough for a layer; its type may be coarse."""
+        dtype = self.layers[number].site.output.aval.dtype
+        return max(self.tol, 2 * float(jnp.finfo(dtype).eps))
 
     def list_changed(self) -> list[int]:
         """Lists the layers that the method may change, by number; tied ones once."""

@@ -80,12 +80,11 @@ def find_layers(program: Program, per_unit: bool) -> list[Layer]:
         rule = "has a program that jaxinit.structure cannot read."
         raise check.Unfit(rule, model="a model")
     count = len(structure.rows)
-    products = [x for x in program.sites if isinstance(x[0], Product)]
+    products = [(x, steps) for x, steps in program.sites if isinstance(x, Product)]
     degrees = _find_all_degrees(program, count, [site for site, _ in products])
     taken: dict[int, tuple[int, ...]] = {}
     layers = []
     for site, steps in products:
-        assert isinstance(site, Product)
         layer = _read_layer(site, steps, structure, degrees, per_unit)
         others = {taken[leaf] for leaf in layer.leaves if leaf in taken}
         if others == {layer.leaves}:

@@ -14,7 +14,6 @@ from jax.extend import core
 from jaxinit import _check as check
 from jaxinit._calibrate.changes import scale_layer
 from jaxinit._calibrate.problem import Done, Problem
-from jaxinit._calibrate.scales import Layer
 from jaxinit._jaxpr.equation import find_variables, holds, is_constant, list_uses
 from jaxinit._jaxpr.primitives import PRODUCTS, RESHAPES, SAME
 
@@ -31,10 +30,12 @@ class Branch(NamedTuple):
 
     Attributes:
       number: the number of the layer that ends it.
+      factor: what its output is multiplied by before the sum.
       omega: the number of the parameter that multiplies what bypasses it, if one does.
     """
 
     number: int
+    factor: float
     omega: int | None
 
 
@@ -65,7 +66,7 @@ def balance_branches(problem: Problem) -> Done:
             scale_layer(weights, layer, np.asarray(1 / omega))
             if layer.bias is not None:
                 weights.scale(layer.bias, np.asarray(1 / omega))
-        total += float(outcomes[branch.number].moments.std) ** 2
+        total += (branch.factor * float(outcomes[branch.number].moments.std)) ** 2
     return Done(1)
 
 
@@ -78,51 +79,50 @@ def _find_branches(problem: Problem) -> list[Branch]:
     for number in numbers:
         layer = problem.layers[number]
         row = structure.rows[layer.leaves[0]]
-        meeting = None if layer.steps else _find_meeting(problem, layer)
-        if meeting is None and "residual" not in row.roles:
+        branch = None if layer.steps else _find_branch(problem, number)
+        if branch is None and "residual" not in row.roles:
             continue
-        if meeting is None:
+        if branch is None:
             rule = f"{_NEEDS}: {row.path} ends one of another kind.{_CURE}"
             raise check.Unfit(rule, method="admin")
-        branches.append(Branch(number, meeting.omega))
+        branches.append(branch)
     if not branches:
         raise check.Unfit(f"{_NEEDS}.{_CURE}", method="admin")
     return branches
 
 
-class _Meeting(NamedTuple):
-    omega: int | None
-
-
-def _find_meeting(problem: Problem, layer: Layer) -> _Meeting | None:
+def _find_branch(problem: Problem, number: int) -> Branch | None:
     """Finds where a branch meets what bypasses it; None if no norm takes the sum alone.
 
     Where norms stand before the branches, the sum goes on beside the next norm.
     """
+    layer = problem.layers[number]
     jaxpr = problem.program.plan.closed.jaxpr
     uses = list_uses(jaxpr)
-    place = _find_sum(jaxpr, uses, layer.site.output)
-    if place is None:
+    met = _find_sum(jaxpr, uses, layer.site.output)
+    if met is None:
         return None
+    place, factor, entry = met
     (result,) = jaxpr.eqns[place].outvars
     goes_on = _find_sum(jaxpr, uses, result, alone=False) is not None
     if goes_on or not _meets_norm(jaxpr, result):
         return None
     made = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
-    end = _go_back(made, layer.site.output)
-    other = next(
-        (x for x in jaxpr.eqns[place].invars if _leads(made, x) is not end), None
-    )
-    return _Meeting(_find_omega(problem, made, uses, other))
+    other = next((x for x in jaxpr.eqns[place].invars if x is not entry), None)
+    return Branch(number, factor, _find_omega(problem, made, uses, other))
 
 
 def _find_sum(
     jaxpr: core.Jaxpr, uses: Mapping[Any, list[int]], start: Any, alone: bool = True
-) -> int | None:
-    """Finds the sum that a value goes into, perhaps in another shape or type."""
-    waiting = [start]
+) -> tuple[int, float, Any] | None:
+    """Finds the sum that a value goes into, in another shape or times a number.
+
+    Returns:
+      The place of the sum, the number, and the operand of the sum that it is.
+    """
+    waiting = [(start, 1.0)]
     while waiting:
-        at = waiting.pop()
+        at, factor = waiting.pop()
         readers = uses.get(at, [])
         if alone and len(readers) != 1:
             return None
@@ -131,9 +131,12 @@ def _find_sum(
                 continue
             eqn = jaxpr.eqns[index]
             if eqn.primitive.name == "add" and not any(map(is_constant, eqn.invars)):
-                return index
+                return index, factor, at
             if eqn.primitive.name in _MOVES:
-                waiting.extend(eqn.outvars)
+                waiting.append((eqn.outvars[0], factor))
+            numbers = [x.val for x in eqn.invars if is_constant(x)]
+            if eqn.primitive.name == "mul" and numbers and np.ndim(numbers[0]) == 0:
+                waiting.append((eqn.outvars[0], factor * float(numbers[0])))
     return None
 
 
@@ -153,15 +156,9 @@ def _meets_norm(jaxpr: core.Jaxpr, start: Any) -> bool:
 
 def _go_back(made: Mapping[Any, core.JaxprEqn], at: Any) -> Any:
     """Returns the value that this one is, perhaps in another shape or type."""
-    while at in made and made[at].primitive.name in _MOVES:
+    while not is_constant(at) and at in made and made[at].primitive.name in _MOVES:
         (at, *_) = made[at].invars
-        if is_constant(at):
-            break
     return at
-
-
-def _leads(made: Mapping[Any, core.JaxprEqn], atom: Any) -> Any:
-    return atom if is_constant(atom) else _go_back(made, atom)
 
 
 def _find_omega(
@@ -174,7 +171,8 @@ def _find_omega(
 
     The gain of a norm multiplies what the branch reads too.
     """
-    product = made.get(_leads(made, other)) if other is not None else None
+    at = None if other is None else _go_back(made, other)
+    product = None if at is None or is_constant(at) else made.get(at)
     if product is None or product.primitive.name != "mul":
         return None
     if len(uses[product.outvars[0]]) != 1:
@@ -182,7 +180,8 @@ def _find_omega(
     invars = problem.program.plan.closed.jaxpr.invars
     numbers = {invar: number for number, invar in enumerate(invars)}
     for atom in product.invars:
-        number = numbers.get(_leads(made, atom), len(problem.weights.leaves))
-        if number < len(problem.weights.leaves):
+        at = _go_back(made, atom)
+        number = None if is_constant(at) else numbers.get(at)
+        if number is not None and number < len(problem.weights.leaves):
             return number
     return None

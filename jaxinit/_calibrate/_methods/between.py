@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxinit._calibrate._unit_moments import widen
 from jaxinit._calibrate.changes import scale_layer
 from jaxinit._calibrate.problem import Done, Problem
 from jaxinit._calibrate.scales import Layer, spread
@@ -170,7 +171,7 @@ def _compare(layer: Layer, leaves: list[Any], slopes: dict[int, Any]) -> jax.Arr
         total: Any = 0.0
         for leaf, (steps, _) in zip(layer.leaves, layer.scale_axes, strict=True):
             x = arrays[leaf]
-            wide = x.astype(jnp.promote_types(x.dtype, np.float32))
+            wide = x.astype(widen(x.dtype))
             axes = tuple(axis for axis in range(x.ndim) if axis not in steps)
             total = total + (abs(wide) ** 2).sum(axes)
         return total

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxinit._calibrate._unit_moments import Moments, Solution
 
 
-def scale_whole(moments: Moments, target: jax.Array, offset: float) -> Solution:
+def scale_whole(moments: Moments, target: jax.Array, offset: jax.Array) -> Solution:
     """Finds the factor that gives a layer's output its standard deviation.
 
     The paper divides W by the output's standard deviation, again and again until it is

@@ -35,11 +35,11 @@ def run_rounds(problem: Problem) -> Done:
     weights, aim = problem.weights, problem.aim
     for done in range(problem.rounds):
         outcomes = problem.measure()
-        errors = [
+        if all(
             find_error(problem.layers[i], outcomes[i], aim.stds[i], aim.offset)
+            <= problem.find_tol(i)
             for i in problem.list_changed()
-        ]
-        if max(errors, default=0.0) <= problem.tol:
+        ):
             return Done(done)
         outcomes = problem.run(weights.stored, problem.noise, aim, True)
         before = weights.leaves.copy()

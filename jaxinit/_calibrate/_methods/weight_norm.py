@@ -16,7 +16,9 @@ from jaxinit._calibrate._unit_moments import Moments, Solution
 WITHIN = 0.1  # the mean that the within-layer step gives: units of relu start alive
 
 
-def standardize_units(moments: Moments, target: jax.Array, offset: float) -> Solution:
+def standardize_units(
+    moments: Moments, target: jax.Array, offset: jax.Array
+) -> Solution:
     """Finds factor and bias that give each unit its mean and standard deviation.
 
     With t = w x, mean m and standard deviation d over the data, the unit becomes
