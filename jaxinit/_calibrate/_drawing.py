@@ -1,15 +1,12 @@
 """Draws the standard deviations of layers before and after a calibration."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxinit._panels import COLORS, png
-
-if TYPE_CHECKING:
-    from jaxinit._calibrate.calibration import CalibrationReport
 
 _NAMED = 16  # up to this many layers have their names below the axis
 
@@ -21,15 +18,24 @@ class _Shown(Figure):
         return png(self)
 
 
-def draw(report: "CalibrationReport") -> Figure:
-    """Draws a report: a line before and one after, with the range of units."""
+def draw(
+    title: str,
+    names: Sequence[str],
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+) -> Figure:
+    """Draws a line before and one after, with the range of units.
+
+    Args:
+      title: the title.
+      names: of layers, in their order.
+      before: standard deviations of each layer, by unit, before the calibration.
+      after: the same afterwards.
+    """
     figure = _Shown((8, 4), layout="constrained")
     axis = figure.subplots()
-    places = np.arange(1, len(report.layers) + 1)
-    lines = (
-        ("before", COLORS[11], [layer.before for layer in report.layers]),
-        ("after", COLORS[10], [layer.after for layer in report.layers]),
-    )
+    places = np.arange(1, len(names) + 1)
+    lines = ("before", COLORS[11], before), ("after", COLORS[10], after)
     for label, color, stds in lines:
         low, middle, high = (
             np.array([_positive(how(each)) for each in stds])
@@ -39,9 +45,8 @@ def draw(report: "CalibrationReport") -> Figure:
         axis.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
     axis.set_yscale("log")
     axis.set_ylabel("standard deviation of the output")
-    axis.set_title(f"{report.method}: {len(report.layers)} layers", fontsize=10)
+    axis.set_title(title, fontsize=10)
     if len(places) <= _NAMED:
-        names = [layer.path for layer in report.layers]
         axis.set_xticks(places, names, rotation=45, ha="right", fontsize=7)
     else:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,6 +1,5 @@
 """`calibrate`: fits the scales of a model's layers to data."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -33,21 +32,24 @@ Stat = Literal["std", "unit"]
 
 
 class _Method(NamedTuple):
-    """What a method does, and what it takes."""
+    """What a method does, and which arguments it takes beside those of all."""
 
     run: Callable[[Problem], Done]
+    takes: tuple[str, ...] = ()
     solve: Solve | None = None
     per_unit: bool = False
     offset: float | None = None
     tol: float = 0.05
+    rounds: int = 10
 
 
+_ROUNDS = "targets", "rounds", "tol"
 _METHODS: dict[str, _Method] = {
-    "lsuv": _Method(run_rounds, scale_whole),
-    "weight_norm": _Method(run_rounds, standardize_units, True, 0.0, 1e-3),
-    "within": _Method(run_rounds, standardize_units, True, WITHIN, 1e-3),
-    "between": _Method(equalize_rates, tol=0.01),
-    "autoinit": _Method(scale_by_theory),
+    "lsuv": _Method(run_rounds, ("stat", *_ROUNDS), scale_whole),
+    "weight_norm": _Method(run_rounds, _ROUNDS, standardize_units, True, 0.0, 1e-3),
+    "within": _Method(run_rounds, _ROUNDS, standardize_units, True, WITHIN, 1e-3),
+    "between": _Method(equalize_rates, ("rounds", "tol"), tol=0.01),
+    "autoinit": _Method(scale_by_theory, ("targets",)),
     "admin": _Method(balance_branches),
 }
 
@@ -62,7 +64,7 @@ def calibrate(
     targets: Sequence[tuple[Any, float | None]] = (),
     params: Any = None,
     rules: Sequence[tuple[Any, Any]] | None = None,
-    rounds: int = 10,
+    rounds: int | None = None,
     tol: float | None = None,
     arguments: Mapping[str, Any] | None = None,
     streams: str | Sequence[str] = ("dropout",),
@@ -120,15 +122,16 @@ def calibrate(
       stat: for "lsuv", whether the whole output of a layer counts, "std", the default,
         or each "unit" by itself.
       targets: pairs (pattern, standard deviation), with patterns as `reinit` has them;
-        the first that matches a weight wins. None leaves its layer as it is. By
-        default all are 1.
+        the first that matches a weight wins. None leaves its layer as it is, and is
+        all that "between" and "admin" take. By default all are 1.
       params: weights to begin with, as `check` takes them. By default they are those of
         a model that is built, or drawn as `check` draws them.
       rules: rules for `reinit`, which draws the weights to begin with anew: LSUV's
         paper begins with ``[("role:kernel", jaxinit.orthogonal())]``.
-      rounds: how often weights are scaled at most.
+      rounds: how often weights are scaled at most, for methods that repeat it; by
+        default 10 times.
       tol: the relative error that is good enough; by default 0.05 for "lsuv", 0.001
-        by unit, and 0.01 for "between".
+        by unit, and 0.01 for "between"; the others compute once.
       arguments: keywords of the call, such as ``{"train": False}``.
       streams: names of the random streams that the call needs beside ``params``.
       axis_name: the name of an axis that the model reads, or several names.
@@ -163,9 +166,7 @@ def calibrate(
     """  # noqa: E501
     try:
         key = _placement.release(check_that.key(key))
-        chosen = _choose_method(method, stat)
-        check_that.at_least(1, rounds=rounds)
-        tol = chosen.tol if tol is None else check_that.not_negative(tol=tol)
+        chosen = _choose_method(method, stat, rounds, tol)
         read = read_keywords(arguments), read_names(streams=streams)
         axes = read_names(axis_name=axis_name)
         inputs = jax.tree.map(_placement.untyped, read_inputs(x))
@@ -173,7 +174,6 @@ def calibrate(
             adapted = bind_axes(adapt(model, inputs, *read, built=True), axes)
             start = adapted if params is None else fix_weights(adapted, params, key)
             problem, stored = _pose(start, inputs, key, chosen, targets, rules)
-            problem = dataclasses.replace(problem, rounds=rounds, tol=tol)
             before = problem.measure()
             done = chosen.run(problem)
             layers = list_layers(problem, before, problem.measure(), done)
@@ -184,17 +184,21 @@ def calibrate(
     return made, CalibrationReport(method, layers, done.rounds, unseen)
 
 
-def _choose_method(method: Any, stat: Any) -> _Method:
-    """Returns a method by its name, by layer or by unit."""
+def _choose_method(method: Any, stat: Any, rounds: Any, tol: Any) -> _Method:
+    """Returns a method by its name, with what was chosen of it."""
     chosen = _METHODS[check_that.choice(list(_METHODS), method=method)]
-    if stat is None:
-        return chosen
-    check_that.choice(["std", "unit"], stat=stat)
-    if method != "lsuv":
-        how = "unit" if chosen.per_unit else "layer"
-        rule = f"stat is a choice of lsuv alone: {method} works by {how}. Leave it out."
-        raise check_that.Unfit(rule, stat=stat)
-    return chosen._replace(per_unit=stat == "unit")
+    for name, value in (("stat", stat), ("rounds", rounds), ("tol", tol)):
+        if value is not None and name not in chosen.takes:
+            rule = f"{name} is no choice of {method!r}. Leave it out."
+            raise check_that.Unfit(rule, **{name: value})
+    if stat is not None:
+        check_that.choice(["std", "unit"], stat=stat)
+        chosen = chosen._replace(per_unit=stat == "unit")
+    if rounds is not None:
+        chosen = chosen._replace(rounds=check_that.at_least(1, rounds=rounds))
+    if tol is not None:
+        chosen = chosen._replace(tol=check_that.not_negative(tol=tol))
+    return chosen
 
 
 def _pose(
@@ -220,7 +224,7 @@ def _pose(
         drawn = reinit(ruling, stored[0], rules, structure=structure)
         stored = drawn, stored[1]
     layers = find_layers(program, method.per_unit)
-    stds = _read_targets(program, targets)
+    stds = _read_targets(program, targets, "targets" in method.takes)
     aims = [stds[layer.site.leaf] for layer in layers]
     aim = Aim(
         method.solve,
@@ -240,7 +244,7 @@ def _pose(
         noise=noise,
         key=last,
         aim=aim,
-        rounds=10,
+        rounds=method.rounds,
         tol=method.tol,
     ), stored
 
@@ -261,17 +265,13 @@ def _draw(model: Model, key: jax.Array) -> Any:
 def _find_device(stored: Any) -> Any:
     """Returns the first device that the weights are on."""
     for leaf in jax.tree.leaves(stored):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            rule = "has weights that no process holds whole: calibrate runs on one "
-            rule += "device. Pass the weights of a smaller mesh."
-            raise check_that.Unfit(rule, params=stored)
         if isinstance(leaf, jax.Array) and leaf.committed:
-            devices: Any = leaf.sharding.device_set
+            devices: Any = leaf.sharding.addressable_devices
             return min(devices, key=lambda device: device.id)
     return jnp.zeros(()).sharding
 
 
-def _read_targets(program: Program, targets: Any) -> list[float | None]:
+def _read_targets(program: Program, targets: Any, takes: bool) -> list[float | None]:
     """Returns the standard deviation for each parameter's layer."""
     structure = program.read_structure()
     assert structure is not None
@@ -283,8 +283,9 @@ def _read_targets(program: Program, targets: Any) -> list[float | None]:
         return stds
     for target in targets:
         std = target[-1] if isinstance(target, (list, tuple)) and target else target
-        if std is not None and check_that.real(targets=std) <= 0:
-            rule = "the standard deviations in targets must be above 0, or None."
+        if std is not None and (check_that.real(targets=std) <= 0 or not takes):
+            rule = "the standard deviations in targets must be above 0, or None"
+            rule += "." if takes else "; this method takes None alone."
             raise check_that.Unfit(rule, targets=std)
     try:
         found = preview(

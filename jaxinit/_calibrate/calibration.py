@@ -106,7 +106,8 @@ class CalibrationReport(Result):
         """
         with explain_missing("CalibrationReport.plot()", "lab"):
             from jaxinit._calibrate._drawing import draw
-        return draw(self)
+        columns = [(x.path, x.before, x.after) for x in self.layers]
+        return draw(self._summarize(), *zip(*columns, strict=True))
 
     def __repr__(self) -> str:
         return f"CalibrationReport({self._summarize()})"

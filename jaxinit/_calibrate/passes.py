@@ -160,4 +160,6 @@ def _lay(values: jax.Array, units: Sequence[int], rank: int) -> jax.Array:
     if not units:
         return values
     laid = values.transpose([int(i) for i in np.argsort(units)])
-    return jax.lax.expand_dims(laid, [i for i in range(rank) if i not in units])
+    others = [i for i in range(rank) if i not in units]
+    spaced: jax.Array = jax.lax.expand_dims(laid, others)
+    return spaced

@@ -119,7 +119,7 @@ def _follow(
             chain, end = find_activation(jaxpr, variable, uses, {})
             if end is not None:
 
-                def function(x: jax.Array) -> jax.Array:
+                def function(x: Any) -> Any:
                     return apply(chain, variable, end, x)
 
                 square = MeanField(function, 1.0).variance_map(fact.square)
