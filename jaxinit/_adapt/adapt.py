@@ -131,7 +131,8 @@ def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:
         parts = split_nnx(model) or split_equinox(model)
         if parts is None:
             raise check.Unfit(_MADE, TypeError, model=model)
-        splits[:], names[:] = [parts], [_name_framework(model)]
+        splits[:] = [parts._replace(params=None, rest=None)]  # they are tracers
+        names[:] = [_name_framework(model)]
         return parts.params, parts.rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:

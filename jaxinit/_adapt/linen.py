@@ -23,9 +23,13 @@ def adapt_linen(module: Any, call: Call) -> Model:
     import flax.linen as nn
     from flax.core import meta
 
+    boxes: list[Any] = []  # they tell how variables are partitioned
+
     def init(key: jax.Array) -> tuple[Params, Any]:
         rngs = call.rngs(key, "params")
-        variables = meta.unbox(module.init(rngs, *call.inputs, **call.arguments))
+        boxed = module.init(rngs, *call.inputs, **call.arguments)
+        boxes[:] = [jax.tree.map(jax.typeof, boxed)]
+        variables = meta.unbox(boxed)
         return variables.pop("params", {}), variables
 
     def tag(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -46,14 +50,8 @@ def adapt_linen(module: Any, call: Call) -> Model:
         return output
 
     def restore(params: Params, rest: Any) -> Any:
-        """Returns variables in the boxes that tell how they are partitioned."""
-        boxed = jax.eval_shape(
-            lambda: module.init(
-                call.rngs(jax.random.key(0), "params"), *call.inputs, **call.arguments
-            )
-        )
-        variables = {"params": params, **rest} if params or "params" in boxed else rest
-        return meta.replace_boxed(boxed, variables)
+        variables = {"params": params, **rest} if params else rest
+        return meta.replace_boxed(boxes[0], variables)
 
     return Model(init, apply, lambda: "linen", restore)
 

@@ -15,7 +15,7 @@ class Moments(NamedTuple):  # each [units], or a number for a whole layer
       product: the mean of the product.
       spread: its variance.
       bias: the mean of the bias.
-      across: the variance of the bias, from unit to unit.
+      across: the variance of the bias, which differs from unit to unit.
       joint: the covariance of both.
     """
 
@@ -74,11 +74,13 @@ def measure(
     if bias is None:
         return moments
     level = bias.transpose(order).reshape(*sizes, -1)
-    if units:  # it is the same wherever the unit is
-        return moments._replace(bias=level[..., 0])
-    off = level - level.mean(-1)
-    joint = (off * apart).mean(-1)
-    return moments._replace(bias=level.mean(-1), across=(off**2).mean(-1), joint=joint)
+    first = level[..., 0]  # of a unit all are equal: nothing is rounded
+    off = level - first[..., None]
+    rest = off.mean(-1)
+    off -= rest[..., None]
+    return moments._replace(
+        bias=first + rest, across=(off**2).mean(-1), joint=(off * apart).mean(-1)
+    )
 
 
 def pool(moments: Moments, axes: Sequence[int]) -> Moments:

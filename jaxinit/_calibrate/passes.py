@@ -149,10 +149,10 @@ def _add(output: jax.Array, b: Any, solution: Solution, layer: Layer) -> jax.Arr
     """Adds the bias: that of the solution, where the layer's is a parameter."""
     if b is None:
         return output
-    if layer.bias is None or not layer.units:
-        return output + b
-    assert solution.bias is not None
-    return output + _lay(solution.bias, layer.units, output.ndim)
+    if layer.bias is not None and layer.units:
+        b = _lay(solution.bias, layer.units, output.ndim)
+    shifted: jax.Array = output + b
+    return shifted
 
 
 def _lay(values: jax.Array, units: Sequence[int], rank: int) -> jax.Array:
