@@ -216,6 +216,7 @@ def test_convolutions_by_unit():
     assert_equal(params["params"]["Conv_2"]["kernel"], np.zeros((1, 1, 8, 8)))
 
 
+@pytest.mark.slow
 def test_experts_by_unit():
     """An einsum with an axis of experts: each has units of its own."""
 
@@ -230,6 +231,7 @@ def test_experts_by_unit():
     np.testing.assert_allclose(apply(params, X).std(0), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bias_counts():
     """The factor is the root of a quadratic equation; a bias alone may be too large."""
     model = chain(nn.relu, 3)

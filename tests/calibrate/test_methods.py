@@ -98,6 +98,7 @@ def test_a_standardized_kernel_has_no_scale():
     assert report.layers[1].after == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_made_of_several():
     """Kernels side by side are one multiple of all; a low-rank product is none."""
 
