@@ -10,7 +10,7 @@ import jax
 
 from jaxinit import _check as check
 from jaxinit._adapt.equinox import split_equinox
-from jaxinit._adapt.functions import Call, Model, Params, Trainable
+from jaxinit._adapt.functions import Call, Model, Params, Split, Trainable
 from jaxinit._adapt.kinds import construct, find_modules, is_built, is_class_of
 from jaxinit._adapt.linen import adapt_linen, train_linen
 from jaxinit._adapt.nnx import make_rngs, split_nnx, train_nnx
@@ -106,13 +106,13 @@ def _adapt_built(model: Any, call: Call) -> Model:
     parts = split_nnx(model) or split_equinox(model)
     if parts is None:
         raise check.Unfit(_MADE, TypeError, model=model)
-    params, rest, run = parts
+    params, rest, restore, run = parts
     name = _name_framework(model)
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
-        return run(params, rest, key, inputs, call.arguments)
+        return run(restore(params, rest), key, inputs, call.arguments)
 
-    return Model(lambda key: (params, rest), apply, lambda: name)
+    return Model(lambda key: (params, rest), apply, lambda: name, restore)
 
 
 def _name_framework(module: Any) -> str:
@@ -122,7 +122,8 @@ def _name_framework(module: Any) -> str:
 
 def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:
     """Adapts a class or function that makes an NNX or Equinox model."""
-    forms: list[Any] = []
+    splits: list[Split] = []
+    names: list[str] = []
 
     def init(key: jax.Array) -> tuple[Params, Any]:
         sources = {**make_rngs(key, call.streams), "key": key}
@@ -130,13 +131,17 @@ def _adapt_maker(maker: Callable[..., Any], call: Call) -> Model:
         parts = split_nnx(model) or split_equinox(model)
         if parts is None:
             raise check.Unfit(_MADE, TypeError, model=model)
-        params, rest, run = parts
-        forms[:] = [run, _name_framework(model)]
-        return params, rest
+        splits[:] = [parts._replace(params=None, rest=None)]  # they are tracers
+        names[:] = [_name_framework(model)]
+        return parts.params, parts.rest
 
     def apply(params: Params, rest: Any, key: jax.Array, *inputs: Any) -> Any:
-        return forms[0](params, rest, key, inputs, call.arguments)
+        built = splits[0].restore(params, rest)
+        return splits[0].call(built, key, inputs, call.arguments)
 
     return Model(
-        lambda key: trace_quietly(init, (key,), {}), apply, lambda: str(forms[1])
+        lambda key: trace_quietly(init, (key,), {}),
+        apply,
+        lambda: names[0],
+        lambda params, rest: splits[0].restore(params, rest),
     )

@@ -1,17 +1,16 @@
 """Adapts modules of Equinox for `check`."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from jaxinit._adapt.functions import Params
+from jaxinit._adapt.functions import Split
 from jaxinit._adapt.inputs import keep_arrays, split_arrays
 from jaxinit._adapt.kinds import find_modules
 
 
-def split_equinox(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
+def split_equinox(module: Any) -> Split | None:
     """Splits a model; its call takes one example and is mapped over all.
 
     Returns None for what is no module of Equinox that can be called.
@@ -21,8 +20,7 @@ def split_equinox(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
     _, restore = split_arrays(module)
     noisy = "key" in inspect.signature(type(module).__call__).parameters
 
-    def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
-        model = restore(jax.tree.leaves(params))
+    def call(model: Any, key: Any, inputs: Any, arguments: Any) -> Any:
         arrays, whole = split_arrays(inputs)
         sizes = [array.shape[0] for array in arrays if array.ndim]
         keys = jax.random.split(key, sizes[0] if sizes else 1)
@@ -34,4 +32,9 @@ def split_equinox(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
         axes = [0 if array.ndim else None for array in arrays]
         return jax.vmap(one, (0, *axes))(keys, *arrays)
 
-    return keep_arrays(module), (), run
+    return Split(
+        keep_arrays(module),
+        (),
+        lambda params, rest: restore(jax.tree.leaves(params)),
+        call,
+    )

@@ -24,11 +24,31 @@ class Model:
       apply: computes the output from both, a key for noise, and the inputs.
       framework: returns what the model is written in, once init was traced: "linen",
         "nnx", "equinox", "haiku" or "functions".
+      restore: makes what the framework's own call returns of what `init` makes, once
+        that was traced: variables of Linen, a model of NNX or Equinox, parameters.
     """
 
     init: Callable[[jax.Array], tuple[Params, Any]]
     apply: Callable[..., Any]
     framework: Callable[[], str] = lambda: "functions"
+    restore: Callable[[Params, Any], Any] = lambda params, rest: params
+
+
+class Split(NamedTuple):
+    """A model of NNX or Equinox, taken apart.
+
+    Attributes:
+      params: its parameters.
+      rest: what else it stores.
+      restore: makes a model of both.
+      call: computes the output from a model, a key for noise, the inputs and the
+        keywords of the call.
+    """
+
+    params: Params
+    rest: Any
+    restore: Callable[[Params, Any], Any]
+    call: Callable[[Any, jax.Array, tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 class Trainable(NamedTuple):
@@ -124,8 +144,8 @@ def tag_output(value: Any, path: str) -> Any:
 def bind_axes(model: Model, axes: tuple[str, ...]) -> Model:
     """Binds the axis names that a model reads, as `jax.vmap` does, each to size 1."""
     for axis in axes:
-        bound = _bind_axis(model.init, axis), _bind_axis(model.apply, axis)
-        model = Model(*bound, model.framework)
+        init, apply = _bind_axis(model.init, axis), _bind_axis(model.apply, axis)
+        model = dataclasses.replace(model, init=init, apply=apply)
     return model
 
 

@@ -23,9 +23,13 @@ def adapt_linen(module: Any, call: Call) -> Model:
     import flax.linen as nn
     from flax.core import meta
 
+    boxes: list[Any] = []  # they tell how variables are partitioned
+
     def init(key: jax.Array) -> tuple[Params, Any]:
         rngs = call.rngs(key, "params")
-        variables = meta.unbox(module.init(rngs, *call.inputs, **call.arguments))
+        boxed = module.init(rngs, *call.inputs, **call.arguments)
+        boxes[:] = [jax.tree.map(jax.typeof, boxed)]
+        variables = meta.unbox(boxed)
         return variables.pop("params", {}), variables
 
     def tag(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -45,7 +49,11 @@ def adapt_linen(module: Any, call: Call) -> Model:
             )
         return output
 
-    return Model(init, apply, lambda: "linen")
+    def restore(params: Params, rest: Any) -> Any:
+        variables = {"params": params, **rest} if params else rest
+        return meta.replace_boxed(boxes[0], variables)
+
+    return Model(init, apply, lambda: "linen", restore)
 
 
 def train_linen(module: Any) -> Trainable:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxinit._adapt.functions import Params, Trainable, tag_output
+from jaxinit._adapt.functions import Params, Split, Trainable, tag_output
 from jaxinit._adapt.kinds import construct, find_modules
 
 
@@ -20,8 +20,8 @@ def make_rngs(key: jax.Array, streams: tuple[str, ...]) -> dict[str, Any]:
     return {"rngs": nnx.Rngs(keys[0], **named)}
 
 
-def split_nnx(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
-    """Splits a module into parameters, other variables, and the function of both.
+def split_nnx(module: Any) -> Split | None:
+    """Splits a module into parameters, other variables, and its call.
 
     The outputs of its modules get tags. Returns None for what is no module of NNX.
     """
@@ -31,12 +31,14 @@ def split_nnx(module: Any) -> tuple[Params, Any, Callable[..., Any]] | None:
 
     definition, params, rest = _split(module)
 
-    def run(params: Params, rest: Any, key: Any, inputs: Any, arguments: Any) -> Any:
+    def restore(params: Params, rest: Any) -> Any:
         state = nnx.State(jax.tree.map(nnx.Param, params))
-        model = _merge(definition, state, rest)
+        return _merge(definition, state, rest)
+
+    def call(model: Any, key: Any, inputs: Any, arguments: Any) -> Any:
         return _tag_modules(model)(*inputs, **arguments)
 
-    return nnx.to_pure_dict(params), rest, run
+    return Split(nnx.to_pure_dict(params), rest, restore, call)
 
 
 def train_nnx(maker: Callable[..., Any]) -> Trainable:

@@ -34,7 +34,14 @@ def adapt_pair(pair: Any, call: Call) -> Model:
 
     is_haiku = type(pair).__module__.partition(".")[0] == "haiku"
     name = "haiku" if is_haiku else "functions"
-    return Model(lambda key: trace_quietly(draw, (key,), {}), run, lambda: name)
+
+    def restore(params: Params, state: Any) -> Any:
+        whole = restores[0](jax.tree.leaves(params))
+        return (whole, state) if stateful else whole
+
+    return Model(
+        lambda key: trace_quietly(draw, (key,), {}), run, lambda: name, restore
+    )
 
 
 def find_owner(function: Callable[..., Any]) -> Any:

@@ -81,7 +81,12 @@ def examples(module):
 LONG_EXAMPLES = {
     *("lab._compare", "testing._dtypes", "testing._assertions", "random.haar"),
     *("testing._independence", "testing._strategies", "model._fill.init_function"),
-    *("signal._check", "signal._report.report", "initializers._orthogonal"),
+    *(
+        "_calibrate.calibrate",
+        "signal._check",
+        "signal._report.report",
+        "initializers._orthogonal",
+    ),
     *("initializers._convolution", "initializers._stacked", "initializers._sparse"),
     *("initializers._identity", "initializers._signal", "random._laws"),
     *("torch._layers", "torch._structure", "model.recipes._states", "lora._methods"),
@@ -149,12 +154,12 @@ def test_public_names():
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
-    functions |= {"clear_caches", "haiku", "nd"}
+    functions |= {"calibrate", "clear_caches", "haiku", "nd"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
     builders = {name for name in OWN if "." not in name}
-    classes = {"Initializer", "Moments", "Structure"}
+    classes = {"CalibrationReport", "Initializer", "Moments", "Structure"}
     assert public - rooms == builders | functions | aliases | classes
 
 

@@ -20,8 +20,10 @@ def call_all(params, x):
     return [x @ each["kernel"] for each in params.values()]
 
 
+MODEL = (lambda key: PARAMS["layer_0"]), lambda params, x: x @ params["kernel"]
 RESULTS = {
     "Assignments": lambda: jaxinit.preview(PARAMS, RULES, strict=False),
+    "CalibrationReport": lambda: jaxinit.calibrate(MODEL, jnp.eye(2), key=KEY)[1],
     "Description": lambda: jaxinit.describe(PARAMS),
     "Plan": lambda: jaxinit.jit_init(lambda key: PARAMS).plan(KEY),
     "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),

@@ -1,0 +1,99 @@
+"""Tells how a layer's weight grows with the parameters that it is made of.
+
+A weight w(p) has degree d in parameters p if w(c p) = c^d w(p) for every c > 0: 1 for a
+kernel, whatever its layout, and for the scale of a weight normalization; 0 for the
+direction v of w = g v / |v|, and for a kernel that is standardized.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend import core
+
+from jaxinit._jaxpr.equation import count_operands, open_body
+from jaxinit._jaxpr.evaluation import begin, evaluate, walk
+from jaxinit._jaxpr.primitives import PRODUCTS, RESHAPES, SAME, SCAN, WRAPPERS
+from jaxinit.signal.adjusting import Plan, Product
+
+Degree = float | None  # None for a value that has none
+
+_AS_ARGUMENT = (
+    RESHAPES
+    | SAME
+    | {"abs", "cumsum", "dynamic_slice", "gather", "neg", "pad", "reduce_max"}
+    | {"reduce_sum", "rev", "slice", "transpose"}
+)
+_ALIKE = frozenset({"add", "add_any", "concatenate", "max", "min", "sub"})
+_POWERS: dict[str, Callable[[float], float]] = {
+    "rsqrt": lambda degree: -degree / 2,
+    "sqrt": lambda degree: degree / 2,
+    "square": lambda degree: 2 * degree,
+}
+
+
+def find_degrees(plan: Plan, count: int, scaled: frozenset[int]) -> dict[int, Degree]:
+    """Finds the degree of each layer's weight in some parameters, taken together.
+
+    Args:
+      plan: the model.
+      count: the number of its parameters, its first arguments.
+      scaled: the numbers of those that are multiplied by one factor.
+
+    Returns:
+      The degree by the number of the layer's site.
+    """
+    known: list[Degree] = [float(leaf in scaled) for leaf in range(count)]
+    others = len(plan.closed.in_avals) - count
+    degrees: dict[int, Degree] = {}
+    _note(plan, [*known, *[None] * others], degrees)
+    return degrees
+
+
+def _note(plan: Plan, known: Sequence[Degree], degrees: dict[int, Degree]) -> None:
+    """Notes the degrees of all weights, those in loops too."""
+    jaxpr = plan.closed.jaxpr
+
+    def rule(eqn: core.JaxprEqn, known: list[Degree]) -> Sequence[Degree]:
+        if body := plan.inner.get(eqn):
+            if eqn.primitive.name == SCAN:
+                consts, carried = count_operands(eqn)
+                known[consts : consts + carried] = [None] * carried
+            _note(body, known, degrees)
+            return [None] * len(eqn.outvars)
+        return _compute(eqn, known)
+
+    values = begin(jaxpr, [0.0] * len(jaxpr.constvars), known)
+    walk(jaxpr.eqns, values, rule, constant=_of_constant)
+    for site in plan.sites:
+        if isinstance(site, Product):
+            degrees[site.number] = values[site.weight]
+
+
+def _of_constant(_: Any) -> Degree:
+    return 0.0
+
+
+def _compute(eqn: core.JaxprEqn, known: list[Degree]) -> Sequence[Degree]:
+    """Finds the degrees of an equation's results from those of its operands."""
+    name, results = eqn.primitive.name, len(eqn.outvars)
+    if all(degree == 0 for degree in known):
+        return [0.0] * results
+    if name in _AS_ARGUMENT:
+        return [known[0]] * results
+    if any(degree is None for degree in known):
+        return [None] * results
+    degrees = [degree for degree in known if degree is not None]
+    if name in WRAPPERS and (body := open_body(eqn)):
+        consts = [0.0] * len(body.consts)
+        return evaluate(body.jaxpr, consts, degrees, _compute, _of_constant)
+    if name == "mul" or name in PRODUCTS:
+        return [sum(degrees)]
+    if name == "div":
+        return [operator.sub(*degrees)]
+    if name == "integer_pow":
+        return [degrees[0] * eqn.params["y"]]
+    if name in _POWERS:
+        return [_POWERS[name](degrees[0])]
+    alike = name in _ALIKE and len(set(degrees)) == 1
+    return [degrees[0] if alike else None] * results

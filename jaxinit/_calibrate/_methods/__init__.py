@@ -1,0 +1,1 @@
+"""The methods of `calibrate`: a file for each kind."""

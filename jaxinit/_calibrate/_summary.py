@@ -1,0 +1,83 @@
+"""Sums up a calibration: a row for each layer, with the reason if it fell short."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxinit import _text
+from jaxinit._calibrate._unit_moments import Moments
+from jaxinit._calibrate.calibration import CalibratedLayer
+from jaxinit._calibrate.passes import Outcome
+from jaxinit._calibrate.problem import Done, Problem
+from jaxinit._calibrate.scales import Layer, list_rows
+
+
+def list_layers(
+    problem: Problem, before: Sequence[Outcome], after: Sequence[Outcome], done: Done
+) -> list[CalibratedLayer]:
+    """Lists what became of each layer, and of each step of a stack of them."""
+    rows = []
+    numbers = {layer: number for number, layer in enumerate(problem.layers)}
+    for layer, step, name in list_rows(problem.layers):
+        number = numbers[layer]
+        chosen = problem.aim.chosen[number]
+        moments = after[number].moments
+        scale = problem.weights.factors.get(layer.leaves)
+        if scale is None:
+            scale = np.ones_like(moments.spread)
+        rates = done.rates.get(number)
+        row = CalibratedLayer(
+            path=name,
+            role=problem.program.find_role(layer.site),
+            target=problem.aim.stds[number] if chosen else None,
+            before=_pick(layer, before[number].moments.std, step),
+            after=_pick(layer, moments.std, step),
+            mean_before=_pick(layer, before[number].moments.mean, step),
+            mean_after=_pick(layer, moments.mean, step),
+            scale=_pick(layer, scale, step),
+            rates=None if rates is None else (rates[0].flat[step], rates[1].flat[step]),
+            reason=_explain(problem, done, number, moments, step) if chosen else "",
+        )
+        rows.append(row)
+    return rows
+
+
+def _pick(layer: Layer, values: np.ndarray, step: int) -> np.ndarray:
+    """Returns the values of one step, by unit."""
+    values = np.asarray(values)
+    units = values.shape[len(layer.own) :]
+    picked: np.ndarray = values.reshape(-1, *units)[step]
+    return np.asarray(picked)
+
+
+def _explain(
+    problem: Problem, done: Done, number: int, moments: Moments, step: int
+) -> str:
+    """Tells why a layer has not reached its target; "" if it has."""
+    layer, aim = problem.layers[number], problem.aim
+    if layer.reason:
+        return f"stays as it is: {layer.reason}"
+    if number in done.reasons:
+        return done.reasons[number]
+    spread = _pick(layer, moments.spread, step)
+    dead = int((spread == 0).sum())
+    if dead == spread.size:
+        return "stays as it is: its product with the data is constant"
+    of_units = f"{_text.plural(dead, 'unit')} of {spread.size} constant" if dead else ""
+    if aim.solve is None:  # the method has other aims than these
+        return of_units
+    std, mean = _pick(layer, moments.std, step), _pick(layer, moments.mean, step)
+    error = np.abs(std / aim.stds[number] - 1)[spread > 0]
+    tol = problem.find_tol(number)
+    if layer.follows and error.max() > tol:
+        return "has the weight of an earlier layer, and follows that one"
+    if error.max() > tol:
+        across = float(_pick(layer, moments.across, step).max()) ** 0.5
+        if across >= aim.stds[number]:
+            return f"its bias alone has a std of {_text.number(across)}"
+        shown = _text.span(std[spread > 0].flat)
+        return f"has {shown} after {_text.plural(done.rounds, 'round')}"
+    if aim.offset is not None and layer.bias is None:
+        if (np.abs(mean - aim.offset) > tol * aim.stds[number]).any():
+            return "keeps its mean: it has no bias of its own"
+    return of_units
