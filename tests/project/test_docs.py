@@ -147,7 +147,15 @@ def test_public_names():
         "ssm",
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
-    functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
+    functions |= {
+        "describe",
+        "jit_init",
+        "preview",
+        "recipes",
+        "reinit",
+        "structure",
+        "tune",
+    }
     functions |= {"clear_caches", "haiku", "nd"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")

@@ -50,7 +50,7 @@ FLOORS = [
     {"lora"},
     {"signal"},
     {"scaling"},
-    {"calibrate"},
+    {"_calibrate"},
     {"lab"},
     {"cli"},
     {"__main__"},
