@@ -1,9 +1,7 @@
 """Batches by step, from whatever holds them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-
-import jax
 
 from jaxinit import _check as check
 
@@ -12,8 +10,8 @@ def read_batches(batches: Any) -> Callable[[int], Any]:
     """Returns a function that makes the batch of a step.
 
     A function stays one; of a list, batches take turns; an iterator or another
-    iterable is read on at each call, from its beginning again after its end; all else
-    is one batch.
+    iterable is read on at each step, from its beginning again after its end; all else,
+    such as a tuple or a mapping of arrays, is one batch.
 
     Raises:
       Unfit: when called, if an iterator has no further batch.
@@ -24,8 +22,8 @@ def read_batches(batches: Any) -> Callable[[int], Any]:
         if not batches:
             raise check.Unfit("batches must hold a batch.", batches=batches)
         return lambda step: batches[step % len(batches)]
-    is_leaf = jax.tree.structure(batches) == jax.tree.structure(0)
-    if is_leaf and hasattr(batches, "__iter__") and not hasattr(batches, "shape"):
+    is_batch = isinstance(batches, (tuple, Mapping)) or hasattr(batches, "shape")
+    if not is_batch and isinstance(batches, Iterable):
         return _Turns(batches)
     return lambda step: batches
 

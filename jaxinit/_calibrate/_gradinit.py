@@ -14,6 +14,7 @@ _MEAN, _SQUARE, _EPSILON = 0.9, 0.999, 1e-8  # Adam's, of the scales
 _CLIP = 1.0  # the norm of the scales' gradient
 
 
+@jax.tree_util.register_dataclass  # numbers are arguments of one program
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradInit:
     """Settings of GradInit.
@@ -27,7 +28,7 @@ class GradInit:
 
     columns: ClassVar = ("loss after a step", "gradient norm", "loss")
 
-    optimizer: str
+    optimizer: str = dataclasses.field(metadata={"static": True})
     learning_rate: float
     gamma: float
     rate: float

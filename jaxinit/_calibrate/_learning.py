@@ -38,8 +38,8 @@ class Learning(NamedTuple):
     ) -> tuple[Any, TuningReport]:
         """Takes the steps, and reports them."""
         say("compiling")
-        fixed = self.parts.weights, self.parts.others, self.lower
-        program, measure = _keep_programs(self.loss, self.parts.layout, self.rule)
+        fixed = self.rule, self.parts.weights, self.parts.others, self.lower
+        program, measure = _keep_programs(self.loss, self.parts.layout)
         moving = tuple(map(jnp.asarray, (state[name] for name in STATE[:3])))
         rows, done, stopped = [*state["curve"]], len(state["curve"]), ""
         first = batch = feed(done)
@@ -71,7 +71,14 @@ class Learning(NamedTuple):
             gamma=getattr(self.rule, "gamma", None),
             stopped=stopped,
         )
-        return self.parts.layout.restore(tuned, self.parts.others), report
+        # Those without a factor stay the arrays they are.
+        weights = [
+            w if sizes is None else new
+            for w, new, sizes in zip(
+                self.parts.weights, tuned, self.parts.layout.sizes, strict=True
+            )
+        ]
+        return self.parts.layout.restore(weights, self.parts.others), report
 
     def _explain(
         self, step: int, values: np.ndarray, weights: np.ndarray, scales: np.ndarray
@@ -119,11 +126,12 @@ class Learning(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _make_programs(
-    loss: Callable[[Any, Any], Any], layout: Layout, rule: GradInit | MetaInit
+    loss: Callable[[Any, Any], Any], layout: Layout
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Makes the programs of a step, and of what is reported of the tensors."""
 
     def take_step(
+        rule: GradInit | MetaInit,
         weights: Sequence[Any],
         others: Sequence[Any],
         lower: jax.Array,
@@ -161,13 +169,13 @@ cleared_by(_make_programs.cache_clear)
 
 
 def _keep_programs(
-    loss: Callable[[Any, Any], Any], layout: Layout, rule: GradInit | MetaInit
+    loss: Callable[[Any, Any], Any], layout: Layout
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns both programs, from an earlier call if there was one."""
     try:
-        return _make_programs(loss, layout, rule)
+        return _make_programs(loss, layout)
     except TypeError:  # the loss, or a leaf that is no array, cannot be hashed
-        return _make_programs.__wrapped__(loss, layout, rule)
+        return _make_programs.__wrapped__(loss, layout)
 
 
 def _as_number(value: Any) -> jax.Array:

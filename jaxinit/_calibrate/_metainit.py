@@ -13,6 +13,7 @@ _MOMENTUM = 0.5
 _EPSILON = 1e-5  # keeps the quotient finite where the gradient is zero
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetaInit:
     """Settings of MetaInit.

@@ -130,7 +130,8 @@ def tune(
     """  # noqa: E501
     try:
         check.choice(get_args(Method), method=method)
-        if not callable(loss):
+        function: Any = loss
+        if not callable(function):
             rule = "loss must be a function of (params, batch)."
             raise check.Unfit(rule, TypeError, loss=loss)
         steps = _STEPS[method] if steps is None else check.at_least(0, steps=steps)

@@ -27,6 +27,7 @@ RESULTS = {
     "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),
     "Recommendation": lambda: jaxinit.recommend("relu"),
     "SignalReport": lambda: report(*chain(40)),
+    "TuningReport": lambda: jaxinit.tune(lambda w, x: jnp.sum(w * x), X, X, steps=1)[1],
     "Structure": lambda: jaxinit.structure((lambda key: PARAMS, call_all), X),
 }
 
