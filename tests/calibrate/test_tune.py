@@ -26,10 +26,10 @@ QUOTIENT = "gradient quotient"
 AHEAD, NORM, LOSS = "loss after a step", "gradient norm", "loss"
 
 
-def draw(dtype=jnp.float32):
-    """Draws two residual blocks and a readout, all with biases."""
+def draw(dtype=jnp.float32, blocks=1):
+    """Draws residual blocks and a readout, all with biases."""
     numbers, params = np.random.default_rng(1), {}
-    for i, size in enumerate((6, 6, 4)):
+    for i, size in enumerate([6] * blocks + [4]):
         arrays = numbers.normal(size=(6, size)) / 2, numbers.normal(size=size) / 9
         layer = zip(("kernel", "bias"), arrays, strict=True)
         params[f"layer_{i}"] = {name: jnp.asarray(x, dtype) for name, x in layer}
@@ -122,7 +122,7 @@ def test_gradinit_is_that_of_its_definition(optimizer, norm, move):
 def test_metainit_is_that_of_its_definition():
     params, batch = draw(), BATCHES[0]
     _, restore = jax.flatten_util.ravel_pytree(params)
-    paths = [f"layer_{i}/kernel" for i in range(3)]
+    paths = [f"layer_{i}/kernel" for i in range(2)]
 
     @jax.jit
     def quotient(scales):
@@ -133,11 +133,11 @@ def test_metainit_is_that_of_its_definition():
         return jnp.mean(abs((g - hessian @ g) / (g + away) - 1))
 
     tuned, report = ji.tune(loss, params, batch, "metainit", steps=1)
-    ones, scales = np.ones(3, np.float32), report.state["scales"]
+    ones, scales = np.ones(2, np.float32), report.state["scales"]
     known = [quotient(ones), loss(params, batch)]
     np.testing.assert_allclose(report.state["curve"], [known], 1e-3)
     assert list(scales_of(report)) == paths  # biases have one axis
-    for path, scale, unit in zip(paths, scales, np.eye(3, dtype="f4"), strict=True):
+    for path, scale, unit in zip(paths, scales, np.eye(2, dtype="f4"), strict=True):
         w = np.asarray(params[path.split("/")[0]]["kernel"])
         moved = (1 - scale) * np.linalg.norm(w)  # of the norm: 0.1 along the sign
         ends = (quotient(ones + sign * 1e-3 * unit) for sign in (1, -1))
@@ -190,7 +190,7 @@ def make_tree(name):
 TREES = ["linen", "equinox", "nnx model", "nnx state"]
 
 
-@pytest.mark.parametrize("name", slow_but(["equinox", "nnx model"], TREES))
+@pytest.mark.parametrize("name", slow_but(["nnx model"], TREES))
 def test_trees_of_each_framework(name):
     """What comes back is what was given, and only numbers in it have changed."""
     params, of_params = make_tree(name)
@@ -253,50 +253,46 @@ def test_bounds_and_patterns():
     assert all((bounds[p] == 0) == p.endswith("bias") for p in bounds)
     assert all(min(row.scales) >= row.minimum for row in report.tensors)
     assert any(row.is_bounded for row in report.tensors)
-    tuned, report = ji.tune(
-        loss, params, BATCHES, where=["**/layer_0/*", (6, 4)], **settings
-    )
-    assert set(scales_of(report)) == {
-        "layer_0/bias",
-        "layer_0/kernel",
-        "layer_2/kernel",
-    }
-
-    np.testing.assert_array_equal(
-        tuned["layer_1"]["kernel"], params["layer_1"]["kernel"]
-    )
+    where = ["**/layer_0/bias", (6, 4)]
+    tuned, report = ji.tune(loss, params, BATCHES, where=where, **settings)
+    assert set(scales_of(report)) == {"layer_0/bias", "layer_1/kernel"}
+    assert tuned["layer_0"]["kernel"] is params["layer_0"]["kernel"]
 
 
-def test_narrow_weights_and_stacked_layers():
-    narrow = draw(dtype=jnp.bfloat16)
-    tuned, report = ji.tune(loss, narrow, BATCHES, "metainit", steps=3)
+def test_narrow_weights():
+    """Factors and steps are those of float32, and weights are rounded once."""
+    narrow = draw(jnp.bfloat16)
+    tuned, report = ji.tune(loss, narrow, BATCHES, steps=3)
+    assert report.state["scales"].dtype == np.float32
     for path, scale in scales_of(report).items():
-        w = narrow[path.split("/")[0]]["kernel"]
-        new = tuned[path.split("/")[0]]["kernel"]
-        assert new.dtype == w.dtype
-        expected = (w.astype(jnp.float32) * np.float32(scale)).astype(jnp.bfloat16)
-        np.testing.assert_array_equal(new, expected)
-    params = draw()
-    stack = jax.tree.map(
-        lambda *each: jnp.stack(each), params["layer_0"], params["layer_1"]
-    )
+        layer, leaf = path.split("/")
+        w = narrow[layer][leaf].astype(jnp.float32)
+        expected = (w * np.float32(scale)).astype(jnp.bfloat16)
+        assert tuned[layer][leaf].dtype == jnp.bfloat16
+        np.testing.assert_array_equal(tuned[layer][leaf], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gradinit", "metainit"])
+def test_stacked_layers_have_a_factor_each(method):
+    params = draw(blocks=2)
+    pair = params["layer_0"], params["layer_1"]
+    stack = jax.tree.map(lambda *each: jnp.stack(each), *pair)
     stacked = {"layers": stack, "out": params["layer_2"]}
 
     def of_stack(params, batch):
-        rows = [jax.tree.map(lambda x: x[i], params["layers"]) for i in range(2)]  # noqa: B023
+        rows = [jax.tree.map(lambda x, i=i: x[i], params["layers"]) for i in range(2)]
         return loss({"a": rows[0], "b": rows[1], "c": params["out"]}, batch)
 
-    for method in ("gradinit", "metainit"):
-        _, one = ji.tune(loss, params, BATCHES, method, steps=3)
-        _, both = ji.tune(
-            of_stack, stacked, BATCHES, method, steps=3, stacked="layers/*"
-        )
-        known = scales_of(one)
-        (row,) = (row for row in both.tensors if row.path == "layers/kernel")
-        expected = known["layer_0/kernel"], known["layer_1/kernel"]
-        np.testing.assert_allclose(row.scales, expected, atol=1e-5)
+    _, one = ji.tune(loss, params, BATCHES, method, steps=3)
+    _, both = ji.tune(of_stack, stacked, BATCHES, method, steps=3, stacked="layers/*")
+    known = scales_of(one)
+    (row,) = (row for row in both.tensors if row.path == "layers/kernel")
+    expected = known["layer_0/kernel"], known["layer_1/kernel"]
+    np.testing.assert_allclose(row.scales, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_structure_tells_roles_and_biases():
     x = BATCHES[0][0]
     params = Linen().init(KEY, x)["params"]
@@ -345,7 +341,7 @@ def test_the_report():
         r"loss after a step \S+ → \S+, gradient norm \S+ → \S+, loss", str(report)
     )
     told = report.to_dict()
-    assert told["method"] == "gradinit" and len(told["tensors"]) == 6
+    assert told["method"] == "gradinit" and len(told["tensors"]) == 4
     assert list(told["curve"]) == [AHEAD, NORM, LOSS] and told["steps"] == 4
     figure = report.plot()
     assert [axis.get_title() for axis in figure.axes] == [AHEAD, NORM, LOSS, "scale"]
@@ -417,7 +413,7 @@ def test_wrong_arguments(change, kind, message):
 def test_a_state_of_another_call():
     _, report = ji.tune(loss, draw(), BATCHES, steps=1)
     with pytest.raises(
-        ValueError, match="with the same tensors and method. Here are 3"
+        ValueError, match="with the same tensors and method. Here are 2"
     ):
         ji.tune(loss, draw(), BATCHES, "metainit", state=report.state)
     with pytest.raises(TypeError, match="and it is traced. Tune outside of jit"):
@@ -501,8 +497,8 @@ def test_gradinit_lets_a_residual_net_without_norms_train(digits, full_compiler)
             batches = cut(digits, 10 + seed, 56, 128)
             settings = {"optimizer": optimizer, "learning_rate": rate}
             tuned, report = ji.tune(residual, params, batches, **settings)
-            for name in (AHEAD, NORM, LOSS):
-                assert report.after[name] < report.before[name] / 10
+            assert report.after[NORM] < report.before[NORM] / 10
+            assert report.after[AHEAD] < 3 < report.before[AHEAD]
             assert all(min(row.scales) >= row.minimum for row in report.tensors)
             epoch = cut(digits, seed, 28, 64)
             before, after = (run(p, epoch, digits) for p in (params, tuned))
