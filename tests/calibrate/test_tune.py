@@ -1,6 +1,7 @@
 """`tune`: GradInit and MetaInit, against their formulas and on nets that need them."""
 
 import io
+import itertools
 import re
 
 import equinox as eqx
@@ -438,19 +439,15 @@ def cut(digits, seed, count, size):
     return batches[:count]
 
 
-def draw_deep(seed, depth, factor=1.0):
-    """Draws He's law, and LeCun's for the readout."""
+def draw_deep(seed, depth, width, factor=1.0):
+    """Draws He's law, times a factor."""
     numbers = np.random.default_rng(seed)
-    gains, sizes = [2**0.5] * (depth + 1) + [1.0], [64] * (depth + 1) + [10]
-    stds = [factor * gain / 8 for gain in gains]
-    rows = zip(stds, sizes, strict=True)
-    return [
-        {
-            "kernel": jnp.asarray(std * numbers.normal(size=(64, size)), jnp.float32),
-            "bias": jnp.zeros(size),
-        }
-        for std, size in rows
-    ]
+    sizes, params = [64] + [width] * depth + [10], []
+    for inputs, outputs in itertools.pairwise(sizes):
+        w = factor * (2 / inputs) ** 0.5 * numbers.normal(size=(inputs, outputs))
+        kernel = jnp.asarray(w, jnp.float32)
+        params.append({"kernel": kernel, "bias": jnp.zeros(outputs)})
+    return params
 
 
 def residual(params, batch):
@@ -493,7 +490,7 @@ def test_gradinit_lets_a_residual_net_without_norms_train(digits, full_compiler)
     for optimizer, rate in (("sgd", 0.1), ("adam", 1e-3)):
         run = train(residual, getattr(optax, optimizer)(rate))
         for seed in range(3):
-            params = draw_deep(seed, 16)
+            params = draw_deep(seed, 17, 64)
             batches = cut(digits, 10 + seed, 56, 128)
             settings = {"optimizer": optimizer, "learning_rate": rate}
             tuned, report = ji.tune(residual, params, batches, **settings)
@@ -506,16 +503,18 @@ def test_gradinit_lets_a_residual_net_without_norms_train(digits, full_compiler)
 
 
 @pytest.mark.slow
-def test_metainit_recovers_from_weights_that_are_too_large(digits, full_compiler):
-    """SGD diverges from twice He's law, and trains as from He's law after MetaInit."""
-    run = train(plain, optax.sgd(0.1))
-    for seed in range(3):
-        params = draw_deep(seed, 4, factor=2.0)
-        tuned, report = ji.tune(
-            plain, params, cut(digits, 50 + seed, 50, 64), "metainit"
-        )
-        assert report.after[QUOTIENT] < report.before[QUOTIENT] / 2
+def test_metainit_helps_weights_that_are_too_large(digits, full_compiler):
+    """Twice He's law trains slower than He's; MetaInit makes up for most of that."""
+    run, losses = train(plain, optax.sgd(0.1)), []
+    for seed in range(4):
+        params, good = (draw_deep(seed, 4, 32, factor) for factor in (2.0, 1.0))
+        batches = cut(digits, 50 + seed, 100, 512)
+        tuned, report = ji.tune(plain, params, batches, "metainit", steps=100)
+        quotients = report.curve[QUOTIENT]
+        assert np.median(quotients[-5:]) < 0.7 * np.median(quotients[:5])
         epochs = cut(digits, seed, 56, 64)
-        rows = params, tuned, draw_deep(seed, 4)
-        before, after, good = (run(p, epochs, digits) for p in rows)
-        assert not before < 2 and after < 1.3 * good + 0.1
+        losses.append([run(each, epochs, digits) for each in (params, tuned, good)])
+        before, after, _ = losses[-1]
+        assert after < before
+    before, after, good = np.mean(losses, 0)
+    assert after - good < (before - good) / 2
