@@ -132,8 +132,8 @@ def tune(
         check.choice(get_args(Method), method=method)
         function: Any = loss
         if not callable(function):
-            rule = "loss must be a function of (params, batch)."
-            raise check.Unfit(rule, TypeError, loss=loss)
+            needs = "loss must be a function of (params, batch)."
+            raise check.Unfit(needs, TypeError, loss=loss)
         steps = _STEPS[method] if steps is None else check.at_least(0, steps=steps)
         rate = _RATES[method] if scale_rate is None else scale_rate
         rate = check.not_negative(scale_rate=rate)
