@@ -495,7 +495,7 @@ def test_gradinit_lets_a_residual_net_without_norms_train(digits, full_compiler)
             settings = {"optimizer": optimizer, "learning_rate": rate}
             tuned, report = ji.tune(residual, params, batches, **settings)
             assert report.after[NORM] < report.before[NORM] / 10
-            assert report.after[AHEAD] < 3 < report.before[AHEAD]
+            assert report.after[AHEAD] < report.before[AHEAD] / 5
             assert all(min(row.scales) >= row.minimum for row in report.tensors)
             epoch = cut(digits, seed, 28, 64)
             before, after = (run(p, epoch, digits) for p in (params, tuned))
