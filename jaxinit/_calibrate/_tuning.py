@@ -140,6 +140,8 @@ class TuningReport(Result):
         for axis, (name, values) in zip(lines, self.curve.items(), strict=True):
             axis.plot(np.arange(len(values)), values, color=COLORS[10], linewidth=1.2)
             axis.set_title(name, fontsize=9)
+            if len(values) and 0 < 30 * values.min() < values.max():
+                axis.set_yscale("log")
             axis.set_xlabel("step")
             if name == "gradient norm" and self.gamma is not None:
                 axis.axhline(self.gamma, color=COLORS[0], linewidth=1, linestyle="--")

@@ -477,8 +477,9 @@ def train(of, optimizer):
 
     def run(params, batches, digits):
         state = optimizer.init(params)
-        for batch in batches:
-            params, state = step(params, state, batch)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes types
+            for batch in batches:
+                params, state = step(params, state, batch)
         return float(of(params, digits))
 
     return run
