@@ -1,1 +1,1 @@
-"""Weights fitted to data: the scales of layers, by what flows through them."""
+"""Weights fitted to data: the scales of layers, and of tensors, before training."""

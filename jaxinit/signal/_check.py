@@ -21,8 +21,8 @@ from jaxinit.signal._judge.verdicts import LIMIT
 from jaxinit.signal._measure._descent import Training, read_training
 from jaxinit.signal._measure._given import fix_weights
 from jaxinit.signal._measure.seeds import Run, disable_checks, measure
-from jaxinit.signal._progress import report_progress
 from jaxinit.signal._report.report import SignalReport
+from jaxinit.signal.progress import report_progress
 
 
 def check(

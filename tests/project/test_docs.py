@@ -154,7 +154,7 @@ def test_public_names():
     }
     functions = {"axes", "check", "fans", "gain", "initializer", "parse", "recommend"}
     functions |= {"describe", "jit_init", "preview", "recipes", "reinit", "structure"}
-    functions |= {"calibrate", "clear_caches", "haiku", "nd"}
+    functions |= {"calibrate", "clear_caches", "haiku", "nd", "tune"}
     aliases = {
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }

@@ -30,6 +30,7 @@ RESULTS = {
     "Recommendation": lambda: jaxinit.recommend("relu"),
     "Scale": lambda: jaxinit.scaling.mup(*2 * [(lambda key: PARAMS, call_all)], X),
     "SignalReport": lambda: report(*chain(40)),
+    "TuningReport": lambda: jaxinit.tune(lambda w, x: jnp.sum(w * x), X, X, steps=1)[1],
     "Structure": lambda: jaxinit.structure((lambda key: PARAMS, call_all), X),
 }
 

@@ -12,8 +12,7 @@ import pytest
 from marks import slow_but
 
 import jaxinit as ji
-from jaxinit.signal import _progress as progress
-from jaxinit.signal import theory
+from jaxinit.signal import progress, theory
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

@@ -1,4 +1,4 @@
-"""Reports the progress of a check to a user who waits at a terminal or a notebook."""
+"""Reports the progress of a call to a user who waits at a terminal or a notebook."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 _PATIENCE = 2.0  # seconds before the line appears
 _PERIOD = 1.0  # seconds between two updates
-_speaking = threading.Lock()  # one line has room for one check
+_speaking = threading.Lock()  # one line has room for one call
 
 
 @contextlib.contextmanager
