@@ -1,0 +1,72 @@
+"""Plots a coordinate check: outputs against the size, a line for each step."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxinit._panels import note, png
+
+if TYPE_CHECKING:
+    from jaxinit.scaling._coordinate_report import CoordinateReport, CoordinateRow
+
+_COLUMNS = 4
+_MOST = 24  # panels at most: those with a finding first
+
+
+class _Shown(Figure):
+    """A figure that notebooks show, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def draw(report: "CoordinateReport") -> Figure:
+    """Draws a report."""
+    rows = [row for row in report.rows if row.kind != "module"]
+    wrong = [row for row in rows if row.verdict != "transfers"]
+    fine = [row for row in rows if row.verdict == "transfers"]
+    kept = {id(row) for row in (wrong + fine)[:_MOST]}
+    rows = [row for row in rows if id(row) in kept]
+    columns = max(min(_COLUMNS, len(rows)), 1)
+    lines = max(-(-len(rows) // columns), 1)
+    figure = _Shown((3.2 * columns, 2.3 * lines + 0.9), layout="constrained")
+    figure.suptitle(f"Coordinate check: {report.summarize()}", fontsize=10)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for panel, row in zip(panels, rows, strict=False):
+        _draw_row(panel, report, row)
+    for panel in panels[len(rows) :]:
+        panel.remove()
+    if rows:
+        panels[0].legend(fontsize=7, frameon=False)
+    for panel in panels[max(len(rows) - columns, 0) : len(rows)]:
+        panel.set_xlabel(report.along, fontsize=8)
+    return figure
+
+
+def _draw_row(panel: Axes, report: "CoordinateReport", row: "CoordinateRow") -> None:
+    values = row.measured.values["output"]  # [sizes, seeds, steps + 1]
+    values = np.where(np.isfinite(values) & (values > 0), values, math.nan)
+    colors = colormaps["viridis"](np.linspace(0, 0.9, values.shape[-1]))
+    wrong = row.verdict != "transfers"
+    path = row.path if len(row.path) <= 30 else "…" + row.path[-29:]
+    title = f"{path}\n{row.verdict}" if wrong else path
+    panel.set_title(title, fontsize=8, color="#a4262c" if wrong else "black")
+    panel.tick_params(labelsize=7)
+    if np.isnan(values).all():
+        note(panel, "zero, or not finite", 0.5)
+        return
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    for step, color in enumerate(colors):
+        logs = np.log(values[..., step])
+        seen = ~np.isnan(logs).all(1)
+        middle = np.full(len(logs), math.nan)
+        middle[seen] = np.exp(np.nanmean(logs[seen], axis=1))
+        label = f"step {step}" if step else "start"
+        panel.plot(report.sizes, middle, "o-", color=color, ms=3, lw=1.2, label=label)
+    panel.set_xticks(report.sizes, [str(size) for size in report.sizes])
+    panel.minorticks_off()
