@@ -52,8 +52,8 @@ def coordinate_check(
                 it falls the layer learns nothing when wide
     attention   the logits' change, or the logits at the start if they grow there
     decay       weight decay times learning rate
-    stream      the output of a module, such as a residual block, where no layer alone
-                is wrong; over depth always
+    stream      what residual branches add up to, where no layer alone is wrong; over
+                depth always
     aligned     what the initial weight makes of its input's change. It is told, and not
                 asserted: the readout of the standard parameterization has it by design
     ==========  ========================================================================

@@ -26,7 +26,7 @@ class _Shown(Figure):
 
 def draw(report: "CoordinateReport") -> Figure:
     """Draws a report."""
-    rows = [row for row in report.rows if row.kind != "module"]
+    rows = report.rows
     wrong = [row for row in rows if row.verdict != "transfers"]
     fine = [row for row in rows if row.verdict == "transfers"]
     kept = {id(row) for row in (wrong + fine)[:_MOST]}

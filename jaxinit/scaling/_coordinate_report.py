@@ -32,7 +32,7 @@ class CoordinateRow:
     Attributes:
       path: its path; along depth with a star for the number of a block: its values are
         means over all of them.
-      kind: "dense", "conv", "module", "attention" (its logits), "stream" (what residual
+      kind: "dense", "conv", "attention" (its logits), "stream" (what residual
         branches are added to), or "parameter" for one that is in no product.
       role: what its weight does, as `jaxinit.structure` tells it.
       slopes: of the mean absolute value of its output, or of its entries, by step from
@@ -40,7 +40,7 @@ class CoordinateRow:
         interval; NaN where a value is zero.
       update: of what the change of its weight makes of its input, over the input;
         of the entries' change for a parameter in no product; of the output's change for
-        a module, a stream and attention.
+        a stream and attention.
       verdict: "transfers", or how it fails.
       measured: the values.
     """
@@ -205,8 +205,6 @@ class CoordinateReport(Result):
         columns.append(
             Column("verdict", lambda row: row.verdict, left=True, mark=_mark)
         )
-        accused = {finding.path for finding in self.findings}
-        rows = [row for row in self.rows if row.kind != "module" or row.path in accused]
         letter = "n" if self.along == "width" else "L"
         notes = [(x.reason, _mark(x.condition)) for x in self.findings]
         notes += [
@@ -216,7 +214,7 @@ class CoordinateReport(Result):
         about = f"Exponents of {letter}, with {LEVEL:.0%} intervals over "
         about += f"{_text.plural(self.seeds, 'seed')}: of the mean absolute output, "
         about += "and of what the last update makes of the input."
-        return Table.of(columns, rows, [*notes, (about, "quiet")])
+        return Table.of(columns, self.rows, [*notes, (about, "quiet")])
 
     def plot(self) -> "Figure":
         """Draws mean absolute outputs against the size, a line for each step.

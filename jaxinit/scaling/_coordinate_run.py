@@ -6,6 +6,7 @@ drawn by `jit_init`, and seeds and sizes run on a thread for each core.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ from jaxinit.signal.watching import Watch
 _ENTRIES = {"embedding", "bias", "gain", "offset", "table", "state"}
 
 
+_CHANGES = {"change", "drift", "moved", "passed"}  # since the start
+_LEAST = 1e-6  # a decay below is rounding
+_SOME = 64  # entries of a parameter that show how it decays
 # Where they come in order, behind the layers that they are named after.
 _BEHIND = {"attention": 0.5, "stream": 0.5}
 
@@ -37,8 +41,13 @@ _BEHIND = {"attention": 0.5, "stream": 0.5}
 class _State(NamedTuple):
     params: Any
     kept: Any  # by the optimizer
-    first: Any  # values at the start: of places, and of parameters in no product
-    taken: jax.Array  # how many steps
+
+
+class _First(NamedTuple):
+    """What later values are compared with."""
+
+    places: Mapping[int, Mapping[str, Any]]
+    entries: Mapping[str, Any]  # parameters in no product, by path
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,7 +58,11 @@ class Sized:
       size: its width or depth.
       of: its functions.
       stored: the types of its parameters, and of what else it stores.
+      draw: draws both from a key.
+      draw_targets: draws what multiplies the outputs, without a loss: the same at all
+        sizes whose outputs are alike.
       watch: its traced program.
+      first: the types of what later values are compared with.
       optimizer: the optimizer of this size.
       rules: of the initial weights, if it does not draw them itself.
       loss: a function of the output, if one is given.
@@ -59,7 +72,10 @@ class Sized:
     size: int
     of: OfArrays
     stored: tuple[Any, Any]
+    draw: Callable[[jax.Array], tuple[Any, Any]]
+    draw_targets: Callable[[jax.Array], list[jax.Array]]
     watch: Watch
+    first: _First
     optimizer: Any
     rules: Any
     loss: Callable[[Any], Any] | None
@@ -70,16 +86,10 @@ class Sized:
         return self.watch.structure or {}
 
     @property
-    def entries(self) -> list[str]:
-        """The paths of the parameters that are measured by their entries."""
-        every = [row for row in self.rows.values() if _ENTRIES.intersection(row.roles)]
-        return [row.path for row in every]
-
-    @property
     def unseen(self) -> list[str]:
         """The paths of kernels that are neither in a place nor measured by entries."""
         seen = {leaf for place in self.watch.places for leaf in place.leaves}
-        seen.update(self.entries)
+        seen.update(self.first.entries)
         return [
             r.path for r in self.rows.values() if r.is_kernel and r.path not in seen
         ]
@@ -95,7 +105,7 @@ class Sized:
                 order = max(known) + _BEHIND.get(place.kind, 0.0)
             role = "" if place.kind in _BEHIND else "+".join(dict.fromkeys(roles))
             yield Name(place.path, place.kind, role), place.number, order
-        for path in self.entries:
+        for path in self.first.entries:
             row = self.rows[path]
             yield Name(path, "parameter", row.role), path, row.order or 0.0
 
@@ -115,11 +125,19 @@ def prepare(
     of = of_arrays(lambda _: adapted, inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
     stored = jax.eval_shape(of.init, key, *of.arrays)
+    watch = Watch(of.apply, *stored, key, *of.arrays)
+    before = jax.eval_shape(watch.make_before)
+    _, values = jax.eval_shape(watch.run, before, *stored, key, of.arrays)
     return Sized(
         size=size,
         of=of,
         stored=stored,
-        watch=Watch(of.apply, *stored, key, *of.arrays),
+        draw=jit_init(lambda key: of.init(key, *of.arrays)),
+        draw_targets=jit_init(
+            lambda key: [] if loss else _draw_targets(watch.outputs, key)
+        ),
+        watch=watch,
+        first=_pick_first(watch, values, stored[0]),
         optimizer=optimizer,
         rules=rules,
         loss=loss,
@@ -136,122 +154,134 @@ def measure(
 ) -> list[Measured]:
     """Trains each model from each seed."""
     named = match([(m.size, list(m.list_names())) for m in models], along)
-    keys = jax.random.split(key, (len(models) + 1, seeds))
+    keys = _split(key, len(models), seeds)
     runs: list[list[Future[Any]]] = []
     with open_pool() as pool:
         programs = []
         for model in models:
-            types = _list_types(model, keys[0, 0])
-            begin = jax.jit(_make_begin(model)).lower(*types[:1])
-            take = jax.jit(_make_step(model), donate_argnums=0).lower(*types[1:])
+            types = _list_types(model, keys.noise[0])
+            begin = jax.jit(_make_begin(model)).lower(*types.begin)
+            take = jax.jit(_make_step(model), donate_argnums=0).lower(*types.step)
             programs.append([pool.submit(x.compile) for x in (begin, take)])
         waiting: collections.deque[Future[Any]] = collections.deque()
         for place, (model, program) in enumerate(zip(models, programs, strict=True)):
             runs.append([])
             for seed in range(seeds):
-                params, rest = _draw(model, keys[place, seed])
-                targets = _draw_targets(model, keys[-1, seed])
-                given = params, rest, keys[-1, seed], targets, model.of.arrays
-                job = pool.submit(call_plainly, _run, program, steps, *given)
+                params, rest = _draw(model, keys.weights[place][seed])
+                more = rest, keys.noise[seed], model.draw_targets(keys.targets[seed])
+                zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), model.first)
+                given = steps, params, zeros, *more, model.of.arrays
+                job = pool.submit(call_plainly, _run, program, *given)
                 runs[-1].append(job)
                 waiting.append(job)
                 if len(waiting) > 2:  # weights take memory
                     waiting.popleft().result()
         each = [[job.result() for job in jobs] for jobs in runs]
-    decays = [_measure_decay(m, _draw(m, keys[i, 0])[0]) for i, m in enumerate(models)]
     return [
-        _gather(name, [sized[name] for sized in named], each, decays, models)
+        _gather(name, [sized[name] for sized in named], each, models)
         for name in named[0]
     ]
 
 
+class _Keys(NamedTuple):
+    weights: list[list[Any]]  # by size and seed
+    targets: list[Any]  # by seed: equal for all sizes, as is the noise
+    noise: list[Any]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _split(key: jax.Array, sizes: int, seeds: int) -> _Keys:
+    keys = jax.random.split(key, (sizes + 2, seeds))
+    rows = [[keys[i, j] for j in range(seeds)] for i in range(sizes + 2)]
+    return _Keys(rows[2:], rows[0], rows[1])
+
+
 def _draw(model: Sized, key: jax.Array) -> tuple[Any, Any]:
-    first, second = jax.random.split(key)
-    params, rest = jit_init(lambda key: model.of.init(key, *model.of.arrays))(first)
+    params, rest = model.draw(key)
     if model.rules is not None:
         structure = model.watch.structure
-        params = reinit(second, params, model.rules, structure=structure)
+        params = reinit(key, params, model.rules, structure=structure)
     return params, rest
 
 
-def _draw_targets(model: Sized, key: jax.Array) -> list[jax.Array]:
-    """Draws what multiplies the outputs; the same at all sizes of equal outputs."""
-    if model.loss is not None:
-        return []
-    keys = jax.random.split(key, len(model.watch.outputs))
-    pairs = zip(keys, model.watch.outputs, strict=True)
-    return [jax.random.normal(key, y.shape) for key, y in pairs]
+class _Types(NamedTuple):
+    begin: tuple[Any, ...]
+    step: tuple[Any, ...]
 
 
-def _list_types(model: Sized, key: jax.Array) -> tuple[Any, ...]:
-    """Lists the types of the arguments of both programs: parameters, then the step."""
+def _list_types(model: Sized, key: jax.Array) -> _Types:
+    """Lists the types of the arguments of both programs."""
     params, rest = model.stored
+    state, _ = jax.eval_shape(_make_begin(model), params)
     key = jax.eval_shape(lambda: key)
-    state = jax.eval_shape(_make_begin(model), params)
-    targets = jax.eval_shape(lambda key: _draw_targets(model, key), key)
-    return params, state, rest, key, targets, model.of.arrays
+    more = rest, key, jax.eval_shape(model.draw_targets, key), model.of.arrays
+    return _Types((params,), (state, model.first, *more))
 
 
-def _make_begin(model: Sized) -> Callable[[Any], _State]:
-    """Makes the function that begins to train."""
-    watch = model.watch
+def _make_begin(model: Sized) -> Callable[[Any], tuple[_State, dict[str, Any]]]:
+    """Makes the function that begins to train, and shows how weights decay.
 
-    def begin(params: Any) -> _State:
-        kept = model.optimizer.init(pick_trained(params))
-        key, arrays = jax.eval_shape(lambda: jax.random.key(0)), model.of.arrays
-        before = watch.make_before()
-        stored = params, model.stored[1], key, arrays
-        values = jax.eval_shape(lambda *args: watch.run(before, *args)[1], *stored)
-        kinds = _pick_first(model, values, params)
-        first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), kinds)
-        return _State(params, kept, first, jnp.zeros((), jnp.int32))
+    It returns some entries of each, before and behind a step without any gradient.
+    """
+
+    def begin(params: Any) -> tuple[_State, dict[str, Any]]:
+        trained = pick_trained(params)
+        kept = model.optimizer.init(trained)
+        zeros, loss = jax.tree.map(jnp.zeros_like, trained), jnp.zeros(())
+        moved, _ = move(model.optimizer, zeros, kept, trained, loss, lambda _: loss)
+        pairs = zip(_paths.named(trained), _paths.named(moved), strict=True)
+        some = {p: (_take_some(a), _take_some(b)) for (p, a), (_, b) in pairs}
+        return _State(params, kept), some
 
     return begin
 
 
-def _pick_first(model: Sized, values: Any, params: Any) -> Any:
-    """Picks what is compared with later values."""
+def _take_some(x: jax.Array) -> jax.Array:
+    return x.ravel()[:_SOME]
+
+
+def _draw_targets(outputs: Sequence[Any], key: jax.Array) -> list[jax.Array]:
+    keys = jax.random.split(key, len(outputs))
+    pairs = zip(keys, outputs, strict=True)
+    return [jax.random.normal(key, y.shape) for key, y in pairs]
+
+
+def _pick_first(watch: Watch, values: Any, params: Any) -> _First:
+    """Picks what later values are compared with."""
     parts = {
         number: {name: v for name, v in place.items() if name != "moved"}
         for number, place in values.items()
     }
-    leaves = dict(_paths.named(params))
-    return parts, {path: leaves[path] for path in model.entries}
+    rows, leaves = watch.structure or {}, dict(_paths.named(params))
+    measured = [path for path, row in rows.items() if _ENTRIES.intersection(row.roles)]
+    return _First(parts, {path: leaves[path] for path in measured})
 
 
-def _make_step(model: Sized) -> Callable[..., tuple[_State, Any]]:
+def _make_step(model: Sized) -> Callable[..., tuple[_State, _First, Any]]:
     """Makes a step, which measures the model before it."""
 
     def take_step(
-        state: _State, rest: Any, noise: jax.Array, targets: Any, arrays: Any
-    ) -> tuple[_State, Any]:
+        state: _State, first: _First, rest: Any, noise: Any, targets: Any, arrays: Any
+    ) -> tuple[_State, _First, Any]:
         trained = pick_trained(state.params)
-        places, entries = state.first
-        before = {n: v["weight"] for n, v in places.items() if "weight" in v}
+        before = {n: v["weight"] for n, v in first.places.items() if "weight" in v}
 
         def run(trained: Any) -> tuple[jax.Array, Any]:
             params = put_trained(state.params, trained)
-            given = params, rest, noise, arrays
-            output, values = model.watch.run(before, *given)
+            output, values = model.watch.run(before, params, rest, noise, arrays)
             return _compute_loss(model, output, targets), values
 
         (loss, values), slopes = jax.value_and_grad(run, has_aux=True)(trained)
         value_fn = lambda trained: run(trained)[0]  # noqa: E731
         moved, kept = move(model.optimizer, slopes, state.kept, trained, loss, value_fn)
-        now = _pick_first(model, values, state.params)
-        first = jax.tree.map(
-            lambda new, old: jnp.where(state.taken == 0, new, old), now, state.first
-        )
-        seen = {
-            number: _measure_place(values[number], first[0][number])
-            for number in values
-        }
-        seen |= {
-            path: {"output": _size(new), "moved": _size(new - first[1][path])}
-            for path, new in now[1].items()
+        now = _pick_first(model.watch, values, state.params)
+        seen = {n: _measure_place(values[n], first.places[n]) for n in values}
+        of_entries = {
+            path: {"output": _size(new), "moved": _size(new - first.entries[path])}
+            for path, new in now.entries.items()
         }
         params = put_trained(state.params, moved)
-        return _State(params, kept, first, state.taken + 1), seen
+        return _State(params, kept), now, (seen, of_entries)
 
     return take_step
 
@@ -286,61 +316,56 @@ def _size(x: jax.Array) -> jax.Array:
     return jnp.abs(x).astype(jnp.float32).mean()
 
 
-def _run(program: Sequence[Future[Any]], steps: int, params: Any, *rest: Any) -> Any:
-    """Takes the steps, and measures before each of them and behind the last."""
+def _run(
+    program: Sequence[Future[Any]], steps: int, params: Any, zeros: Any, *more: Any
+) -> tuple[dict[Any, Any], dict[str, float]]:
+    """Takes the steps, and measures before each of them and behind the last.
+
+    Returns:
+      By place or path, what was measured by step; and by path, what decays.
+    """
     begin, take = (job.result() for job in program)
-    state, seen = begin(params), []
-    for _ in range(steps + 1):
-        state, row = take(state, *rest)
+    (state, some), seen, first = begin(params), [], zeros
+    for step in range(steps + 1):
+        state, now, row = take(state, first, *more)
+        first = first if step else now
         seen.append(jax.device_get(row))
-    return jax.tree.map(lambda *each: np.array(each, np.float64), *seen)
-
-
-def _measure_decay(model: Sized, params: Any) -> dict[str, float]:
-    """Measures what a step without any gradient takes off each parameter."""
-
-    @jax.jit
-    def decay(params: Any) -> dict[str, jax.Array]:
-        trained = pick_trained(params)
-        zeros = jax.tree.map(jnp.zeros_like, trained)
-        kept, loss = model.optimizer.init(trained), jnp.zeros(())
-        moved, _ = move(model.optimizer, zeros, kept, trained, loss, lambda _: loss)
-        pairs = zip(_paths.named(trained), _paths.named(moved), strict=True)
-        return {path: _size(a - b) / _size(a) for (path, a), (_, b) in pairs}
-
-    return {path: float(ratio) for path, ratio in decay(params).items()}
+    places, entries = jax.tree.map(lambda *each: np.array(each, np.float64), *seen)
+    of = {**places, **entries}
+    for values in of.values():
+        for name in _CHANGES & values.keys():
+            values[name][0] = 0.0
+    pairs = {path: np.abs(jax.device_get(pair)) for path, pair in some.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decays = {p: 1 - float(b.sum() / a.sum()) for p, (a, b) in pairs.items()}
+    return of, decays
 
 
 def _gather(
     name: Name,
     sources: Sequence[Sequence[Any]],
-    each: Sequence[Sequence[Any]],
-    decays: Sequence[Mapping[str, float]],
+    each: Sequence[Sequence[tuple[Any, Mapping[str, float]]]],
     models: Sequence[Sized],
 ) -> Measured:
     """Gathers what was measured under a name: means over its sources at each size."""
-    parts = each[0][0][sources[0][0]]
+    first = each[0][0][0][sources[0][0]]
     values = {
         part: np.array(
             [
-                [
-                    np.mean([seed[source][part] for source in own], axis=0)
-                    for seed in seeds
-                ]
+                [np.mean([seen[x][part] for x in own], axis=0) for seen, _ in seeds]
                 for own, seeds in zip(sources, each, strict=True)
             ]
         )
-        for part in parts
+        for part in first
     }
-    taken = (
-        [
-            np.mean([decay[leaf] for leaf in _list_leaves(model, own) if leaf in decay])
-            for own, decay, model in zip(sources, decays, models, strict=True)
+    decay = None
+    if name.kind not in _BEHIND:
+        leaves = [_list_leaves(*pair) for pair in zip(models, sources, strict=True)]
+        ratios = [
+            [[np.mean([of[leaf] for leaf in own if leaf in of])] for _, of in seeds]
+            for own, seeds in zip(leaves, each, strict=True)
         ]
-        if name.kind not in ("module", *_BEHIND)
-        else [np.nan]
-    )
-    decay = np.array(taken)[:, None, None] if np.all(np.array(taken) > 0) else None
+        decay = np.array(ratios) if np.array(ratios).min() > _LEAST else None
     return Measured(
         path=name.path, kind=name.kind, role=name.role, values=values, decay=decay
     )

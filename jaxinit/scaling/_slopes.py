@@ -19,7 +19,6 @@ import numpy as np
 LEVEL = 0.95  # of every interval
 
 Along = Literal["width", "depth"]
-_SUMS = "stream", "module"
 Condition = Literal["start", "update", "attention", "decay", "stream", "aligned"]
 
 
@@ -42,12 +41,12 @@ class Measured:
 
     Attributes:
       path: its path; along depth with a star for the number of a block.
-      kind: "dense", "conv", "module", "attention" (its logits), "stream" (what residual
+      kind: "dense", "conv", "attention" (its logits), "stream" (what residual
         branches are added to), or "parameter" for one that is in no product.
       role: what its weight does, as `jaxinit.structure` tells it.
       values: by name, means of absolute values. # [sizes, seeds, steps + 1]
       decay: what the optimizer takes off the weight at each step without a gradient,
-        over the weight. # [sizes, 1, 1]
+        over the weight. # [sizes, seeds, 1]
     """
 
     path: str
@@ -163,18 +162,16 @@ def judge(
     for each, its in zip(things, slopes, strict=True):
         if each.kind == "attention":
             found += _judge_attention(each, its, along, tolerance)
-        elif each.kind not in _SUMS:
+        elif each.kind != "stream":
             found += _judge_layer(each, its, along, tolerance)
     if along == "depth" or not any(x.condition != "aligned" for x in found):
-        kinds = [each.kind for each in things]
-        which = _SUMS if along == "width" or "stream" not in kinds else ("stream",)
-        sums = (
+        streams = (
             finding
             for each, its in zip(things, slopes, strict=True)
-            if each.kind in which
-            for finding in _judge_sum(each, its, along, tolerance)
+            if each.kind == "stream"
+            for finding in _judge_stream(each, its, along, tolerance)
         )
-        found += [first] if (first := next(sums, None)) else []
+        found += [first] if (first := next(streams, None)) else []
     order = "start", "stream", "attention", "update", "decay", "aligned"
     return sorted(found, key=lambda finding: order.index(finding.condition))
 
@@ -241,10 +238,10 @@ def _judge_attention(
         yield _find("attention", each, step, change, reason)
 
 
-def _judge_sum(
+def _judge_stream(
     each: Measured, its: Slopes, along: Along, tolerance: float
 ) -> Iterator[Finding]:
-    """Finds streams, and outputs of modules, that no layer alone explains."""
+    """Finds sums of residual branches that grow."""
     cure = ""
     if along == "depth":
         cure = ": what its residual branches add should be multiplied by L^-1"

@@ -17,7 +17,7 @@ from jaxinit.signal._measure.program import find_layers
 from jaxinit.signal._trace.attention import find_layers_before
 from jaxinit.signal._trace.evaluate import evaluate_plan
 from jaxinit.signal._trace.find import Plan
-from jaxinit.signal._trace.site import Placed, Product, Site
+from jaxinit.signal._trace.site import Product, Site
 
 Values = Mapping[int, Mapping[str, jax.Array]]  # by the number of a place
 # From the product of a residual branch to the stream that it is added to.
@@ -31,10 +31,10 @@ class Place:
 
     Attributes:
       number: by which its values are found.
-      path: of the layer, or of the module. Of the logits of attention, what the paths
-        of its queries and keys have in common.
-      kind: "dense", "conv", "module", "stream" for the sum that a residual branch is
-        added to, or "attention" for the logits of one.
+      path: of the layer. Of the logits of attention, what the paths of its queries and
+        keys have in common.
+      kind: "dense" or "conv" for a layer, "stream" for the sum that a residual branch
+        is added to, or "attention" for the logits of one.
       leaves: paths of the parameters that its weight is made of; of a stream, those of
         the last layer in the branch; of an attention, those of its queries and keys.
     """
@@ -42,15 +42,15 @@ class Place:
     number: int
     path: str
     kind: str
-    leaves: tuple[str, ...] = ()
+    leaves: tuple[str, ...]
 
 
 class Watch:
     """A traced model, whose places can be watched while it runs.
 
     Attributes:
-      places: the layers and modules in the order of execution, then the attentions and
-        the residual streams.
+      places: the layers in the order of execution, then the attentions and the residual
+        streams.
       structure: what each parameter does; None where it cannot be read.
       outputs: the types of the arrays that the model returns.
     """
@@ -62,7 +62,9 @@ class Watch:
     def __init__(self, model: Callable[..., Any], params: Any, *rest: Any):
         """Traces ``output = model(params, stored, key, *inputs)``, given types."""
         traced, shapes = jax.make_jaxpr(model, return_shape=True)(params, *rest)
-        plan, self._sites = find_layers(traced, params)
+        plan, sites = find_layers(traced, params)
+        layers = [(x, steps) for x, steps in sites if isinstance(x, Product)]
+        self._layers = layers
         self._tree = jax.tree.structure(shapes)
         self.outputs = jax.tree.leaves(shapes)
         try:
@@ -70,26 +72,26 @@ class Watch:
         except Exception:  # what cannot be read is watched without its role
             self.structure = None
         paths = [path for path, _ in _paths.named(params)]
-        attended = _list_attended(plan, len(traced.in_avals), self._sites, paths)
         rows = self.structure or {}
         ends = {
             site.number: site
-            for site, _ in self._sites
-            if isinstance(site, Product)
-            and any("residual" in rows[paths[i]].roles for i in site.leaves if rows)
+            for site, _ in layers
+            if any("residual" in rows[paths[i]].roles for i in site.leaves if rows)
         }
         numbers = itertools.count(max(plan.all_numbers(), default=0) + 1)
         self._plan = _add_streams(plan, ends, numbers)
-        streams = _list_streams(self._plan, paths)
-        layers = [_make_place(site, paths) for site, _ in self._sites]
-        self.places = (*layers, *attended, *streams)
+        self.places = (
+            *(_make_place(site, paths) for site, _ in layers),
+            *_list_attended(plan, len(traced.in_avals), layers, paths),
+            *_list_streams(self._plan, paths),
+        )
 
     def make_before(self) -> dict[int, jax.Array]:
         """Makes zeros for the weights, where none were seen before."""
         return {
             site.number: jnp.zeros((*steps, *w.shape), w.dtype)
-            for site, steps in self._sites
-            if isinstance(site, Product) and (w := site.weight.aval)
+            for site, steps in self._layers
+            if (w := site.weight.aval)
         }
 
     def run(self, before: Mapping[int, jax.Array], *args: Any) -> tuple[Any, Values]:
@@ -115,23 +117,26 @@ class Watch:
         return jax.tree.unflatten(self._tree, results), values
 
 
-def _make_place(site: Site, paths: Sequence[str]) -> Place:
-    leaves = tuple(paths[i] for i in site.leaves) if isinstance(site, Product) else ()
+def _make_place(site: "Product | _Stream", paths: Sequence[str]) -> Place:
+    leaves = tuple(paths[i] for i in sorted(site.leaves))
     return Place(number=site.number, path=site.path, kind=site.kind, leaves=leaves)
 
 
 def _list_attended(
-    plan: Plan, arguments: int, sites: Sequence[Placed], paths: Sequence[str]
+    plan: Plan,
+    arguments: int,
+    placed: Sequence[tuple[Product, tuple[int, ...]]],
+    paths: Sequence[str],
 ) -> list[Place]:
     """Lists the attentions, each named after the layers of its queries and keys."""
-    layers = {site.number: site for site, _ in sites}
+    layers = {site.number: site for site, _ in placed}
     attended = []
     for each, numbers in find_layers_before(plan, [frozenset()] * arguments):
         if not each.size:  # a gate
             continue
         near = [layers[number] for number in sorted(numbers) if number in layers]
         shared = _find_shared([site.path for site in near])
-        leaves = {i for site in near if isinstance(site, Product) for i in site.leaves}
+        leaves = {i for site in near for i in site.leaves}
         attended.append(
             Place(
                 number=each.number,
@@ -203,7 +208,4 @@ def _list_streams(plan: Plan, paths: Sequence[str]) -> Iterator[Place]:
     """Yields the streams, in loops too."""
     for site, _ in plan.all_sites():
         if isinstance(site, _Stream):
-            leaves = tuple(paths[i] for i in sorted(site.leaves))
-            yield Place(
-                number=site.number, path=site.path, kind="stream", leaves=leaves
-            )
+            yield _make_place(site, paths)

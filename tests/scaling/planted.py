@@ -151,29 +151,36 @@ class Transformer(nn.Module):
 
 
 def adamw(form, width, depth=BASE_DEPTH, b1=0.9, b2=0.99):
-    """AdamW with a rate, ε and decay for each leaf."""
+    """AdamW with a rate, ε and decay for each leaf.
+
+    They lie in its state, so that all forms share the program of a step.
+    """
+
+    def read(path, leaf):
+        text = jax.tree_util.keystr(path, simple=True, separator="/")
+        own = form.read(text, width, depth)
+        decay = form.wd * own.decay if text.endswith("kernel") else 0.0
+        numbers = -form.lr * own.lr, form.eps * own.eps, decay
+        return jnp.array(numbers, jnp.float32)
 
     def init(params):
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return zeros, zeros, jnp.zeros(())
+        numbers = jax.tree_util.tree_map_with_path(read, params)
+        return zeros, zeros, jnp.zeros(()), numbers
 
     def update(slopes, state, params):
-        mean, square, count = state
+        mean, square, count, numbers = state
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, mean, slopes)
         square = jax.tree.map(lambda s, g: b2 * s + (1 - b2) * g**2, square, slopes)
         count = count + 1
 
-        def move(path, m, s, p):
-            own = form.read(
-                jax.tree_util.keystr(path, simple=True, separator="/"), width, depth
-            )
+        def move(m, s, p, number):
             m, s = m / (1 - b1**count), s / (1 - b2**count)
-            step = m / (jnp.sqrt(s) + form.eps * own.eps)
-            wd = form.wd * own.decay if path[-1].key == "kernel" else 0.0
-            return -form.lr * own.lr * (step + wd * p)
+            rate, eps, decay = number
+            return rate * (m / (jnp.sqrt(s) + eps) + decay * p)
 
-        moves = jax.tree_util.tree_map_with_path(move, mean, square, params)
-        return moves, (mean, square, count)
+        moves = jax.tree.map(move, mean, square, params, numbers)
+        return moves, (mean, square, count, numbers)
 
     return optax.GradientTransformation(init, update)
 
