@@ -22,6 +22,8 @@ from jaxinit.scaling._slopes import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_FINE = "transfers"
+_MINOR = "bias", "gain", "offset"  # have rows of the table only if they fail
 _ALLOWED: tuple[Condition, ...] = ("aligned",)
 
 
@@ -106,7 +108,7 @@ class CoordinateReport(Result):
             role=each.role,
             slopes=tuple(its.size),
             update=tuple(its.update or its.change),
-            verdict=", ".join(words) or "transfers",
+            verdict=", ".join(words) or _FINE,
             measured=each,
         )
 
@@ -211,10 +213,13 @@ class CoordinateReport(Result):
             (f"{_paths.shown(path)}: its layer is not measured", "quiet")
             for path in self.unseen
         ]
+        rows = [x for x in self.rows if x.verdict != _FINE or x.role not in _MINOR]
+        if left := len(self.rows) - len(rows):
+            notes.append((f"{left} biases and gains transfer too.", "quiet"))
         about = f"Exponents of {letter}, with {LEVEL:.0%} intervals over "
         about += f"{_text.plural(self.seeds, 'seed')}: of the mean absolute output, "
         about += "and of what the last update makes of the input."
-        return Table.of(columns, self.rows, [*notes, (about, "quiet")])
+        return Table.of(columns, rows, [*notes, (about, "quiet")])
 
     def plot(self) -> "Figure":
         """Draws mean absolute outputs against the size, a line for each step.
@@ -248,6 +253,6 @@ def _name(finding: Finding) -> str:
 
 
 def _mark(cell: str) -> str:
-    if cell == "transfers":
+    if cell == _FINE:
         return "healthy"
     return "" if cell.startswith("aligned") else "wrong"

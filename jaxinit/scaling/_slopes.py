@@ -205,7 +205,7 @@ def _judge_layer(
         reason += "too large"
         yield _find("update", each, step, update, reason)
     passed = next((n for n, s in enumerate(its.passed) if n and s.low > tolerance), 0)
-    if passed and not wrong_start:
+    if passed and not wrong_start and step is None:
         slope = its.passed[passed]
         reason = f"{_grow(along, slope)} after step {passed}, by no update of its own: "
         reason += "its initial weights point where the layers before it move"

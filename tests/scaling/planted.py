@@ -150,6 +150,39 @@ class Transformer(nn.Module):
         return nn.Dense(TOKENS, use_bias=False, kernel_init=draw, name="readout")(x)
 
 
+class Branch(nn.Module):
+    """A block of two layers, as one step of a loop over the depth."""
+
+    width: int
+    depth: int
+    form: Form
+
+    @nn.compact
+    def __call__(self, x, _):
+        share = (self.depth / BASE_DEPTH) ** -self.form.branch
+        h = nn.LayerNorm(name="norm")(x)
+        for name in ("up", "down"):
+            path = f"block/{name}/kernel"
+            draw = self.form.draw(path, self.width, BASE**-0.5, self.depth)
+            h = nn.Dense(self.width, kernel_init=draw, name=name)(h)
+            h = nn.relu(h) if name == "up" else h
+        return x + share * h, None
+
+
+class Tower(nn.Module):
+    width: int
+    form: Form
+    depth: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width, name="enter")(x)
+        axes, streams = {"params": 0}, {"params": True}
+        blocks = nn.scan(Branch, axes, split_rngs=streams, length=self.depth)
+        x, _ = blocks(self.width, self.depth, self.form, name="block")(x, None)
+        return nn.Dense(CLASSES, name="readout")(nn.LayerNorm(name="last")(x))
+
+
 def adamw(form, width, depth=BASE_DEPTH, b1=0.9, b2=0.99):
     """AdamW with a rate, ε and decay for each leaf.
 
@@ -187,19 +220,24 @@ def adamw(form, width, depth=BASE_DEPTH, b1=0.9, b2=0.99):
 
 def muon(form, width):
     """Muon for the hidden matrices, whose update has a norm that no width changes."""
+
+    def turn(g):
+        x = g / (jnp.sqrt((g**2).sum()) + 1e-12)
+        for _ in range(5):  # Newton and Schulz's, as Muon's authors have it
+            a = x @ x.T
+            x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+        return x
+
+    def update(slopes, state, params):
+        return jax.tree.map(lambda g: -0.1 * state * turn(g), slopes), state
+
+    def label(path, leaf):
+        text = jax.tree_util.keystr(path, simple=True, separator="/")
+        return "muon" if kind_of(text) == "hidden" else "adam"
+
+    factor = jnp.float32(form.muon(width))
+    hidden = optax.GradientTransformation(lambda params: factor, update)
     return optax.multi_transform(
-        {
-            "hidden": optax.chain(
-                optax.contrib.scale_by_muon(), optax.scale(-0.1 * form.muon(width))
-            ),
-            "other": adamw(form, width),
-        },
-        lambda params: jax.tree_util.tree_map_with_path(
-            lambda path, leaf: (
-                "hidden"
-                if kind_of(f"{path[0].key}/{path[-1].key}") == "hidden"
-                else "other"
-            ),
-            params,
-        ),
+        {"muon": hidden, "adam": adamw(form, width)},
+        lambda params: jax.tree_util.tree_map_with_path(label, params),
     )
