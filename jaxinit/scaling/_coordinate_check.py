@@ -97,12 +97,13 @@ def coordinate_check(
 
     Example:
       >>> import flax.linen as nn, optax
+      >>> from jaxinit.scaling import coordinate_check
       >>> def net(width):
-      ...     return nn.Sequential([nn.Dense(width), nn.relu, nn.Dense(width), nn.relu,
-      ...                           nn.Dense(4)])
+      ...     hidden = [nn.Dense(width), nn.relu, nn.Dense(width), nn.relu]
+      ...     return nn.Sequential([*hidden, nn.Dense(4)])
       >>> x = jax.random.normal(jax.random.key(1), (8, 16))
-      >>> report = coordinate_check(net, (64, 256), x, key=jax.random.key(0),
-      ...                           optimizer=optax.adam(1e-2), seeds=2)
+      >>> report = coordinate_check(net, (64, 128, 256), x, key=jax.random.key(0),
+      ...                           optimizer=optax.adam(1e-2))
       >>> [finding.path for finding in report.findings if finding.condition == "update"]
       ['layers_2', 'layers_4']
 

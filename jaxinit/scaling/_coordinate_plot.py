@@ -1,7 +1,7 @@
 """Plots a coordinate check: outputs against the size, a line for each step."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,9 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxinit._panels import note, png
-
-if TYPE_CHECKING:
-    from jaxinit.scaling._coordinate_report import CoordinateReport, CoordinateRow
+from jaxinit.scaling._slopes import CoordinateRow
 
 _COLUMNS = 4
 _MOST = 24  # panels at most: those with a finding first
@@ -24,30 +22,30 @@ class _Shown(Figure):
         return png(self)
 
 
-def draw(report: "CoordinateReport") -> Figure:
-    """Draws a report."""
-    rows = report.rows
-    wrong = [row for row in rows if row.verdict != "transfers"]
-    fine = [row for row in rows if row.verdict == "transfers"]
-    kept = {id(row) for row in (wrong + fine)[:_MOST]}
+def draw(
+    rows: Sequence[CoordinateRow], sizes: Sequence[int], along: str, summary: str
+) -> Figure:
+    """Draws the rows of a report."""
+    ranked = sorted(rows, key=lambda row: row.verdict == "transfers")
+    kept = {id(row) for row in ranked[:_MOST]}
     rows = [row for row in rows if id(row) in kept]
     columns = max(min(_COLUMNS, len(rows)), 1)
     lines = max(-(-len(rows) // columns), 1)
     figure = _Shown((3.2 * columns, 2.3 * lines + 0.9), layout="constrained")
-    figure.suptitle(f"Coordinate check: {report.summarize()}", fontsize=10)
+    figure.suptitle(f"Coordinate check: {summary}", fontsize=10)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
-        _draw_row(panel, report, row)
+        _draw_row(panel, sizes, row)
     for panel in panels[len(rows) :]:
         panel.remove()
     if rows:
         panels[0].legend(fontsize=7, frameon=False)
     for panel in panels[max(len(rows) - columns, 0) : len(rows)]:
-        panel.set_xlabel(report.along, fontsize=8)
+        panel.set_xlabel(along, fontsize=8)
     return figure
 
 
-def _draw_row(panel: Axes, report: "CoordinateReport", row: "CoordinateRow") -> None:
+def _draw_row(panel: Axes, sizes: Sequence[int], row: CoordinateRow) -> None:
     values = row.measured.values["output"]  # [sizes, seeds, steps + 1]
     values = np.where(np.isfinite(values) & (values > 0), values, math.nan)
     colors = colormaps["viridis"](np.linspace(0, 0.9, values.shape[-1]))
@@ -67,6 +65,6 @@ def _draw_row(panel: Axes, report: "CoordinateReport", row: "CoordinateRow") -> 
         middle = np.full(len(logs), math.nan)
         middle[seen] = np.exp(np.nanmean(logs[seen], axis=1))
         label = f"step {step}" if step else "start"
-        panel.plot(report.sizes, middle, "o-", color=color, ms=3, lw=1.2, label=label)
-    panel.set_xticks(report.sizes, [str(size) for size in report.sizes])
+        panel.plot(sizes, middle, "o-", color=color, ms=3, lw=1.2, label=label)
+    panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()

@@ -13,6 +13,7 @@ from jaxinit.scaling._slopes import (
     LEVEL,
     Along,
     Condition,
+    CoordinateRow,
     Finding,
     Measured,
     Slope,
@@ -25,38 +26,6 @@ if TYPE_CHECKING:
 _FINE = "transfers"
 _MINOR = "bias", "gain", "offset"  # have rows of the table only if they fail
 _ALLOWED: tuple[Condition, ...] = ("aligned",)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CoordinateRow:
-    """A layer, or another thing that was measured at every size.
-
-    Attributes:
-      path: its path; along depth with a star for the number of a block: its values are
-        means over all of them.
-      kind: "dense", "conv", "attention" (its logits), "stream" (what residual
-        branches are added to), or "parameter" for one that is in no product.
-      role: what its weight does, as `jaxinit.structure` tells it.
-      slopes: of the mean absolute value of its output, or of its entries, by step from
-        the start. A `Slope` has a ``value``, and the ends ``low`` and ``high`` of its
-        interval; NaN where a value is zero.
-      update: of what the change of its weight makes of its input, over the input;
-        of the entries' change for a parameter in no product; of the output's change for
-        a stream and attention.
-      verdict: "transfers", or how it fails.
-      measured: the values.
-    """
-
-    path: str
-    kind: str
-    role: str
-    slopes: tuple[Slope, ...]
-    update: tuple[Slope, ...]
-    verdict: str
-    measured: Measured
-
-    def __repr__(self) -> str:
-        return f"CoordinateRow({self.path!r}, {self.verdict!r})"
 
 
 class CoordinateReport(Result):
@@ -232,7 +201,7 @@ class CoordinateReport(Result):
         """
         with explain_missing("CoordinateReport.plot()", "lab"):
             from jaxinit.scaling._coordinate_plot import draw
-        return draw(self)
+        return draw(self.rows, self.sizes, self.along, self.summarize())
 
 
 def _make_cell(step: int) -> Callable[[CoordinateRow], str]:

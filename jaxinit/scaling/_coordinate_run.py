@@ -252,8 +252,9 @@ def _pick_first(watch: Watch, values: Any, params: Any) -> _First:
         number: {name: v for name, v in place.items() if name != "moved"}
         for number, place in values.items()
     }
-    rows, leaves = watch.structure or {}, dict(_paths.named(params))
-    measured = [path for path, row in rows.items() if _ENTRIES.intersection(row.roles)]
+    rows: Mapping[str, TracedParameter] = watch.structure or {}
+    leaves = dict(_paths.named(params))
+    measured = [path for path in rows if _ENTRIES.intersection(rows[path].roles)]
     return _First(parts, {path: leaves[path] for path in measured})
 
 

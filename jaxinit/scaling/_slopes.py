@@ -80,6 +80,38 @@ class Finding:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoordinateRow:
+    """A layer, or another thing that was measured at every size.
+
+    Attributes:
+      path: its path; along depth with a star for the number of a block: its values are
+        means over all of them.
+      kind: "dense", "conv", "attention" (its logits), "stream" (what residual
+        branches are added to), or "parameter" for one that is in no product.
+      role: what its weight does, as `jaxinit.structure` tells it.
+      slopes: of the mean absolute value of its output, or of its entries, by step from
+        the start. A `Slope` has a ``value``, and the ends ``low`` and ``high`` of its
+        interval; NaN where a value is zero.
+      update: of what the change of its weight makes of its input, over the input;
+        of the entries' change for a parameter in no product; of the output's change for
+        a stream and attention.
+      verdict: "transfers", or how it fails.
+      measured: the values.
+    """
+
+    path: str
+    kind: str
+    role: str
+    slopes: tuple[Slope, ...]
+    update: tuple[Slope, ...]
+    verdict: str
+    measured: Measured
+
+    def __repr__(self) -> str:
+        return f"CoordinateRow({self.path!r}, {self.verdict!r})"
+
+
 def fit_slopes(sizes: Sequence[int], values: np.ndarray) -> list[Slope]:
     """Fits a slope at each step, by least squares over sizes and seeds.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.extend import core
 
 from jaxinit import _paths
 from jaxinit._jaxpr.equation import is_constant
-from jaxinit._structure.result import Structure
+from jaxinit._structure.result import Structure, TracedParameter
 from jaxinit._structure.structure import read_structure
 from jaxinit.signal._measure.program import find_layers
 from jaxinit.signal._trace.attention import find_layers_before
@@ -72,7 +73,7 @@ class Watch:
         except Exception:  # what cannot be read is watched without its role
             self.structure = None
         paths = [path for path, _ in _paths.named(params)]
-        rows = self.structure or {}
+        rows: Mapping[str, TracedParameter] = self.structure or {}
         ends = {
             site.number: site
             for site, _ in layers
@@ -191,17 +192,21 @@ class _Stream(Site):
 
 def _find_stream(jaxpr: core.Jaxpr, output: Any) -> Any:
     """Follows the output of a branch to the sum of two arrays of its size, or None."""
-    behind, size = {output}, output.aval.size
+    behind, size = {output}, _count(output)
     for eqn in jaxpr.eqns:
         inside = [v for v in eqn.invars if not is_constant(v) and v in behind]
         if not inside:
             continue
-        others = [v for v in eqn.invars if getattr(v.aval, "size", 0) == size]
+        others = [v for v in eqn.invars if _count(v) == size]
         if eqn.primitive.name in ("add", "add_any") and len(others) == 2:
             return eqn.outvars[0]
         if eqn.primitive.name in _ON_THE_WAY:
-            behind.update(v for v in eqn.outvars if v.aval.size == size)
+            behind.update(v for v in eqn.outvars if _count(v) == size)
     return None
+
+
+def _count(var: Any) -> int:
+    return math.prod(getattr(var.aval, "shape", ()))
 
 
 def _list_streams(plan: Plan, paths: Sequence[str]) -> Iterator[Place]:

@@ -82,6 +82,7 @@ LONG_EXAMPLES = {
     *("lab._compare", "testing._dtypes", "testing._assertions", "random.haar"),
     *("testing._independence", "testing._strategies", "model._fill.init_function"),
     *("signal._check", "signal._report.report", "initializers._orthogonal"),
+    "scaling._coordinate_check",
     *("initializers._convolution", "initializers._stacked", "initializers._sparse"),
     *("initializers._identity", "initializers._signal", "random._laws"),
     *("torch._layers", "torch._structure", "model.recipes._states"),
