@@ -39,7 +39,9 @@ def draw(
     for panel in panels[len(rows) :]:
         panel.remove()
     if rows:
-        panels[0].legend(fontsize=7, frameon=False)
+        below = "outside lower center"
+        each = panels[0].get_lines()
+        figure.legend(handles=each, loc=below, ncols=8, fontsize=8, frameon=False)
     for panel in panels[max(len(rows) - columns, 0) : len(rows)]:
         panel.set_xlabel(along, fontsize=8)
     return figure
@@ -66,5 +68,9 @@ def _draw_row(panel: Axes, sizes: Sequence[int], row: CoordinateRow) -> None:
         middle[seen] = np.exp(np.nanmean(logs[seen], axis=1))
         label = f"step {step}" if step else "start"
         panel.plot(sizes, middle, "o-", color=color, ms=3, lw=1.2, label=label)
+    # What is flat looks flat: a panel spans a decade or more.
+    low, high = np.log10(np.nanmin(values)), np.log10(np.nanmax(values))
+    reach = max(0.55 * (high - low), 0.5)
+    panel.set_ylim(*10.0 ** ((low + high) / 2 + np.array([-reach, reach])))
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.minorticks_off()

@@ -114,10 +114,10 @@ def test_what_is_watched():
         "key": ("dense", ("key",)),
         "q·k": ("attention", ("key", "query")),
     }
-    zeros = watch.make_before()
-    first = watch.run(zeros, then, (), KEY, x)[1]
+    run, zeros = jax.jit(watch.run), watch.make_before()
+    first = run(zeros, then, (), KEY, x)[1]
     before = {n: each["weight"] for n, each in first.items() if "weight" in each}
-    output, values = watch.run(before, now, (), KEY, x)
+    output, values = run(before, now, (), KEY, x)
     np.testing.assert_allclose(output, apply(now, (), KEY, x), rtol=1e-4, atol=1e-5)
     h = x @ now["in"]
     got = values[places["in"].number]
