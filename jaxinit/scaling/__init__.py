@@ -8,5 +8,7 @@ from jaxinit.scaling._by_width import mup as mup
 from jaxinit.scaling._by_width import ntk as ntk
 from jaxinit.scaling._by_width import spectral as spectral
 from jaxinit.scaling._by_width import standard as standard
+from jaxinit.scaling._coordinate_check import coordinate_check as coordinate_check
+from jaxinit.scaling._coordinate_report import CoordinateReport as CoordinateReport
 from jaxinit.scaling._row import ScaledParameter as ScaledParameter
 from jaxinit.scaling._scale import Scale as Scale

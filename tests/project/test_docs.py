@@ -81,12 +81,8 @@ def examples(module):
 LONG_EXAMPLES = {
     *("lab._compare", "testing._dtypes", "testing._assertions", "random.haar"),
     *("testing._independence", "testing._strategies", "model._fill.init_function"),
-    *(
-        "_calibrate.calibrate",
-        "signal._check",
-        "signal._report.report",
-        "initializers._orthogonal",
-    ),
+    *("_calibrate.calibrate", "scaling._coordinate_check"),
+    *("signal._check", "signal._report.report", "initializers._orthogonal"),
     *("initializers._convolution", "initializers._stacked", "initializers._sparse"),
     *("initializers._identity", "initializers._signal", "random._laws"),
     *("torch._layers", "torch._structure", "model.recipes._states", "lora._methods"),

@@ -6,7 +6,6 @@ layers share counts for each.
 """
 
 import collections
-import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -24,9 +23,10 @@ from jaxinit.signal._measure._kept import call, compile_once
 from jaxinit.signal._measure.chance import find_logits
 from jaxinit.signal._measure.layers import Measured
 from jaxinit.signal._measure.program import Program
-from jaxinit.signal._measure.statistics import is_float, rms, wide
+from jaxinit.signal._measure.statistics import rms, wide
 from jaxinit.signal._trace.evaluate import evaluate_plan
 from jaxinit.signal._trace.site import Product
+from jaxinit.signal.optimizing import move, pick_trained, put_trained
 
 SEEDS = 4  # at most as many take steps: they differ little, and each step is a pass
 _Weights = dict[int, jax.Array]  # by site # [repetitions, ...]
@@ -127,7 +127,7 @@ def descend(
             for site, size in sites
             if (weight := site.weight.aval)
         }
-        kept = optimizer.init(_pick_trained(params))
+        kept = optimizer.init(pick_trained(params))
         return _State(params, kept, weights, jnp.zeros((), jnp.int32))
 
     first, *_ = seeds
@@ -171,10 +171,10 @@ def _make_step(
     def take_step(
         state: _State, rest: Any, noise: jax.Array, inputs: tuple[Any, ...]
     ) -> tuple[_State, _Seen]:
-        trained = _pick_trained(state.params)
+        trained = pick_trained(state.params)
 
         def run(trained: Any) -> tuple[jax.Array, Any]:
-            params = _put_trained(state.params, trained)
+            params = put_trained(state.params, trained)
             others = rest, jax.random.fold_in(noise, state.taken), inputs
             leaves = jax.tree.leaves((params, *others))
             results, values = evaluate_plan(program.plan, leaves, shifts)
@@ -187,16 +187,11 @@ def _make_step(
         if logits:
             equal = {i: jnp.zeros_like(results[i]) for i in logits}
             chance = of_results([equal.get(i, x) for i, x in enumerate(results)])
-        # JAX's gradient of a complex number is the conjugate of the way up.
-        slopes = jax.tree.map(jnp.conj, slopes)
-        reads = inspect.signature(optimizer.update).parameters.values()
-        extra: dict[str, Any] = {}
-        if any(each.kind is each.VAR_KEYWORD for each in reads):
-            value_fn = lambda trained: run(trained)[0]  # noqa: E731
-            extra = {"value": loss, "grad": slopes, "value_fn": value_fn}
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            updates, kept = optimizer.update(slopes, state.optimizer, trained, **extra)
-        params = _put_trained(state.params, _add(trained, updates))
+        value_fn = lambda trained: run(trained)[0]  # noqa: E731
+        trained, kept = move(
+            optimizer, slopes, state.optimizer, trained, loss, value_fn
+        )
+        params = put_trained(state.params, trained)
         moved = {
             site.number: _compare(
                 weights[site.number], state.weights[site.number], len(size)
@@ -216,26 +211,6 @@ def _compare(now: jax.Array, before: jax.Array, rank: int) -> jax.Array:
     change: jax.Array = rms(rows[0] - rows[1], jnp, axes)
     size: jax.Array = rms(rows[1], jnp, axes)
     return change / size
-
-
-def _pick_trained(params: Any) -> Any:
-    """Returns the parameters that have a gradient, with None in place of others."""
-    return jax.tree.map(lambda leaf: leaf if is_float(leaf.dtype) else None, params)
-
-
-def _put_trained(params: Any, trained: Any) -> Any:
-    """Returns parameters with others in place of those that have a gradient."""
-    new = iter(jax.tree.leaves(trained))
-    return jax.tree.map(lambda x: next(new) if is_float(x.dtype) else x, params)
-
-
-def _add(trained: Any, updates: Any) -> Any:
-    def add(leaf: Any, update: Any) -> Any:
-        if leaf is None or update is None:
-            return leaf
-        return jnp.asarray(leaf + update, leaf.dtype)
-
-    return jax.tree.map(add, trained, updates, is_leaf=lambda leaf: leaf is None)
 
 
 def _compile(

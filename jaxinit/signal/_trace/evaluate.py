@@ -12,6 +12,7 @@ from jax.extend import core
 from jaxinit._jaxpr.equation import bind, count_operands
 from jaxinit._jaxpr.evaluation import begin, read, walk
 from jaxinit._jaxpr.primitives import CUSTOM, SCAN
+from jaxinit.signal._trace.attention import Attention
 from jaxinit.signal._trace.find import Plan
 from jaxinit.signal._trace.site import Product, Values
 
@@ -24,19 +25,27 @@ def evaluate_plan(
     Args:
       plan: the plan.
       args: the arguments of the jaxpr.
-      shifts: for each site to keep, zeros to be added to its ``output`` and, if given,
-        its ``weight``: the gradient with respect to them is that at the site. They have
-        a leading axis for each loop around the site.
+      shifts: for each site to keep, zeros to be added to its ``output`` and to its
+        ``weight``, if given: the gradient with respect to them is that at the site; and
+        the weight that it had ``before``, if given. They have a leading axis for each
+        loop around the site. Each attention that is here too keeps its logits.
 
     Returns:
       The results, and for each site the values ``output``, ``weight``, ``bias`` and
       ``input`` that it has; ``input`` only where it is not known to be just another
-      layer's activation. For each attention the result of `Attention.measure`. Values
-      have a leading axis for each loop around the site.
+      layer's activation, or where the weight before is given. With that come
+      ``product``, the output without the bias, and ``moved``, the product of the input
+      with what the weight has changed. For each attention the result of
+      `Attention.measure`, or its logits as ``output``. Values have a leading axis for
+      each loop around the site.
     """
     jaxpr = plan.closed.jaxpr
     sites = [site for site in plan.sites if site.number in shifts]
-    outputs = {site.output: site for site in sites}
+    added = {
+        site.output: shifts[site.number]["output"]
+        for site in sites
+        if "output" in shifts[site.number]
+    }
     products = {site.eqn: site for site in sites if isinstance(site, Product)}
     kept: dict[int, Values] = {}
 
@@ -47,11 +56,14 @@ def evaluate_plan(
         else:
             product = products.get(eqn)
             if product and "weight" in shifts[product.number]:
-                side = 0 if eqn.invars[0] is product.weight else 1
-                values[side] += shifts[product.number]["weight"]
+                values[_find_side(product)] += shifts[product.number]["weight"]
             results = bind(eqn, values)
+            if product and "before" in shifts[product.number]:
+                before = shifts[product.number]["before"]
+                change = _multiply_change(product, values, before)
+                kept[product.number] = change | {"product": results[0]}
         return [
-            result + shifts[outputs[var].number]["output"] if var in outputs else result
+            result + added[var] if var in added else result
             for var, result in zip(eqn.outvars, results, strict=True)
         ]
 
@@ -60,9 +72,27 @@ def evaluate_plan(
     for site in sites:
         parts = site.parts
         values = read(env, parts.values())
-        kept[site.number] = dict(zip(parts, values, strict=True))
-    kept |= {each.number: each.measure(env) for each in plan.attentions}
+        more = kept.get(site.number, {})
+        kept[site.number] = dict(zip(parts, values, strict=True)) | more
+    for each in plan.attentions:
+        if isinstance(each, Attention) and each.number in shifts:
+            kept[each.number] = {"output": env[each.logits]}
+        else:
+            kept[each.number] = each.measure(env)
     return read(env, jaxpr.outvars), kept
+
+
+def _find_side(product: Product) -> int:
+    """Returns which operand of a product is the weight."""
+    return 0 if product.eqn.invars[0] is product.weight else 1
+
+
+def _multiply_change(product: Product, values: list[Any], before: jax.Array) -> Values:
+    """Multiplies the input of a layer with the change of its weight."""
+    operands, side = list(map(jax.lax.stop_gradient, values)), _find_side(product)
+    operands[side] -= before
+    (moved,) = bind(product.eqn, operands)
+    return {"input": operands[1 - side], "moved": moved}
 
 
 def _evaluate_inner(
@@ -72,7 +102,7 @@ def _evaluate_inner(
     shifts: Mapping[int, Values],
 ) -> tuple[list[Any], dict[int, Values]]:
     """Evaluates a loop, or a function that is rematerialized or has own derivatives."""
-    inside = {site.number for site, _ in body.all_sites()}
+    inside = body.all_numbers()
     mine = {number: values for number, values in shifts.items() if number in inside}
     if eqn.primitive.name in CUSTOM:
         return _evaluate_custom(eqn, body, values, mine)

@@ -76,6 +76,11 @@ class Plan:
                     yield site, steps
             yield from ((site, steps) for site in tags if site.output in eqn.outvars)
 
+    def all_numbers(self) -> frozenset[int]:
+        """Returns the numbers of all sites and attentions, in loops too."""
+        own = frozenset(each.number for each in (*self.sites, *self.attentions))
+        return own.union(*(plan.all_numbers() for plan in self.inner.values()))
+
     def all_tables(self) -> frozenset[int]:
         """Returns the numbers of rows of all embedding tables, in loops too."""
         inner = (plan.all_tables() for plan in self.inner.values())

@@ -1,0 +1,187 @@
+"""`coordinate_check`: trains a few steps at several sizes, and compares the layers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+import jax
+
+from jaxinit import _check as check
+from jaxinit import _placement
+from jaxinit._adapt.inputs import read_inputs, read_keywords, read_names
+from jaxinit.scaling._coordinate_report import CoordinateReport
+from jaxinit.scaling._coordinate_run import Sized, measure, prepare
+from jaxinit.scaling._slopes import Along, Slopes, judge
+
+TOLERANCE = 0.2  # √n grows with the exponent .5, n with 1
+
+
+def coordinate_check(
+    factory: Callable[[int], Any],
+    sizes: Sequence[int],
+    x: Any,
+    *,
+    key: jax.Array,
+    optimizer: Any,
+    loss: Callable[[Any], Any] | None = None,
+    scaling: Callable[..., Any] | None = None,
+    rules: Any = None,
+    base: int | None = None,
+    along: Along = "width",
+    steps: int = 4,
+    seeds: int = 3,
+    tolerance: float = TOLERANCE,
+    arguments: Mapping[str, Any] | None = None,
+    streams: str | Sequence[str] = ("dropout",),
+) -> CoordinateReport:
+    """Checks that initial weights and learning rates carry over to other widths.
+
+    The model is trained for a few steps at each size, always on the same batch, and the
+    mean absolute output of each layer is measured. Where a parameterization is right,
+    no layer's output grows with the width n, at the start or after any step, and no
+    layer's update vanishes. Slopes of log output against log n show it, with intervals
+    over seeds.
+
+    Each layer is then judged by what it does itself, which no fault before it changes:
+
+    ==========  ========================================================================
+    condition   what depends on the width
+    ==========  ========================================================================
+    start       the layer's output over its input, at the start: its initial weights. A
+                readout that falls is right: it falls as n^-½ or is zero
+    update      what the change of the weight makes of the input: the learning rate. If
+                it falls the layer learns nothing when wide
+    attention   the logits' change, or the logits at the start if they grow there
+    decay       weight decay times learning rate
+    stream      what residual branches add up to, where no layer alone is wrong; over
+                depth always
+    aligned     what the initial weight makes of its input's change. It is told, and not
+                asserted: the readout of the standard parameterization has it by design
+    ==========  ========================================================================
+
+    Args:
+      factory: makes a model of a size, as `check` takes it: ``lambda width:
+        Net(width)``. Its numbers of heads, classes, tokens stay the same.
+      sizes: widths, or depths; two or more. Powers of 2 from 64 to 1024 are usual.
+      x: the batch: the input as `check` takes it, a tuple for several.
+      key: the PRNG key of all seeds.
+      optimizer: one of optax; or, with a scaling, a function of what that returns:
+        ``lambda scale: scale.adamw(1e-2)``. Large learning rates show most.
+      loss: a function of the output. By default it is the output times random numbers,
+        summed over the last axis and averaged over all others: the first term of any
+        loss. Its gradient at the output is the same at all sizes and steps, so that
+        nothing stops a layer that grows.
+      scaling: a function of (base model, model, *x), such as `jaxinit.scaling.mup`. By
+        default none: what the model draws, and one optimizer for all sizes.
+      rules: the recipe of the initial weights, for `reinit`; with a scaling they are
+        ``scale.rules(rules)``. By default weights are what the model itself draws:
+        those are not scaled.
+      base: the size of the base model; by default the first of the sizes.
+      along: "width"; or "depth", where sizes are numbers of blocks. Layers of blocks
+        are then compared by what their paths have in common, such as
+        "block_*/Dense_0", with means over blocks, and updates of a layer may fall.
+      steps: how many steps are taken.
+      seeds: how often weights are drawn at each size.
+      tolerance: the exponent that the interval of a slope must reach below.
+      arguments: keywords of the model's call, such as ``{"train": False}``.
+      streams: names of the random streams that the call needs beside ``params``. Noise,
+        such as dropout, is the same at all steps.
+
+    Returns:
+      A `CoordinateReport`: it prints as a table, and has ``findings``, ``plot()`` and
+      ``assert_transfers()``.
+
+    Raises:
+      ValueError: if an argument is out of range, or the sizes have different layers.
+      TypeError: if an argument has the wrong type. A model that fails raises its own
+        error.
+
+    Example:
+      >>> import flax.linen as nn, optax
+      >>> from jaxinit.scaling import coordinate_check
+      >>> def net(width):
+      ...     hidden = [nn.Dense(width), nn.relu, nn.Dense(width), nn.relu]
+      ...     return nn.Sequential([*hidden, nn.Dense(4)])
+      >>> x = jax.random.normal(jax.random.key(1), (8, 16))
+      >>> report = coordinate_check(net, (64, 128, 256), x, key=jax.random.key(0),
+      ...                           optimizer=optax.adam(1e-2))
+      >>> [finding.path for finding in report.findings if finding.condition == "update"]
+      ['layers_2', 'layers_4']
+
+    References:
+      Yang et al. Tensor Programs V: Tuning Large Neural Networks via Zero-Shot
+      Hyperparameter Transfer. 2021. https://arxiv.org/abs/2203.03466
+    """
+    try:
+        key = _placement.release(check.key(key))
+        sizes = _read_sizes(sizes)
+        check.at_least(1, steps=steps)
+        check.at_least(1, seeds=seeds)
+        check.choice(get_args(Along), along=along)
+        if check.real(tolerance=tolerance) <= 0:
+            raise check.Unfit("tolerance must be above 0.", tolerance=tolerance)
+        _check_functions(factory, loss, scaling, optimizer)
+        first = sizes[0] if base is None else check.at_least(1, base=base)
+        keywords, names = read_keywords(arguments), read_names(streams=streams)
+        inputs = jax.tree.map(_placement.untyped, read_inputs(x))
+        with _placement.automatic():
+            origin = factory(first) if scaling else None
+            models: list[Sized] = []
+            for size in sizes:
+                model = factory(size)
+                scale: Any = scaling and scaling(origin, model, *inputs)
+                scaled = scaling is not None
+                takes = (
+                    optimizer(scale) if scaled and _is_plain(optimizer) else optimizer
+                )
+                drawn = scale.rules(rules) if scaled and rules is not None else rules
+                form = keywords, names, loss
+                models.append(prepare(size, model, inputs, takes, drawn, *form))
+            things = measure(models, inputs, key, seeds, steps, along)
+    except check.Unfit as error:
+        raise error.at("coordinate_check", "factory", "sizes", "x") from None
+    slopes = [Slopes(sizes, each) for each in things]
+    return CoordinateReport(
+        things=things,
+        slopes=slopes,
+        findings=judge(things, slopes, along, tolerance),
+        sizes=sizes,
+        along=along,
+        seeds=seeds,
+        steps=steps,
+        tolerance=tolerance,
+        unseen=models[0].unseen,
+    )
+
+
+def _read_sizes(sizes: Any) -> tuple[int, ...]:
+    rule = "sizes must be two or more different integers, such as (64, 128, 256)."
+    if not isinstance(sizes, (tuple, list, range)):
+        raise check.Unfit(rule, TypeError, sizes=sizes)
+    for size in sizes:
+        check.at_least(1, sizes=size)
+    if len(set(sizes)) < max(len(sizes), 2):
+        raise check.Unfit(rule, sizes=sizes)
+    return tuple(sorted(sizes))
+
+
+def _check_functions(factory: Any, loss: Any, scaling: Any, optimizer: Any) -> None:
+    if not callable(factory) or isinstance(factory, type):
+        rule = "factory must be a function of a size that makes a model, such as "
+        rule += "lambda width: Net(width)."
+        raise check.Unfit(rule, TypeError, factory=factory)
+    if loss is not None and not callable(loss):
+        rule = "loss must be a function of the output."
+        raise check.Unfit(rule, TypeError, loss=loss)
+    if scaling is not None and not callable(scaling):
+        rule = "scaling must be a function of (base, target, *x), such as scaling.mup."
+        raise check.Unfit(rule, TypeError, scaling=scaling)
+    if _is_plain(optimizer) and (scaling is None or not callable(optimizer)):
+        rule = "optimizer must be one of optax, such as optax.adam(1e-2); or, with a "
+        rule += "scaling, a function of it: lambda scale: scale.adamw(1e-2)."
+        raise check.Unfit(rule, TypeError, optimizer=optimizer)
+
+
+def _is_plain(optimizer: Any) -> bool:
+    """Returns whether something is no optimizer itself."""
+    parts = (getattr(optimizer, name, None) for name in ("init", "update"))
+    return not all(map(callable, parts))
