@@ -21,7 +21,7 @@ from jaxinit._adapt.functions import OfArrays, of_arrays
 from jaxinit._structure.result import TracedParameter
 from jaxinit._threads import call_plainly, open_pool
 from jaxinit.model import jit_init, reinit
-from jaxinit.scaling._matching import Name, match
+from jaxinit.scaling._coordinate_match import Name, match
 from jaxinit.scaling._slopes import Along, Measured
 from jaxinit.signal.optimizing import move, pick_trained, put_trained
 from jaxinit.signal.watching import Watch
