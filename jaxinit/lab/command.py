@@ -1,8 +1,9 @@
 """What the command line uses of the lab; it imports nothing else from the lab's rooms.
 
 ``jaxinit compare`` does what `compare` does: it designs an experiment, opens the files,
-and runs; ``jaxinit transfer`` designs and trains a sweep. In between it turns errors into single lines, shows the progress of training,
-and prints a table instead of returning results.
+and runs; ``jaxinit transfer`` designs and trains a sweep. In between they turn errors
+into single lines, show the progress of training, and print a table instead of returning
+results.
 """
 
 from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
