@@ -76,8 +76,8 @@ def transfer(
         the smallest.
       parameterizations: "sp", the standard one, where one learning rate is for all
         parameters; functions of `jaxinit.scaling` by name, or called with literals,
-        such as "completep(alpha=0.5)"; or functions of (base, target, x) that return
-        what these return.
+        such as "completep(alpha=0.5)"; or functions of what `structure` says of the
+        base and of the network to be trained, which return what these return.
       initializer: what draws the kernels of the base, or rules for its parameters, as
         in `compare`; a parameterization changes their scales as the network grows.
       lr: the lowest and the highest learning rate.

@@ -118,18 +118,24 @@ class Transferred:
                     }
 
     def list_edges(self) -> list[str]:
-        """Says which best rates are no best rates, in sentences."""
-        ends = {"lowest": "lower rates", "highest": "higher rates"}
-        said = []
+        """Says which sizes have no best rate, in sentences."""
+        groups: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:
-            where = f"Under {row.parameterization}, {self.sweep.varied} {row.size}"
-            if row.best.state in ends:
+            if row.best.state != "inside":
+                key = row.parameterization, row.best.state
+                groups.setdefault(key, []).append(str(row.size))
+        said = []
+        for (name, state), sizes in groups.items():
+            noun = self.sweep.varied + ("s" if len(sizes) > 1 else "")
+            where = f"{name}, {noun} {' and '.join(sizes)}"
+            if state == "none":
+                said.append(f"{where}: no rate that was tried trains.")
+            else:
+                other = {"lowest": "lower", "highest": "higher"}[state]
                 said.append(
-                    f"{where} does best at the {row.best.state} rate that was tried; "
-                    f"{ends[row.best.state]} may be better. It does not count."
+                    f"{where}: the best rate is the {state} that was tried, and a "
+                    f"{other} one may be better; left out of the drift."
                 )
-            elif row.best.state == "none":
-                said.append(f"{where} trains at none of the rates. It does not count.")
         return said
 
     def _tell_drift(self, name: str) -> tuple[str, str]:

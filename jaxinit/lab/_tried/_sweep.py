@@ -1,8 +1,8 @@
 """What a transfer trains: networks of several sizes, under several parameterizations.
 
 A parameterization says how initial weights and learning rates of a network depend on
-its size. Its functions are those of `jaxinit.scaling`, called with a base network, the
-network to be trained, and inputs; "sp", the standard of all libraries, changes nothing.
+its size. It is a function of `jaxinit.scaling`, called with what `structure` says of a
+base network and of the one to be trained; "sp", that of all libraries, changes nothing.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ LEFT_OUT = {"learning_rates", "target_loss", "early_stopping", "model"}
 _MOST_RATES = 1000
 _LEAST_RATES = 3  # a minimum lies between two others
 
-Make = Callable[..., Any]  # from base, target and inputs to a scale, or to None
+Make = Callable[..., Any]  # from the structures of base and target to a scale or None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,7 +174,7 @@ def _read_rates(lr: Any, lr_step: float) -> tuple[float, ...]:
     return tuple(first + step * i for i in range(count))
 
 
-def sp(base: Any, target: Any, *inputs: Any) -> None:
+def sp(base: Structure, target: Structure, *inputs: Any) -> None:
     """The standard parameterization: one learning rate for all, laws by their fans."""
 
 
@@ -205,7 +205,7 @@ def _read_parameterizations(given: Any) -> dict[str, Make]:
             names.append(getattr(one, "__name__", type(one).__name__))
             makers.append(one)
         else:
-            rule = "parameterizations must be names or functions of (base, target, x)."
+            rule = "parameterizations must be names or functions of (base, target)."
             raise check.Unfit(rule, TypeError, parameterizations=one)
     several("parameterizations", names)
     return dict(zip(names, makers, strict=True))
@@ -274,14 +274,13 @@ def _scale_all(
     x = jax.ShapeDtypeStruct((2, *task.x_train.shape[1:]), task.x_train.dtype)
     recipe = _list_rules(settings.initializers[0])
     experiments = {}
-    smallest = _PairWithState.of(build(base), x)
+    networks = {size: build(size) for size in sorted({base, *sizes})}
+    read = {n: structure(_PairWithState.of(each, x), x) for n, each in networks.items()}
     for size in sizes:
-        network = build(size)
-        pair = _PairWithState.of(network, x)
+        network, roles = networks[size], read[size]
         sized = dataclasses.replace(settings, **{varied: size})
-        roles = structure(pair, x)
         for name, make in makers.items():
-            scale = make(smallest, pair, x)
+            scale = make(read[base], roles)
             rules = recipe if scale is None else tuple(scale.rules(list(recipe)))
             drawn = _name_rules(settings, name, rules, roles)
             run = assemble(
