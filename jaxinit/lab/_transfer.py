@@ -16,10 +16,10 @@ from jaxinit.lab._show.transferred import TransferResult
 from jaxinit.lab._train import _interrupts as interrupts
 from jaxinit.lab._train.grid import Grid, block_length
 from jaxinit.lab._tried._precision import compute_in
-from jaxinit.lab._tried._sweep import LEFT_OUT, Sweep, design_sweep
+from jaxinit.lab._tried._sweep import Sweep, design_sweep
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Given, spell_out
+from jaxinit.lab._tried.settings import Shared, spell_out
 
 
 class Moment(NamedTuple):
@@ -40,7 +40,7 @@ class Moment(NamedTuple):
     result: TransferResult
 
 
-@functools.partial(spell_out, without=LEFT_OUT)
+@functools.partial(spell_out, given=Shared)
 def transfer(
     model: str | Callable[[int], Any] = "mlp",
     *,
@@ -54,7 +54,7 @@ def transfer(
     lr: tuple[float, float] = (2.0**-12, 2.0**-2),
     lr_step: float = 2.0,
     progress: Callable[[int, int], None] | None = None,
-    **settings: Unpack[Given],
+    **settings: Unpack[Shared],
 ) -> TransferResult:
     """Trains a network at several widths and learning rates: does the best rate stay?
 
@@ -102,9 +102,10 @@ def transfer(
       >>> [row.size for row in result.rows]
       [8, 16]
     """
-    if progress is not None and not callable(progress):
+    function: Any = progress
+    if function is not None and not callable(function):
         rule = "progress must be a function of the steps done and of all steps."
-        raise check.Unfit(rule, TypeError, progress=progress).at("transfer")
+        raise check.Unfit(rule, TypeError, progress=function).at("transfer")
     sweep = design_sweep(
         model=model,
         data=data,

@@ -197,7 +197,7 @@ def test_best_rates_lie_between_those_tried():
     for place in (-5.0, -4.7, -3.55):
         best = find_best(bowl(place), EXPONENTS, chance=10.0)
         assert best.state == "inside" and abs(best.exponent - place) < 1e-9
-        assert EXPONENTS[best.index] == round(place)
+        assert EXPONENTS[best.place] == round(place)
 
 
 def test_ends_of_the_grid_and_what_does_not_train_are_told():
@@ -211,7 +211,7 @@ def test_ends_of_the_grid_and_what_does_not_train_are_told():
     best = find_best(lost, EXPONENTS, chance=2.3)
     assert best.state == "inside" and -4.5 <= best.exponent < -4
     lost[0, 4] = np.inf
-    assert find_best(lost, EXPONENTS, chance=2.3).index == 3
+    assert find_best(lost, EXPONENTS, chance=2.3).place == 3
 
 
 def test_a_drift_is_the_slope_over_the_sizes_inside():

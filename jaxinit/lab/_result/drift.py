@@ -32,13 +32,13 @@ class Best(NamedTuple):
       state: where it lies in the grid of rates: "inside"; "lowest" or "highest", where
         an end of the grid has the lowest loss; "none" where nothing trains: no rate has
         a loss below 99 % of that of chance.
-      index: the number of the rate tried that has the lowest loss.
+      place: the number of the rate tried that has the lowest loss.
       loss: the loss there.
     """
 
     exponent: float
     state: State
-    index: int
+    place: int
     loss: float
 
 

@@ -79,12 +79,11 @@ class Transferred:
             return "Nothing was trained to the end."
         names, varied = self.sweep.names, self.sweep.varied
         told = [name for name in names if not math.isnan(self.drifts[name].slope)]
-        parts = [self._tell_drift(name) for name in told]
-        if parts:
-            first, *more = parts
-            moves = "log2 of the best learning rate moves"
-            parts = [f"{first[0]} {moves} {first[1]} per doubling of the {varied}"]
-            parts += [" ".join(part) for part in more]
+        parts = []
+        for i, name in enumerate(told):
+            moves = "" if i else "log2 of the best learning rate moves "
+            each = "" if i else f" per doubling of the {varied}"
+            parts.append(f"under {name} {moves}{self._tell_drift(name)}{each}")
         missing = [name for name in names if name not in told]
         if missing:
             few = f"fewer than two {varied}s have a best rate inside the grid"
@@ -138,18 +137,17 @@ class Transferred:
                 )
         return said
 
-    def _tell_drift(self, name: str) -> tuple[str, str]:
-        """Returns the parts of a clause about a drift: under what, by how much."""
+    def _tell_drift(self, name: str) -> str:
+        """Says by how much the best rate moves, and how sure that is."""
         drift, trained = self.drifts[name], len(self.list_sizes(name))
-        inner = ""
+        details = []
         if not math.isnan(drift.low):
-            inner = f"{signed(drift.low)} to {signed(drift.high)}"
+            details.append(f"{signed(drift.low)} to {signed(drift.high)}")
         if len(drift.sizes) < trained:
-            few = f"{len(drift.sizes)} of {plural(trained, self.sweep.varied)}"
-            inner = f"{inner}; {few}" if inner else few
-        return f"under {name}", f"by {signed(drift.slope)}" + (
-            f" ({inner})" if inner else ""
-        )
+            few = plural(trained, self.sweep.varied)
+            details.append(f"{len(drift.sizes)} of {few}")
+        inner = f" ({'; '.join(details)})" if details else ""
+        return f"by {signed(drift.slope)}{inner}"
 
     def _make_row(self, name: str, size: int) -> RateRow:
         sweep = self.sweep
@@ -160,7 +158,7 @@ class Transferred:
             find_best(self.rank(name, each), sweep.exponents, chance)
             for each in (size, start)
         )
-        at_tuned = self.rank(name, size)[:, tuned.index]
+        at_tuned = self.rank(name, size)[:, tuned.place]
         carried = math.nan if tuned.state == "none" else float(at_tuned.mean())
         lost = float(self.diverged[name, size].mean())
         return RateRow(

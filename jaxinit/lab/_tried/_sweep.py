@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxinit import _check as check
 from jaxinit import scaling
 from jaxinit._import import load
+from jaxinit._paths import named
 from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import structure
 from jaxinit.lab._tried import _call
@@ -34,11 +36,12 @@ from jaxinit.lab._tried.experiment import (
 )
 from jaxinit.lab._tried.networks import adapt_own
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Settings
+from jaxinit.lab._tried.settings import Given, Settings, Shared
 from jaxinit.lab._tried.tasks import load_task
+from jaxinit.model import jit_init
 
 WIDTHS = (64, 128, 256, 512)
-LEFT_OUT = {"learning_rates", "target_loss", "early_stopping", "model"}
+LEFT_OUT = Given.__annotations__.keys() - Shared.__annotations__.keys()
 _MOST_RATES = 1000
 _LEAST_RATES = 3  # a minimum lies between two others
 
@@ -227,7 +230,7 @@ def _build_network(
 ) -> Network:
     """Builds the network of a size."""
     if factory is None:
-        sized = dataclasses.replace(settings, **{varied: size})
+        sized = _resize(settings, varied, size)
         # Drawn by rules, the layers of a loop need not be written out.
         return dataclasses.replace(name_network(task, sized), loop=None, redraw=None)
     try:
@@ -238,6 +241,12 @@ def _build_network(
     network = adapt_own(made, task, settings.model)
     check_model(network, task, settings.model)
     return network
+
+
+def _resize(settings: Settings, varied: str, size: int) -> Settings:
+    """Returns the settings of a size."""
+    changed: dict[str, Any] = {varied: size}
+    return dataclasses.replace(settings, **changed)
 
 
 class _PairWithState(NamedTuple):
@@ -276,12 +285,13 @@ def _scale_all(
     experiments = {}
     networks = {size: build(size) for size in sorted({base, *sizes})}
     read = {n: structure(_PairWithState.of(each, x), x) for n, each in networks.items()}
+    constants = _list_constants(networks[base], x)
     for size in sizes:
         network, roles = networks[size], read[size]
-        sized = dataclasses.replace(settings, **{varied: size})
+        sized = _resize(settings, varied, size)
         for name, make in makers.items():
             scale = make(read[base], roles)
-            rules = recipe if scale is None else tuple(scale.rules(list(recipe)))
+            rules = recipe if scale is None else scale.rules([*recipe, *constants])
             drawn = _name_rules(settings, name, rules, roles)
             run = assemble(
                 task, dataclasses.replace(sized, initializers=(drawn,)), network, scale
@@ -296,6 +306,25 @@ def _list_rules(initializer: Any) -> tuple[Any, ...]:
     if isinstance(initializer, Rules):
         return initializer.rules
     return (("role:kernel", initializer),)
+
+
+def _list_constants(network: Network, x: Any) -> list[Any]:
+    """Lists rules for what a network fills with one number, as it does its biases.
+
+    A scale needs to know a law that it changes, and this is one that no rule states.
+    """
+    drawn = jit_init(network.init)(jax.random.key(0), jax.numpy.zeros(x.shape, x.dtype))
+    rules = []
+    for path, leaf in named(drawn["params"]):
+        values = np.asarray(leaf).ravel()
+        if values.size and (values == values[0]).all():
+            rules.append((functools.partial(_is_at, path), float(values[0])))
+    return rules
+
+
+def _is_at(place: str, path: str, leaf: Any) -> bool:
+    """Returns whether a path is that of a place: a pattern."""
+    return path == place
 
 
 def _name_rules(
