@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from jaxinit._paths import named
+
 
 class Scale:
     """muP of Table 3 of Tensor Programs V, relative to the base.
@@ -20,18 +22,18 @@ class Scale:
         self.readout = [path for path, row in target.items() if "readout" in row.roles]
 
     def rules(self, recipe):
-        ((pattern, init),) = recipe
+        (_, init), *_ = recipe
         (path,) = self.readout
-        return [(path, init / self.growth[path] ** 0.5), (pattern, init)]
+        return [(path, init / self.growth[path] ** 0.5), *recipe]
 
     def lr(self, optimizer):
         assert optimizer == "adam"
 
         def update(updates, state, params=None):
-            def scale(path, change):
-                return change / self.growth.get("/".join(k.key for k in path), 1.0)
-
-            return jax.tree_util.tree_map_with_path(scale, updates), state
+            leaves = [
+                change / self.growth.get(path, 1.0) for path, change in named(updates)
+            ]
+            return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
 
         return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
