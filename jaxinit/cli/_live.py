@@ -25,6 +25,7 @@ from jaxinit.lab.command import (
     Task,
     TransferResult,
     block_length,
+    list_columns,
     median,
 )
 
@@ -70,7 +71,7 @@ class SweepScreen:
         result = self._result
         if result is None or not result.rows:
             return Group(self.bar)
-        table = Table.of(result.list_columns(), result.rows).rich()
+        table = Table.of(list_columns(result), result.rows).rich()
         return Group(self.bar, table)
 
 

@@ -211,18 +211,20 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 
 def _print(result: "TransferResult", form: str) -> None:
     """Prints the results."""
+    from jaxinit.lab.command import make_table
+
     if form == "json":
         print(result.to_json(indent=1))
     elif form == "csv":
         print(result.to_csv(), end="")
     else:
         terminal = console()
-        table = result.make_table()
+        table = make_table(result)
         room = table.choose(table.widths, terminal.width)
         terminal.print(result.answer, style="bold", highlight=False)
         print()
         terminal.print(table.pick(room).rich())
-        for note in ("", *result.list_notes()):
+        for note in ("", *(note for note, _ in table.notes)):
             terminal.print(note, highlight=False)
         print(f"Computed in {result.seconds:.1f} s.")
 

@@ -8,6 +8,8 @@ results.
 
 from jaxinit.lab._compare import DEFAULT_INITIALIZERS as DEFAULT_INITIALIZERS
 from jaxinit.lab._result.statistics import median as median
+from jaxinit.lab._show._transfer_table import list_columns as list_columns
+from jaxinit.lab._show._transfer_table import make_table as make_table
 from jaxinit.lab._show.comparison import Comparison as Comparison
 from jaxinit.lab._show.log import Log as Log
 from jaxinit.lab._show.table import markdown as markdown

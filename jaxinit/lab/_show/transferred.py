@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from jaxinit._import import explain_missing
 from jaxinit._result import Result, plain
-from jaxinit._table import Column, Table
-from jaxinit._text import number, percent, plural
+from jaxinit._table import Table, line
+from jaxinit._table import page as join
+from jaxinit._text import plural
 from jaxinit.lab._atomic import write_bytes
-from jaxinit.lab._result.drift import LOST
-from jaxinit.lab._result.rates import MINUS, RateRow, Transferred
-from jaxinit.lab._result.statistics import LEVEL
-from jaxinit.lab._show.table import chance, describe_tuning
+from jaxinit.lab._result.rates import Transferred
+from jaxinit.lab._show._transfer_table import make_table
 from jaxinit.lab._train._environment import describe_device, read_versions
 
 if TYPE_CHECKING:
@@ -117,56 +116,8 @@ class TransferResult(Transferred, Result):
             write_bytes(directory / name, content)
         return [directory / name for name in files]
 
-    def list_columns(self) -> list[Column[RateRow]]:
-        """Lists the columns of the table."""
-        return [
-            Column("parameterization", lambda row: row.parameterization, left=True),
-            Column(self.sweep.varied, lambda row: str(row.size)),
-            Column("log2 of best rate", self._write_best),
-            Column("best rate", lambda row: number(2.0**row.best.exponent), rank=1),
-            Column("loss there", lambda row: number(row.best.loss), rank=3),
-            Column("at the base's rate", lambda row: number(row.carried), rank=3),
-            Column("diverged", lambda row: percent(row.diverged), rank=2),
-        ]
-
-    def list_notes(self) -> list[str]:
-        """Lists what is said below the table."""
-        sweep, s = self.sweep, self.sweep.settings
-        sizes = ", ".join(map(str, sweep.sizes))
-        fixed = [
-            f"{each} {getattr(s, each)}"
-            for each in ("depth", "width")
-            if each != sweep.varied and ":" not in s.model
-        ]
-        rates = f"2^{sweep.exponents[0]:g} to 2^{sweep.exponents[-1]:g}"
-        facts = (
-            sweep.task.name,
-            ", ".join([s.model, *fixed, f"{sweep.varied}s {sizes}"]),
-            f"{s.initializers[0]!r} at the base, {sweep.varied} {sweep.base}",
-            f"{describe_tuning(s)}, batch {s.batch_size}, {plural(s.steps, 'step')}",
-            f"{plural(s.seeds, 'seed')}, {len(sweep.exponents)} rates from {rates}",
-            f"chance: loss {chance(sweep.task, s)}",
-        )
-        notes = ["; ".join(facts), _READING.format(self.last_steps)]
-        if self.interrupted:
-            done = f"{len(self.losses)} of {len(sweep.experiments)}"
-            notes.insert(0, f"Interrupted: {done} networks were trained to the end.")
-        return self.list_edges() + notes
-
-    def make_table(self) -> Table:
-        """Returns the table, with the notes below it."""
-        notes = [(note, "") for note in self.list_notes()]
-        return Table.of(self.list_columns(), self.rows, notes)
-
     def _table(self) -> Table:
-        return self.make_table()
-
-    def _write_best(self, row: RateRow) -> str:
-        mark = {"lowest": "≤ ", "highest": "≥ ", "inside": "", "none": ""}
-        if row.best.state == "none":
-            return "none trains"
-        text = f"{row.best.exponent:.2f}".replace("-", MINUS)
-        return mark[row.best.state] + text
+        return make_table(self)
 
     def __repr__(self) -> str:
         sweep = self.sweep
@@ -178,18 +129,6 @@ class TransferResult(Transferred, Result):
         return f"{self.answer}\n\n{super().__str__()}"
 
     def _repr_html_(self) -> str:
-        from jaxinit._table import line, page
-
         table = self._table()
         notes = [line(*note) for note in table.notes]
-        return page(line(self.answer), table.html(), *notes)
-
-
-_READING = (
-    "The loss is the training loss, averaged over the last {} steps and over seeds; a "
-    f"run that diverged counts as {LOST:g} times the loss of chance. The best rate is "
-    "where the parabola through the lowest loss and its two neighbors has its lowest "
-    "point, in logarithms. The drift is the slope of a line through best rates against "
-    "log2 of the size, in brackets with the "
-    f"{100 * LEVEL:g} % bootstrap interval over seeds, widened for few seeds."
-)
+        return join(line(self.answer), table.html(), *notes)
