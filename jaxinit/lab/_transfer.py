@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,10 +16,10 @@ from jaxinit.lab._show.transferred import TransferResult
 from jaxinit.lab._train import _interrupts as interrupts
 from jaxinit.lab._train.grid import Grid, block_length
 from jaxinit.lab._tried._precision import compute_in
-from jaxinit.lab._tried._sweep import Sweep, design_sweep
+from jaxinit.lab._tried._sweep import LEFT_OUT, Sweep, design_sweep
 from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Shared, spell_out
+from jaxinit.lab._tried.settings import spell_out
 
 
 class Moment(NamedTuple):
@@ -40,7 +40,7 @@ class Moment(NamedTuple):
     result: TransferResult
 
 
-@functools.partial(spell_out, given=Shared)
+@functools.partial(spell_out, without=LEFT_OUT)
 def transfer(
     model: str | Callable[[int], Any] = "mlp",
     *,
@@ -54,7 +54,7 @@ def transfer(
     lr: tuple[float, float] = (2.0**-12, 2.0**-2),
     lr_step: float = 2.0,
     progress: Callable[[int, int], None] | None = None,
-    **settings: Unpack[Shared],
+    **settings: Any,  # model is one of Given, too
 ) -> TransferResult:
     """Trains a network at several widths and learning rates: does the best rate stay?
 
@@ -117,7 +117,7 @@ def transfer(
         initializer=initializer,
         lr=lr,
         lr_step=lr_step,
-        settings=dict(settings),
+        settings=settings,
     )
 
     def observe(moment: Moment) -> None:

@@ -36,12 +36,13 @@ from jaxinit.lab._tried.experiment import (
 )
 from jaxinit.lab._tried.networks import adapt_own
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Given, Settings, Shared
+from jaxinit.lab._tried.settings import Settings
 from jaxinit.lab._tried.tasks import load_task
 from jaxinit.model import jit_init
 
 WIDTHS = (64, 128, 256, 512)
-LEFT_OUT = Given.__annotations__.keys() - Shared.__annotations__.keys()
+# Settings that a transfer does not have, or not under this name or in this sense.
+LEFT_OUT = {"learning_rates", "target_loss", "early_stopping", "model"}
 _MOST_RATES = 1000
 _LEAST_RATES = 3  # a minimum lies between two others
 

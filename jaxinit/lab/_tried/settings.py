@@ -8,7 +8,7 @@ read the fields; none of them lists settings again.
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -286,8 +286,8 @@ class Settings:
         return function(**own | more)
 
 
-class Shared(TypedDict, total=False):
-    """The settings that `transfer` takes by name, as type checkers see them."""
+class Given(TypedDict, total=False):
+    """The settings that `compare` takes by name, as type checkers see them."""
 
     activation: str
     depth: int | None
@@ -295,25 +295,20 @@ class Shared(TypedDict, total=False):
     norm: str
     seeds: int
     steps: int
+    learning_rates: Sequence[float]
     optimizer: str
     batch_size: int
+    target_loss: float | None
+    model: str
     devices: int
     schedule: str
     clip: float
     loss: str | None
     dropout: float
+    early_stopping: int
     device: str | None
     dtype: str
     chunk: int | None
-
-
-class Given(Shared, total=False):
-    """The settings that `compare` takes by name."""
-
-    learning_rates: Sequence[float]
-    target_loss: float | None
-    model: str
-    early_stopping: int
 
 
 OPTIONS: dict[str, Option] = {
@@ -321,8 +316,8 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def spell_out(function: F, given: Any = Given) -> F:
-    """Shows a function's ``**settings`` one by one in its signature."""
+def spell_out(function: F, without: Collection[str] = ()) -> F:
+    """Shows a function's ``**settings`` one by one in its signature, all but some."""
     signature = inspect.signature(function)
     *own, _ = signature.parameters.values()
     settings = [
@@ -330,10 +325,10 @@ def spell_out(function: F, given: Any = Given) -> F:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None if OPTIONS[field.name].fitted else field.default,
-            annotation=given.__annotations__[field.name],
+            annotation=Given.__annotations__[field.name],
         )
         for field in dataclasses.fields(Settings)
-        if field.name in given.__annotations__
+        if field.name in Given.__annotations__ and field.name not in without
     ]
     changed = signature.replace(parameters=[*own, *settings])
     function.__signature__ = changed  # type: ignore[attr-defined]  # as inspect reads it
