@@ -56,7 +56,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options: what varies, the settings, and the output."""
     from jaxinit.lab.command import LEFT_OUT
 
-    _add_sizes(parser.add_argument_group("what is compared").add_argument)
+    _add_sizes(parser.add_argument_group("sizes and rates").add_argument)
     add_settings(parser, without={*LEFT_OUT, "initializers"})
     option = parser.add_argument_group("output").add_argument
     option(

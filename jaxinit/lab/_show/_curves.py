@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from jaxinit._panels import COLORS
 from jaxinit.lab._result.drift import LOST
 from jaxinit.lab._result.rates import Transferred
-from jaxinit.lab._show.plots import INK, MIDDLE, Panel
+from jaxinit.lab._show.plots import INK, MIDDLE, Panel, set_logarithmic
 
 # From light to dark, as sizes grow: colors that all plots have.
 _RAMP = ("#ddcc77", "#ee7733", "#cc6677", "#aa4499", "#882255", "#332288")
@@ -40,8 +40,7 @@ def draw_curves(result: Transferred) -> Panel:
 
     def draw(axis: Axes, index: int) -> None:
         name = sweep.names[index]
-        axis.set_yscale("log")
-        axis.set_ylim(*limits)
+        set_logarithmic(axis, limits)
         axis.set_xlim(exponents[0] - 0.5, exponents[-1] + 0.5)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.axhline(sweep.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
