@@ -28,7 +28,7 @@ def draw_curves(result: Transferred) -> Panel:
     """Returns a function that draws the panel of the i-th parameterization.
 
     Points are means over seeds, and bars reach from the lowest to the highest seed. A
-    run that diverged counts as the top of the panel. A ring is at the best rate.
+    run that diverged counts as twice the loss of chance. A ring is at the best rate.
     """
     sweep = result.sweep
     exponents, top = np.array(sweep.exponents), LOST * sweep.task.chance
@@ -36,7 +36,9 @@ def draw_curves(result: Transferred) -> Panel:
         key: np.minimum(result.rank(*key), top).astype(float) for key in result.losses
     }
     lowest = min((losses.min() for losses in capped.values()), default=top / 10)
-    limits = max(float(lowest), 1e-6 * top) / 1.4, 1.15 * top
+    highest = max((losses.max() for losses in capped.values()), default=top)
+    high = 1.15 * max(float(highest), sweep.task.chance)
+    limits = max(float(lowest), 1e-6 * top) / 1.15, high
 
     def draw(axis: Axes, index: int) -> None:
         name = sweep.names[index]
