@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxinit._watch import watch
+from jaxinit.cli._settings import add_settings, take_settings
 from jaxinit.cli._terminal import (
     FULL,
     BadInput,
@@ -51,30 +52,9 @@ def add(commands: Any) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options: those of the settings, and those of data, files and output."""
-    from jaxinit.lab.command import DATA, MACHINE, OPTIONS, TASKS
+    from jaxinit.lab.command import MACHINE
 
-    groups = {option.group: None for option in OPTIONS.values()}
-    group = {title: parser.add_argument_group(title).add_argument for title in groups}
-    for name, option in OPTIONS.items():
-        several = "; repeatable" if option.repeated else ""
-        group[option.group](
-            option.flag or f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            action="append" if option.repeated else "store",
-            type=option.read,
-            metavar=option.metavar,
-            help=f"{option.help}{several} (default: {option.shown})",
-        )
-    *others, last = TASKS
-    tasks = f"{', '.join(others)} or {last}"
-    group[DATA]("--task", help=f"{tasks} (default: {others[0]})")
-    group[DATA](
-        "--data",
-        metavar="FILE.npz",
-        help="arrays x and y: integer or string y are classes, float y are real "
-        "targets; or a text, FILE.txt, for the next character",
-    )
+    group = add_settings(parser)
     group[MACHINE](
         "--distributed",
         nargs="*",
@@ -174,7 +154,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     allow_imports()
     if options.distributed is not None:
         try_call(lab.join, *options.distributed)
-    asked = {name: vars(options)[name] for name in lab.OPTIONS if name in vars(options)}
+    asked = take_settings(options)
     tried = asked.pop("initializers", lab.DEFAULT_INITIALIZERS)
     experiment = try_call(lab.design, tried, options.data, options.task, **asked)
     saves, logs = _open_files(options, experiment, stack)

@@ -1,4 +1,4 @@
-"""What a terminal shows while `compare` trains: a bar, and the leading initializers."""
+"""What a terminal shows during training: a bar, and the best so far."""
 
 import contextlib
 import math
@@ -18,7 +18,16 @@ from rich.text import Text
 from jaxinit._table import Column, Table
 from jaxinit._text import number
 from jaxinit._watch import watch
-from jaxinit.lab.command import Grid, Settings, Task, block_length, median
+from jaxinit.lab.command import (
+    Grid,
+    Moment,
+    Settings,
+    Task,
+    TransferResult,
+    block_length,
+    list_columns,
+    median,
+)
 
 _LEADERS = 5
 _PER_SECOND = 2  # refreshes; one takes some milliseconds, in a thread of its own
@@ -42,19 +51,48 @@ _COLUMNS: tuple[Column[Leader], ...] = (
 )
 
 
+class SweepScreen:
+    """The bar of a transfer, and the best rates so far."""
+
+    def __init__(self, steps: int):
+        """Prepares the bar."""
+        self.bar = _make_bar()
+        self._job = self.bar.add_task("drawing and compiling", total=steps)
+        self._result: TransferResult | None = None
+
+    def observe(self, moment: Moment) -> None:
+        """Notes how far training has come."""
+        now = f"{moment.parameterization}, {moment.result.sweep.varied} {moment.size}"
+        self._result = moment.result
+        self.bar.update(self._job, completed=moment.done, description=now)
+
+    def __rich__(self) -> Group:
+        """Returns the present view."""
+        result = self._result
+        if result is None or not result.rows:
+            return Group(self.bar)
+        table = Table.of(list_columns(result), result.rows).rich()
+        return Group(self.bar, table)
+
+
+def _make_bar() -> Progress:
+    """Makes a bar that counts steps."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed}/{task.total} steps"),
+        _Pace(table_column=Form(no_wrap=True)),
+    )
+    return Progress(*columns, speed_estimate_period=_PERIOD, expand=True)
+
+
 class Screen:
     """The bar and the table; rich draws them from its own thread, at its own pace."""
 
     def __init__(self, task: Task, settings: Settings):
         """Prepares the bar."""
         self._task, self._settings = task, settings
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed}/{task.total} steps"),
-            _Pace(table_column=Form(no_wrap=True)),
-        )
-        self.bar = Progress(*columns, speed_estimate_period=_PERIOD, expand=True)
+        self.bar = _make_bar()
         self._job = self.bar.add_task("drawing and compiling", total=settings.steps)
         self._losses: tuple[Any, ...] = ()  # by block, each [cells]
         self._seen = 0  # blocks whose numbers have been checked
@@ -119,11 +157,22 @@ class _Pace(ProgressColumn):
         return Text(f"{task.speed:{digits}} steps/s, {left} left", "cyan")
 
 
-@contextlib.contextmanager
 def show_progress(
     task: Task, settings: Settings, quiet: bool
-) -> Iterator[list[Callable[[Grid], None]]]:
+) -> contextlib.AbstractContextManager[list[Callable[[Grid], None]]]:
+    """Shows the training of a comparison, as `show_live` does."""
+    return show_live(lambda: Screen(task, settings), quiet)
+
+
+@contextlib.contextmanager
+def show_live(
+    make: Callable[[], Screen | SweepScreen], quiet: bool
+) -> Iterator[list[Callable[[Any], None]]]:
     """Shows training on the terminal, if there is one to show it on.
+
+    Args:
+      make: makes what is shown.
+      quiet: whether nothing is to be shown.
 
     Yields:
       The functions to call after each block: none without a terminal.
@@ -132,7 +181,7 @@ def show_progress(
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield []
         return
-    screen = Screen(task, settings)
+    screen = make()
     live = Live(
         screen,
         console=console,

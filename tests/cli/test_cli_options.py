@@ -193,9 +193,10 @@ def test_the_sweep_has_every_option():
     [
         (
             [],
-            "jaxinit: a command is missing: check, compare, list, show or structure. j",
+            "jaxinit: a command is missing: check, compare, list, show, structure or "
+            "transfer. j",
         ),
-        (["comapre"], "'structure'). Did you mean 'compare'?"),
+        (["comapre"], "'transfer'). Did you mean 'compare'?"),
         (["compare", "--sedes", "3"], "arguments: --sedes 3. Did you mean '--seeds'"),
         (["compare", "--sedes=3"], "arguments: --sedes=3. Did you mean '--seeds'"),
         (["compare", "--format", "jsn"], "Did you mean 'json'?"),

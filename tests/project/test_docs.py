@@ -79,7 +79,13 @@ def examples(module):
 
 # Rooms whose examples train, fill, or compile matrices: each is tested elsewhere.
 LONG_EXAMPLES = {
-    *("lab._compare", "testing._dtypes", "testing._assertions", "random.haar"),
+    *(
+        "lab._compare",
+        "lab._transfer",
+        "testing._dtypes",
+        "testing._assertions",
+        "random.haar",
+    ),
     *("testing._independence", "testing._strategies", "model._fill.init_function"),
     *("_calibrate.calibrate", "scaling._coordinate_check"),
     *("signal._check", "signal._report.report", "initializers._orthogonal"),

@@ -134,7 +134,7 @@ def interval(values: Any) -> Interval:
     error = distances.std(ddof=1) / math.sqrt(n)
     means = _resamples(n) @ distances / n
     ends = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = center + _widening(n) * (ends - center)
+    low, high = center + widen(n, n - 1) * (ends - center)
     mean, low, high = (float(array[0] + end) for end in (center, low, high))
     return Interval(mean, float(error), low, high)
 
@@ -350,9 +350,9 @@ def _resamples(n: int) -> np.ndarray:  # [resamples, n]
     return drawn
 
 
-def _widening(n: int) -> float:
+def widen(n: int, freedom: int) -> float:
     """Computes sqrt(n / (n - 1)) t / z, the factor that few seeds ask for."""
-    return math.sqrt(n / (n - 1)) * _student(_Z, n - 1) / _Z
+    return math.sqrt(n / (n - 1)) * _student(_Z, freedom) / _Z
 
 
 def _student(z: float, freedom: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from jaxinit.lab._show.plots import select_plots
 from jaxinit.lab._show.svg import svg
 from jaxinit.lab._show.table import caption, chance, list_columns, rank_rows
 from jaxinit.lab._train._environment import describe_device, read_versions
+from jaxinit.lab._tried.settings import Settings
 
 _FOLDED = ("loss_by_rate",)  # plots for the curious
 
@@ -27,18 +29,12 @@ def page(comparison: Outcome, command: str) -> str:
       comparison: what `compare` returned.
       command: the command that repeats the run, or "".
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxinit.lab._show", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     settings, task = comparison.settings, comparison.task
     specs = [repr(init) for init in settings.initializers]
     columns = list_columns(comparison)
     health = comparison.health
-    return environment.get_template("page.html").render(
+    return render(
+        "page.html",
         title="What the initializer does to training",
         answer=answer(comparison),
         facts=_list_facts(comparison),
@@ -56,9 +52,7 @@ def page(comparison: Outcome, command: str) -> str:
         dropout=settings.dropout > 0,
         signals=comparison.signals is not None,
         specs=specs,
-        colors=len(COLORS),
-        palette=list(zip(_LIGHT, _DARK, strict=True)),
-        chance=chance(comparison),
+        chance=chance(task, settings),
         interrupted=comparison.interrupted,
         steps_done=comparison.steps_done,
         steps=settings.steps,
@@ -71,10 +65,29 @@ def page(comparison: Outcome, command: str) -> str:
         command=command,
         seeds=settings.seeds,
         seconds=comparison.seconds._asdict(),
-        versions=json.dumps(
-            read_versions() | {"device": describe_device(settings.device)["kind"]}
-        ),
+        versions=write_versions(settings),
     )
+
+
+def render(template: str, **content: Any) -> str:
+    """Fills a template in, which has the colors of the plots."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxinit.lab._show", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    palette = list(zip(_LIGHT, _DARK, strict=True))
+    return environment.get_template(template).render(
+        colors=len(COLORS), palette=palette, **content
+    )
+
+
+def write_versions(settings: Settings) -> str:
+    """Returns the versions of packages and the kind of device, as JSON text."""
+    here = {"device": describe_device(settings.device)["kind"]}
+    return json.dumps(read_versions() | here)
 
 
 def _list_facts(comparison: Outcome) -> list[str]:
@@ -87,7 +100,7 @@ def _list_facts(comparison: Outcome) -> list[str]:
         f"learning rates {rates}",
         f"{plural(len(task.x_train), 'training row')}, "
         f"{plural(len(task.x_test), 'test row')}; "
-        f"chance has a loss of {chance(comparison)}",
+        f"chance has a loss of {chance(task, s)}",
     ]
 
 

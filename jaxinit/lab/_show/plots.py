@@ -58,7 +58,8 @@ def _mask(values: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def _set_logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
+def set_logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
+    """Makes the vertical axis logarithmic, between limits, with few ticks."""
     axis.set_yscale("log")
     axis.set_ylim(*limits)
     _set_ticks(axis)
@@ -121,7 +122,7 @@ def _loss(comparison: Outcome) -> Panel:
     limits = _limit_losses(comparison, means[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
-        _set_logarithmic(axis, limits)
+        set_logarithmic(axis, limits)
         axis.axhline(chance, color=MIDDLE, linewidth=0.8, linestyle=":")
         for mean, _, _ in means:
             axis.plot(steps, _mask(mean), color=FAINT, linewidth=0.7, zorder=0)
@@ -143,7 +144,7 @@ def _loss_by_rate(comparison: Outcome) -> Panel:
     order = np.argsort(comparison.settings.learning_rates)
 
     def draw(axis: Axes, index: int) -> None:
-        _set_logarithmic(axis, limits)
+        set_logarithmic(axis, limits)
         axis.axhline(comparison.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
         for rank, rate in enumerate(order):
             axis.plot(
@@ -167,7 +168,7 @@ def _sensitivity(comparison: Outcome) -> Panel:
     limits = _limit_losses(comparison, means[:, 0])
 
     def draw(axis: Axes, index: int) -> None:
-        _set_logarithmic(axis, limits)
+        set_logarithmic(axis, limits)
         axis.set_xscale("log")
         axis.set_xlim(rates[0] / 1.5, rates[-1] * 1.5)
         axis.set_xticks(rates[:: -(-len(rates) // 4)], minor=False)
@@ -200,7 +201,7 @@ def _through_training(values: np.ndarray, up: str, mark: float | None) -> Panel:
     limits = _choose_limits(middle if mark is None else np.append(middle.ravel(), mark))
 
     def draw(axis: Axes, index: int) -> None:
-        _set_logarithmic(axis, limits)
+        set_logarithmic(axis, limits)
         layers, last = np.arange(1, values.shape[-1] + 1), len(middle[index]) - 1
         if mark is not None:
             axis.axhline(mark, color=MIDDLE, linewidth=0.8, linestyle=":")

@@ -19,6 +19,7 @@ from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome, count_cells
 from jaxinit.lab._result.row import Row
 from jaxinit.lab._result.statistics import INTERVAL, LEAST_SEEDS
+from jaxinit.lab._tried.data import Task
 from jaxinit.lab._tried.losses import build_loss
 from jaxinit.lab._tried.settings import OPTIONS, Settings
 
@@ -130,17 +131,17 @@ def caption(comparison: Outcome) -> str:
     norm = "" if s.norm == "none" else f", {s.norm} norm"
     return (
         f"{task.name}; {_describe_network(s)}, "
-        f"{s.activation}{norm}; {_describe_tuning(s)}, batch {s.batch_size}, "
+        f"{s.activation}{norm}; {describe_tuning(s)}, batch {s.batch_size}, "
         f"{plural(comparison.steps_done, 'step')}; "
         f"{plural(comparison.scores.loss.size, 'cell')} = "
         f"{count_cells(s)}; each row at its own best learning "
-        f"rate; chance: loss {chance(comparison)}; in brackets: {INTERVAL}; against "
+        f"rate; chance: loss {chance(task, s)}; in brackets: {INTERVAL}; against "
         f"best: test on equal seeds, an effect where {LEAST_SEEDS} or more seeds show "
         "one; decades of learning rates that train (how many of those tried)"
     )
 
 
-def _describe_tuning(s: Settings) -> str:
+def describe_tuning(s: Settings) -> str:
     """Describes how it was trained, by the settings that are not at their defaults."""
     told = []
     for field in dataclasses.fields(s):
@@ -151,10 +152,9 @@ def _describe_tuning(s: Settings) -> str:
     return s.optimizer + "".join(words for _, words in sorted(told))
 
 
-def chance(comparison: Outcome) -> str:
+def chance(task: Task, settings: Settings) -> str:
     """Returns the loss of the best constant prediction, with its unit."""
-    task = comparison.task
-    loss = comparison.settings.pass_to(build_loss, task=task)
+    loss = settings.pass_to(build_loss, task=task)
     return f"{task.chance:#.3g} {loss.unit}"
 
 

@@ -50,8 +50,8 @@ class Scores(NamedTuple):  # each [initializers, seeds, learning rates]
 class Grid:
     """All cells of a comparison, their state, and the programs that advance it."""
 
-    def __init__(self, experiment: Experiment):
-        """Draws the initial parameters of every cell and measures their signals."""
+    def __init__(self, experiment: Experiment, probed: bool = True):
+        """Draws the initial parameters of every cell; measures layers if `probed`."""
         task, s = experiment.task, experiment.settings
         self.task, self.settings, self.steps = task, s, s.steps
         self.model = model = mix_precision(experiment.network, s.dtype)
@@ -60,7 +60,7 @@ class Grid:
         self._x, self._y = self._take(slice(None))
         self._loss, self._score = make_loss(task, experiment.loss), make_score(task)
         self._order = s.pass_to(batches, rows=len(task.x_train))
-        self._patience = s.early_stopping
+        self._patience, self._probed = s.early_stopping, probed
 
         # In NumPy: outside of programs, JAX would compile one for each operation.
         _, seed, rate = np.indices(self.shape).reshape(3, -1)
@@ -86,7 +86,8 @@ class Grid:
         self._own = [self._layout.take(self._varied, rows) for rows in chunks]
         self._chunks = self._start()
         self.losses: tuple[np.ndarray, ...] = ()  # by block, each [cells]
-        self.probes: tuple[Probe, ...] = (self._run_probe(self._chunks),)
+        first = (self._run_probe(self._chunks),) if probed else ()
+        self.probes: tuple[Probe, ...] = first
 
     def _take(self, rows: Any) -> Any:
         """Copies inputs and targets of some training rows from the host."""
@@ -111,16 +112,19 @@ class Grid:
           The variables, and their signals if the network has layers.
           # [initializers, seeds, ...] per leaf
         """
-        s = self.settings
-        lowered = self._lower_training(), self._lower_probing(), self._lower_signals()
+        s, lowered, measured = self.settings, [self._lower_training()], None
+        if self._probed:
+            lowered += [self._lower_probing(), self._lower_signals()]
         with open_pool() as pool:
             compiling = [pool.submit(program.compile) for program in lowered]
             drawn = draw_all(
                 self.model, s.initializers, s.seeds, self._take(slice(1))[0]
             )
-            self._program, self._probe, measure = (each.result() for each in compiling)
+            self._program, *others = (each.result() for each in compiling)
         initial = cast_back(drawn, s.dtype)
-        measured = measure(self._flatten(initial))
+        if self._probed:
+            self._probe, measure = others
+            measured = measure(self._flatten(initial))
         if measured is None:
             return initial, None
         by_init = (np.asarray(a).reshape(*self.shape[:2], -1) for a in measured)
@@ -133,10 +137,7 @@ class Grid:
         count = len(jax.tree.leaves(self._cells)[0])
         together = math.gcd(count, self._layout.together)
         batch = together if together > 1 else None
-
-        def measure(cells: Any) -> Any:
-            return jax.lax.map(signals, cells, batch_size=batch)
-
+        measure = functools.partial(jax.lax.map, signals, batch_size=batch)
         return jax.jit(measure).lower(self._cells)
 
     def _fit_layout(self) -> tuple[Layout, Any]:
@@ -278,7 +279,7 @@ class Grid:
             probes = self.probes
             blocks = len(self.losses) + 1
             due = blocks in moments(self.steps // length)
-            if due or self._has_ended(chunks, blocks):
+            if self._probed and (due or self._has_ended(chunks, blocks)):
                 probes = (*probes, self._run_probe(chunks))
             # One assignment: an interrupt sees the state before the block, or after it.
             self._chunks, self.losses, self.probes = (

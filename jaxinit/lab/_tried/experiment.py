@@ -69,7 +69,7 @@ def design(
       TypeError: if something is of a wrong type.
     """
     try:
-        asked = _read_settings(initializers, data, settings)
+        asked = read_settings(initializers, data, settings)
         loaded = data if isinstance(data, Task) else load_task(task, data)
         targeted = settings.get("target_loss") is not None
         experiment = fit(loaded, asked, targeted)
@@ -77,7 +77,7 @@ def design(
             check_model(experiment.network, experiment.task, asked.model)
     except check.Unfit as error:
         raise error.at("compare") from None
-    drawn = _draw_abstractly(experiment)
+    drawn = draw_abstractly(experiment)
     try:
         check_size(drawn["params"], asked)
     except check.Unfit as error:
@@ -85,7 +85,7 @@ def design(
     return experiment
 
 
-def _read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Settings:
+def read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Settings:
     """Reads the initializers, and fits the depth to the model."""
     for name, value in settings.items():
         if name not in OPTIONS:
@@ -116,6 +116,17 @@ def _read_settings(initializers: Any, data: Any, settings: dict[str, Any]) -> Se
 
 
 def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
+    """Builds the experiment from settings and task, once they are fitted.
+
+    Raises:
+      Unfit: if they do not fit.
+    """
+    return assemble(*fit_settings(task, settings, targeted))
+
+
+def fit_settings(
+    task: Task, settings: Settings, targeted: bool
+) -> tuple[Task, Settings]:
     """Fits task and settings to each other: loss, chance, rows held out.
 
     Args:
@@ -146,23 +157,36 @@ def fit(task: Task, settings: Settings, targeted: bool) -> Experiment:
     if other and not targeted:
         target = float(f"{task.chance / 2:.2g}")
     spec = choose_loss(task, settings.loss)
-    fitted = dataclasses.replace(settings, loss=spec, target_loss=target)
-    return assemble(task, fitted)
+    return task, dataclasses.replace(settings, loss=spec, target_loss=target)
 
 
-def assemble(task: Task, settings: Settings) -> Experiment:
-    """Builds the experiment from settings that fit their task."""
-    between = activation(settings.activation)
+def assemble(
+    task: Task, settings: Settings, network: Network | None = None, scale: Any = None
+) -> Experiment:
+    """Builds the experiment from settings that fit their task.
+
+    Args:
+      task: the data.
+      settings: the settings.
+      network: what is trained, if it is not what the settings name.
+      scale: a scale of `jaxinit.scaling`, for an optimizer with factors by parameter.
+    """
     return Experiment(
         task=task,
-        network=settings.pass_to(build_network, task=task, activation=between),
+        network=network or name_network(task, settings),
         loss=settings.pass_to(build_loss, task=task),
-        optimizer=settings.pass_to(build_optimizer),
+        optimizer=settings.pass_to(build_optimizer, scale=scale),
         settings=settings,
     )
 
 
-def _draw_abstractly(experiment: Experiment) -> Any:
+def name_network(task: Task, settings: Settings) -> Network:
+    """Builds the network that the settings name."""
+    between = activation(settings.activation)
+    return settings.pass_to(build_network, task=task, activation=between)
+
+
+def draw_abstractly(experiment: Experiment) -> Any:
     """Traces the draws of every initializer, which raises for shapes it cannot fill."""
     key, x = jax.random.key(0), jnp.asarray(experiment.task.x_train[:1])
     loop, drawn = experiment.network.written_out, None

@@ -285,8 +285,7 @@ def build_network(
         if dropout:
             rule = "is for the lab's own networks; a model of yours has its own."
             raise check.Unfit(f"dropout {rule}", dropout=dropout)
-        own = Network(*adapt_for_training(load(model), model))
-        return _reshape_inputs(own, task.example)
+        return adapt_own(load(model), task, model)
     if model == "mlp" and task.tokens:
         rule = f"takes numbers, and {task.name} has tokens. Choose transformer or lstm."
         raise check.Unfit(rule, model=model)
@@ -304,6 +303,15 @@ def build_network(
     if isinstance(made, MLP):
         return adapt_perceptron(made)
     return Network(*adapt_for_training(made, model))
+
+
+def adapt_own(model: Any, task: Task, name: str) -> Network:
+    """Adapts a user's model of Flax to the examples of a task.
+
+    Raises:
+      Unfit: if it is of no kind that can be trained.
+    """
+    return _reshape_inputs(Network(*adapt_for_training(model, name)), task.example)
 
 
 def _reshape_inputs(network: Network, shape: tuple[int, ...]) -> Network:

@@ -90,8 +90,43 @@ def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
     return build
 
 
+# The same, with factors by parameter of a scale of `jaxinit.scaling`.
+_SCALED: dict[str, Callable[..., Any]] = {
+    "adam": lambda scale: functools.partial(scale.adamw, weight_decay=0.0),
+    "adamw": lambda scale: scale.adamw,
+    "lion": lambda scale: scale.lion,
+    "momentum": lambda scale: functools.partial(scale.sgd, momentum=0.9),
+    "rmsprop": lambda scale: (
+        lambda *rate, **more: optax.chain(
+            optax.rmsprop(*rate, **more), scale.lr("adam")
+        )
+    ),
+    "sgd": lambda scale: scale.sgd,
+}
+
+
+def _read_scaled(
+    spec: str, scale: Any
+) -> Callable[[Rate], optax.GradientTransformation]:
+    """Reads an optimizer that a scale has a form of.
+
+    Raises:
+      Unfit: if it has none.
+    """
+    read_optimizer(spec)
+    name, arguments = read(OPTIMIZERS, "adamw(weight_decay=0.01)", 1, optimizer=spec)
+    if name not in _SCALED:
+        rule = f"has no factors by parameter. Choose one of {', '.join(_SCALED)}."
+        raise check.Unfit(rule, optimizer=spec)
+    return functools.partial(_SCALED[name](scale), **arguments)
+
+
 def build_optimizer(
-    optimizer: str, schedule: str = "constant", clip: float = 0.0, steps: int = 1
+    optimizer: str,
+    schedule: str = "constant",
+    clip: float = 0.0,
+    steps: int = 1,
+    scale: Any = None,
 ) -> Build:
     """Builds an optimizer with a schedule and clipping, as a function of the rate.
 
@@ -103,11 +138,14 @@ def build_optimizer(
         loss has not fallen for 20 steps.
       clip: the largest norm of all gradients together; 0 for no limit.
       steps: number of training steps.
+      scale: a scale of `jaxinit.scaling` for the network, or None.
 
     Raises:
       Unfit: if the spec is not that of an optimizer.
     """
-    plain = read_optimizer(optimizer)
+    plain = (
+        read_optimizer(optimizer) if scale is None else _read_scaled(optimizer, scale)
+    )
     shape = {
         "cosine": lambda: optax.cosine_decay_schedule(1.0, steps),
         "warmup_cosine": lambda: optax.warmup_cosine_decay_schedule(

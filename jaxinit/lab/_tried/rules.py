@@ -22,6 +22,7 @@ import jax
 from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit._spec import parse
+from jaxinit._structure.result import Structure
 from jaxinit.lab._tried import _call
 from jaxinit.model import preview, recipes, reinit
 
@@ -40,11 +41,13 @@ class Rules:
       text: what they were read from; equal texts are equal rules.
       rules: pairs (pattern, what), as `jaxinit.reinit` takes them.
       named: the patterns in the text; each must match a parameter.
+      structure: what the parameters do in the program, for rules that name roles.
     """
 
     text: str
     rules: tuple[Any, ...] = field(compare=False)
     named: tuple[str, ...] = field(compare=False)
+    structure: Structure | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return self.text
@@ -91,7 +94,7 @@ def draw(key: jax.Array, params: Any, init: Initializer | Rules) -> Any:
     """
     if not isinstance(init, Rules):
         return reinit(key, params, [(is_kernel, init)])
-    assigned = preview(params, init.rules)
+    assigned = preview(params, init.rules, structure=init.structure)
     for pattern in init.named:
         if pattern in assigned.unused:
             paths = ", ".join(row.path for row in assigned.rows[:4])

@@ -8,7 +8,7 @@ read the fields; none of them lists settings again.
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -264,7 +264,7 @@ class Settings:
             rule += f"{here} devices."
             raise check.Unfit(rule, devices=self.devices)
         for init in self.initializers if self.model == "mlp" else ():
-            if isinstance(init, Rules):
+            if isinstance(init, Rules) and init.structure is None:
                 rule = "rules are for other models: all layers of mlp are drawn alike."
                 raise check.Unfit(rule, initializers=init)
 
@@ -316,8 +316,8 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def spell_out(function: F) -> F:
-    """Shows a function's ``**settings`` one by one in its signature."""
+def spell_out(function: F, without: Collection[str] = ()) -> F:
+    """Shows a function's ``**settings`` one by one in its signature, all but some."""
     signature = inspect.signature(function)
     *own, _ = signature.parameters.values()
     settings = [
@@ -328,7 +328,7 @@ def spell_out(function: F) -> F:
             annotation=Given.__annotations__[field.name],
         )
         for field in dataclasses.fields(Settings)
-        if field.name in Given.__annotations__
+        if field.name in Given.__annotations__ and field.name not in without
     ]
     changed = signature.replace(parameters=[*own, *settings])
     function.__signature__ = changed  # type: ignore[attr-defined]  # as inspect reads it
