@@ -225,8 +225,10 @@ def _judge_layer(
         yield _find("start", each, 0, start, reason)
     step, update = _find_worst(its.update, along, tolerance)
     if step is not None and update.value > 0:
-        reason = f"{_grow(along, update)} after step {step}: its learning rate is not "
-        reason += f"divided by {_divisor(along, update.value)}"
+        near = abs(update.value - 1) < 0.25
+        what = "is not divided by" if near else "does not fall enough with"
+        reason = f"{_grow(along, update)} after step {step}: its learning rate {what} "
+        reason += f"the {along}"
         yield _find("update", each, step, update, reason)
     elif step is not None:
         reason = (
