@@ -39,9 +39,9 @@ def draw(
     for panel in panels[len(rows) :]:
         panel.remove()
     if rows:
-        below = "outside lower center"
         each = panels[0].get_lines()
-        figure.legend(handles=each, loc=below, ncols=8, fontsize=8, frameon=False)
+        where = {"ncols": 8, "fontsize": 8, "frameon": False}
+        figure.legend(handles=each, loc="outside lower center", **where)
     for panel in panels[max(len(rows) - columns, 0) : len(rows)]:
         panel.set_xlabel(along, fontsize=8)
     return figure

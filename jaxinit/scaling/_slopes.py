@@ -203,7 +203,9 @@ def judge(
             if each.kind == "stream"
             for finding in _judge_stream(each, its, along, tolerance)
         )
-        found += [first] if (first := next(streams, None)) else []
+        moved = any(x.condition == "update" for x in found)
+        causes = (x for x in streams if not (x.step and moved))  # not what they add to
+        found += [first] if (first := next(causes, None)) else []
     order = "start", "stream", "attention", "update", "decay", "aligned"
     return sorted(found, key=lambda finding: order.index(finding.condition))
 
