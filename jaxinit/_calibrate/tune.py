@@ -44,7 +44,7 @@ def tune(
 
     Both methods keep the weights as drawn, up to one factor for each tensor, and find
     the factors by gradient descent on an objective that needs no training. They are for
-    models without normalization layers, whose first steps diverge or stall.
+    models without normalization layers, whose first steps diverge.
 
     "gradinit" makes the first step of training lead to a low loss. Let g be the
     gradient of the loss on the first half of a batch, η the learning_rate, and A[g] = g
@@ -62,9 +62,12 @@ def tune(
     jax.random.randint(key(step), (8,), 0, 10))`` where ``key(step)`` is
     ``jax.random.fold_in(jax.random.key(0), step)``.
 
-    A step costs some three gradients with gradinit and six with metainit. Where memory
-    is short, tune ``jax.checkpoint(loss)``. A call that takes over two seconds reports
-    its progress on a terminal or in a notebook.
+    "metainit" helps weights that are too large; from weights that are far too small it
+    lowers the quotient, but need not make them train.
+
+    A step costs two to three gradients of the batch with gradinit, and ten with
+    metainit. Where memory is short, tune ``jax.checkpoint(loss)``. A call that takes
+    over two seconds reports its progress on a terminal or in a notebook.
 
     Args:
       loss: ``loss(params, batch)``, a number; a pure function that `jax.jit` can trace

@@ -203,7 +203,9 @@ def judge(
             if each.kind == "stream"
             for finding in _judge_stream(each, its, along, tolerance)
         )
-        found += [first] if (first := next(streams, None)) else []
+        moved = any(x.condition == "update" for x in found)
+        causes = (x for x in streams if not (x.step and moved))  # not what they add to
+        found += [first] if (first := next(causes, None)) else []
     order = "start", "stream", "attention", "update", "decay", "aligned"
     return sorted(found, key=lambda finding: order.index(finding.condition))
 
@@ -225,8 +227,10 @@ def _judge_layer(
         yield _find("start", each, 0, start, reason)
     step, update = _find_worst(its.update, along, tolerance)
     if step is not None and update.value > 0:
-        reason = f"{_grow(along, update)} after step {step}: its learning rate is not "
-        reason += f"divided by {_divisor(along, update.value)}"
+        near = abs(update.value - 1) < 0.25
+        what = "is not divided by" if near else "does not fall enough with"
+        reason = f"{_grow(along, update)} after step {step}: its learning rate {what} "
+        reason += f"the {along}"
         yield _find("update", each, step, update, reason)
     elif step is not None:
         reason = (
