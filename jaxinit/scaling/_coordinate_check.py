@@ -10,9 +10,13 @@ from jaxinit import _placement
 from jaxinit._adapt.inputs import read_inputs, read_keywords, read_names
 from jaxinit.scaling._coordinate_report import CoordinateReport
 from jaxinit.scaling._coordinate_run import Sized, measure, prepare
+from jaxinit.scaling._scale import Scale
 from jaxinit.scaling._slopes import Along, Slopes, judge
 
 TOLERANCE = 0.2  # √n grows with the exponent .5, n with 1
+_UNSCALED = (
+    "Initial weights are what the model draws, not scaled: pass rules= to have them so."
+)
 
 
 def coordinate_check(
@@ -134,7 +138,12 @@ def coordinate_check(
                     optimizer(scale) if scaled and _is_plain(optimizer) else optimizer
                 )
                 drawn = scale.rules(rules) if scaled and rules is not None else rules
-                form = keywords, names, loss
+                absorbed = (
+                    {path: row.absorbed for path, row in scale.items()}
+                    if isinstance(scale, Scale)
+                    else {}
+                )
+                form = keywords, names, loss, absorbed
                 models.append(prepare(size, model, inputs, takes, drawn, *form))
             things = measure(models, inputs, key, seeds, steps, along)
     except check.Unfit as error:
@@ -150,6 +159,7 @@ def coordinate_check(
         steps=steps,
         tolerance=tolerance,
         unseen=models[0].unseen,
+        notes=[_UNSCALED] if scaling is not None and rules is None else [],
     )
 
 

@@ -41,6 +41,7 @@ class CoordinateReport(Result):
       steps: the number of steps that were taken.
       tolerance: the exponent that an interval must reach below.
       unseen: kernels whose layers were not measured, such as those in a while loop.
+      notes: what to know of the run.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CoordinateReport(Result):
         steps: int,
         tolerance: float,
         unseen: Sequence[str],
+        notes: Sequence[str] = (),
     ):
         """Called by `coordinate_check` only."""
         self.findings = tuple(findings)
@@ -64,6 +66,7 @@ class CoordinateReport(Result):
         self.steps = steps
         self.tolerance = tolerance
         self.unseen = tuple(unseen)
+        self.notes = tuple(notes)
         self.rows = tuple(
             self._make_row(each, its) for each, its in zip(things, slopes, strict=True)
         )
@@ -143,6 +146,7 @@ class CoordinateReport(Result):
                 for row in self.rows
             ],
             "unseen": list(self.unseen),
+            "notes": list(self.notes),
         }
 
     def summarize(self) -> str:
@@ -185,6 +189,7 @@ class CoordinateReport(Result):
         rows = [x for x in self.rows if x.verdict != _FINE or x.role not in _MINOR]
         if left := len(self.rows) - len(rows):
             notes.append((f"{left} biases and gains transfer too.", "quiet"))
+        notes += [(note, "") for note in self.notes]
         about = f"Exponents of {letter}, with {LEVEL:.0%} intervals over "
         about += f"{_text.plural(self.seeds, 'seed')}: of the mean absolute output, "
         about += "and of what the last update makes of the input."

@@ -32,6 +32,7 @@ _ENTRIES = {"embedding", "bias", "gain", "offset", "table", "state"}
 
 
 _CHANGES = {"change", "drift", "moved", "passed"}  # since the start
+_MADE = {"output", "change", "moved", "passed"}  # by the weight
 _LEAST = 1e-6  # a decay below is rounding
 _SOME = 64  # entries of a parameter that show how it decays
 # Where they come in order, behind the layers that they are named after.
@@ -66,7 +67,7 @@ class Sized:
       optimizer: the optimizer of this size.
       rules: of the initial weights, if it does not draw them itself.
       loss: a function of the output, if one is given.
-      unseen: kernels whose layers are not measured.
+      absorbed: by path, factors of the forward pass that weights have.
     """
 
     size: int
@@ -79,6 +80,7 @@ class Sized:
     optimizer: Any
     rules: Any
     loss: Callable[[Any], Any] | None
+    absorbed: Mapping[str, float]
 
     @property
     def rows(self) -> Mapping[str, TracedParameter]:
@@ -107,6 +109,8 @@ class Sized:
             yield Name(place.path, place.kind, role), place.number, order
         for path in self.first.entries:
             row = self.rows[path]
+            if any("key" in self.rows[of].roles for of in row.of if of in self.rows):
+                continue  # softmax leaves it no gradient but rounding
             yield Name(path, "parameter", row.role), path, row.order or 0.0
 
 
@@ -119,6 +123,7 @@ def prepare(
     arguments: Mapping[str, Any],
     streams: tuple[str, ...],
     loss: Callable[[Any], Any] | None,
+    absorbed: Mapping[str, float],
 ) -> Sized:
     """Traces a model."""
     adapted = adapt(model, inputs, arguments, streams)
@@ -141,6 +146,7 @@ def prepare(
         optimizer=optimizer,
         rules=rules,
         loss=loss,
+        absorbed=absorbed,
     )
 
 
@@ -362,6 +368,10 @@ def _gather(
     decay = None
     if name.kind not in _BEHIND:
         leaves = [_list_leaves(*pair) for pair in zip(models, sources, strict=True)]
+        for place, (model, own) in enumerate(zip(models, leaves, strict=True)):
+            theta = min((model.absorbed.get(leaf, 1.0) for leaf in own), default=1.0)
+            for part in _MADE & values.keys():
+                values[part][place] /= theta  # as if the model multiplied behind it
         ratios = [
             [[np.mean([of[leaf] for leaf in own if leaf in of])] for _, of in seeds]
             for own, seeds in zip(leaves, each, strict=True)

@@ -69,13 +69,17 @@ def parameterize(
         for row in rows
         if factors[row.path].forward != 1
     ]
+    absorbed = dict(Forward(inner)) if applied == "absorbed" else {}
     for path, theta in Forward(inner).items():
         forward = factors[path].forward * theta
         factors[path] = dataclasses.replace(factors[path], forward=forward)
     if applied == "absorbed":
         factors = {path: each.absorb(each.forward) for path, each in factors.items()}
         inner, of_width = [], []
-    scaled = tuple(_with_factors(row, factors[row.path]) for row in rows)
+    scaled = tuple(
+        _with_factors(row, factors[row.path], absorbed.get(row.path, 1.0))
+        for row in rows
+    )
     return scaled, Forward([*of_width, *inner, *left]), notes
 
 
@@ -85,7 +89,9 @@ def _name_use(row: ScaledParameter) -> str:
     return "product" if row.traced.in_axis else "vector"
 
 
-def _with_factors(row: ScaledParameter, factors: Factors) -> ScaledParameter:
+def _with_factors(
+    row: ScaledParameter, factors: Factors, absorbed: float
+) -> ScaledParameter:
     lr = {"sgd": factors.sgd, "adam": factors.adam, "muon": factors.muon}
     return dataclasses.replace(
         row,
@@ -94,6 +100,7 @@ def _with_factors(row: ScaledParameter, factors: Factors) -> ScaledParameter:
         lr=lr,
         eps=factors.eps,
         decay=factors.decay,
+        absorbed=absorbed,
     )
 
 

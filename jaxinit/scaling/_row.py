@@ -33,6 +33,8 @@ class ScaledParameter:
         optimizers of the sign) and "muon".
       eps: on Adam's ε.
       decay: on the weight decay of AdamW, where it is multiplied by the learning rate.
+      absorbed: the factor of its residual branch, or of attention, that it has in place
+        of the model: what it makes is smaller by that, by right.
     """
 
     path: str
@@ -50,3 +52,4 @@ class ScaledParameter:
     lr: Mapping[str, float] = dataclasses.field(default_factory=dict)
     eps: float = 1.0
     decay: float = 1.0
+    absorbed: float = 1.0

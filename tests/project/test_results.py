@@ -4,6 +4,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from reports import chain, report
 
@@ -24,6 +25,9 @@ MODEL = (lambda key: PARAMS["layer_0"]), lambda params, x: x @ params["kernel"]
 RESULTS = {
     "Assignments": lambda: jaxinit.preview(PARAMS, RULES, strict=False),
     "CalibrationReport": lambda: jaxinit.calibrate(MODEL, jnp.eye(2), key=KEY)[1],
+    "CoordinateReport": lambda: jaxinit.scaling.coordinate_check(
+        lambda width: MODEL, (1, 2), jnp.eye(2), key=KEY, optimizer=optax.sgd(0.1)
+    ),
     "Description": lambda: jaxinit.describe(PARAMS),
     "Plan": lambda: jaxinit.jit_init(lambda key: PARAMS).plan(KEY),
     "Profile": lambda: profile("relu", 2.0, depth=40, input_correlation=0.5),
