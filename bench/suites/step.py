@@ -1,10 +1,11 @@
 """The suite `step`: a step of AdamW with factors by parameter, beside optax's own.
 
-Both update the same tree from the same state, in one compiled program each. A third of
-the kernels and all vectors are as in the base model; the others have factors on
-learning rate, ε and decay. Where all factors are 1, the bits are optax's.
+Both update the same tree from the same state, in one compiled program each. Factors
+are muP's, on learning rate, ε and decay, for a perceptron that was tuned at a quarter
+of the width. Where nothing grows, the bits are optax's.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import jaxinit
 from bench.meters.race import Contender
 from bench.meters.row import (
     KEY,
@@ -24,16 +26,14 @@ from bench.meters.row import (
     verify_row,
 )
 from bench.meters.settings import Settings
-from jaxinit._structure.result import TracedParameter
-from jaxinit.scaling import ScaledParameter, _transforms
 
 QUESTION = "a step of AdamW with factors by parameter"
-_GROWTH = 4.0  # of the width
+_FEATURES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Case):
-    """A step over a stack of kernels, each with a vector; the shape is that of all."""
+    """A step over a perceptron; the shape is that of its hidden kernels."""
 
 
 def cases(quick: bool) -> list[Step]:
@@ -46,22 +46,18 @@ def cases(quick: bool) -> list[Step]:
 def measure(case: Step, settings: Settings) -> Row:
     """Times both steps by turns."""
     row = start_row(case)
-    params = {
-        f"layer_{number}": {"bias": jnp.ones(case.shape[1:2]), "kernel": kernel}
-        for number, kernel in enumerate(
-            jax.random.normal(jax.random.key(KEY), case.shape)
-        )
-    }
+    layers, width, _ = case.shape
+    params = _perceptron(width, layers + 1)[0](jax.random.key(KEY))
     plain = optax.adamw(1e-3)
     given = jax.block_until_ready((params, params, plain.init(params)))
-    ways = {"ours": _scale(params, _GROWTH), "optax": plain}
+    ways = {"ours": _scale(width, width // 4, layers + 1), "optax": plain}
     contenders = {
         name: Contender(_make_step(way), lambda _: given, jitted=True)
         for name, way in ways.items()
     }
 
     def compare() -> str:
-        same = _make_step(_scale(params, 1.0))(given)
+        same = _make_step(_scale(width, width, layers + 1))(given)
         pairs = zip(
             *map(jax.tree.leaves, (same, contenders["optax"].once())), strict=True
         )
@@ -85,24 +81,28 @@ def _make_step(optimizer: Any) -> Any:
     return step
 
 
-def _scale(params: Any, growth: float) -> Any:
-    """Returns AdamW with muP's factors: two of three kernels are hidden."""
-    rows = {}
-    for number, (name, layer) in enumerate(params.items()):
-        for part, leaf in layer.items():
-            path, hidden = f"{name}/{part}", part == "kernel" and number % 3 > 0
-            traced = TracedParameter(
-                path=path, shape=leaf.shape, dtype=leaf.dtype, roles=("hidden",)
+def _scale(width: int, base: int, layers: int) -> Any:
+    """Returns AdamW with muP's factors for a perceptron that was tuned at a width."""
+    x = jnp.ones((1, _FEATURES))
+    small, large = _perceptron(base, layers), _perceptron(width, layers)
+    return jaxinit.scaling.mup(small, large, x).adamw(1e-3)
+
+
+def _perceptron(width: int, layers: int) -> Any:
+    """Returns a model as a pair of functions: linear layers with biases."""
+    sizes = [_FEATURES, *[width] * layers, _FEATURES]
+
+    def init(key: jax.Array) -> Any:
+        return {
+            f"layer_{i}": {"bias": jnp.ones(n), "kernel": jnp.ones((m, n))}
+            for i, (m, n) in enumerate(itertools.pairwise(sizes))
+        }
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        for i in range(len(sizes) - 1):
+            x = jnp.tanh(
+                x @ params[f"layer_{i}"]["kernel"] + params[f"layer_{i}"]["bias"]
             )
-            rows[path] = ScaledParameter(
-                path=path,
-                base=path,
-                traced=traced,
-                traced_base=traced,
-                kind="hidden" if hidden else "vector",
-                in_block=False,
-                lr={"adam": 1 / growth if hidden else 1.0},
-                eps=1 / growth,
-                decay=growth if hidden else 1.0,
-            )
-    return _transforms.adamw(rows, 1e-3)
+        return x
+
+    return init, apply

@@ -175,7 +175,7 @@ def _read_sizes(sizes: Any) -> tuple[int, ...]:
 
 
 def _check_functions(factory: Any, loss: Any, scaling: Any, optimizer: Any) -> None:
-    if not callable(factory) or isinstance(factory, type):
+    if not callable(factory):
         rule = "factory must be a function of a size that makes a model, such as "
         rule += "lambda width: Net(width)."
         raise check.Unfit(rule, TypeError, factory=factory)

@@ -326,6 +326,7 @@ def test_low_precision():
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 def test_any_devices():
     """Weights and data laid out over eight devices give the bits of one."""
     model = chain(nn.relu, 3)

@@ -260,6 +260,7 @@ def test_bounds_and_patterns():
     assert tuned["layer_0"]["kernel"] is params["layer_0"]["kernel"]
 
 
+@pytest.mark.slow
 def test_narrow_weights():
     """Factors and steps are those of float32, and weights are rounded once."""
     narrow = draw(jnp.bfloat16)

@@ -419,6 +419,7 @@ def test_initial_weights_are_those_that_flax_draws_for_the_seed(result, clusters
     jax.tree.map(np.testing.assert_array_equal, drawn, alone)
 
 
+@pytest.mark.slow
 def test_signals_are_those_of_a_network_run_by_hand(result, clusters):
     for seed in (0, 1):
         layers = layers_of(result.initial, HE, seed)
@@ -814,6 +815,7 @@ def test_writing_makes_numbers_plots_and_a_page(result, written):
 @pytest.mark.parametrize(
     "last, interrupted", slow_but([(20, True)], [(20, True), (40, False)], rows=True)
 )
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_trained(
     clusters, tmp_path, monkeypatch, last, interrupted
 ):

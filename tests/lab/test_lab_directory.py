@@ -139,6 +139,7 @@ def test_a_directory_takes_one_run_at_a_time(task, whole, tmp_path, option):
     assert_same(run(task, tmp_path, progress=intrude), whole)
 
 
+@pytest.mark.slow
 def test_a_lock_dies_with_its_process(task, whole, copy):
     """And results that are damaged are no reason not to go on."""
     out = copy()

@@ -213,6 +213,7 @@ def raised(error):
     raise error
 
 
+@pytest.mark.slow
 def test_other_failures_of_a_save_are_not_hidden(task, tmp_path, monkeypatch):
     fail_from(0, monkeypatch, ValueError("of orbax"))
     with pytest.raises(ValueError, match="of orbax"):
@@ -423,6 +424,7 @@ def test_a_resumed_run_logs_each_step_once(log, words, tmp_path, capsys):
     assert logged(tmp_path / "log") == logged(log)
 
 
+@pytest.mark.slow
 def test_logs_are_not_lost_by_mistake(log, words, task, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jaxinit.lab.training.train", None)  # training: a TypeError
     line = refusal([*words, "--log", "tensorboard", str(log)], capsys)

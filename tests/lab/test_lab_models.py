@@ -91,6 +91,7 @@ def build_row(name, dropout=0.0):
 
 
 @pytest.mark.parametrize("name", [n for n in ROWS if ROWS[n].drops is not None])
+@pytest.mark.slow
 def test_every_network_drops_units_in_training_only(name):
     (without, task), (dropping, _) = build_row(name), build_row(name, 0.5)
     x, key = jnp.asarray(task.x_train[:1]), jax.random.key(0)

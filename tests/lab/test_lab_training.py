@@ -193,6 +193,7 @@ def forward(params, x):
     return np.maximum(x @ k1 + b1, 0) @ k2 + b2
 
 
+@pytest.mark.slow
 def test_scores_are_those_without_dropout(tuned):
     train, test = tuned.task.x_train, tuned.task.x_test
     for cell in [(0, 0, 0), (0, 1, 0), (1, 0, 0)]:
@@ -214,6 +215,7 @@ def equal_starts(task):
     }
 
 
+@pytest.mark.slow
 def test_seeds_that_start_equal_train_equal_without_dropout(equal_starts):
     """So the order of the rows is the same for every seed, as nothing else varies."""
     for leaf in (*jax.tree.leaves(equal_starts[0.0].final), equal_starts[0.0].curves):

@@ -56,6 +56,7 @@ def scaled(name, count):
 
 
 @pytest.mark.parametrize("name", slow_but(["truncated"], STOCK))
+@pytest.mark.slow
 def test_factors_are_joined_in_the_order_of_xla(name):
     assert_bits(of_each({count: scaled(name, count) for count in (1, 2, 3, 4, 6)}))
 

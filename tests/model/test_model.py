@@ -447,6 +447,7 @@ def test_one_path_is_traced_where_draws_are_fused_anyway():
 @pytest.mark.parametrize(
     "name", slow_but(["scanned"], ["gpt", "scanned", "remat", "vit"])
 )
+@pytest.mark.slow
 def test_nothing_of_the_forward_pass_is_compiled(name):
     init = jaxinit.jit_init(ARCHITECTURES[name], out_shardings=PLACES["slices"])
     for part in init.report(KEY).slices:

@@ -648,6 +648,7 @@ def mamba(second, rename=str):
 
 
 @pytest.mark.parametrize("second", slow_but([False], [False, True]))
+@pytest.mark.slow
 def test_mamba_by_the_program(second):
     init, apply = mamba(second, plain.scramble)
     structure = ji.structure((init, apply), plain.IDS)

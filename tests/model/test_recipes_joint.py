@@ -232,6 +232,7 @@ def test_where_parts_lie():
         assert (joint.roles, joint.axis, joint.sizes, joint.repeats) == each, name
 
 
+@pytest.mark.slow
 def test_parts_in_a_loop():
     """Of a stack, each layer is drawn in parts."""
     init, _ = transformer((D, 3 * D), in_three)

@@ -233,6 +233,7 @@ def test_shardings_stay():
 # trees
 
 
+@pytest.mark.slow
 def test_nnx_models_and_states():
     abstract = nnx.eval_shape(lambda: models.ResNet(nnx.Rngs(0), (1, 1), 4, 3))
     graph, shapes = nnx.split(abstract)

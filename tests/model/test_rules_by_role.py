@@ -211,6 +211,7 @@ def test_laws_read_the_axes_of_the_program():
     assert law_of(ji.normal(0.1)) == ji.normal(0.1)
 
 
+@pytest.mark.slow
 def test_loops_need_not_be_named():
     """What `nn.scan` stacks is drawn layer by layer."""
     import flax.linen as nn

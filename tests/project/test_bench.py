@@ -122,6 +122,9 @@ def check_row(row, case, suite):
     elif suite == "lab":
         wanted = {"loop", "usual"}
         assert not row["compile_s"]
+    elif suite == "composed":
+        wanted = case.ways.keys() - ours
+        assert not row["compile_s"]
     elif suite == "step":
         wanted = {"optax"}
         assert not row["compile_s"]

@@ -169,6 +169,7 @@ ROOMS = README.parent / "jaxinit"
 PAGES = (README, ROOMS / "signal" / "README.md", ROOMS / "model" / "README.md")
 PAGES = (
     *PAGES,
+    *(ROOMS / room / "README.md" for room in ("scaling", "_calibrate")),
     *(ROOMS / "initializers" / f"{name}.md" for name in ("SNIPPETS", "MIGRATION")),
 )
 

@@ -192,6 +192,7 @@ ANY_BOUNDS = [
 ]
 
 
+@pytest.mark.slow
 def test_uniform_between_any_bounds():
     """In one program, where each has a key of its own, and one by one."""
 

@@ -13,7 +13,7 @@ from flax import nnx
 from planted import Form, Perceptron, X, adamw, sp
 from scipy import stats
 
-from jaxinit.scaling import _matching, _slopes
+from jaxinit.scaling import _coordinate_match, _slopes
 from jaxinit.scaling._coordinate_check import coordinate_check
 from jaxinit.signal.watching import Watch
 
@@ -167,10 +167,10 @@ def test_blocks_have_one_name_over_depths():
         ]
         paths += [(f"layers/{i}", "hidden") for i in range(depth)]
         paths += [(f"layers/{depth}", "readout")]
-        names = [_matching.Name(path, "dense", role) for path, role in paths]
+        names = [_coordinate_match.Name(path, "dense", role) for path, role in paths]
         return depth, [(name, i, float(i)) for i, name in enumerate(names)]
 
-    two, three = _matching.match([listed(2), listed(3)], "depth")
+    two, three = _coordinate_match.match([listed(2), listed(3)], "depth")
     assert {(n.path, n.role): len(sources) for n, sources in three.items()} == {
         ("block_*/dense_0", "hidden"): 3,
         ("block_*/dense_1", "hidden"): 3,
@@ -228,7 +228,7 @@ def call(**given):
         ({"sizes": (64, 64)}, ValueError, "sizes must be two or more different"),
         ({"sizes": 64}, TypeError, "sizes must be two or more different integers"),
         ({"sizes": (0, 64)}, ValueError, "sizes must be 1 or above"),
-        ({"factory": Perceptron}, TypeError, "factory must be a function of a size"),
+        ({"factory": "Perceptron"}, TypeError, "factory must be a function of a size"),
         ({"optimizer": 0.1}, TypeError, r"such as optax.adam\(1e-2\); or, with a sca"),
         ({"optimizer": lambda scale: 1}, TypeError, "optimizer must be one of optax"),
         ({"loss": 1}, TypeError, "loss must be a function of the output"),
