@@ -15,6 +15,7 @@ from jaxinit._caches import clear_caches as clear_caches
 from jaxinit._calibrate.calibrate import calibrate as calibrate
 from jaxinit._calibrate.calibration import CalibrationReport as CalibrationReport
 from jaxinit._calibrate.tune import tune as tune
+from jaxinit._calibrate.tuning import TuningReport as TuningReport
 from jaxinit._check import suggestion as _suggestion
 from jaxinit._gain import gain as gain
 from jaxinit._initializer import Initializer as Initializer

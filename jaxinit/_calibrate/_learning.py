@@ -14,7 +14,7 @@ from jaxinit._caches import cleared_by
 from jaxinit._calibrate._gradinit import GradInit
 from jaxinit._calibrate._metainit import MetaInit
 from jaxinit._calibrate._tensors import Layout, Parts, widen
-from jaxinit._calibrate._tuning import TunedTensor, TuningReport
+from jaxinit._calibrate.tuning import TunedTensor, TuningReport
 from jaxinit._text import number
 
 STATE = ("scales", "first", "second", "curve")  # the optimizer remembers two of them

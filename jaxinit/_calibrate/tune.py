@@ -12,7 +12,7 @@ from jaxinit._calibrate._gradinit import DECREASE, GradInit
 from jaxinit._calibrate._learning import STATE, Learning
 from jaxinit._calibrate._metainit import MetaInit
 from jaxinit._calibrate._tensors import take_apart
-from jaxinit._calibrate._tuning import TuningReport
+from jaxinit._calibrate.tuning import TuningReport
 from jaxinit._structure.result import Structure
 from jaxinit.signal.progress import report_progress
 

@@ -161,7 +161,13 @@ def test_public_names():
         f"{n}_{law}" for n in ("xavier", "kaiming") for law in ("uniform", "normal")
     }
     builders = {name for name in OWN if "." not in name}
-    classes = {"CalibrationReport", "Initializer", "Moments", "Structure"}
+    classes = {
+        "CalibrationReport",
+        "Initializer",
+        "Moments",
+        "Structure",
+        "TuningReport",
+    }
     assert public - rooms == builders | functions | aliases | classes
 
 
