@@ -66,6 +66,11 @@ class TracedParameter:
       uses: how often the program uses it.
       of: paths of what it belongs to: a bias to its kernel, an offset to its gain.
       before: paths of the kernels whose products are the last before its own.
+      ends: of a kernel that writes into the residual stream, what its branch ends with
+        and scales with: itself, or the gain of a norm behind it; empty if a function
+        bends the result before it is added.
+      curved: whether what data meet is not in proportion to it, as that of a gain that
+        is stored as w for 1 + w, or of a weight that is normalized.
       reason: why its role is ``"other"``; "" for all else.
     """
 
@@ -89,6 +94,8 @@ class TracedParameter:
     uses: int = 0
     of: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    curved: bool = False
     reason: str = ""
 
     @property
@@ -227,8 +234,8 @@ class Structure(Result, Mapping[str, TracedParameter]):
             more = {"fans": row.fans, "layout": row.layout}
             if row.joint is None:  # as of most
                 del fields["joint"]
-            if not row.head:
-                del fields["head"]
+            unusual = "head", "ends", "curved"
+            fields = {k: v for k, v in fields.items() if v or k not in unusual}
             rows.append({k: _plain(v) for k, v in (fields | more).items()})
         return {"branches": self.branches, "parameters": rows}
 

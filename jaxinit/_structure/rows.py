@@ -41,6 +41,7 @@ def list_rows(
             tuple(sorted(notes.stacked.get(number, ()))),
             tuple(sorted({paths[n] for use in by_leaf[number] for n in use.of})),
             _list_before(by_leaf[number], notes.uses, paths),
+            _list_ends(by_leaf[number], notes.uses, paths),
             places,
         )
         for number, (path, leaf) in enumerate(leaves)
@@ -54,6 +55,7 @@ def _make_row(
     loops: tuple[int, ...],
     of: tuple[str, ...],
     before: tuple[str, ...],
+    ends: tuple[str, ...],
     places: dict[int, int],
 ) -> TracedParameter:
     roles = name_roles(uses)
@@ -85,6 +87,8 @@ def _make_row(
         uses=len(uses),
         of=of,
         before=before,
+        ends=ends,
+        curved=any(use.curved for use in uses),
         reason=explain(uses) if roles == ("other",) else "",
         **known,
     )
@@ -107,6 +111,18 @@ def _list_before(
 ) -> tuple[str, ...]:
     found = {paths[every[number].leaf] for use in uses for number in use.before}
     return tuple(sorted(found))
+
+
+def _list_ends(
+    uses: Sequence[Use], every: Sequence[Use], paths: Sequence[str]
+) -> tuple[str, ...]:
+    """Lists what ends a branch; nothing if a use of it has no such end."""
+    writers = [use for use in uses if "residual" in use.roles]
+    found = [{n for n in use.ends if n >= 0} for use in writers]
+    if not all(found):
+        return ()
+    ends = {every[number].leaf for numbers in found for number in numbers}
+    return tuple(sorted(paths[leaf] for leaf in ends))
 
 
 def _rank(use: Use) -> tuple[int, int]:

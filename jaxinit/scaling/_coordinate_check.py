@@ -13,6 +13,10 @@ from jaxinit.scaling._coordinate_run import Sized, measure, prepare
 from jaxinit.scaling._scale import Scale
 from jaxinit.scaling._slopes import Along, Slopes, judge
 
+_APPLIED = (
+    "The model has to multiply, as print(scale.forward) says: a factory that does not "
+    "is accused."
+)
 TOLERANCE = 0.2  # √n grows with the exponent .5, n with 1
 _UNSCALED = (
     "Initial weights are what the model draws, not scaled: pass rules= to have them so."
@@ -74,8 +78,9 @@ def coordinate_check(
         summed over the last axis and averaged over all others: the first term of any
         loss. Its gradient at the output is the same at all sizes and steps, so that
         nothing stops a layer that grows.
-      scaling: a function of (base model, model, *x), such as `jaxinit.scaling.mup`. By
-        default none: what the model draws, and one optimizer for all sizes.
+      scaling: a function of (base model, model, *x), such as `jaxinit.scaling.mup`,
+        which takes ``arguments`` and ``streams`` too if they are given. By default
+        none: what the model draws, and one optimizer for all sizes.
       rules: the recipe of the initial weights, for `reinit`; with a scaling they are
         ``scale.rules(rules)``. By default weights are what the model itself draws:
         those are not scaled.
@@ -125,15 +130,23 @@ def coordinate_check(
             raise check.Unfit("tolerance must be above 0.", tolerance=tolerance)
         _check_functions(factory, loss, scaling, optimizer)
         first = sizes[0] if base is None else check.at_least(1, base=base)
+        if base is not None and scaling is None:
+            rule = "base must be left out without a scaling."
+            raise check.Unfit(rule, base=base)
         keywords, names = read_keywords(arguments), read_names(streams=streams)
         inputs = jax.tree.map(_placement.untyped, read_inputs(x))
         with _placement.automatic():
             origin = factory(first) if scaling else None
             models: list[Sized] = []
+            notes: list[str] = []
+            passed = {"arguments": arguments} if arguments else {}
+            passed |= {"streams": streams} if streams != ("dropout",) else {}
             for size in sizes:
                 model = factory(size)
-                scale: Any = scaling and scaling(origin, model, *inputs)
+                scale: Any = scaling and scaling(origin, model, *inputs, **passed)
                 scaled = scaling is not None
+                if isinstance(scale, Scale):
+                    notes = [*scale.notes, *[_APPLIED] * bool(scale.forward)]
                 takes = (
                     optimizer(scale) if scaled and _is_plain(optimizer) else optimizer
                 )
@@ -148,6 +161,7 @@ def coordinate_check(
             things = measure(models, inputs, key, seeds, steps, along)
     except check.Unfit as error:
         raise error.at("coordinate_check", "factory", "sizes", "x") from None
+    notes += [_UNSCALED] if scaling is not None and rules is None else []
     slopes = [Slopes(sizes, each) for each in things]
     return CoordinateReport(
         things=things,
@@ -159,7 +173,7 @@ def coordinate_check(
         steps=steps,
         tolerance=tolerance,
         unseen=models[0].unseen,
-        notes=[_UNSCALED] if scaling is not None and rules is None else [],
+        notes=notes,
     )
 
 

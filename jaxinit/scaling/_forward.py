@@ -106,19 +106,12 @@ def list_branches(
 
 def _find_end(row: ScaledParameter, branch: Sequence[ScaledParameter]) -> list[str]:
     """Finds what ends a branch behind a product; nothing if no parameter does."""
-    if row.traced.norm not in _NORMED:
-        passes = row.traced.activation in _HOMOGENEOUS
-        return [row.path, *_list_owned(row, branch)] if passes else []
-    place = row.traced.order or 0
-    gains = [
-        each
-        for each in branch
-        if each.traced.roles == ("gain",) and (each.traced.order or 0) > place
-    ]
-    if not gains:
+    ends = [each for each in branch if each.path in row.traced.ends]
+    if not ends and row.traced.norm not in _NORMED and row.traced.activation == "relu":
+        ends = [row]
+    if any(each.traced.curved for each in ends):
         return []
-    first = min(gains, key=lambda each: each.traced.order or 0)
-    return [first.path, *_list_owned(first, branch)]
+    return [path for each in ends for path in (each.path, *_list_owned(each, branch))]
 
 
 def _list_owned(row: ScaledParameter, rows: Sequence[ScaledParameter]) -> list[str]:
@@ -155,7 +148,8 @@ def list_attention(
         last = row if row.traced.activation in _HOMOGENEOUS else None
         if row.traced.norm in _NORMED:
             last = _find_norm(row, rows)
-        if row.traced.roles == ("query",) and last is not None:
+        fits = last is not None and not last.traced.curved
+        if row.traced.roles == ("query",) and last is not None and fits:
             paths = last.path, *_list_owned(last, rows)
             found.append(Multiplier("attention", theta, paths))
         else:

@@ -157,7 +157,10 @@ def _name_vector(
     owner = next((kernels[path] for path in new.of if path in kernels), None)
     rest = [axis for axis, name in enumerate(names) if not name]
     if owner is not None and "bias" in new.roles:
-        kept = [name for name in owner if name in ("width out", "classes", "experts")]
+        outputs = "width out", "classes", "experts"
+        if "vocabulary" in owner and "width out" in owner:  # a table that is tied
+            outputs = ("vocabulary",)
+        kept = [name for name in owner if name in outputs]
         if len(kept) != len(rest):  # heads that were joined, or axes of size 1
             kept = ["classes" if "classes" in kept else "width out"] * len(rest)
         for axis, name in zip(rest, kept, strict=True):
@@ -168,8 +171,9 @@ def _name_vector(
         ratio = new.shape[axis] / old.shape[axis]
         alike = any(_is_alike(ratio, width) for width in widths)
         # Positions come before features.
-        first = "table" in new.roles and axis != rest[-1]
-        names[axis] = "width out" if alike and not first else "positions"
+        first = axis != rest[-1]
+        unlike = "positions" if "table" in new.roles else "width out"
+        names[axis] = "width out" if alike and not first else unlike
     return names
 
 
@@ -198,13 +202,17 @@ def check_widths(call: str, rows: Sequence[ScaledParameter]) -> None:
             f"{call}(target=...): all widths must grow alike, and the inputs of "
             f"{_paths.shown(least.path)} grow {min(grown):.3g}-fold, those of "
             f"{_paths.shown(most.path)} {max(grown):.3g}-fold. Grow them alike, or use "
-            "scaling.spectral, which takes the sizes of each kernel."
+            "scaling.spectral, which takes the sizes of each kernel: inputs that join "
+            "data with widths cannot grow alike."
         )
 
 
 def check_depth(call: str, rows: Sequence[ScaledParameter]) -> None:
     """Raises if layers are added that lie in no residual branch."""
-    alone = next((r for r in rows if "layers" in r.grown and not r.in_block), None)
+    alone = next(
+        (r for r in rows if "layers" in r.grown and not r.in_block and r.traced.uses),
+        None,
+    )
     if alone is not None:
         raise ValueError(
             f"{call}(target=...): depth must grow by residual branches, and "

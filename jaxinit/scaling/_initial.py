@@ -124,7 +124,9 @@ def _std(law: Initializer, shape: tuple[int, ...]) -> float | None:
 
 def _scale_value(row: ScaledParameter, law: Any) -> Any:
     """Returns a number, an array, a function or nothing for the target."""
-    if law is None and row.std == 1:
+    # Models draw most tables by their width.
+    by_width = row.kind == "embedding" and row.width_out != 1
+    if law is None and row.std == 1 and not by_width:
         return None  # as the model draws it
     if law is None or callable(law):
         what = "no rule draws it" if law is None else f"{law!r} is a function"

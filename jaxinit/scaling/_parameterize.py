@@ -104,10 +104,20 @@ def _with_factors(
     )
 
 
+_DUTIES = {"embedding", "input", "readout", "hidden", "residual"}
+
+
 def _find_factors(
     how: Parameterization, row: ScaledParameter, applied: Applied
 ) -> Factors:
     factors = how.table(row)
+    twice = _DUTIES & {*row.traced.roles}
+    if len(twice) > 1 and twice != {"embedding", "readout"} and row.grown:
+        uses = " and ".join(sorted(twice))
+        raise ValueError(
+            f"{how.call}(target=...): a weight with two uses has one rule, and "
+            f"{_paths.shown(row.path)} is both {uses}. Give each use its own weight."
+        )
     if row.kind == "embedding" and "readout" in row.traced.roles:
         factors = _tie(how, row, factors, applied)
     if how.alpha is not None and row.in_block:
@@ -179,7 +189,40 @@ def _list_multipliers(
                 "alone: multiply their products with keys in the model, as forward "
                 "says."
             )
-    return inner, left, (*notes, *_tell_data(rows))
+    if how.attention is None and any("head size" in row.grown for row in rows):
+        notes.append(
+            "The size of heads grows, and nothing is scaled by it: products of queries "
+            "and keys that are divided by its root grow in training. scaling.mup "
+            "divides them by the size."
+        )
+    return inner, left, (*notes, *_tell_unclear(rows), *_tell_data(rows))
+
+
+def _tell_unclear(rows: Sequence[ScaledParameter]) -> list[str]:
+    """Tells of parameters for which the table may not hold."""
+    notes = []
+    for row in rows:
+        path, several = _paths.shown(row.path), len(row.grown.keys() - {"layers"}) > 1
+        if not row.traced.uses:
+            continue
+        if row.kind == "vector" and ("other" in row.traced.roles or several):
+            if row.grown:
+                why = row.traced.reason or "it is in no product with data"
+                notes.append(
+                    f"{path} counts as a vector, since {why}: see for yourself."
+                )
+        elif row.traced.curved and row.traced.is_kernel and row.grown:
+            notes.append(
+                f"{path} is not in proportion to what data meet (it is normalized, "
+                "say): its std and learning rate may not do what the table says."
+            )
+        if row.traced.uses > row.traced_base.uses:
+            notes.append(
+                f"{path} is used {row.traced.uses} times, and in the base "
+                f"{row.traced_base.uses} times: its gradient is a sum over uses, which "
+                "ε and the rate of SGD leave out."
+            )
+    return notes
 
 
 def _tell_data(rows: Sequence[ScaledParameter]) -> list[str]:

@@ -211,6 +211,8 @@ def spectral(row: ScaledParameter) -> Factors:
         return float(min(1, (fan_out / fan_in) ** 0.5) / fan_in**0.5)
 
     adam, eps = base_in / fan_in, base_out / fan_out
+    if row.traced.groups != row.traced_base.groups:  # as of a depthwise convolution
+        eps = 1 / row.width_out
     return Factors(
         std=spread(fan_in, fan_out) / spread(base_in, base_out),
         adam=adam,

@@ -227,6 +227,11 @@ def muon(
       independent: whether decay takes η·λ·w from every weight, whatever its factors.
     """
     call = "Scale.muon"
+    if adaptive:
+        raise ValueError(
+            f"{call}(adaptive=True): its updates grow with the gradient, for which "
+            "there are no factors. Leave it False."
+        )
     optax = import_optax(call)
 
     def read(row: ScaledParameter) -> tuple[float, int, int]:

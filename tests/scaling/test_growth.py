@@ -433,3 +433,54 @@ def test_branches_that_end_in_a_function(bend):
     assert scale["w_1"].std == 1 and dict(scale.forward) == {"w_0": 0.5, "w_1": 0.5}
     assert str(scale.forward) == "# branch: w_0–1\nx = x + branch(x) * 0.5"
     assert "No parameter ends the branch of w_0 alone" in str(scale)
+
+
+def rms(x):
+    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+
+ENDS = {  # what a branch makes of its normalized input y, and what absorbs its factor
+    "product": (lambda p, y: jnp.tanh(y @ p["v"]) @ p["w"], {"w"}),
+    "relu": (lambda p, y: jax.nn.relu(y @ p["w"]), {"w"}),
+    "gain": (lambda p, y: rms(y @ p["w"]) * p["g"], {"g"}),
+    "gain of 1 + g": (lambda p, y: rms(y @ p["w"]) * (1 + p["g"]), set()),
+    "unit weight": (lambda p, y: y @ (p["w"] / jnp.linalg.norm(p["w"])), set()),
+    "sum, bent": (lambda p, y: jnp.tanh(y @ p["w"] + jnp.sin(y) @ p["v"]), set()),
+    "square": (lambda p, y: (y @ p["w"]) ** 2, set()),
+    "softmax": (lambda p, y: jax.nn.softmax(y @ p["w"]), set()),
+    "bent gain": (lambda p, y: jax.nn.swish(rms(y @ p["w"]) * p["g"]), set()),
+    "two gains": (
+        lambda p, y: rms(y @ p["w"]) * p["g"] + rms(y @ p["v"]) * p["h"],
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_only_what_is_in_proportion_absorbs_a_factor(name):
+    branch, ends = ENDS[name]
+
+    def net(width, depth):
+        def init(key):
+            square, row = jnp.ones((width, width)), jnp.ones(width)
+            block = {"w": square, "v": square, "g": row, "h": row}
+            blocks = {f"block_{i}": block for i in range(depth)}
+            return {
+                "table": jnp.ones((9, width)),
+                "out": jnp.ones((width, 9)),
+                **blocks,
+            }
+
+        def apply(params, tokens):
+            x = params["table"][tokens]
+            for i in range(depth):
+                x = x + branch(params[f"block_{i}"], rms(x))
+            return x @ params["out"]
+
+        return init, apply
+
+    tokens = jnp.zeros((2, 3), int)
+    scale = scaling.completep(net(8, 1), net(8, 4), tokens)
+    absorbs = {row.path for row in scale.values() if row.absorbed != 1}
+    assert absorbs == {f"block_{i}/{end}" for i in range(4) for end in ends}
+    assert bool(scale.forward) == bool(scale.notes) == (not ends)

@@ -59,9 +59,19 @@ def combine(eqn: core.JaxprEqn, facts: Sequence[Fact]) -> list[Fact]:
         powers = frozenset(mixed.leaves) if name in _POWERS else mixed.powers
         odd = mixed.odd or (name if mixed.leaves and name not in _KNOWN else "")
         parts = cut_parameter(eqn, facts, place) | mixed.parts
-        mixed = mixed._replace(averaged=averaged, powers=powers, odd=odd)
+        curved = mixed.curved or bool(mixed.leaves) and _is_curved(name, facts)
+        mixed = mixed._replace(averaged=averaged, powers=powers, odd=odd, curved=curved)
         results.append(mixed._replace(parts=parts))
     return results
+
+
+def _is_curved(name: str, facts: Sequence[Fact]) -> bool:
+    """Returns whether a function of parameters is not in proportion to them."""
+    shifts = name in ("add", "add_any", "sub") and not all(x.leaves for x in facts)
+    divides = name in ("mul", "div") and bool(
+        facts[0].leaves.keys() & facts[1].leaves.keys()
+    )
+    return shifts or divides or name in BENT | _ROOTS | {"integer_pow", "square"}
 
 
 def _move_all(

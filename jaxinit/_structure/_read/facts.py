@@ -135,6 +135,7 @@ class Fact(NamedTuple):
       powers: of parameters: those of them that were exponentiated.
       factors: of parameters: those on either side of a product of parameters.
       odd: of parameters: the operation that they went through and nothing is known of.
+      curved: of parameters: whether this is not in proportion to them, as 1 + w is not.
       meeting: the product of data with data that it is a function of, entry by entry.
       stream: of a sum of a branch with what bypasses it: the latter.
     """
@@ -159,6 +160,7 @@ class Fact(NamedTuple):
     powers: frozenset[int] = NONE
     factors: tuple[frozenset[int], frozenset[int]] | None = None
     odd: str = ""
+    curved: bool = False
     meeting: Meeting | None = None
     stream: Stream | None = None
 
@@ -223,6 +225,7 @@ def mix(facts: Iterable[Fact]) -> Fact:
         powers=NONE.union(*(fact.powers for fact in facts)),
         factors=next((fact.factors for fact in facts if fact.factors), None),
         odd=next((fact.odd for fact in facts if fact.odd), ""),
+        curved=any(fact.curved for fact in facts),
     )
 
 
@@ -255,6 +258,9 @@ class Use:
       of: numbers of the parameters that it belongs to, as a bias to its kernel.
       before: of a product: the uses that are the last products before it.
       mixed: of kernels that data mix: inputs and outputs of the mixture.
+      ends: of a product that a stream is written by: what it reaches the stream by and
+        scales with it, itself or the gains behind it.
+      curved: whether the data meet something that is not in proportion to it.
       reason: why its part cannot be told.
     """
 
@@ -278,6 +284,8 @@ class Use:
     of: frozenset[int] = NONE
     before: frozenset[int] = NONE
     mixed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    ends: frozenset[int] = NONE
+    curved: bool = False
     reason: str = ""
 
 

@@ -85,7 +85,7 @@ def _scale(
         state = leaf in weight.powers and book.shapes[leaf] and not data.meeting
         kind: Kind = "state" if state else "gain"
         also = of | (frozenset(weight.leaves) - {leaf})
-        use = Use(kind=kind, leaf=leaf, order=book.order, of=also)
+        use = Use(kind=kind, leaf=leaf, order=book.order, of=also, curved=weight.curved)
         of_norm = data.normed or data.averaged == 2 or weight.averaged == 2
         use.normed = of_norm, False
         number = book.note(use)

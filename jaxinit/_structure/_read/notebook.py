@@ -187,17 +187,19 @@ class Notebook:
             return False
         # The branch ends in products that see the stream; not in its gates, if others
         # are left, as gates are bent.
-        uses = [
-            notes.uses[number]
+        uses = {
+            number: notes.uses[number]
             for number in branch.straight or branch.last
             if its >> notes.uses[number].order & 1
-        ]
-        ends = [use for use in uses if not shared & ~use.behind]
+        }
+        ends = {n: use for n, use in uses.items() if not shared & ~use.behind}
         # A table that is added at each layer bypasses only the first.
-        if not ends or not stream.depth and all(use.branch for use in ends):
+        if not ends or not stream.depth and all(use.branch for use in ends.values()):
             return False
-        for use in ends:
+        for number, use in ends.items():
             use.roles.add("residual")
+            if number in branch.linear:
+                use.ends = branch.gains if use.normed[1] else frozenset({number})
         return True
 
     def count_branches(self) -> int:

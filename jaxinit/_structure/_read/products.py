@@ -98,7 +98,7 @@ def multiply_parameter(
         elif kind == "product" and book.is_recurrent(leaf, data.carries):
             use.roles.add("recurrent")
         use.depth, use.normed = data.depth + 1, (data.normed, False)
-        use.behind = data.behind
+        use.behind, use.curved = data.behind, weight.curved
         use.before = data.last
         numbers.add(book.note(use))
     mine = frozenset(numbers) if kind == "product" else NONE
