@@ -139,7 +139,7 @@ def coordinate_check(
             origin = factory(first) if scaling else None
             models: list[Sized] = []
             notes: list[str] = []
-            passed = {"arguments": arguments} if arguments else {}
+            passed: dict[str, Any] = {"arguments": arguments} if arguments else {}
             passed |= {"streams": streams} if streams != ("dropout",) else {}
             for size in sizes:
                 model = factory(size)

@@ -157,7 +157,7 @@ def _name_vector(
     owner = next((kernels[path] for path in new.of if path in kernels), None)
     rest = [axis for axis, name in enumerate(names) if not name]
     if owner is not None and "bias" in new.roles:
-        outputs = "width out", "classes", "experts"
+        outputs: tuple[str, ...] = ("width out", "classes", "experts")
         if "vocabulary" in owner and "width out" in owner:  # a table that is tied
             outputs = ("vocabulary",)
         kept = [name for name in owner if name in outputs]
