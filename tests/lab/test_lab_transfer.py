@@ -1,6 +1,7 @@
 """Transfer of learning rates: what is trained, where the best rate lies, its drift."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -22,11 +23,13 @@ from jaxinit._result import plain
 from jaxinit.cli import main
 from jaxinit.lab import TransferResult
 from jaxinit.lab._result.drift import (
+    LOST,
     average_ends,
     find_best,
     find_diverged,
     measure_drift,
 )
+from jaxinit.lab._show._transfer_table import list_remarks
 from jaxinit.lab._train import _interrupts as interrupts
 from jaxinit.lab._tried._sweep import design_sweep
 from jaxinit.lab._tried.optimizers import build_optimizer
@@ -144,6 +147,27 @@ def design(task, **given):
     }
     own = {name: given.pop(name, value) for name, value in named.items()}
     return design_sweep(**own, settings=TINY | given)
+
+
+def test_notes_of_a_scale_are_remarks(task, result):
+    def noted(base, target):
+        scale = mup(base, target)
+        scale.notes = ("Classes grow, too.",)
+        return scale
+
+    sweep = design(task, parameterizations=[noted])
+    assert sweep.notes == ("noted: Classes grow, too.",)
+    assert sweep.notes[0] in list_remarks(dataclasses.replace(result, sweep=sweep))
+
+
+def test_a_diverged_run_counts_at_the_base_rate_as_elsewhere(result):
+    place = result.rows[0].best.place
+    diverged = {key: each.copy() for key, each in result.diverged.items()}
+    diverged["mup", 32][0, place] = True
+    row = dataclasses.replace(result, diverged=diverged).rows[1]
+    other = result.losses["mup", 32][1, place]
+    expected = (LOST * result.sweep.task.chance + other) / 2
+    np.testing.assert_allclose(row.carried, expected)
 
 
 # Shown and written.
@@ -344,6 +368,11 @@ REFUSED = [
         {"parameterizations": ["sp", "sp"]},
         ValueError,
         "parameterizations has one twice",
+    ),
+    (
+        {"parameterizations": ["mup(forward='model')"]},
+        ValueError,
+        "would have to multiply what it makes of last/Dense_0/kernel by 0.25. Choose",
     ),
     ({"parameterizations": [3]}, TypeError, "must be names or functions of"),
     ({"target_loss": 0.5}, TypeError, "no such setting of transfer"),

@@ -16,9 +16,8 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import scaling
+from jaxinit import _paths, scaling
 from jaxinit._import import load
-from jaxinit._paths import named
 from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import structure
 from jaxinit.lab._tried import _call
@@ -63,6 +62,7 @@ class Sweep:
       exponents: log2 of the learning rates, rising.
       experiments: by parameterization and size, in the order of training: each has one
         initializer, and all seeds and learning rates.
+      notes: what the parameterizations say of these networks.
     """
 
     task: Task
@@ -73,6 +73,7 @@ class Sweep:
     names: tuple[str, ...]
     exponents: tuple[float, ...]
     experiments: dict[tuple[str, int], Experiment]
+    notes: tuple[str, ...]
 
 
 def design_sweep(
@@ -112,7 +113,9 @@ def design_sweep(
         loaded = data if isinstance(data, Task) else load_task(task, data)
         loaded, asked = fit_settings(loaded, asked, targeted=True)
         build = functools.partial(_build_network, loaded, asked, varied, factory)
-        experiments = _scale_all(loaded, asked, varied, sizes, base, makers, build)
+        experiments, notes = _scale_all(
+            loaded, asked, varied, sizes, base, makers, build
+        )
     except check.Unfit as error:
         raise _rename(error).at("transfer") from None
     except (ValueError, TypeError) as error:
@@ -128,6 +131,7 @@ def design_sweep(
         names=tuple(makers),
         exponents=exponents,
         experiments=experiments,
+        notes=notes,
     )
 
 
@@ -279,11 +283,12 @@ def _scale_all(
     base: int,
     makers: dict[str, Make],
     build: Callable[[int], Network],
-) -> dict[tuple[str, int], Experiment]:
-    """Builds the experiment of each size under each parameterization."""
+) -> tuple[dict[tuple[str, int], Experiment], tuple[str, ...]]:
+    """Builds the experiment of each size under each parameterization; also notes."""
     x = jax.ShapeDtypeStruct((2, *task.x_train.shape[1:]), task.x_train.dtype)
     recipe = _list_rules(settings.initializers[0])
-    experiments = {}
+    experiments: dict[tuple[str, int], Experiment] = {}
+    notes: dict[str, None] = {}  # each once, in order
     networks = {size: build(size) for size in sorted({base, *sizes})}
     read = {n: structure(_PairWithState.of(each, x), x) for n, each in networks.items()}
     constants = _list_constants(networks[base], x)
@@ -292,6 +297,8 @@ def _scale_all(
         sized = _resize(settings, varied, size)
         for name, make in makers.items():
             scale = make(read[base], roles)
+            _check_forward(name, scale)
+            notes |= {f"{name}: {note}": None for note in getattr(scale, "notes", ())}
             rules = recipe if scale is None else scale.rules([*recipe, *constants])
             drawn = _name_rules(settings, name, rules, roles)
             run = assemble(
@@ -299,7 +306,19 @@ def _scale_all(
             )
             check_size(draw_abstractly(run)["params"], run.settings)
             experiments[name, size] = run
-    return experiments
+    return experiments, tuple(notes)
+
+
+def _check_forward(name: str, scale: Any) -> None:
+    """Refuses a scale that the network as it stands does not carry out."""
+    left = {p: x for p, x in dict(getattr(scale, "forward", {})).items() if x != 1}
+    if left:
+        first = [f"{_paths.shown(p)} by {x:.3g}" for p, x in [*left.items()][:3]]
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        rule = f"{name} must leave the network as it is, which would have to multiply "
+        rule += f"what it makes of {', '.join(first)}{more}. Choose another"
+        rule += ", or forward='absorbed'." if "forward=" in name else "."
+        raise check.Unfit(rule, parameterizations=name)
 
 
 def _list_rules(initializer: Any) -> tuple[Any, ...]:
@@ -316,7 +335,7 @@ def _list_constants(network: Network, x: Any) -> list[Any]:
     """
     drawn = jit_init(network.init)(jax.random.key(0), jax.numpy.zeros(x.shape, x.dtype))
     rules = []
-    for path, leaf in named(drawn["params"]):
+    for path, leaf in _paths.named(drawn["params"]):
         values = np.asarray(leaf).ravel()
         if values.size and (values == values[0]).all():
             rules.append((functools.partial(_is_at, path), float(values[0])))
