@@ -35,7 +35,7 @@ from jaxinit.lab._tried.experiment import (
 )
 from jaxinit.lab._tried.networks import adapt_own
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Settings
+from jaxinit.lab._tried.settings import NETWORK, OPTIONS, Settings
 from jaxinit.lab._tried.tasks import load_task
 from jaxinit.model import jit_init
 
@@ -105,6 +105,8 @@ def design_sweep(
         exponents = _read_rates(lr, lr_step)
         makers = _read_parameterizations(parameterizations)
         name, factory = _read_model(model)
+        if factory is not None:
+            _refuse_own(settings)
         given = settings | {varied: sizes[0], "model": name}
         asked = read_settings([initializer], data, given)
         asked = dataclasses.replace(
@@ -117,11 +119,11 @@ def design_sweep(
             loaded, asked, varied, sizes, base, makers, build
         )
     except check.Unfit as error:
-        raise _rename(error).at("transfer") from None
+        raise _rename(error, lr).at("transfer") from None
     except (ValueError, TypeError) as error:
         if not isinstance(unfit := getattr(error, "unfit", None), check.Unfit):
             raise
-        raise _rename(unfit).at("transfer") from None
+        raise _rename(unfit, lr).at("transfer") from None
     return Sweep(
         task=loaded,
         settings=asked,
@@ -135,9 +137,12 @@ def design_sweep(
     )
 
 
-def _rename(error: check.Unfit) -> check.Unfit:
-    """Gives an argument the name that it has here."""
-    error.name = {"initializers": "initializer"}.get(error.name, error.name)
+def _rename(error: check.Unfit, lr: Any) -> check.Unfit:
+    """Gives an argument the name that it has here, and rates their ends."""
+    if error.name == "learning_rates":
+        error.value = check.show(lr)
+    names = {"initializers": "initializer", "learning_rates": "lr"}
+    error.name = names.get(error.name, error.name)
     return error
 
 
@@ -217,6 +222,17 @@ def _read_parameterizations(given: Any) -> dict[str, Make]:
             raise check.Unfit(rule, TypeError, parameterizations=one)
     several("parameterizations", names)
     return dict(zip(names, makers, strict=True))
+
+
+def _refuse_own(settings: dict[str, Any]) -> None:
+    """Refuses settings that a model of the user's would not see."""
+    for name, value in settings.items():
+        known = OPTIONS.get(name)
+        if known is not None and known.group == NETWORK and value is not None:
+            rule = (
+                f"{name} is for the lab's own networks; a model of yours has its own."
+            )
+            raise check.Unfit(rule, **{name: value})
 
 
 def _read_model(model: Any) -> tuple[str, Callable[[int], Any] | None]:
@@ -333,10 +349,12 @@ def _list_constants(network: Network, x: Any) -> list[Any]:
 
     A scale needs to know a law that it changes, and this is one that no rule states.
     """
-    drawn = jit_init(network.init)(jax.random.key(0), jax.numpy.zeros(x.shape, x.dtype))
+    init, blank = jit_init(network.init), jax.numpy.zeros(x.shape, x.dtype)
+    one, two = (_paths.named(init(jax.random.key(i), blank)["params"]) for i in (0, 1))
     rules = []
-    for path, leaf in _paths.named(drawn["params"]):
-        values = np.asarray(leaf).ravel()
+    for (path, leaf), (_, other) in zip(one, two, strict=True):
+        # A single entry is equal to itself, also where it is drawn.
+        values = np.stack([leaf, other]).ravel()
         if values.size and (values == values[0]).all():
             rules.append((functools.partial(_is_at, path), float(values[0])))
     return rules
