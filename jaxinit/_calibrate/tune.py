@@ -101,7 +101,9 @@ def tune(
       state: the ``state`` of the report of an earlier call, whose arguments were the
         same up to steps: this one goes on where that ended, with the same bits as one
         call for all steps. It is a dictionary of arrays: ``np.savez("scales.npz",
-        **report.state)`` writes it, and ``state=np.load("scales.npz")`` continues.
+        **report.state)`` writes it, and ``state=np.load("scales.npz")`` continues. Of
+        batches, an iterator must continue where it stopped; another iterable is read
+        from its beginning, past the batches of the steps done.
 
     Returns:
       The weights, in the types they had, and a `TuningReport`: it prints as a table of
@@ -146,6 +148,9 @@ def tune(
         parts = take_apart(params, where, stacked, structure, _RANKS[method])
         count = sum(tensor.scales for tensor in parts.tensors)
         start = _read_state(state, count, len(rule.columns))
+        if (done := len(start["curve"])) > steps:
+            needs = f"steps must count those of state, which are {done}, or more."
+            raise check.Unfit(needs, steps=steps)
         lower = [
             0.0 if tensor.is_bias and method == "gradinit" else least
             for tensor in parts.tensors

@@ -220,6 +220,11 @@ def test_a_resumed_call_is_the_unbroken_one(method, tmp_path):
     for name, array in report.state.items():
         np.testing.assert_array_equal(array, ended.state[name])
     assert (begun.steps, ended.steps) == (2, 5)
+    values = dict(enumerate(BATCHES)).values()  # begins anew, and is read past step 1
+    _, other = ji.tune(loss, params, values, method, steps=5, state=begun.state)
+    np.testing.assert_array_equal(other.state["curve"], ended.state["curve"])
+    with pytest.raises(ValueError, match=r"steps=1\): steps must count those of state"):
+        ji.tune(loss, params, BATCHES, method, steps=1, state=begun.state)
     # With nothing left to do, the weights are those of the state.
     again, _ = ji.tune(loss, params, BATCHES, method, steps=5, state=ended.state)
     np.testing.assert_array_equal(
