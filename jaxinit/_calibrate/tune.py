@@ -74,8 +74,9 @@ def tune(
         and that has second derivatives (third ones for metainit). Dropout should be off.
       params: the weights as drawn: parameters of Flax Linen or Haiku, a model or state
         of NNX, arrays of Equinox (``eqx.partition(model, eqx.is_inexact_array)[0]``), or any
-        other tree. All arrays of real numbers in it are weights that training changes:
-        what a model stores beside them belongs into loss.
+        other tree. All arrays of real numbers in it are weights that training changes,
+        with NNX those of an ``nnx.Param``: what a model stores beside them, such as
+        ``batch_stats`` of Linen, belongs into loss.
       batches: a function from the number of a step to a batch; a list of batches, which
         take turns; an iterator or another iterable; or one batch, for all steps. A
         batch is any tree, not a list itself; gradinit halves its arrays along their
