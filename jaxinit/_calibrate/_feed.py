@@ -29,13 +29,25 @@ def read_batches(batches: Any) -> Callable[[int], Any]:
 
 
 class _Turns:
-    """Reads an iterable on, and once more from its beginning where that is possible."""
+    """Reads an iterable on, and once more from its beginning where that is possible.
+
+    A call that resumes another begins at a later step: it reads past the batches before
+    it, unless it is given an iterator, which knows its place itself.
+    """
 
     def __init__(self, batches: Any):
         self._batches = batches
         self._ahead: Iterator[Any] = iter(batches)
+        self._begins = self._ahead is not batches
 
     def __call__(self, step: int) -> Any:
+        before = step if self._begins else 0
+        self._begins = False
+        for number in range(step - before, step):
+            self._read(number)
+        return self._read(step)
+
+    def _read(self, step: int) -> Any:
         for _ in range(2):
             try:
                 return next(self._ahead)

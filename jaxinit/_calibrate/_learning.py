@@ -172,6 +172,8 @@ def _keep_programs(
     loss: Callable[[Any, Any], Any], layout: Layout
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns both programs, from an earlier call if there was one."""
+    if layout.merge is not None:  # no later layout is equal: nothing would be found
+        return _make_programs.__wrapped__(loss, layout)
     try:
         return _make_programs(loss, layout)
     except TypeError:  # the loss, or a leaf that is no array, cannot be hashed

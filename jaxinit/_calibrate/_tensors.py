@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -125,8 +126,11 @@ def take_apart(
       TypeError: if a pattern is none, or the weights are not real arrays.
     """
     state, merge = _paths.split(params)
+    _refuse_statistics(params)
     leaves, tree = jax.tree.flatten(state)
-    found = _paths.by_path("tune", state, _is_weight)
+    trained = _find_trained(state)
+    fixed = [x if train else None for x, train in zip(leaves, trained, strict=True)]
+    found = _paths.by_path("tune", jax.tree.unflatten(tree, fixed), _is_weight)
     _check_arrays(params, found)
     layers = _select("stacked", params, stacked, structure, found)
     chosen = (
@@ -148,7 +152,7 @@ def take_apart(
         is_weight: tuple(
             place
             for place, leaf in enumerate(leaves)
-            if _is_array(leaf) and _is_weight(leaf) is is_weight
+            if _is_array(leaf) and (_is_weight(leaf) and trained[place]) is is_weight
         )
         for is_weight in (True, False)
     }
@@ -167,6 +171,30 @@ def take_apart(
         paths=list(found),
         tensors=tensors,
     )
+
+
+def _find_trained(state: Any) -> list[bool]:
+    """Returns for each leaf whether training changes it: of NNX, an `nnx.Param`."""
+    nnx: Any = sys.modules.get("flax.nnx")
+
+    def is_variable(node: Any) -> bool:
+        return nnx is not None and isinstance(node, nnx.Variable)
+
+    return [
+        not is_variable(node) or isinstance(node, nnx.Param)
+        for node in jax.tree.leaves(state, is_leaf=is_variable)
+        for _ in jax.tree.leaves(node)
+    ]
+
+
+def _refuse_statistics(params: Any) -> None:
+    """Refuses variables of Linen whose running means would count as weights."""
+    if isinstance(params, Mapping) and {"params", "batch_stats"} <= params.keys():
+        raise ValueError(
+            "tune(params=...): params must hold weights, and batch_stats are none. "
+            'Pass variables["params"], and let loss call model.apply with '
+            '{**variables, "params": params}.'
+        )
 
 
 def _is_array(leaf: Any) -> bool:
@@ -189,7 +217,7 @@ def _check_arrays(params: Any, found: dict[str, Any]) -> None:
     if not found:
         raise ValueError(
             "tune(params=...): there is no array of real numbers in the tree. Pass "
-            "what model.init(key, x) returns, or nnx.state(model, nnx.Param)."
+            'model.init(key, x)["params"], or nnx.state(model, nnx.Param).'
         )
 
 

@@ -74,8 +74,9 @@ def tune(
         and that has second derivatives (third ones for metainit). Dropout should be off.
       params: the weights as drawn: parameters of Flax Linen or Haiku, a model or state
         of NNX, arrays of Equinox (``eqx.partition(model, eqx.is_inexact_array)[0]``), or any
-        other tree. All arrays of real numbers in it are weights that training changes:
-        what a model stores beside them belongs into loss.
+        other tree. All arrays of real numbers in it are weights that training changes,
+        with NNX those of an ``nnx.Param``: what a model stores beside them, such as
+        ``batch_stats`` of Linen, belongs into loss.
       batches: a function from the number of a step to a batch; a list of batches, which
         take turns; an iterator or another iterable; or one batch, for all steps. A
         batch is any tree, not a list itself; gradinit halves its arrays along their
@@ -101,7 +102,9 @@ def tune(
       state: the ``state`` of the report of an earlier call, whose arguments were the
         same up to steps: this one goes on where that ended, with the same bits as one
         call for all steps. It is a dictionary of arrays: ``np.savez("scales.npz",
-        **report.state)`` writes it, and ``state=np.load("scales.npz")`` continues.
+        **report.state)`` writes it, and ``state=np.load("scales.npz")`` continues. Of
+        batches, an iterator must continue where it stopped; another iterable is read
+        from its beginning, past the batches of the steps done.
 
     Returns:
       The weights, in the types they had, and a `TuningReport`: it prints as a table of
@@ -146,6 +149,9 @@ def tune(
         parts = take_apart(params, where, stacked, structure, _RANKS[method])
         count = sum(tensor.scales for tensor in parts.tensors)
         start = _read_state(state, count, len(rule.columns))
+        if (done := len(start["curve"])) > steps:
+            needs = f"steps must count those of state, which are {done}, or more."
+            raise check.Unfit(needs, steps=steps)
         lower = [
             0.0 if tensor.is_bias and method == "gradinit" else least
             for tensor in parts.tensors

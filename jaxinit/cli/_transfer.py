@@ -33,7 +33,7 @@ examples:
   where factory(width) returns a model of Flax, such as a module of Linen
 """
 _RATE = re.compile(r"2(?:\^|\*\*)(-?\d+(?:\.\d+)?)")
-_COMMA = re.compile(r",(?![^(]*\))")  # none within a call
+_MARK = re.compile(r"[,()\[\]{}]")
 _RESULT = "results.json"
 
 
@@ -129,7 +129,8 @@ def _add_sizes(option: Callable[..., Any]) -> None:
         type=_read_span,
         default=(2.0**-12, 2.0**-2),
         metavar="LOW:HIGH",
-        help="the lowest and the highest learning rate (default: 2^-12:2^-2)",
+        help="the lowest and the highest learning rate; the highest is tried if steps "
+        "from the lowest meet it (default: 2^-12:2^-2)",
     )
     option(
         "--lr-step",
@@ -141,8 +142,15 @@ def _add_sizes(option: Callable[..., Any]) -> None:
 
 
 def _split(word: str) -> list[str]:
-    """Splits a word at the commas that are not within a call."""
-    return [part.strip() for part in _COMMA.split(word)]
+    """Splits a word at the commas that are not within brackets."""
+    parts, begin, depth = [], 0, 0
+    for mark in _MARK.finditer(word):
+        if mark[0] != ",":
+            depth += 1 if mark[0] in "([{" else -1
+        elif depth == 0:
+            parts.append(word[begin : mark.start()])
+            begin = mark.end()
+    return [part.strip() for part in (*parts, word[begin:])]
 
 
 def _read_sizes(word: str) -> list[int]:
@@ -158,7 +166,7 @@ def _read_span(word: str) -> tuple[float, float]:
     """Reads two learning rates, such as 2^-12:2^0 or 1e-4:0.1."""
     try:
         low, high = map(_read_rate, word.split(":"))
-    except ValueError:
+    except (ValueError, OverflowError):
         rule = f"must be LOW:HIGH, such as 2^-12:2^0 or 1e-4:0.1; not {word!r}"
         raise argparse.ArgumentTypeError(rule) from None
     return low, high
@@ -232,7 +240,9 @@ def _print(result: "TransferResult", form: str) -> None:
 def _print_end(options: argparse.Namespace, result: "TransferResult") -> None:
     """Writes the files, and says where they are and how far training has come."""
     note = sys.stdout if options.format == "table" else sys.stderr
-    if options.out is not None:
+    if options.out is not None and not result.losses:
+        print(f"Nothing is written to {options.out}.", file=note)
+    elif options.out is not None:
         watch.leaves_with(f"interrupted while writing to {options.out}.")
         files = result.save(options.out, options.command)
         names = ", ".join(file.name for file in files)

@@ -1,6 +1,7 @@
 """`transfer`: whether the best learning rate stays as a network grows."""
 
 import functools
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -80,11 +81,12 @@ def transfer(
         base and of the network to be trained, which return what these return.
       initializer: what draws the kernels of the base, or rules for its parameters, as
         in `compare`; a parameterization changes their scales as the network grows.
-      lr: the lowest and the highest learning rate.
+      lr: the lowest and the highest learning rate. The highest is tried if it is the
+        lowest times a power of lr_step; else the rates end below it.
       lr_step: each learning rate over the one before.
       progress: a function called after each block with (steps done, all steps).
-      **settings: fields of `Settings`, by name. Unless given, the depth depends on the
-        model.
+      **settings: fields of `Settings`, by name; those of the network are for the lab's
+        own. Unless given, the depth depends on the model.
 
     Returns:
       The results: the best rate of each width, how far it moves when the width doubles,
@@ -135,13 +137,12 @@ def train_sweep(sweep: Sweep, observe: Callable[[Moment], None]) -> TransferResu
     settings = sweep.settings
     with compute_in(settings.device, settings.dtype), interrupts.defer() as interrupt:
         try:
-            for key, grid in _run(sweep):
-                if grid.done:
-                    losses = np.array(grid.losses).reshape(-1, *grid.shape[1:])
-                    curves[key] = np.moveaxis(losses, 0, -1)
-                    result = _gather(sweep, curves, start)
-                done = len(grid.losses) * block_length(grid.steps) % grid.steps
+            for key, curve in _run(sweep):
+                done = curve.shape[-1] * block_length(settings.steps)
                 done += len(curves) * settings.steps
+                if done == (len(curves) + 1) * settings.steps:
+                    curves[key] = curve
+                    result = _gather(sweep, curves, start)
                 steps = len(sweep.experiments) * settings.steps
                 observe(Moment(*key, done, steps, result))
                 interrupt()
@@ -151,12 +152,18 @@ def train_sweep(sweep: Sweep, observe: Callable[[Moment], None]) -> TransferResu
     return result
 
 
-def _run(sweep: Sweep) -> Iterator[tuple[tuple[str, int], Grid]]:
-    """Trains all networks, and yields their grids after each block."""
+def _run(sweep: Sweep) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+    """Trains all networks, and yields the losses so far after each block.
+
+    # each [seeds, rates, blocks]
+    """
     for key, experiment in sweep.experiments.items():
         grid = Grid(experiment, probed=False)
         for _ in grid.run():
-            yield key, grid
+            losses = np.array(grid.losses).reshape(-1, *grid.shape[1:])
+            yield key, np.moveaxis(losses, 0, -1)
+        del grid  # its programs refer to it: without a collection, two are in memory
+        gc.collect()
 
 
 def _gather(

@@ -15,6 +15,7 @@ from flax import nnx
 from marks import slow_but
 
 import jaxinit as ji
+from jaxinit._calibrate._tensors import take_apart
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 KEY = jax.random.key(0)
@@ -220,11 +221,31 @@ def test_a_resumed_call_is_the_unbroken_one(method, tmp_path):
     for name, array in report.state.items():
         np.testing.assert_array_equal(array, ended.state[name])
     assert (begun.steps, ended.steps) == (2, 5)
+    values = dict(enumerate(BATCHES)).values()  # begins anew, and is read past step 1
+    _, other = ji.tune(loss, params, values, method, steps=5, state=begun.state)
+    np.testing.assert_array_equal(other.state["curve"], ended.state["curve"])
+    with pytest.raises(ValueError, match=r"steps=1\): steps must count those of state"):
+        ji.tune(loss, params, BATCHES, method, steps=1, state=begun.state)
     # With nothing left to do, the weights are those of the state.
     again, _ = ji.tune(loss, params, BATCHES, method, steps=5, state=ended.state)
     np.testing.assert_array_equal(
         again["layer_0"]["kernel"], whole["layer_0"]["kernel"]
     )
+
+
+def test_statistics_are_no_weights():
+    variables = {"params": draw(), "batch_stats": {"mean": np.ones(3, "float32")}}
+    with pytest.raises(
+        ValueError, match='batch_stats are none. Pass variables."params"'
+    ):
+        ji.tune(loss, variables, BATCHES)
+    state = {"w": nnx.Param(jnp.ones(3)), "mean": nnx.BatchStat(jnp.ones(3))}
+    parts = take_apart(state, None, None, None, 0)
+    assert parts.paths == ["w"] == [tensor.path for tensor in parts.tensors]
+    (mean,) = parts.others
+    again = parts.layout.restore([2 * parts.weights[0]], parts.others)
+    assert type(again["mean"]) is nnx.BatchStat and mean.sum() == 3
+    assert again["w"][...].sum() == 6 and again["mean"][...].sum() == 3
 
 
 def test_ways_to_give_batches():

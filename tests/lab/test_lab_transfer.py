@@ -1,9 +1,11 @@
 """Transfer of learning rates: what is trained, where the best rate lies, its drift."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
+import weakref
 
 import flax.linen as nn
 import jax
@@ -22,13 +24,18 @@ from jaxinit._result import plain
 from jaxinit.cli import main
 from jaxinit.lab import TransferResult
 from jaxinit.lab._result.drift import (
+    LOST,
     average_ends,
     find_best,
     find_diverged,
     measure_drift,
 )
+from jaxinit.lab._show._transfer_table import list_remarks
 from jaxinit.lab._train import _interrupts as interrupts
-from jaxinit.lab._tried._sweep import design_sweep
+from jaxinit.lab._train.grid import Grid
+from jaxinit.lab._transfer import train_sweep
+from jaxinit.lab._tried._network import Network
+from jaxinit.lab._tried._sweep import _list_constants, design_sweep
 from jaxinit.lab._tried.optimizers import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "short_blocks")
@@ -144,6 +151,57 @@ def design(task, **given):
     }
     own = {name: given.pop(name, value) for name, value in named.items()}
     return design_sweep(**own, settings=TINY | given)
+
+
+def test_notes_of_a_scale_are_remarks(task, result):
+    def noted(base, target):
+        scale = mup(base, target)
+        scale.notes = ("Classes grow, too.",)
+        return scale
+
+    sweep = design(task, parameterizations=[noted])
+    assert sweep.notes == ("noted: Classes grow, too.",)
+    assert sweep.notes[0] in list_remarks(dataclasses.replace(result, sweep=sweep))
+
+
+def test_what_is_drawn_is_no_constant():
+    """Also where it has a single entry."""
+
+    def init(key, x):
+        drawn = jax.random.normal(key, (1,))
+        return {"params": {"drawn": drawn, "gain": jnp.ones(1), "bias": jnp.zeros(3)}}
+
+    rules = _list_constants(Network(init, None, None), jnp.ones((2, 3)))
+    assert [(pattern.args[0], value) for pattern, value in rules] == [
+        ("bias", 0.0),
+        ("gain", 1.0),
+    ]
+
+
+@pytest.mark.slow
+def test_one_grid_is_in_memory_at_a_time(result, monkeypatch):
+    alive = weakref.WeakSet()
+
+    class Counted(Grid):
+        def __init__(self, *given, **more):
+            assert not alive
+            super().__init__(*given, **more)
+            alive.add(self)
+
+    monkeypatch.setattr("jaxinit.lab._transfer.Grid", Counted)
+    again = train_sweep(result.sweep, lambda moment: None)
+    for key, losses in result.losses.items():
+        np.testing.assert_array_equal(again.losses[key], losses)
+
+
+def test_a_diverged_run_counts_at_the_base_rate_as_elsewhere(result):
+    place = result.rows[0].best.place
+    diverged = {key: each.copy() for key, each in result.diverged.items()}
+    diverged["mup", 32][0, place] = True
+    row = dataclasses.replace(result, diverged=diverged).rows[1]
+    other = result.losses["mup", 32][1, place]
+    expected = (LOST * result.sweep.task.chance + other) / 2
+    np.testing.assert_allclose(row.carried, expected)
 
 
 # Shown and written.
@@ -305,7 +363,7 @@ def test_a_transformer_and_depths(task):
 
 
 @pytest.mark.parametrize(
-    "spec", ["adam(b1=0.8)", "adamw(weight_decay=0.1)", "lion", "momentum", "rmsprop"]
+    "spec", ["adam(b1=0.8)", "adamw(weight_decay=0.1)", "lion", "momentum"]
 )
 def test_optimizers_have_factors(spec):
     """Where all factors are 1, they are the lab's own."""
@@ -345,15 +403,40 @@ REFUSED = [
         ValueError,
         "parameterizations has one twice",
     ),
+    (
+        {"parameterizations": ["mup(forward='model')"]},
+        ValueError,
+        "would have to multiply what it makes of last/Dense_0/kernel by 0.25. Choose",
+    ),
     ({"parameterizations": [3]}, TypeError, "must be names or functions of"),
     ({"target_loss": 0.5}, TypeError, "no such setting of transfer"),
     ({"sedes": 3}, TypeError, r"transfer\(sedes=3\): .*Did you mean 'seeds'"),
     ({"initializer": 3}, TypeError, r"transfer\(initializer=3\): initializers must be"),
     ({"model": 3}, TypeError, "model must be a name, or a function of the size"),
     ({"model": "mpl"}, ValueError, r"transfer\(model='mpl'\): .*Did you mean 'mlp'"),
-    ({"model": boom}, ValueError, "fails for width 8: RuntimeError: no such width"),
+    (
+        {"model": boom, "depth": None},
+        ValueError,
+        "fails for width 8: RuntimeError: no such width",
+    ),
+    (
+        {"model": boom, "depth": 7},
+        ValueError,
+        r"transfer\(depth=7\): depth is for the lab's own networks",
+    ),
+    (
+        {"model": boom, "depth": None, "norm": "layer"},
+        ValueError,
+        "norm is for the lab's own networks",
+    ),
+    (
+        {"lr": (2.0**-200, 1.0)},
+        ValueError,
+        r"transfer\(lr=\(.*\)\): learning rates must be numbers that float32 holds",
+    ),
     ({"batch_size": 1000}, ValueError, r"transfer\(batch_size=1000\): the task has"),
     ({"optimizer": "adam_then_sgd"}, ValueError, "has no factors by parameter"),
+    ({"optimizer": "rmsprop"}, ValueError, "has no factors by parameter"),
 ]
 
 
@@ -412,6 +495,11 @@ def test_the_command_prints_and_writes(
     assert list(sweep.experiments) == [("sp", 4), ("sp", 8)]
     said = refusal(words, capsys)
     assert "here has results; --overwrite replaces them." in said
+    result = dataclasses.replace(result, losses={}, diverged={})
+    assert main([*words, "--overwrite"]) == 130  # an interrupt in the first network
+    assert "Nothing is written to here." in capsys.readouterr().out
+    kept = json.loads((tmp_path / "here" / "results.json").read_text())
+    assert kept == told
 
 
 def agree(asked):
@@ -436,11 +524,13 @@ def test_an_interrupt_loses_nothing_that_is_done(data_file, capsys, monkeypatch)
     ("words", "said"),
     [
         (["--lr", "2^-3"], "must be LOW:HIGH, such as 2^-12:2^0 or 1e-4:0.1; not"),
+        (["--lr", "2^-12:2^5000"], "must be LOW:HIGH, such as 2^-12:2^0 or"),
         (["--widths", "4;8"], "must be integers with commas between"),
         (["--widths", "4", "--depths", "4"], "give widths or depths, not both"),
         (["--target-loss", "1"], "unrecognized arguments: --target-loss"),
         (["--parameterizations", "spp"], "Did you mean 'sp'"),
         (["--parameterizations", "sp(a=1,b=2)"], "sp takes no arguments"),
+        (["--parameterizations", "sp(a=(1,(2,3)),b=[4,5])"], "sp takes no arguments"),
     ],
 )
 def test_words_that_are_refused(data_file, capsys, words, said):

@@ -96,7 +96,7 @@ def find_best(losses: np.ndarray, exponents: Sequence[float], chance: float) -> 
       exponents: log2 of the rates, rising at equal steps.
       chance: the loss of chance.
     """
-    means = _cap(losses, chance).mean(axis=0)
+    means = cap(losses, chance).mean(axis=0)
     index, last = int(means.argmin()), len(exponents) - 1
     loss = float(means[index])
     if loss > LEARNED * chance:
@@ -141,7 +141,7 @@ def measure_drift(
     drawn = []
     for i in kept:
         counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), _RESAMPLES)
-        drawn.append(_locate(counts @ _cap(losses[i], chance) / seeds, rates))
+        drawn.append(_locate(counts @ cap(losses[i], chance) / seeds, rates))
     slopes = weights @ np.stack(drawn)
     ends = np.quantile(slopes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     factor = widen(seeds, len(kept) * (seeds - 1))
@@ -149,7 +149,7 @@ def measure_drift(
     return Drift(slope, float(low), float(high), used)
 
 
-def _cap(losses: np.ndarray, chance: float) -> np.ndarray:
+def cap(losses: np.ndarray, chance: float) -> np.ndarray:
     """Counts runs that diverged as twice the loss of chance."""
     worst = LOST * chance
     with np.errstate(invalid="ignore"):

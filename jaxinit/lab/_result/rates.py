@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxinit._text import plural
-from jaxinit.lab._result.drift import Best, Drift, find_best, measure_drift
+from jaxinit.lab._result.drift import Best, Drift, cap, find_best, measure_drift
 from jaxinit.lab._tried._sweep import Sweep
 
 MINUS = "\N{MINUS SIGN}"
@@ -158,7 +158,7 @@ class Transferred:
             find_best(self.rank(name, each), sweep.exponents, chance)
             for each in (size, start)
         )
-        at_tuned = self.rank(name, size)[:, tuned.place]
+        at_tuned = cap(self.rank(name, size)[:, tuned.place], chance)
         carried = math.nan if tuned.state == "none" else float(at_tuned.mean())
         lost = float(self.diverged[name, size].mean())
         return RateRow(

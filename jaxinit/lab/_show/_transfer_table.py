@@ -40,8 +40,8 @@ def _write_best(row: RateRow) -> str:
 
 
 def list_remarks(result: Transferred) -> list[str]:
-    """Lists what keeps the results from being whole."""
-    remarks = result.list_edges()
+    """Lists what keeps the results from being whole, and notes of scales."""
+    remarks = [*result.list_edges(), *result.sweep.notes]
     if result.interrupted:
         done = f"{len(result.losses)} of {len(result.sweep.experiments)}"
         remarks.insert(0, f"Interrupted: {done} networks were trained to the end.")

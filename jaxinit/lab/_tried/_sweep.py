@@ -16,9 +16,8 @@ import jax
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit import scaling
+from jaxinit import _paths, scaling
 from jaxinit._import import load
-from jaxinit._paths import named
 from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import structure
 from jaxinit.lab._tried import _call
@@ -36,7 +35,7 @@ from jaxinit.lab._tried.experiment import (
 )
 from jaxinit.lab._tried.networks import adapt_own
 from jaxinit.lab._tried.rules import Rules
-from jaxinit.lab._tried.settings import Settings
+from jaxinit.lab._tried.settings import NETWORK, OPTIONS, Settings
 from jaxinit.lab._tried.tasks import load_task
 from jaxinit.model import jit_init
 
@@ -63,6 +62,7 @@ class Sweep:
       exponents: log2 of the learning rates, rising.
       experiments: by parameterization and size, in the order of training: each has one
         initializer, and all seeds and learning rates.
+      notes: what the parameterizations say of these networks.
     """
 
     task: Task
@@ -73,6 +73,7 @@ class Sweep:
     names: tuple[str, ...]
     exponents: tuple[float, ...]
     experiments: dict[tuple[str, int], Experiment]
+    notes: tuple[str, ...]
 
 
 def design_sweep(
@@ -104,6 +105,8 @@ def design_sweep(
         exponents = _read_rates(lr, lr_step)
         makers = _read_parameterizations(parameterizations)
         name, factory = _read_model(model)
+        if factory is not None:
+            _refuse_own(settings)
         given = settings | {varied: sizes[0], "model": name}
         asked = read_settings([initializer], data, given)
         asked = dataclasses.replace(
@@ -112,13 +115,15 @@ def design_sweep(
         loaded = data if isinstance(data, Task) else load_task(task, data)
         loaded, asked = fit_settings(loaded, asked, targeted=True)
         build = functools.partial(_build_network, loaded, asked, varied, factory)
-        experiments = _scale_all(loaded, asked, varied, sizes, base, makers, build)
+        experiments, notes = _scale_all(
+            loaded, asked, varied, sizes, base, makers, build
+        )
     except check.Unfit as error:
-        raise _rename(error).at("transfer") from None
+        raise _rename(error, lr).at("transfer") from None
     except (ValueError, TypeError) as error:
         if not isinstance(unfit := getattr(error, "unfit", None), check.Unfit):
             raise
-        raise _rename(unfit).at("transfer") from None
+        raise _rename(unfit, lr).at("transfer") from None
     return Sweep(
         task=loaded,
         settings=asked,
@@ -128,12 +133,16 @@ def design_sweep(
         names=tuple(makers),
         exponents=exponents,
         experiments=experiments,
+        notes=notes,
     )
 
 
-def _rename(error: check.Unfit) -> check.Unfit:
-    """Gives an argument the name that it has here."""
-    error.name = {"initializers": "initializer"}.get(error.name, error.name)
+def _rename(error: check.Unfit, lr: Any) -> check.Unfit:
+    """Gives an argument the name that it has here, and rates their ends."""
+    if error.name == "learning_rates":
+        error.value = check.show(lr)
+    names = {"initializers": "initializer", "learning_rates": "lr"}
+    error.name = names.get(error.name, error.name)
     return error
 
 
@@ -215,6 +224,17 @@ def _read_parameterizations(given: Any) -> dict[str, Make]:
     return dict(zip(names, makers, strict=True))
 
 
+def _refuse_own(settings: dict[str, Any]) -> None:
+    """Refuses settings that a model of the user's would not see."""
+    for name, value in settings.items():
+        known = OPTIONS.get(name)
+        if known is not None and known.group == NETWORK and value is not None:
+            rule = (
+                f"{name} is for the lab's own networks; a model of yours has its own."
+            )
+            raise check.Unfit(rule, **{name: value})
+
+
 def _read_model(model: Any) -> tuple[str, Callable[[int], Any] | None]:
     """Returns the name of a model and, unless it is the lab's, what makes it."""
     if isinstance(model, str):
@@ -279,11 +299,12 @@ def _scale_all(
     base: int,
     makers: dict[str, Make],
     build: Callable[[int], Network],
-) -> dict[tuple[str, int], Experiment]:
-    """Builds the experiment of each size under each parameterization."""
+) -> tuple[dict[tuple[str, int], Experiment], tuple[str, ...]]:
+    """Builds the experiment of each size under each parameterization; also notes."""
     x = jax.ShapeDtypeStruct((2, *task.x_train.shape[1:]), task.x_train.dtype)
     recipe = _list_rules(settings.initializers[0])
-    experiments = {}
+    experiments: dict[tuple[str, int], Experiment] = {}
+    notes: dict[str, None] = {}  # each once, in order
     networks = {size: build(size) for size in sorted({base, *sizes})}
     read = {n: structure(_PairWithState.of(each, x), x) for n, each in networks.items()}
     constants = _list_constants(networks[base], x)
@@ -292,6 +313,8 @@ def _scale_all(
         sized = _resize(settings, varied, size)
         for name, make in makers.items():
             scale = make(read[base], roles)
+            _check_forward(name, scale)
+            notes |= {f"{name}: {note}": None for note in getattr(scale, "notes", ())}
             rules = recipe if scale is None else scale.rules([*recipe, *constants])
             drawn = _name_rules(settings, name, rules, roles)
             run = assemble(
@@ -299,7 +322,19 @@ def _scale_all(
             )
             check_size(draw_abstractly(run)["params"], run.settings)
             experiments[name, size] = run
-    return experiments
+    return experiments, tuple(notes)
+
+
+def _check_forward(name: str, scale: Any) -> None:
+    """Refuses a scale that the network as it stands does not carry out."""
+    left = {p: x for p, x in dict(getattr(scale, "forward", {})).items() if x != 1}
+    if left:
+        first = [f"{_paths.shown(p)} by {x:.3g}" for p, x in [*left.items()][:3]]
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        rule = f"{name} must leave the network as it is, which would have to multiply "
+        rule += f"what it makes of {', '.join(first)}{more}. Choose another"
+        rule += ", or forward='absorbed'." if "forward=" in name else "."
+        raise check.Unfit(rule, parameterizations=name)
 
 
 def _list_rules(initializer: Any) -> tuple[Any, ...]:
@@ -314,10 +349,12 @@ def _list_constants(network: Network, x: Any) -> list[Any]:
 
     A scale needs to know a law that it changes, and this is one that no rule states.
     """
-    drawn = jit_init(network.init)(jax.random.key(0), jax.numpy.zeros(x.shape, x.dtype))
+    init, blank = jit_init(network.init), jax.numpy.zeros(x.shape, x.dtype)
+    one, two = (_paths.named(init(jax.random.key(i), blank)["params"]) for i in (0, 1))
     rules = []
-    for path, leaf in named(drawn["params"]):
-        values = np.asarray(leaf).ravel()
+    for (path, leaf), (_, other) in zip(one, two, strict=True):
+        # A single entry is equal to itself, also where it is drawn.
+        values = np.stack([leaf, other]).ravel()
         if values.size and (values == values[0]).all():
             rules.append((functools.partial(_is_at, path), float(values[0])))
     return rules

@@ -90,17 +90,13 @@ def read_optimizer(spec: str) -> Callable[[Rate], optax.GradientTransformation]:
     return build
 
 
-# The same, with factors by parameter of a scale of `jaxinit.scaling`.
+# The same, with factors by parameter of a scale of `jaxinit.scaling`; RMSProp's ε would
+# need one, too.
 _SCALED: dict[str, Callable[..., Any]] = {
     "adam": lambda scale: functools.partial(scale.adamw, weight_decay=0.0),
     "adamw": lambda scale: scale.adamw,
     "lion": lambda scale: scale.lion,
     "momentum": lambda scale: functools.partial(scale.sgd, momentum=0.9),
-    "rmsprop": lambda scale: (
-        lambda *rate, **more: optax.chain(
-            optax.rmsprop(*rate, **more), scale.lr("adam")
-        )
-    ),
     "sgd": lambda scale: scale.sgd,
 }
 

@@ -57,7 +57,7 @@ def _device(name: str, value: Any) -> Any:
     return value
 
 
-_COMPARED, _NETWORK, _TRAINING = "what is compared", "network", "training"
+_COMPARED, NETWORK, _TRAINING = "what is compared", "network", "training"
 DATA, MACHINE = "data and loss", "machine"
 
 
@@ -83,14 +83,14 @@ class Settings:
     activation: str = setting(
         "relu",
         f"one of {', '.join(ACTIVATIONS)}",
-        _NETWORK,
+        NETWORK,
         one_of(tuple(ACTIVATIONS)),
         notes="as in `jaxinit.gain`",
     )
     depth: int = setting(
         20,
         "layers or blocks",
-        _NETWORK,
+        NETWORK,
         any_value,
         notes="2 or more for dense layers",
         shown=", ".join(
@@ -99,13 +99,13 @@ class Settings:
         fitted=True,
     )
     width: int = setting(
-        64, "outputs of every layer but the last", _NETWORK, count(2**20)
+        64, "outputs of every layer but the last", NETWORK, count(2**20)
     )
     norm: Norm | Literal["post"] = setting(
         "none",
         "none, layer or batch, between each hidden layer and its activation; post "
         "stands behind each branch of a transformer",
-        _NETWORK,
+        NETWORK,
         one_of((*NORMS, "post")),
     )
     seeds: int = setting(
@@ -150,7 +150,7 @@ class Settings:
     model: str = setting(
         "mlp",
         f"{', '.join(NETWORKS)}, or your own package.module:Model of Flax Linen or NNX",
-        _NETWORK,
+        NETWORK,
         _model,
         notes="every kernel of two axes or more is drawn by the initializer",
     )
@@ -192,7 +192,7 @@ class Settings:
     dropout: float = setting(
         0.0,
         "share of hidden units that a step of training drops",
-        _NETWORK,
+        NETWORK,
         share,
         metavar="RATE",
         notes="at least 0 and below 1; the masks are drawn from the step and the seed: "
