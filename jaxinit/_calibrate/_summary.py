@@ -57,17 +57,23 @@ def _explain(
     layer, aim = problem.layers[number], problem.aim
     if layer.reason:
         return f"stays as it is: {layer.reason}"
+    std, mean = _pick(layer, moments.std, step), _pick(layer, moments.mean, step)
+    if not np.isfinite(mean).all():
+        return "its output is not finite"
+    if not np.isfinite(std).all():
+        return "the square of its output is not finite"
     if number in done.reasons:
         return done.reasons[number]
-    spread = _pick(layer, moments.spread, step)
-    dead = int((spread == 0).sum())
-    if dead == spread.size:
+    constant = _pick(layer, moments.is_constant, step)
+    dead = int(constant.sum())
+    if dead == constant.size:
         return "stays as it is: its product with the data is constant"
-    of_units = f"{_text.plural(dead, 'unit')} of {spread.size} constant" if dead else ""
+    of_units = (
+        f"{_text.plural(dead, 'unit')} of {constant.size} constant" if dead else ""
+    )
     if aim.solve is None:  # the method has other aims than these
         return of_units
-    std, mean = _pick(layer, moments.std, step), _pick(layer, moments.mean, step)
-    error = np.abs(std / aim.stds[number] - 1)[spread > 0]
+    error = np.abs(std / aim.stds[number] - 1)[~constant]
     tol = problem.find_tol(number)
     if layer.follows and error.max() > tol:
         return "has the weight of an earlier layer, and follows that one"
@@ -75,7 +81,7 @@ def _explain(
         across = float(_pick(layer, moments.across, step).max()) ** 0.5
         if across >= aim.stds[number]:
             return f"its bias alone has a std of {_text.number(across)}"
-        shown = _text.span(std[spread > 0].flat)
+        shown = _text.span(std[~constant].flat)
         return f"has {shown} after {_text.plural(done.rounds, 'round')}"
     if aim.offset is not None and layer.bias is None:
         if (np.abs(mean - aim.offset) > tol * aim.stds[number]).any():

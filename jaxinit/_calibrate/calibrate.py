@@ -315,13 +315,15 @@ def _finish(
     changed = {paths[number]: leaves[number] for number in new}
     state, merge = _paths.split(given)
     named = _paths.named(state)
-    inside = "params/" if any(path.startswith("params/") for path, _ in named) else ""
+    # A tree of Linen may have the collection of its parameters around their paths.
+    inside = "" if {path for path, _ in named}.issuperset(paths) else "params/"
     made = [
-        _place(changed[short], leaf)
-        if (short := path.removeprefix(inside)) in changed
+        _place(changed.pop(path.removeprefix(inside)), leaf)
+        if path.startswith(inside) and path.removeprefix(inside) in changed
         else leaf
         for path, leaf in named
     ]
+    assert not changed, f"no place in params for {', '.join(changed)}"
     return merge(jax.tree.unflatten(jax.tree.structure(state), made))
 
 

@@ -90,6 +90,7 @@ def _build(
 ) -> Callable[..., list[Outcome]]:
     """Makes the function that is compiled, of the arguments of a model's program."""
     numbers = {layer.site.number: number for number, layer in enumerate(layers)}
+    plan = program.plan  # alone: what is kept should not keep weights alive
 
     def run(
         args: list[Any], chosen: jax.Array, stds: jax.Array, offset: jax.Array
@@ -130,11 +131,11 @@ def _build(
             kept = moments, solution if layer.is_direct else None
             return output.astype(product.dtype), kept
 
-        _, kept = run_adjusting(program.plan, args, rule)
+        _, kept = run_adjusting(plan, args, rule)
         outcomes = []
         for number, layer in enumerate(layers):
             if kept[layer.site.number] is None:  # complex numbers are not measured
-                nothing = jnp.full((), jnp.nan, np.float32)
+                nothing = jnp.full(layer.sizes, jnp.nan, np.float32)
                 moments, solution = Moments(*[nothing] * 5), None
             else:
                 moments, solution = kept[layer.site.number]

@@ -82,7 +82,7 @@ def scale_by_theory(problem: Problem) -> Done:
             reasons[number] = "stays as it is: its weight is made of several parameters"
         elif square is None:
             reasons[number] = "stays as it is: no theory tells the size of its inputs"
-        elif square > 0:
+        elif 0 < square < math.inf:
             weight = np.asarray(weights.leaves[layer.leaves[0]], np.float64)
             steps = layer.scale_axes[0][0]
             others = tuple(axis for axis in range(weight.ndim) if axis not in steps)

@@ -58,4 +58,4 @@ def find_error(
     if layer.bias is not None and offset is not None:
         error = np.maximum(error, np.abs(moments.mean - offset) / std)
     error = np.where(np.isfinite(error), error, np.inf)
-    return float(np.max(np.where(moments.spread > 0, error, 0.0), initial=0.0))
+    return float(np.max(np.where(moments.is_constant, 0.0, error), initial=0.0))
