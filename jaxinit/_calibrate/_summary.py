@@ -83,7 +83,14 @@ def _explain(
             return f"its bias alone has a std of {_text.number(across)}"
         shown = _text.span(std[~constant].flat)
         return f"has {shown} after {_text.plural(done.rounds, 'round')}"
-    if aim.offset is not None and layer.bias is None:
-        if (np.abs(mean - aim.offset) > tol * aim.stds[number]).any():
-            return "keeps its mean: it has no bias of its own"
+    if aim.offset is None:
+        return of_units
+    off = np.abs(mean - aim.offset)[~constant] > tol * aim.stds[number]
+    if off.any() and layer.bias is None:
+        return "keeps its mean: it has no bias of its own"
+    if off.any() and layer.follows:
+        return "has the weight of an earlier layer, whose mean it does not share"
+    if off.any():
+        shown = _text.span(mean[~constant].flat)
+        return f"has a mean of {shown} after {_text.plural(done.rounds, 'round')}"
     return of_units

@@ -111,7 +111,7 @@ def _build(
             )
 
         def rule(
-            site: Product, product: jax.Array, bias: Any, notes: dict[Any, Solution]
+            site: Product, product: jax.Array, bias: Any, notes: dict[Any, Any]
         ) -> tuple[jax.Array, Any]:
             layer = layers[numbers[site.number]]
             if not jnp.issubdtype(product.dtype, np.floating):
@@ -121,13 +121,16 @@ def _build(
             b = None if bias is None else bias.astype(dtype)
             moments = measure(z, b, layer.units)
             if layer.is_direct:
-                notes[layer.leaves] = settle(numbers[site.number], moments)
-            solution = notes.get(layer.leaves) if layer.leaves else None
-            if solution is None:
-                output = z if b is None else z + b
-            else:
+                solved = settle(numbers[site.number], moments)
+                notes[layer.leaves] = solved, layer.bias
+            solution, owner = notes.get(layer.leaves, (None, None))
+            output = z
+            if solution is not None:
                 output = z * _lay(solution.scale, layer.units, z.ndim)
-                output = _add(output, b, solution, layer)
+                if layer.bias is not None and layer.bias == owner and layer.units:
+                    b = _lay(solution.bias, layer.units, z.ndim)
+            if b is not None:
+                output = output + b
             kept = moments, solution if layer.is_direct else None
             return output.astype(product.dtype), kept
 
@@ -144,16 +147,6 @@ def _build(
         return outcomes
 
     return run
-
-
-def _add(output: jax.Array, b: Any, solution: Solution, layer: Layer) -> jax.Array:
-    """Adds the bias: that of the solution, where the layer's is a parameter."""
-    if b is None:
-        return output
-    if layer.bias is not None and layer.units:
-        b = _lay(solution.bias, layer.units, output.ndim)
-    shifted: jax.Array = output + b
-    return shifted
 
 
 def _lay(values: jax.Array, units: Sequence[int], rank: int) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit._calibrate._degrees import Degree, find_degrees
+from jaxinit._calibrate._degrees import Degree, find_biases, find_degrees
 from jaxinit._jaxpr.primitives import DOT
 from jaxinit._structure.result import Structure, TracedParameter
 from jaxinit.signal.adjusting import Product, Program
@@ -82,10 +82,12 @@ def find_layers(program: Program, per_unit: bool) -> list[Layer]:
     count = len(structure.rows)
     products = [(x, steps) for x, steps in program.sites if isinstance(x, Product)]
     degrees = _find_all_degrees(program, count, [site for site, _ in products])
+    biases = find_biases(program.plan, count)
     taken: dict[int, tuple[int, ...]] = {}
     layers = []
     for site, steps in products:
         layer = _read_layer(site, steps, structure, degrees, per_unit)
+        layer = _read_bias(layer, biases[site.number], structure.rows, per_unit)
         others = {taken[leaf] for leaf in layer.leaves if leaf in taken}
         if others == {layer.leaves}:
             layer = dataclasses.replace(layer, follows=True)
@@ -148,17 +150,26 @@ def _read_layer(
     axes = [_find_axes(rows[leaf], count, per_unit) for leaf in leaves]
     if not all(axes) or any(len(rows[leaf].loops) != len(own) for leaf in leaves):
         return _leave(layer, "the program does not tell which entries make a unit")
-    layer = dataclasses.replace(
+    return dataclasses.replace(
         layer, leaves=leaves, scale_axes=tuple(each for each in axes if each)
     )
-    for number, row in enumerate(rows):
-        belongs = {rows[leaf].path for leaf in site.leaves}.issuperset(row.of)
-        if site.bias is None or row.roles != ("bias",) or not (row.of and belongs):
-            continue
-        bias_axes = _find_bias_axes(row, count, per_unit)
-        if bias_axes and len(row.loops) == len(own):
-            return dataclasses.replace(layer, bias=number, bias_axes=bias_axes)
-    return layer
+
+
+def _read_bias(
+    layer: Layer, number: int | None, rows: Sequence[TracedParameter], per_unit: bool
+) -> Layer:
+    """Reads the bias of a layer that can be calibrated: one that is its own alone."""
+    if layer.reason or number is None:
+        return layer
+    row = rows[number]
+    belongs = {rows[leaf].path for leaf in layer.site.leaves}.issuperset(row.of)
+    if row.roles != ("bias",) or not (row.of and belongs):
+        return layer
+    count = math.prod(layer.site.output.aval.shape[axis] for axis in layer.units)
+    axes = _find_bias_axes(row, count, per_unit)
+    if not axes or len(row.loops) != len(layer.own):
+        return layer
+    return dataclasses.replace(layer, bias=number, bias_axes=axes)
 
 
 def _leave(layer: Layer, reason: str) -> Layer:

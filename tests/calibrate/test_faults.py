@@ -96,3 +96,28 @@ def test_a_stack_of_complex_layers():
     assert [layer.reason for layer in report.layers] == [
         "stays as it is: its output is complex64"
     ] * 3
+
+
+@pytest.mark.slow
+def test_a_bias_is_the_parameter_that_is_added():
+    """Not another one of the same kernel, nor one that is scaled on its way."""
+
+    def tied(p, x):
+        return jnp.tanh(jnp.tanh(x @ p["w"] + p["z"]) @ p["w"] + p["a"]) @ p["v"]
+
+    model = of(tied, w=(16, 16), z=(16,), a=(16,), v=(16, 4))
+    given = model[0](KEY)
+    params, report = calibrate(model, X, method="weight_norm", params=given)
+    np.testing.assert_array_equal(params["a"], given["a"])
+    output = X @ params["w"] + params["z"]
+    np.testing.assert_allclose(output.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(output.std(0), 1, atol=1e-5)
+    assert report.layers[1].reason.startswith("has the weight of an earlier layer")
+    hidden = jnp.tanh(output) @ params["w"] + params["a"]
+    np.testing.assert_allclose(report.layers[1].mean_after, hidden.mean(0), atol=1e-5)
+
+    model = of(lambda p, x: x @ p["w"] + 0.1 * p["b"], w=(16, 8), b=(8,))
+    given = model[0](KEY)
+    params, report = calibrate(model, X, method="weight_norm", params=given)
+    np.testing.assert_array_equal(params["b"], given["b"])
+    assert report.left[0].reason == "keeps its mean: it has no bias of its own"
