@@ -11,6 +11,8 @@ from jaxinit._calibrate.passes import Outcome
 from jaxinit._calibrate.problem import Done, Problem
 from jaxinit._calibrate.scales import Layer, list_rows
 
+_THEORY = 0.5  # the relative error that is good enough for what no pass has measured
+
 
 def list_layers(
     problem: Problem, before: Sequence[Outcome], after: Sequence[Outcome], done: Done
@@ -21,6 +23,7 @@ def list_layers(
     for layer, step, name in list_rows(problem.layers):
         number = numbers[layer]
         chosen = problem.aim.chosen[number]
+        aims = chosen and problem.aim.has_targets
         moments = after[number].moments
         scale = problem.weights.factors.get(layer.leaves)
         if scale is None:
@@ -29,7 +32,7 @@ def list_layers(
         row = CalibratedLayer(
             path=name,
             role=problem.program.find_role(layer.site),
-            target=problem.aim.stds[number] if chosen else None,
+            target=problem.aim.stds[number] if aims else None,
             before=_pick(layer, before[number].moments.std, step),
             after=_pick(layer, moments.std, step),
             mean_before=_pick(layer, before[number].moments.mean, step),
@@ -71,12 +74,14 @@ def _explain(
     of_units = (
         f"{_text.plural(dead, 'unit')} of {constant.size} constant" if dead else ""
     )
-    if aim.solve is None:  # the method has other aims than these
+    if not aim.has_targets:
         return of_units
     error = np.abs(std / aim.stds[number] - 1)[~constant]
-    tol = problem.find_tol(number)
+    tol = _THEORY if aim.solve is None else problem.find_tol(number)
     if layer.follows and error.max() > tol:
         return "has the weight of an earlier layer, and follows that one"
+    if error.max() > tol and aim.solve is None:
+        return f"has a std of {_text.number(float(std))}, unlike in theory"
     if error.max() > tol:
         across = float(_pick(layer, moments.across, step).max()) ** 0.5
         if across >= aim.stds[number]:

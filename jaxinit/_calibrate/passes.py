@@ -41,12 +41,14 @@ class Aim(NamedTuple):
       stds: the standard deviation for each layer.
       chosen: whether each layer is scaled.
       offset: the mean of units; None if the method leaves it as it is.
+      has_targets: whether the standard deviations are what the method is after.
     """
 
     solve: Solve | None
     stds: Sequence[float]
     chosen: Sequence[bool]
     offset: float | None = None
+    has_targets: bool = True
 
 
 class Pass:

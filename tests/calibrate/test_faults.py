@@ -121,3 +121,116 @@ def test_a_bias_is_the_parameter_that_is_added():
     params, report = calibrate(model, X, method="weight_norm", params=given)
     np.testing.assert_array_equal(params["b"], given["b"])
     assert report.left[0].reason == "keeps its mean: it has no bias of its own"
+
+
+def center(x):
+    return x - x.mean(-1, keepdims=True)
+
+
+KINDS = {
+    "mean": (lambda x: center(x) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-6), 1),
+    "std": (lambda x: center(x) / x.std(-1, keepdims=True), 1),
+    "sum": (lambda x: x / jnp.sqrt((x**2).sum(-1, keepdims=True)), None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_theory_knows_means_from_sums(kind):
+    """What divides by the root of a mean is a norm; by that of a sum, it is not."""
+    norm, expected = KINDS[kind]
+    model = of(lambda p, x: norm(x @ p["a"]) @ p["b"], a=(16, 64), b=(64, 64))
+    _, report = calibrate(model, X, method="autoinit")
+    if expected is None:
+        assert report.left[0].reason.endswith("no theory tells the size of its inputs")
+    else:
+        assert not report.left
+        assert report.layers[1].after == pytest.approx(expected, abs=0.15)
+
+
+@pytest.mark.slow
+def test_theory_takes_layers_as_they_are():
+    """Those without a target keep their size, which counts with that of their bias."""
+    model = of(
+        lambda p, x: jax.nn.relu(x @ p["a"] + p["c"]) @ p["b"],
+        **{"a": (16, 64), "b": (64, 64), "c": (64,)},
+    )
+    for target in (None, 1.0):
+        _, report = calibrate(model, X, method="autoinit", targets=[("a", target)])
+        assert report.layers[1].after == pytest.approx(1, abs=0.15)
+    model = of(lambda p, x: (x @ p["a"]) @ p["b"], a=(16, 64), b=(64, 64))
+    given = {"a": jnp.ones((16, 64)), "b": jnp.ones((64, 64))}
+    _, report = calibrate(model, X, method="autoinit", params=given)
+    assert report.left[-1].reason.endswith("unlike in theory")
+
+
+EXPERTS = [
+    ("ebi,ioe->ebo", (16, 8, 4), (4, 1, 8)),
+    ("ebi,oei->boe", (8, 4, 16), (8, 4)),
+    ("ebi,eio->ebo", (4, 16, 8), (4, 1, 8)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "sizes", "bias"), EXPERTS)
+def test_units_of_experts(spec, sizes, bias):
+    """Whatever the order of axes in the weight, the output and the bias."""
+    x = jax.random.normal(KEY, (4, 64, 16)) + 1
+    model = of(lambda p, x: jnp.einsum(spec, x, p["w"]) + p["b"], w=sizes, b=bias)
+    for method, more in (("lsuv", {"stat": "unit"}), ("weight_norm", {})):
+        params, report = calibrate(model, x, method=method, **more)
+        output = model[1](params, x)
+        axis = spec.index("b", spec.index(">")) - spec.index(">") - 1
+        np.testing.assert_allclose(output.std(axis), 1, atol=1e-5)
+        if method == "weight_norm" and not report.left:
+            np.testing.assert_allclose(output.mean(axis), 0, atol=1e-5)
+        assert report.rounds == 1
+
+
+def test_targets_that_match_no_layer():
+    """A bias is no layer, and a rule behind one that takes all is left with none."""
+    for targets in ([("c", 0.5)], [("a", 0.5), ("a", 2.0)]):
+        with pytest.raises(ValueError, match=r"matches no layer .* such as a, b\."):
+            calibrate(TWO, X, targets=targets)
+
+
+@pytest.mark.slow
+def test_a_layer_without_a_target_passes_on():
+    """Biases behind it go with the factors before it: the function stays."""
+
+    def apply(p, x):
+        x = jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["m"])
+        return jax.nn.relu(x @ p["b"] + p["c"]) @ p["d"]
+
+    sizes = {name: (16, 16) for name in "ambd"}
+    model = of(apply, **sizes, c=(16,))
+    given = model[0](KEY)
+    given["a"] *= 7.0
+    params, report = calibrate(
+        model, X, method="between", params=given, targets=[("m", None)]
+    )
+    np.testing.assert_array_equal(params["m"], given["m"])
+    np.testing.assert_allclose(apply(params, X), apply(given, X), rtol=1e-3, atol=1e-2)
+    assert {layer.target for layer in report.layers} == {None}
+
+
+@pytest.mark.slow
+def test_a_branch_without_a_target_adds():
+    """It stays as it is; what it adds counts for the branches behind it."""
+
+    def norm(x):
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True))
+
+    def apply(p, x):
+        x = x @ p["in"]
+        for name in "abc":
+            x = norm(x + jnp.tanh(x @ p[name + "1"]) @ p[name + "2"])
+        return x @ p["out"]
+
+    sizes = {name + step: (16, 16) for name in "abc" for step in "12"}
+    model = of(apply, **sizes, **{"in": (16, 16), "out": (16, 4)})
+    _, report = calibrate(model, X, method="admin", targets=[("b2", None)])
+    rows = {layer.path: layer for layer in report.layers}
+    total = 1 + sum(float(rows[name].before) ** 2 for name in ("a2", "b2"))
+    assert rows["b2"].scale == 1
+    assert rows["c2"].scale == pytest.approx(total**-0.5, rel=1e-4)

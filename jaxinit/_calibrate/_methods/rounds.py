@@ -1,5 +1,6 @@
 """Rounds of passes: until each layer has the standard deviation that it should have."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,22 +31,29 @@ def run_rounds(problem: Problem) -> Done:
 
     A pass finds the scales of all layers whose weights are used once, in their order.
     Weights that several steps of a loop share, or that are tied across one, are scaled
-    behind the pass, so that others have moved on: these take further rounds.
+    behind the pass, so that others have moved on: these take further rounds. Should
+    they lead away from the aim, the weights are those of the best round.
     """
     weights, aim = problem.weights, problem.aim
-    for done in range(problem.rounds):
+    best, kept = math.inf, weights.save()
+    for done in range(problem.rounds + 1):
         outcomes = problem.measure()
-        if all(
-            find_error(problem.layers[i], outcomes[i], aim.stds[i], aim.offset)
-            <= problem.find_tol(i)
+        errors = {
+            i: find_error(problem.layers[i], outcomes[i], aim.stds[i], aim.offset)
             for i in problem.list_changed()
-        ):
+        }
+        if all(error <= problem.find_tol(i) for i, error in errors.items()):
             return Done(done)
+        if (worst := max(errors.values())) < best:
+            best, kept = worst, weights.save()
+        if done == problem.rounds:
+            break
         outcomes = problem.run(weights.stored, problem.noise, aim, True)
         before = weights.leaves.copy()
         apply_solutions(weights, problem.layers, outcomes, aim)
         if all(a is b for a, b in zip(before, weights.leaves, strict=True)):
             return Done(done)  # nothing more can be reached
+    weights.load(kept)
     return Done(problem.rounds)
 
 
