@@ -234,3 +234,24 @@ def test_a_branch_without_a_target_adds():
     total = 1 + sum(float(rows[name].before) ** 2 for name in ("a2", "b2"))
     assert rows["b2"].scale == 1
     assert rows["c2"].scale == pytest.approx(total**-0.5, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_best_round_is_kept():
+    """A layer out of reach does not undo what the others gained."""
+
+    def apply(p, x):
+        def step(h, x):
+            return jnp.tanh(x @ p["in"] + h @ p["h"]), None
+
+        steps = (x @ p["a"] + 100 * p["c"]).reshape(8, 8, 16)
+        return jax.lax.scan(step, jnp.zeros((8, 16)), jnp.tanh(steps))[0]
+
+    sizes = {name: (16, 16) for name in ("a", "in", "h")}
+    model = of(apply, **sizes, c=(16,))
+    given = model[0](KEY)
+    params, report = calibrate(model, X, params=given, rounds=3, tol=1e-6)
+    assert report.layers[0].reason.startswith("its bias alone")
+    for layer in report.layers[1:]:
+        assert layer.after == pytest.approx(1, abs=0.2)
+        assert abs(layer.after - 1) < abs(layer.before - 1)

@@ -44,14 +44,17 @@ def run_rounds(problem: Problem) -> Done:
         }
         if all(error <= problem.find_tol(i) for i, error in errors.items()):
             return Done(done)
-        if (worst := max(errors.values())) < best:
-            best, kept = worst, weights.save()
+        # One that cannot be reached should not hide what the others gain.
+        unrest = sum(min(error, 1.0) for error in errors.values())
+        if unrest < best:
+            best, kept = unrest, weights.save()
         if done == problem.rounds:
             break
         outcomes = problem.run(weights.stored, problem.noise, aim, True)
         before = weights.leaves.copy()
         apply_solutions(weights, problem.layers, outcomes, aim)
         if all(a is b for a, b in zip(before, weights.leaves, strict=True)):
+            weights.load(kept)
             return Done(done)  # nothing more can be reached
     weights.load(kept)
     return Done(problem.rounds)
