@@ -3,16 +3,18 @@
 A weight w(p) has degree d in parameters p if w(c p) = c^d w(p) for every c > 0: 1 for a
 kernel, whatever its layout, and for the scale of a weight normalization; 0 for the
 direction v of w = g v / |v|, and for a kernel that is standardized.
+
+Likewise it tells which parameter a layer's bias is, if it is one as it stands.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax.extend import core
 
 from jaxinit._jaxpr.equation import count_operands, open_body
-from jaxinit._jaxpr.evaluation import begin, evaluate, walk
+from jaxinit._jaxpr.evaluation import Values, begin, evaluate, walk
 from jaxinit._jaxpr.primitives import PRODUCTS, RESHAPES, SAME, SCAN, WRAPPERS
 from jaxinit.signal.adjusting import Plan, Product
 
@@ -45,29 +47,58 @@ def find_degrees(plan: Plan, count: int, scaled: frozenset[int]) -> dict[int, De
     """
     known: list[Degree] = [float(leaf in scaled) for leaf in range(count)]
     others = len(plan.closed.in_avals) - count
-    degrees: dict[int, Degree] = {}
-    _note(plan, [*known, *[None] * others], degrees)
-    return degrees
+    facts = _follow(plan, [*known, *[None] * others], _compute, 0.0)
+    return {site.number: values[site.weight] for site, values in facts}
 
 
-def _note(plan: Plan, known: Sequence[Degree], degrees: dict[int, Degree]) -> None:
-    """Notes the degrees of all weights, those in loops too."""
+def find_biases(plan: Plan, count: int) -> dict[int, int | None]:
+    """Finds the parameter that is a layer's bias, perhaps in another shape or type.
+
+    Args:
+      plan: the model.
+      count: the number of its parameters, its first arguments.
+
+    Returns:
+      The parameter's number by that of the layer's site; None where there is no bias,
+      or it is computed.
+    """
+    others = len(plan.closed.in_avals) - count
+    facts = _follow(plan, [*range(count), *[None] * others], _trace_back, None)
+    return {site.number: values.get(site.bias) for site, values in facts}
+
+
+def _follow(
+    plan: Plan, known: Sequence[Any], compute: Callable[..., Any], constant: Any
+) -> Iterator[tuple[Product, Values]]:
+    """Follows facts through a program, and yields those around each layer."""
     jaxpr = plan.closed.jaxpr
+    inside: list[tuple[Product, Values]] = []
 
-    def rule(eqn: core.JaxprEqn, known: list[Degree]) -> Sequence[Degree]:
+    def rule(eqn: core.JaxprEqn, known: list[Any]) -> Sequence[Any]:
         if body := plan.inner.get(eqn):
             if eqn.primitive.name == SCAN:
                 consts, carried = count_operands(eqn)
                 known[consts : consts + carried] = [None] * carried
-            _note(body, known, degrees)
+            inside.extend(_follow(body, known, compute, constant))
             return [None] * len(eqn.outvars)
-        return _compute(eqn, known)
+        results: Sequence[Any] = compute(eqn, known)
+        return results
 
-    values = begin(jaxpr, [0.0] * len(jaxpr.constvars), known)
-    walk(jaxpr.eqns, values, rule, constant=_of_constant)
-    for site in plan.sites:
-        if isinstance(site, Product):
-            degrees[site.number] = values[site.weight]
+    values = begin(jaxpr, [constant] * len(jaxpr.constvars), known)
+    walk(jaxpr.eqns, values, rule, constant=lambda _: constant)
+    yield from inside
+    yield from ((site, values) for site in plan.sites if isinstance(site, Product))
+
+
+def _trace_back(eqn: core.JaxprEqn, known: list[int | None]) -> Sequence[int | None]:
+    """Finds which parameter an equation's result is as it stands."""
+    name, results = eqn.primitive.name, len(eqn.outvars)
+    if name in RESHAPES | SAME:
+        return [known[0]] * results
+    if name in WRAPPERS and (body := open_body(eqn)):
+        consts = [None] * len(body.consts)
+        return evaluate(body.jaxpr, consts, known, _trace_back, lambda _: None)
+    return [None] * results
 
 
 def _of_constant(_: Any) -> Degree:

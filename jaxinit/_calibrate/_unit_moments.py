@@ -36,6 +36,17 @@ class Moments(NamedTuple):  # each [units], or a number for a whole layer
         variance = self.spread + 2 * self.joint + self.across
         return abs(variance) ** 0.5  # rounding may make a variance of 0 negative
 
+    @property
+    def is_constant(self) -> Any:
+        """Whether the product does not vary by more than rounding of its mean."""
+        eps = np.finfo(self.spread.dtype).eps
+        return self.spread**0.5 <= 8 * eps * abs(self.product)
+
+    @property
+    def is_alive(self) -> Any:
+        """Whether the product varies, by finite numbers, so that it can be scaled."""
+        return ~self.is_constant & (abs(self.spread) < np.inf)
+
 
 def widen(dtype: Any) -> Any:
     """Returns the type to compute in: float32 or wider."""

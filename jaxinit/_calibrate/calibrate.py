@@ -224,13 +224,15 @@ def _pose(
         drawn = reinit(ruling, stored[0], rules, structure=structure)
         stored = drawn, stored[1]
     layers = find_layers(program, method.per_unit)
-    stds = _read_targets(program, targets, "targets" in method.takes)
+    own = {layer.site.leaf for layer in layers}
+    stds = _read_targets(program, own, targets, "targets" in method.takes)
     aims = [stds[layer.site.leaf] for layer in layers]
     aim = Aim(
         method.solve,
         [1.0 if std is None else std for std in aims],
         [std is not None for std in aims],
         method.offset,
+        "targets" in method.takes,
     )
     device = _find_device(stored)
     arrays = jax.device_put(list(of.arrays), device)
@@ -271,7 +273,9 @@ def _find_device(stored: Any) -> Any:
     return jnp.zeros(()).sharding
 
 
-def _read_targets(program: Program, targets: Any, takes: bool) -> list[float | None]:
+def _read_targets(
+    program: Program, own: set[int], targets: Any, takes: bool
+) -> list[float | None]:
     """Returns the standard deviation for each parameter's layer."""
     structure = program.read_structure()
     assert structure is not None
@@ -295,6 +299,12 @@ def _read_targets(program: Program, targets: Any, takes: bool) -> list[float | N
         text = str(error).replace("preview(rules=", "calibrate(targets=", 1)
         raise type(error)(text) from None
     laws = {row.path: row.law for row in found.rows if row.rule is not None}
+    paths = [structure.rows[leaf].path for leaf in sorted(own)]
+    met = {row.rule for row in found.rows if row.path in paths}
+    if idle := [target for i, target in enumerate(targets) if i not in met]:
+        near = ", ".join(map(_paths.shown, paths[:3]))
+        rule = "matches no layer that is left for it. Weights of layers are such as "
+        raise check_that.Unfit(f"{rule}{near}.", targets=idle[0])
     for number, row in enumerate(structure.rows):
         stds[number] = laws.get(row.path, stds[number])
     return stds
@@ -315,13 +325,15 @@ def _finish(
     changed = {paths[number]: leaves[number] for number in new}
     state, merge = _paths.split(given)
     named = _paths.named(state)
-    inside = "params/" if any(path.startswith("params/") for path, _ in named) else ""
+    # A tree of Linen may have the collection of its parameters around their paths.
+    inside = "" if {path for path, _ in named}.issuperset(paths) else "params/"
     made = [
-        _place(changed[short], leaf)
-        if (short := path.removeprefix(inside)) in changed
+        _place(changed.pop(path.removeprefix(inside)), leaf)
+        if path.startswith(inside) and path.removeprefix(inside) in changed
         else leaf
         for path, leaf in named
     ]
+    assert not changed, f"no place in params for {', '.join(changed)}"
     return merge(jax.tree.unflatten(jax.tree.structure(state), made))
 
 

@@ -41,12 +41,14 @@ class Aim(NamedTuple):
       stds: the standard deviation for each layer.
       chosen: whether each layer is scaled.
       offset: the mean of units; None if the method leaves it as it is.
+      has_targets: whether the standard deviations are what the method is after.
     """
 
     solve: Solve | None
     stds: Sequence[float]
     chosen: Sequence[bool]
     offset: float | None = None
+    has_targets: bool = True
 
 
 class Pass:
@@ -90,6 +92,7 @@ def _build(
 ) -> Callable[..., list[Outcome]]:
     """Makes the function that is compiled, of the arguments of a model's program."""
     numbers = {layer.site.number: number for number, layer in enumerate(layers)}
+    plan = program.plan  # alone: what is kept should not keep weights alive
 
     def run(
         args: list[Any], chosen: jax.Array, stds: jax.Array, offset: jax.Array
@@ -110,7 +113,7 @@ def _build(
             )
 
         def rule(
-            site: Product, product: jax.Array, bias: Any, notes: dict[Any, Solution]
+            site: Product, product: jax.Array, bias: Any, notes: dict[Any, Any]
         ) -> tuple[jax.Array, Any]:
             layer = layers[numbers[site.number]]
             if not jnp.issubdtype(product.dtype, np.floating):
@@ -120,21 +123,24 @@ def _build(
             b = None if bias is None else bias.astype(dtype)
             moments = measure(z, b, layer.units)
             if layer.is_direct:
-                notes[layer.leaves] = settle(numbers[site.number], moments)
-            solution = notes.get(layer.leaves) if layer.leaves else None
-            if solution is None:
-                output = z if b is None else z + b
-            else:
+                solved = settle(numbers[site.number], moments)
+                notes[layer.leaves] = solved, layer.bias
+            solution, owner = notes.get(layer.leaves, (None, None))
+            output = z
+            if solution is not None:
                 output = z * _lay(solution.scale, layer.units, z.ndim)
-                output = _add(output, b, solution, layer)
+                if layer.bias is not None and layer.bias == owner and layer.units:
+                    b = _lay(solution.bias, layer.units, z.ndim)
+            if b is not None:
+                output = output + b
             kept = moments, solution if layer.is_direct else None
             return output.astype(product.dtype), kept
 
-        _, kept = run_adjusting(program.plan, args, rule)
+        _, kept = run_adjusting(plan, args, rule)
         outcomes = []
         for number, layer in enumerate(layers):
             if kept[layer.site.number] is None:  # complex numbers are not measured
-                nothing = jnp.full((), jnp.nan, np.float32)
+                nothing = jnp.full(layer.sizes, jnp.nan, np.float32)
                 moments, solution = Moments(*[nothing] * 5), None
             else:
                 moments, solution = kept[layer.site.number]
@@ -143,16 +149,6 @@ def _build(
         return outcomes
 
     return run
-
-
-def _add(output: jax.Array, b: Any, solution: Solution, layer: Layer) -> jax.Array:
-    """Adds the bias: that of the solution, where the layer's is a parameter."""
-    if b is None:
-        return output
-    if layer.bias is not None and layer.units:
-        b = _lay(solution.bias, layer.units, output.ndim)
-    shifted: jax.Array = output + b
-    return shifted
 
 
 def _lay(values: jax.Array, units: Sequence[int], rank: int) -> jax.Array:

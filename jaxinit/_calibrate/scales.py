@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit._calibrate._degrees import Degree, find_degrees
+from jaxinit._calibrate._degrees import Degree, find_biases, find_degrees
+from jaxinit._jaxpr.equation import list_uses
 from jaxinit._jaxpr.primitives import DOT
 from jaxinit._structure.result import Structure, TracedParameter
-from jaxinit.signal.adjusting import Product, Program
+from jaxinit.signal.adjusting import Plan, Product, Program
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,10 +83,14 @@ def find_layers(program: Program, per_unit: bool) -> list[Layer]:
     count = len(structure.rows)
     products = [(x, steps) for x, steps in program.sites if isinstance(x, Product)]
     degrees = _find_all_degrees(program, count, [site for site, _ in products])
+    biases = find_biases(program.plan, count)
+    turns = dict(_find_turns(program.plan))
     taken: dict[int, tuple[int, ...]] = {}
     layers = []
     for site, steps in products:
-        layer = _read_layer(site, steps, structure, degrees, per_unit)
+        units = _list_unit_axes(site, turns.get(site.number)) if per_unit else None
+        layer = _read_layer(site, steps, structure, degrees, units)
+        layer = _read_bias(layer, biases[site.number], structure.rows)
         others = {taken[leaf] for leaf in layer.leaves if leaf in taken}
         if others == {layer.leaves}:
             layer = dataclasses.replace(layer, follows=True)
@@ -127,15 +132,14 @@ def _read_layer(
     steps: tuple[int, ...],
     structure: Structure,
     degrees: _Degrees,
-    per_unit: bool,
+    units: tuple[int, ...] | None,
 ) -> Layer:
     """Reads a layer, whether or not it can be calibrated."""
     rows = structure.rows
-    units = _list_unit_axes(site) if per_unit else ()
     leaves = _choose_leaves(site, rows, degrees)
     first = rows[leaves[0] if leaves else site.leaf]
     own = _match(first, steps)
-    layer = Layer(site=site, steps=steps, own=own, units=units)
+    layer = Layer(site=site, steps=steps, own=own, units=units or ())
     roles = {role for leaf in site.leaves for role in rows[leaf].roles}
     if not jnp.issubdtype(site.output.aval.dtype, np.floating):
         return _leave(layer, f"its output is {site.output.aval.dtype}")
@@ -144,37 +148,64 @@ def _read_layer(
     if not leaves:
         return _leave(layer, "its weight is no multiple of a parameter")
     shape = site.output.aval.shape
-    count = math.prod(shape[axis] for axis in units)
-    axes = [_find_axes(rows[leaf], count, per_unit) for leaf in leaves]
+    sizes = None if units is None else tuple(shape[axis] for axis in units)
+    axes = [_find_axes(rows[leaf], sizes) for leaf in leaves]
     if not all(axes) or any(len(rows[leaf].loops) != len(own) for leaf in leaves):
         return _leave(layer, "the program does not tell which entries make a unit")
-    layer = dataclasses.replace(
+    return dataclasses.replace(
         layer, leaves=leaves, scale_axes=tuple(each for each in axes if each)
     )
-    for number, row in enumerate(rows):
-        belongs = {rows[leaf].path for leaf in site.leaves}.issuperset(row.of)
-        if site.bias is None or row.roles != ("bias",) or not (row.of and belongs):
-            continue
-        bias_axes = _find_bias_axes(row, count, per_unit)
-        if bias_axes and len(row.loops) == len(own):
-            return dataclasses.replace(layer, bias=number, bias_axes=bias_axes)
-    return layer
+
+
+def _read_bias(
+    layer: Layer, number: int | None, rows: Sequence[TracedParameter]
+) -> Layer:
+    """Reads the bias of a layer that can be calibrated: one that is its own alone."""
+    if layer.reason or number is None:
+        return layer
+    row = rows[number]
+    belongs = {rows[leaf].path for leaf in layer.site.leaves}.issuperset(row.of)
+    if row.roles != ("bias",) or not (row.of and belongs):
+        return layer
+    shape, ordered = layer.site.output.aval.shape, sorted(layer.units)
+    sizes = tuple(shape[axis] for axis in ordered) or None
+    axes = _find_other_axes(row, sizes)
+    if not axes or len(row.loops) != len(layer.own):
+        return layer
+    steps, units = axes
+    if len(units) == len(layer.units):  # a bias has them in the order of the output
+        units = tuple(units[ordered.index(axis)] for axis in layer.units)
+    elif (*ordered,) != layer.units:
+        return layer
+    return dataclasses.replace(layer, bias=number, bias_axes=(steps, units))
 
 
 def _leave(layer: Layer, reason: str) -> Layer:
     return dataclasses.replace(layer, leaves=(), scale_axes=(), reason=reason)
 
 
-def _list_unit_axes(site: Product) -> tuple[int, ...]:
-    """Lists the axes of a layer's output that count units, experts among them."""
+def _find_turns(plan: Plan) -> Iterator[tuple[int, Sequence[int]]]:
+    """Finds how axes of products are permuted at once, by the number of the site."""
+    jaxpr = plan.closed.jaxpr
+    uses = list_uses(jaxpr)
+    for site in plan.sites:
+        readers = uses.get(site.eqn.outvars[0], []) if isinstance(site, Product) else []
+        if len(readers) == 1 and readers[0] >= 0:
+            eqn = jaxpr.eqns[readers[0]]
+            if eqn.primitive.name == "transpose":
+                yield site.number, eqn.params["permutation"]
+    for body in plan.inner.values():
+        yield from _find_turns(body)
+
+
+def _list_unit_axes(site: Product, turn: Sequence[int] | None) -> tuple[int, ...]:
+    """Lists the axes of a layer's output that count units, experts before others."""
     if site.eqn.primitive.name != DOT:
         return tuple(axis % len(site.output.aval.shape) for axis in site.unit_axes)
     _, (batched, _) = site.eqn.params["dimension_numbers"]
-    side = 0 if site.eqn.invars[0] is site.weight else 1
-    rank, free = len(site.output.aval.shape), len(site.unit_axes)
-    start = len(batched) if side == 0 else rank - free
-    turned = site.unit_axes != tuple(range(start, start + free))
-    return (*(() if turned else range(len(batched))), *site.unit_axes)
+    experts = range(len(batched))
+    placed = experts if turn is None else map([*turn].index, experts)
+    return (*placed, *site.unit_axes)
 
 
 def _match(row: TracedParameter, steps: tuple[int, ...]) -> tuple[int, ...]:
@@ -192,25 +223,34 @@ def _match(row: TracedParameter, steps: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _find_axes(
-    row: TracedParameter, count: int, per_unit: bool
+    row: TracedParameter, sizes: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Finds a weight's axes of steps and of units; None if their sizes do not fit."""
-    units = tuple(sorted({*row.out_axis, *row.batch_axis} - {*row.loops}))
-    fits = math.prod(row.shape[axis] for axis in units) == count
-    if per_unit and units and fits:
+    """Finds a weight's axes of steps and of units; None if their sizes do not fit.
+
+    Units stand in the order of `_list_unit_axes`: those that are batched first.
+    """
+    batched = (axis for axis in row.batch_axis if axis not in row.loops)
+    units = (*batched, *row.out_axis)
+    if sizes and units and _fits([row.shape[axis] for axis in units], sizes):
         return row.loops, units
-    return _find_bias_axes(row, count, per_unit)
+    return _find_other_axes(row, sizes)
 
 
-def _find_bias_axes(
-    row: TracedParameter, count: int, per_unit: bool
+def _find_other_axes(
+    row: TracedParameter, sizes: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Finds the axes of steps and of units, which are all the others."""
-    if not per_unit:
+    if sizes is None:
         return row.loops, ()
     units = tuple(axis for axis in range(len(row.shape)) if axis not in row.loops)
-    fits = math.prod(row.shape[axis] for axis in units) == count
+    fits = _fits([row.shape[axis] for axis in units], sizes)
     return (row.loops, units) if fits else None
+
+
+def _fits(found: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Returns whether axes count the units of these sizes, in the same order."""
+    alike = len(found) != len(sizes) or [*found] == [*sizes]
+    return alike and math.prod(found) == math.prod(sizes)
 
 
 def list_rows(layers: Sequence[Layer]) -> Iterator[tuple[Layer, int, str]]:

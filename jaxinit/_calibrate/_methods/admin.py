@@ -52,21 +52,25 @@ def balance_branches(problem: Problem) -> Done:
     """
     branches = _find_branches(problem)
     weights = problem.weights
+    changed = problem.list_changed()
     for branch in branches:
-        if branch.omega is not None:
+        if branch.omega is not None and branch.number in changed:
             weights.set(branch.omega, np.ones(()))
     outcomes = problem.measure()
     total = 1.0
     for branch in branches:
         omega = math.sqrt(total)
         layer = problem.layers[branch.number]
-        if branch.omega is not None:
+        if branch.number not in changed:
+            pass  # but what it adds counts
+        elif branch.omega is not None:
             weights.set(branch.omega, np.asarray(omega))
         else:
             scale_layer(weights, layer, np.asarray(1 / omega))
             if layer.bias is not None:
                 weights.scale(layer.bias, np.asarray(1 / omega))
-        total += (branch.factor * float(outcomes[branch.number].moments.std)) ** 2
+        added = (branch.factor * float(outcomes[branch.number].moments.std)) ** 2
+        total += added if math.isfinite(added) else 0.0
     return Done(1)
 
 
@@ -75,12 +79,13 @@ def _find_branches(problem: Problem) -> list[Branch]:
     structure = problem.program.read_structure()
     assert structure is not None
     branches = []
-    numbers = problem.list_changed()
-    for number in numbers:
-        layer = problem.layers[number]
+    for number, layer in enumerate(problem.layers):
+        if layer.reason or layer.follows:
+            continue
         row = structure.rows[layer.leaves[0]]
         branch = None if layer.steps else _find_branch(problem, number)
-        if branch is None and "residual" not in row.roles:
+        left = "residual" not in row.roles or not problem.aim.chosen[number]
+        if branch is None and left:
             continue
         if branch is None:
             rule = f"{_NEEDS}: {row.path} ends one of another kind.{_CURE}"

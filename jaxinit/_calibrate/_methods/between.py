@@ -108,12 +108,18 @@ def _scale(problem: Problem, logs: Rates) -> None:
     assert structure is not None
     factors = {number: np.exp(np.nan_to_num(log) / 2) for number, log in logs.items()}
     through: dict[str, float] = {}  # the factors on the output, by the weight's path
-    for number, factor in factors.items():
-        layer = problem.layers[number]
-        scale_layer(problem.weights, layer, factor)
+    for number, layer in enumerate(problem.layers):
+        left = not (problem.aim.chosen[number] or layer.reason or layer.follows)
+        if number not in factors and not left:
+            continue
         row = structure.rows[layer.leaves[0]]
         before = [through[path] for path in row.before if path in through]
         level = np.exp(np.mean(np.log(before))) if before else 1.0
+        if left:  # it stays as it is, and passes on what comes
+            through[row.path] = level
+            continue
+        factor = factors[number]
+        scale_layer(problem.weights, layer, factor)
         through[row.path] = level * float(np.prod(factor))
         if layer.bias is not None:
             running = level * np.cumprod(factor).reshape(factor.shape)

@@ -24,7 +24,7 @@ def scale_whole(moments: Moments, target: jax.Array, offset: jax.Array) -> Solut
     del offset
     room = target**2 - moments.across
     root = jnp.sqrt(moments.joint**2 + moments.spread * jnp.maximum(room, 0))
-    solvable = (room > 0) & (moments.spread > 0)
+    solvable = (room > 0) & moments.is_alive
     spread = jnp.where(solvable, moments.spread, 1)
     scale = (root - moments.joint) / spread
     return Solution(jnp.where(solvable, scale, 1), None)

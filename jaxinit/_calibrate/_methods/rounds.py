@@ -1,5 +1,6 @@
 """Rounds of passes: until each layer has the standard deviation that it should have."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,22 +31,32 @@ def run_rounds(problem: Problem) -> Done:
 
     A pass finds the scales of all layers whose weights are used once, in their order.
     Weights that several steps of a loop share, or that are tied across one, are scaled
-    behind the pass, so that others have moved on: these take further rounds.
+    behind the pass, so that others have moved on: these take further rounds. Should
+    they lead away from the aim, the weights are those of the best round.
     """
     weights, aim = problem.weights, problem.aim
-    for done in range(problem.rounds):
+    best, kept = math.inf, weights.save()
+    for done in range(problem.rounds + 1):
         outcomes = problem.measure()
-        if all(
-            find_error(problem.layers[i], outcomes[i], aim.stds[i], aim.offset)
-            <= problem.find_tol(i)
+        errors = {
+            i: find_error(problem.layers[i], outcomes[i], aim.stds[i], aim.offset)
             for i in problem.list_changed()
-        ):
+        }
+        if all(error <= problem.find_tol(i) for i, error in errors.items()):
             return Done(done)
+        # One that cannot be reached should not hide what the others gain.
+        unrest = sum(min(error, 1.0) for error in errors.values())
+        if unrest < best:
+            best, kept = unrest, weights.save()
+        if done == problem.rounds:
+            break
         outcomes = problem.run(weights.stored, problem.noise, aim, True)
         before = weights.leaves.copy()
         apply_solutions(weights, problem.layers, outcomes, aim)
         if all(a is b for a, b in zip(before, weights.leaves, strict=True)):
+            weights.load(kept)
             return Done(done)  # nothing more can be reached
+    weights.load(kept)
     return Done(problem.rounds)
 
 
@@ -58,4 +69,4 @@ def find_error(
     if layer.bias is not None and offset is not None:
         error = np.maximum(error, np.abs(moments.mean - offset) / std)
     error = np.where(np.isfinite(error), error, np.inf)
-    return float(np.max(np.where(moments.spread > 0, error, 0.0), initial=0.0))
+    return float(np.max(np.where(moments.is_constant, 0.0, error), initial=0.0))

@@ -28,7 +28,7 @@ def standardize_units(
     so that g = target / d, the length of its weight in units of the old one, and b =
     offset - m g. The next layer sees this output.
     """
-    alive = moments.spread > 0
+    alive = moments.is_alive
     scale = target / jnp.sqrt(jnp.where(alive, moments.spread, 1))
     scale = jnp.where(alive, scale, 1)
     bias = offset - moments.product * scale
