@@ -107,7 +107,8 @@ def list_branches(
 def _find_end(row: ScaledParameter, branch: Sequence[ScaledParameter]) -> list[str]:
     """Finds what ends a branch behind a product; nothing if no parameter does."""
     ends = [each for each in branch if each.path in row.traced.ends]
-    if not ends and row.traced.norm not in _NORMED and row.traced.activation == "relu":
+    bent = row.traced.activation if row.traced.norm not in _NORMED else None
+    if not ends and bent is not None and bent in _HOMOGENEOUS:
         ends = [row]
     if any(each.traced.curved for each in ends):
         return []

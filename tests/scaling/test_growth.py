@@ -442,6 +442,7 @@ def rms(x):
 ENDS = {  # what a branch makes of its normalized input y, and what absorbs its factor
     "product": (lambda p, y: jnp.tanh(y @ p["v"]) @ p["w"], {"w"}),
     "relu": (lambda p, y: jax.nn.relu(y @ p["w"]), {"w"}),
+    "leaky relu": (lambda p, y: jax.nn.leaky_relu(y @ p["w"]), {"w"}),
     "gain": (lambda p, y: rms(y @ p["w"]) * p["g"], {"g"}),
     "gain of 1 + g": (lambda p, y: rms(y @ p["w"]) * (1 + p["g"]), set()),
     "unit weight": (lambda p, y: y @ (p["w"] / jnp.linalg.norm(p["w"])), set()),
