@@ -270,7 +270,8 @@ def initializer(
     ``moments(shape)`` the mean and variance of an entry, or ``(draw, moments, extent)``
     with ``extent(shape)`` a pair: the least and the largest weight, and the size of
     usual weights. A dtype must then hold these. An argument named ``dtype`` is the
-    default dtype of the weights. The builder is registered by its name, for `parse`.
+    default dtype of the weights. The builder is registered by its name, for `parse`,
+    unless it is a lambda.
 
     Args:
       builder: the function. Its arguments must be numbers, strings, None, arrays,
@@ -362,6 +363,8 @@ def _decorate(
 
     build.registered, build.is_call = name, is_call  # type: ignore[attr-defined]
     build.__signature__ = signature.replace(return_annotation=Initializer)  # type: ignore[attr-defined]
+    if not builder.__name__.isidentifier():  # a lambda, which no spec can name
+        return build
     known = REGISTRY.get(name)
     if known is not None and known.__module__ != build.__module__:
         raise ValueError(

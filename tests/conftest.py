@@ -37,6 +37,17 @@ def pytest_unconfigure(config):
         shutil.rmtree(_made_for_run, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def registry():
+    """Forgets the builders that a test defines, since its neighbors count them all."""
+    from jaxinit._initializer import REGISTRY  # after the settings above
+
+    known = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(known)
+
+
 @pytest.fixture
 def x64():
     """Enables 64-bit types for the test alone."""

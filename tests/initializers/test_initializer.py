@@ -65,11 +65,18 @@ def test_a_taken_name_is_refused_and_a_redefinition_is_not():
     def rademacher(scale=1.0):
         return lambda key, shape, dtype: jnp.zeros(shape, dtype)
 
-    known = REGISTRY["rademacher"]
-    try:
-        assert ji.initializer(rademacher) is REGISTRY["rademacher"]
-    finally:
-        REGISTRY["rademacher"] = known
+    assert ji.initializer(rademacher) is REGISTRY["rademacher"]
+
+
+def test_a_lambda_is_not_registered():
+    """No spec can name it, and two of them are no clash."""
+    known = dict(REGISTRY)
+    builder = ji.initializer(
+        lambda scale=1.0: lambda key, shape, dtype: jnp.ones(shape)
+    )
+    other = eval("lambda: None", {"__name__": "somewhere.else"})
+    ji.initializer(other)
+    assert REGISTRY == known and builder(2.0)(KEY, (2, 3)).shape == (2, 3)
 
 
 def test_arguments_need_names():

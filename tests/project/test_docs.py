@@ -17,7 +17,6 @@ from catalogue import OWN
 from marks import slow_but
 
 import jaxinit
-from jaxinit._initializer import REGISTRY
 from jaxinit.cli import describe
 
 TOP = Path(__file__).parents[2]
@@ -31,15 +30,6 @@ MODULES = sorted(
     for info in pkgutil.walk_packages(jaxinit.__path__, "jaxinit.")
     if not info.name.endswith("__main__")
 )
-
-
-@pytest.fixture(autouse=True)
-def registry():
-    """Forgets the builders that examples define."""
-    known = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(known)
 
 
 @contextlib.contextmanager

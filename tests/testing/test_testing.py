@@ -379,24 +379,20 @@ def test_shapes_keep_their_bounds():
 @pytest.mark.slow
 def test_specs_are_of_every_builder():
     known = dict(REGISTRY)
-    try:
 
-        @ji.initializer
-        def by_the_name(strict, rate: float = 0.0):
-            if strict != 1 or rate > 0.5:
-                raise ZeroDivisionError("of a user's builder")
-            return stdnormal
+    @ji.initializer
+    def by_the_name(strict, rate: float = 0.0):
+        if strict != 1 or rate > 0.5:
+            raise ZeroDivisionError("of a user's builder")
+        return stdnormal
 
-        @ji.initializer
-        def by_the_table(table):
-            raise ji._check.Unfit("a table must be a file.", table=table)
+    @ji.initializer
+    def by_the_table(table):
+        raise ji._check.Unfit("a table must be a file.", table=table)
 
-        guessed = {name for name in REGISTRY if _strategies._required(name) is not None}
-        found = collected(testing.specs(), 600)
-        inits = [ji.parse(spec) for spec in found]
-    finally:
-        REGISTRY.clear()
-        REGISTRY.update(known)
+    guessed = {name for name in REGISTRY if _strategies._required(name) is not None}
+    found = collected(testing.specs(), 600)
+    inits = [ji.parse(spec) for spec in found]
     assert guessed == {*known, "by_the_name"}  # not by_the_table
     names = {spec.partition("(")[0] for spec in found}
     assert names <= guessed and len(names) > len(known) / 2

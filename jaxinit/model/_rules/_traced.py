@@ -10,7 +10,7 @@ from typing import Any
 from jaxinit import _check as check
 from jaxinit import _paths
 from jaxinit._arithmetic import OF_EQUAL_AXES, change_inner
-from jaxinit._initializer import REGISTRY, Initializer
+from jaxinit._initializer import Initializer
 from jaxinit._structure.result import Structure, TracedParameter
 from jaxinit.model._rules._vocabulary import Kind
 from jaxinit.model._rules.conventions import Site, Sites
@@ -69,7 +69,7 @@ def fit_axes(law: Any, row: TracedParameter) -> Any:
         row = dataclasses.replace(row, groups=1)
     if law.is_combined or law.name in OF_EQUAL_AXES:
         return change_inner(law, lambda part: fit_axes(part, row))
-    builder, given = REGISTRY[law.name], law.arguments
+    builder, given = law.source._build, law.arguments
     usual = inspect.signature(builder).parameters
     axes = dict(row.axes)
     if "column_axis" in given and len(row.out_axis) == 1 and "out_axis" in axes:
