@@ -5,6 +5,8 @@ them to what has a row. HTML is for notebooks: self-contained, without scripts.
 """
 
 import dataclasses
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,8 +15,11 @@ from jaxinit._text import plural
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
+    from rich.text import Text
 
 GAP = "  "
+_NAME = 12  # columns of text that are enough for a name, in several lines
+_PIECE = re.compile(r"\s*[^\s/_(=]*[/_(=]*")  # of a name; numbers stay whole
 # Text has the notebook's own color; the others are readable on white and on black.
 _STYLE = """
 .jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
@@ -111,6 +116,55 @@ class Table:
             columns, [[row[place] for place in places] for row in self.rows], self.notes
         )
 
+    def fit(self, width: int) -> "Table":
+        """Leaves out the columns that a width has no room for; a note names them."""
+        sizes = [len(GAP) + size for size in self.widths]
+        kept = self.choose(sizes, len(GAP) + width)
+        gone = [column for i, column in enumerate(self.columns) if i not in kept]
+        gone.sort(key=lambda column: column.rank)
+        names = ", ".join(dict.fromkeys(column.head for column in gone))
+        note = [(f"A wider table shows {names} too.", "quiet")] if gone else []
+        return dataclasses.replace(self.pick(kept), notes=[*note, *self.notes])
+
+    def show(self, width: int) -> "Grid | Text":
+        """Returns the table for a console of rich: no number is cut in any width.
+
+        Where it is too wide, columns that wrap give way first; if that is not enough,
+        each row becomes a record, a line for each of its cells.
+        """
+        sizes = self.widths
+        wraps = [i for i, column in enumerate(self.columns) if column.wraps]
+        over = sum(sizes) + len(GAP) * (len(sizes) - 1) - width
+        for i in sorted(wraps, key=lambda i: -sizes[i]):
+            least = max(len(self.heads[i]), min(sizes[i], _NAME))
+            given = max(0, min(over, sizes[i] - least))
+            sizes[i], over = sizes[i] - given, over - given
+        if over > 0:
+            return self.records(width)
+        rows = [
+            [fold(x, n) if c.wraps else x for c, x, n in zip(*row, strict=True)]
+            for row in ((self.columns, cells, sizes) for cells in self.rows)
+        ]
+        return dataclasses.replace(self, rows=rows).rich()
+
+    def records(self, width: int) -> "Text":
+        """Returns the rows as records for a console of rich: a line for each cell."""
+        from rich.text import Text
+
+        side = max(map(len, self.heads)) + len(GAP)
+        parts = []
+        for row in self.rows:
+            for column, cell in zip(self.columns, row, strict=True):
+                if cell:
+                    lines = textwrap.indent(
+                        fold(cell.strip(), width - side), " " * side
+                    )
+                    parts.append(Text(column.head.ljust(side), "dim"))
+                    mark = RICH.get(column.mark(cell), "")
+                    parts.append(Text(lines[side:] + "\n", mark))
+            parts.append(Text("\n"))
+        return Text.assemble(*parts[:-1], end="")
+
     def lines(self) -> Iterator[str]:
         """Yields the table as text, line by line."""
         widths = self.widths
@@ -122,10 +176,7 @@ class Table:
             yield GAP.join(padded).rstrip()
 
     def rich(self, *, framed: bool = False, **settings: Any) -> "Grid":
-        """Returns the table for a console of rich, with settings of rich's own table.
-
-        On a narrow console columns that wrap give way, and fold long words.
-        """
+        """Returns the table for a console of rich, with settings of rich's own."""
         from rich.table import Table as Grid
         from rich.text import Text
 
@@ -167,6 +218,17 @@ class Table:
         sides = [":---" if column.left else "---:" for column in self.columns]
         for cells in (self.heads, sides, *self.rows):
             yield "| " + " | ".join(x.replace("|", r"\|") for x in cells) + " |"
+
+
+def fold(text: str, width: int) -> str:
+    """Breaks a text into lines, at blanks or else within its names, not in numbers."""
+    lines = [""]
+    for piece in filter(None, _PIECE.findall(text)):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+            piece = piece.lstrip()
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def page(*parts: str) -> str:

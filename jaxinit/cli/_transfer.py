@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxinit._watch import watch
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._settings import add_settings, take_settings
 from jaxinit.cli._terminal import (
     BadInput,
@@ -16,6 +18,7 @@ from jaxinit.cli._terminal import (
     console,
     enable_types,
     parse_path,
+    print_table,
     shorten_warnings,
     try_call,
 )
@@ -23,15 +26,6 @@ from jaxinit.cli._terminal import (
 if TYPE_CHECKING:
     from jaxinit.lab.command import TransferResult
 
-_EXAMPLE = """\
-examples:
-  jaxinit transfer --depth 3 --steps 150 --seeds 2 --lr 2^-12:2^-3 --out results
-  jaxinit transfer --model transformer --task text --depth 2 --norm layer \\
-    --parameterizations sp,mup,standard --widths 64,128,256
-  jaxinit transfer --model package.module:factory --data my.npz --widths 32,64,128
-
-  where factory(width) returns a model of Flax, such as a module of Linen
-"""
 _RATE = re.compile(r"2(?:\^|\*\*)(-?\d+(?:\.\d+)?)")
 _MARK = re.compile(r"[,()\[\]{}]")
 _RESULT = "results.json"
@@ -41,12 +35,21 @@ def add(commands: Any) -> None:
     """Adds the command."""
     text = "train a network at several widths and tell whether its best learning rate "
     text += "stays"
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "transfer",
-        help=text,
-        description=text.capitalize() + ", by parameterization: standard, muP, others.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        text,
+        more=", by parameterization: standard, muP, others",
+        examples=[
+            "jaxinit transfer --depth 3 --widths 64,128,256",
+            "jaxinit transfer --depth 3 --steps 150 --seeds 2 --lr 2^-12:2^-3 "
+            "--out results",
+            "jaxinit transfer --model transformer --task text --depth 2 --norm layer "
+            "\\\n      --parameterizations sp,mup,standard --widths 64,128,256",
+            "jaxinit transfer --model package.module:factory --data my.npz "
+            "--widths 32,64",
+        ],
+        end="factory(width) returns a model of Flax, such as a module of Linen.",
     )
     parser.set_defaults(run=run)
     parser.fill = _add_options
@@ -58,7 +61,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
     _add_sizes(parser.add_argument_group("sizes and rates").add_argument)
     add_settings(parser, without={*LEFT_OUT, "initializers"})
-    option = parser.add_argument_group("output").add_argument
+    group = parser.add_argument_group("output")
+    option = group.add_argument
     option(
         "--out",
         metavar="DIR",
@@ -73,12 +77,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     option(
         "--quiet", action="store_true", help="show no progress (only a terminal does)"
     )
-    option(
+    form = group.add_mutually_exclusive_group()
+    form.add_argument(
         "--format",
         choices=("table", "json", "csv"),
         default="table",
         help="print a table, all results as JSON, or the cells as CSV (default: table)",
     )
+    add_json(form.add_argument, "all results")
 
 
 def _add_sizes(option: Callable[..., Any]) -> None:
@@ -189,6 +195,9 @@ def _run(options: argparse.Namespace) -> int:
     from jaxinit.lab import command as lab
 
     allow_imports()
+    check_json(options.json)
+    if options.json == PRINTED:
+        options.format = "json"
     names = ("model", "data", "task", "widths", "depths", "base", "parameterizations")
     own = {name: vars(options)[name] for name in (*names, "initializer", "lr")}
     asked = {**take_settings(options)}
@@ -226,20 +235,17 @@ def _print(result: "TransferResult", form: str) -> None:
     elif form == "csv":
         print(result.to_csv(), end="")
     else:
-        terminal = console()
-        table = make_table(result)
-        room = table.choose(table.widths, terminal.width)
-        terminal.print(result.answer, style="bold", highlight=False)
+        console().print(result.answer, style="bold", highlight=False)
         print()
-        terminal.print(table.pick(room).rich())
-        for note in ("", *(note for note, _ in table.notes)):
-            terminal.print(note, highlight=False)
+        print_table(make_table(result))
         print(f"Computed in {result.seconds:.1f} s.")
 
 
 def _print_end(options: argparse.Namespace, result: "TransferResult") -> None:
     """Writes the files, and says where they are and how far training has come."""
     note = sys.stdout if options.format == "table" else sys.stderr
+    if options.json != PRINTED:
+        write_json(options.json, result.to_json(indent=1), note)
     if options.out is not None and not result.losses:
         print(f"Nothing is written to {options.out}.", file=note)
     elif options.out is not None:

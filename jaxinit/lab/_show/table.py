@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table as Grid
 from rich.text import Text
 
-from jaxinit._table import Column, Table
+from jaxinit._table import Column, Table, fold
 from jaxinit._text import number, or_dash, plural
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome, count_cells
@@ -253,6 +253,7 @@ def table(comparison: Outcome, width: int = WIDTH) -> Grid:
         about += f"; left out, for want of room: {', '.join(out)}"
 
     first, *rest = (full.columns[c] for c in kept)
+    first = dataclasses.replace(first, cell=lambda row: fold(row.initializer, sizes[0]))
     wrapped = map(_wrap, rest, (sizes[c] for c in kept[1:]))
     grid = _make_table(comparison, [first, *wrapped]).rich(
         framed=True,
