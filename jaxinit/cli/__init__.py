@@ -12,6 +12,7 @@ from jaxinit._watch import CODE, NO_RESULT, watch
 from jaxinit.cli import _check, _compare, _list, _show, _structure, _transfer
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._overview import Overview
+from jaxinit.cli._parser import Command
 from jaxinit.cli._parser import Parser as Parser
 from jaxinit.cli._programs import keep_programs
 from jaxinit.cli._terminal import FULL, cannot_write, one_line
@@ -96,7 +97,7 @@ def _read(words: list[str]) -> argparse.Namespace:
     parser = Overview(prog="jaxinit")
     parser.add_argument("--version", action="version", version=_read_version())
     commands = parser.add_subparsers(
-        dest="name", metavar="COMMAND", parser_class=Parser
+        dest="name", metavar="COMMAND", parser_class=Command
     )
     for title, modules in _GROUPS.items():
         for command in modules:

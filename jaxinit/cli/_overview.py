@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxinit.cli._parser import Parser
+from jaxinit.cli._parser import Command, Parser
 
 _ABOUT = "Chooses, draws, checks and compares initial weights of JAX models."
 _WIDEST = 100  # columns in which a line reads well
@@ -30,7 +30,7 @@ class Overview(Parser):
     def __init__(self, **settings: Any):
         """Makes a parser that prints its help if there is no command."""
         super().__init__(**settings)
-        self.groups: dict[str, Mapping[str, Parser]] = {}
+        self.groups: dict[str, Mapping[str, Command]] = {}
         self.set_defaults(run=self.run)
 
     def run(self, options: argparse.Namespace) -> int:
@@ -55,7 +55,7 @@ class Overview(Parser):
         return "\n".join(lines[:-1]) + "\n"
 
 
-def _describe(name: str, parser: Parser, width: int, side: int) -> Iterator[str]:
+def _describe(name: str, parser: Command, width: int, side: int) -> Iterator[str]:
     """Yields what a command does, and how it is called."""
     yield from textwrap.wrap(
         parser.about,

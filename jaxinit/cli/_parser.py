@@ -21,13 +21,10 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line.
 
     Attributes:
-      about: what the command does, in the list of commands.
-      example: how it is called, in that list.
       fill: adds the options when the parser is first used: the options of `compare`
         come from the lab, which the other commands do not import.
     """
 
-    about = example = ""
     fill: Callable[[argparse.ArgumentParser], None] | None = None
 
     def __init__(self, **settings: Any):
@@ -43,7 +40,6 @@ class Parser(argparse.ArgumentParser):
             fill(self)
         if args is not None:
             args = [_SPEC.sub(r" \g<0>", word) for word in args]
-            args = tell_files(join_sizes(args))
         return super().parse_known_args(args, namespace)
 
     def format_help(self) -> str:
@@ -64,6 +60,24 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(words)}.{near}")
 
 
+class Command(Parser):
+    """The parser of a command, in which shapes and ``--json`` are written alike.
+
+    Attributes:
+      about: what it does, in the list of commands.
+      example: how it is called, in that list.
+    """
+
+    about = example = ""
+
+    def parse_known_args(  # type: ignore[override]  # as above
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if args is not None:
+            args = tell_files(join_sizes(args))
+        return super().parse_known_args(args, namespace)
+
+
 def add_parser(
     commands: Any,
     name: str,
@@ -73,7 +87,7 @@ def add_parser(
     more: str = "",
     examples: Sequence[str],
     end: str = "",
-) -> Parser:
+) -> Command:
     """Adds the parser of a command.
 
     Args:
@@ -86,7 +100,7 @@ def add_parser(
       end: what is said below them.
     """
     shown = "\n".join(f"  {example}" for example in examples)
-    parser: Parser = commands.add_parser(
+    parser: Command = commands.add_parser(
         name,
         help=about,
         usage=f"%(prog)s{f' {usage}' if usage else ''} [options]",

@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -193,6 +194,29 @@ def test_readme_is_short_and_starts_with_code():
     assert len(lines) <= 150
     assert any(line.startswith("```") for line in lines[:15])
     assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
+
+
+def test_the_readme_quotes_the_results():
+    """A time in a row with `python -m bench SUITE` is a median of that suite."""
+    rows = re.findall(
+        r"^\|(.*)\| `python -m bench (\w+)` \|$", README.read_text(), re.M
+    )
+    assert len(rows) >= 3
+    for row, suite in rows:
+        suites = [
+            json.loads(path.read_text())["suites"].get(suite, [])
+            for path in (TOP / "bench" / "results").glob("*/*.json")
+        ]
+        times = [each["times"] for cases in suites for each in cases]
+        medians = [[x["median_s"] for x in each.values()] for each in times]
+        quoted = set(re.findall(r"([\d.]+) s\b", row))
+        assert len(quoted) == 2, row
+        assert any(quoted <= {f"{x:.1f}" for x in each} for each in medians), row
+
+
+def test_the_picture_of_the_readme_is_small():
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", README.read_text())
+    assert (TOP / picture).stat().st_size <= 150 * 1024
 
 
 @pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.parent.name)
