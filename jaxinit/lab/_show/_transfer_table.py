@@ -21,7 +21,12 @@ _READING = (
 def list_columns(result: Transferred) -> list[Column[RateRow]]:
     """Lists the columns of the table."""
     return [
-        Column("parameterization", lambda row: row.parameterization, left=True),
+        Column(
+            "parameterization",
+            lambda row: row.parameterization,
+            left=True,
+            wraps=True,
+        ),
         Column(result.sweep.varied, lambda row: str(row.size)),
         Column("log2 of best rate", _write_best),
         Column("best rate", lambda row: number(2.0**row.best.exponent), rank=1),
