@@ -16,7 +16,7 @@ from jaxinit.cli._terminal import FULL, cannot_write, one_line
 from jaxinit.cli._terminal import BadInput as BadInput
 from jaxinit.cli._terminal import Parser as Parser
 
-_LAB = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
+_LAB = ("bokeh", "flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 _EXTRA = dict.fromkeys(_LAB, "lab") | {"tensorboardX": "tensorboard"}  # by package
 
 
