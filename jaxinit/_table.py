@@ -20,20 +20,50 @@ if TYPE_CHECKING:
 GAP = "  "
 _NAME = 12  # columns of text that are enough for a name, in several lines
 _PIECE = re.compile(r"\s*[^\s/_(=]*[/_(=]*")  # of a name; numbers stay whole
-# Text has the notebook's own color; the others are readable on white and on black.
-_STYLE = """
+# The dress of all HTML. A notebook has its own text color; a page names the others.
+STYLE = """
 .jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
 .jaxinit-report table { border-collapse: collapse; color: inherit; font: inherit; }
 .jaxinit-report th, .jaxinit-report td {
-  border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right;
-  white-space: nowrap; }
+  border-bottom: 1px solid var(--line, #8884); padding: .2em .6em; text-align: right;
+  vertical-align: top; white-space: nowrap; }
 .jaxinit-report .left { text-align: left; }
 .jaxinit-report td:first-child, .jaxinit-report .bars {
   font-family: ui-monospace, monospace; white-space: pre; }
-.jaxinit-report .quiet { opacity: .6; }
-.jaxinit-report .healthy { color: #2a9d4a; }
-.jaxinit-report .wrong { color: #e5484d; font-weight: 600; }
+.jaxinit-report .quiet, .jaxinit-report .fails { opacity: .65; }
+.jaxinit-report .healthy { color: var(--good, #2a9d4a); }
+.jaxinit-report .wrong { color: var(--bad, #e5484d); font-weight: 600; }
 .jaxinit-report dd { margin: 0 0 .6em 1.5em; }
+.jaxinit-report .answer { font-size: 1.2em; font-weight: 600; line-height: 1.4; }
+.jaxinit-report .about { font-size: .85em; max-width: 60em; }
+"""
+# What a page of its own has besides: the ground, which is dark where the reader's is.
+GROUND = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem;
+  padding: 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.2; overflow-wrap: anywhere; }
+@media print {
+  body { max-width: none; padding: 0; }
+  .jaxinit-report { overflow: visible; }
+  .jaxinit-report table { font-size: 7pt; }
+}
+"""
+_DOCUMENT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{ground}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
 """
 # The same classes on a console.
 RICH = {"quiet": "dim", "healthy": "green", "wrong": "bold red"}
@@ -73,11 +103,13 @@ class Table:
       columns: their headings and form.
       rows: the cells of each row.
       notes: lines below, each with its class, or "".
+      marks: the class of each row, or ""; empty if no row has one.
     """
 
     columns: Sequence[Column[Any]]
     rows: Sequence[Sequence[str]]
     notes: Sequence[tuple[str, str]] = ()
+    marks: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -198,16 +230,19 @@ class Table:
     def html(self) -> str:
         """Returns the table as HTML, for a `page`."""
 
-        def cells(tag: str, texts: Sequence[str]) -> str:
+        def cells(tag: str, texts: Sequence[str], row: str = "") -> str:
             written = []
             for column, cell in zip(self.columns, texts, strict=True):
                 side = "left" if column.left else ""
                 also = column.mark(cell) if tag == "td" else ""
                 name = f"{side} {also}".strip()
                 written.append(f'<{tag} class="{name}">{escape(cell)}</{tag}>')
-            return f"<tr>{''.join(written)}</tr>"
+            start = f'<tr class="{row}">' if row else "<tr>"
+            return f"{start}{''.join(written)}</tr>"
 
-        body = "".join(cells("td", row) for row in self.rows[:_MOST])
+        marks = self.marks or [""] * len(self.rows)
+        rows = zip(self.rows[:_MOST], marks, strict=False)
+        body = "".join(cells("td", row, mark) for row, mark in rows)
         rest = len(self.rows) - _MOST
         more = line(f"… and {plural(rest, 'row', ',')}") if rest > 0 else ""
         head = cells("th", self.heads)
@@ -233,7 +268,12 @@ def fold(text: str, width: int) -> str:
 
 def page(*parts: str) -> str:
     """Returns a page of parts that are HTML already."""
-    return f'<div class="jaxinit-report"><style>{_STYLE}</style>{"".join(parts)}</div>'
+    return f'<div class="jaxinit-report"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def document(title: str, body: str) -> str:
+    """Returns a file that a browser opens: HTML under a title."""
+    return _DOCUMENT.format(title=escape(title), ground=GROUND, body=body)
 
 
 def line(text: str, mark: str = "") -> str:

@@ -26,7 +26,7 @@ _GROUPS = {
     "Compare and transfer": (_compare, _transfer),
 }
 _COMPILE = ("check", "compare", "show", "transfer")
-_LAB = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
+_LAB = ("bokeh", "flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 _EXTRA = dict.fromkeys(_LAB, "lab") | {"tensorboardX": "tensorboard"}  # by package
 
 

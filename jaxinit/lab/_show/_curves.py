@@ -8,7 +8,14 @@ from matplotlib.ticker import MaxNLocator
 from jaxinit._panels import COLORS
 from jaxinit.lab._result.drift import LOST
 from jaxinit.lab._result.rates import Transferred
-from jaxinit.lab._show.plots import INK, MIDDLE, Panel, set_logarithmic
+from jaxinit.lab._show._marks import (
+    CHANCE,
+    INK,
+    MIDDLE,
+    Panel,
+    name_axes,
+    set_logarithmic,
+)
 
 # From light to dark, as sizes grow: colors that all plots have.
 _RAMP = ("#ddcc77", "#ee7733", "#cc6677", "#aa4499", "#882255", "#332288")
@@ -45,7 +52,7 @@ def draw_curves(result: Transferred) -> Panel:
         set_logarithmic(axis, limits)
         axis.set_xlim(exponents[0] - 0.5, exponents[-1] + 0.5)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.axhline(sweep.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
+        axis.axhline(sweep.task.chance, color=MIDDLE, **CHANCE[1])
         for place, size in enumerate(sweep.sizes):
             if (name, size) not in capped:
                 continue
@@ -56,8 +63,7 @@ def draw_curves(result: Transferred) -> Panel:
             axis.vlines(exponents, *ends, color=color, linewidth=3, alpha=0.3)
             axis.plot(exponents, mean, "o-", color=color, ms=3, lw=1.6, label=str(size))
         _mark_best(axis, result, name)
-        axis.set_xlabel("log2 of the learning rate", loc="right", labelpad=1)
-        axis.text(0, 1.03, "loss", transform=axis.transAxes, va="bottom")
+        name_axes(axis, "log2 of the learning rate", "loss")
 
     return draw
 
