@@ -9,7 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from jaxinit._watch import CODE, NO_RESULT, watch
-from jaxinit.cli import _check, _compare, _list, _show, _structure, _transfer
+from jaxinit.cli import (
+    _check,
+    _compare,
+    _list,
+    _recommend,
+    _show,
+    _structure,
+    _transfer,
+)
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._programs import keep_programs
 from jaxinit.cli._terminal import FULL, cannot_write, one_line
@@ -89,7 +97,7 @@ def _read(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=_read_version())
     commands = parser.add_subparsers(dest="name", metavar="COMMAND")
-    for command in (_check, _compare, _list, _show, _structure, _transfer):
+    for command in (_check, _compare, _list, _recommend, _show, _structure, _transfer):
         command.add(commands)
     for command in (_check, _compare, _show, _transfer):
         _add_cache(commands.choices[command.__name__.rpartition("._")[2]])
