@@ -9,7 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from jaxinit._watch import CODE, NO_RESULT, watch
-from jaxinit.cli import _check, _compare, _list, _show, _structure, _transfer
+from jaxinit.cli import (
+    _check,
+    _compare,
+    _list,
+    _recommend,
+    _show,
+    _structure,
+    _transfer,
+)
 from jaxinit.cli._list import describe as describe
 from jaxinit.cli._overview import Overview
 from jaxinit.cli._parser import Command
@@ -20,7 +28,7 @@ from jaxinit.cli._terminal import BadInput as BadInput
 
 # The commands, as `jaxinit` alone lists them.
 _GROUPS = {
-    "Choose and draw": (_list, _show),
+    "Choose and draw": (_recommend, _list, _show),
     "Structure, by which a model is filled": (_structure,),
     "Check": (_check,),
     "Compare and transfer": (_compare, _transfer),

@@ -224,8 +224,16 @@ def test_pages_are_those_of_the_docstrings(path):
     assert path.read_text() == pages.PAGES[path]()  # else: python tests/pages.py
 
 
+def test_advice_by_parameter_is_of_initializers():
+    page = pages.WHICH.read_text().partition("| parameter | initializer |")[2]
+    rows = page.partition("\n\n")[0].splitlines()[2:]
+    specs = [row.split(" | ")[1].strip("`") for row in rows]
+    assert len(specs) > 20
+    assert [repr(jaxinit.parse(spec)) for spec in specs] == specs
+
+
 def test_all_builders_and_recipes_have_a_row():
-    builders, recipes, _ = (path.read_text() for path in pages.PAGES)
+    builders, recipes, *_ = (path.read_text() for path in pages.PAGES)
     assert not [name for name in OWN if f"| `{name}` |" not in builders]
     made = [name for name in vars(jaxinit.recipes) if name[0] != "_"]
     assert not [name for name in made if f"| `{name}` |" not in recipes]
