@@ -56,7 +56,8 @@ def on_page_markdown(
             return file
         return posixpath.relpath(place, posixpath.dirname(uri) or ".")
 
-    text = link_names(map_links(markdown, source, find))
+    room = "jaxinit.recipes" if uri == "recipes.md" else "jaxinit"
+    text = link_names(map_links(markdown, source, find), room)
     for job, file in JOBS.items():
         if file == source:
             head, line, rest = text.partition("\n")

@@ -1,6 +1,7 @@
 """The reference: a page for each public module, with every public name on it."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
@@ -115,31 +116,46 @@ def find_first_names() -> dict[str, str]:
     }
 
 
+@functools.cache
+def _list_arguments() -> frozenset[str]:
+    """Lists the names of arguments, as which a word alone may be meant."""
+    names: set[str] = set()
+    for public in list_public().values():
+        for value in filter(callable, public.values()):
+            with contextlib.suppress(TypeError, ValueError):  # has no signature
+                names |= inspect.signature(value).parameters.keys()
+    return frozenset(names)
+
+
 def link_names(text: str, room: str = "jaxinit") -> str:
     """Links the first mention of each public name in code to the reference.
 
-    Fenced blocks, headings, links and double backticks stay as they are.
+    Fenced blocks, headings, links and double backticks stay as they are, and so does a
+    word that is an argument too, unless it is called or begins the row of a table.
 
     Args:
       text: Markdown.
       room: the module whose names are meant first, where a name is not in full.
     """
     known = set()
+    firsts = find_first_names()
 
     def link(match: re.Match[str]) -> str:
-        said = match[1] or ""
+        row, said, call = match["row"] or "", match["name"] or "", match["call"]
         full = (f"{room}.{said}", f"jaxinit.{said}", said)
-        name = next((name for name in full if name in find_first_names()), None)
-        if name is None or name in known:
+        name = next((name for name in full if name in firsts), None)
+        unclear = said in _list_arguments() and not call and not row
+        if name is None or name in known or unclear:
             return match[0]
         known.add(name)
-        return f"[{match[0]}][{find_first_names()[name]}]"
+        return f"{row}[{match[0].removeprefix(row)}][{firsts[name]}]"
 
     return _CODE.sub(link, text)
 
 
 _CODE = re.compile(
-    r"^ *```.*?^ *```$|^#[^\n]*$|\[[^\]]*\]\([^)]*\)|``.+?``|`([\w.]+)(?:\(\))?`",
+    r"^ *```.*?^ *```$|^#[^\n]*$|\[[^\]]*\]\([^)]*\)|``.+?``"
+    r"|(?P<row>^\| )?`(?P<name>[\w.]+)(?P<call>\(\))?`",
     re.S | re.M,
 )
 
@@ -153,7 +169,10 @@ def write_pages() -> dict[str, str]:
     index = ["# All names\n", "Every public name, by module."]
     for uri, names in list_public().items():
         page = PAGES[uri]
-        about = page.about or f"::: {find_module(page.module).__name__}\n{_ONLY_TEXT}"
+        about = (
+            link_names(page.about)
+            or f"::: {find_module(page.module).__name__}\n{_ONLY_TEXT}"
+        )
         text = [f"# {page.title}\n", f"{about}\n"]
         index.append(f"\n## [{page.title}]({uri.removeprefix('reference/')})\n")
         for name in names:
