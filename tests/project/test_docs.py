@@ -7,6 +7,7 @@ import inspect
 import json
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -21,7 +22,14 @@ import jaxinit
 from jaxinit.cli import describe
 
 TOP = Path(__file__).parents[2]
+sys.path.append(str(TOP / "jaxinit" / "docs"))
+import gallery  # noqa: E402
+import notebooks  # noqa: E402
+import reference  # noqa: E402
+import sources  # noqa: E402
+
 README = TOP / "README.md"
+SITE = TOP / "jaxinit" / "docs"
 MARKDOWN = [*TOP.glob("*.md"), *TOP.glob("jaxinit/**/*.md"), *TOP.glob("bench/**/*.md")]
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -175,6 +183,7 @@ def blocks(language, page=README):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)
 
 
+PAGES = (*PAGES, *sorted(SITE.glob("pages/*.md")))
 BLOCKS = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
 
 
@@ -264,3 +273,69 @@ def test_the_plan_has_every_room():
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+ON_SITE = [TOP / sources.find_source(uri) for uri in sources.INCLUDED]
+ON_SITE += sorted(SITE.glob("pages/*.md"))
+
+
+def test_every_block_of_the_site_is_executed():
+    languages = {"python", "sh", ""}  # what is shown in another one must be run, too
+    for page in ON_SITE:
+        fences = re.findall(r"^ *```(.*)$", page.read_text(), re.M)
+        assert set(fences) <= languages, page
+        executed = [number for where, number in BLOCKS if where == page]
+        assert len(executed) == fences.count("python"), page
+    assert len(BLOCKS) >= 35
+
+
+def test_the_table_of_contents_has_every_page():
+    contents = (SITE / "mkdocs.yml").read_text()
+    uris = [
+        *sources.INCLUDED,
+        *reference.PAGES,
+        *(p.name for p in SITE.glob("pages/*.md")),
+    ]
+    assert not [uri for uri in uris if f": {uri}\n" not in contents]
+
+
+def test_the_reference_has_every_public_name():
+    text = "".join(reference.write_pages().values())
+    described = set(re.findall(r"^(?:::: |## )(jaxinit[\w.]*)", text, re.M))
+    classes = {
+        f"{room}.{name}"
+        for room in {room.rpartition(".")[0] for room in PUBLIC}
+        for name, value in vars(room_of(room)).items()
+        if inspect.isclass(value) and value.__module__.startswith("jaxinit")
+    } - {".signal.theory.Expectation"}  # of the theory itself
+    assert len(PUBLIC) > 150 and len(classes) > 20
+    assert not [
+        name for name in {*PUBLIC, *classes} if f"jaxinit{name}" not in described
+    ]
+
+
+def test_the_reference_has_every_room():
+    packages = pkgutil.walk_packages(jaxinit.__path__, "jaxinit.")
+    rooms = {info.name for info in packages if info.ispkg and "._" not in info.name}
+    modules = {reference.find_module(page.module) for page in reference.PAGES.values()}
+    assert {x.__name__ for x in modules} == rooms - {"jaxinit.cli"} | {"jaxinit"}
+
+
+@pytest.mark.parametrize("job", sources.JOBS)
+def test_notebooks_are_those_of_the_pages(job):
+    text = (SITE / "notebooks" / f"{job}.ipynb").read_text()
+    assert text == notebooks.write_notebook(job)  # python jaxinit/docs/notebooks.py
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    page = TOP / sources.JOBS[job]
+    assert ["".join(cell["source"]) for cell in cells] == [
+        block.strip("\n") for block in blocks("python", page)
+    ]
+    assert len(cells) >= 1 and (page, 0) in BLOCKS
+
+
+def test_every_picture_is_made_by_the_script_and_shown():
+    pictures = {path.stem: path for path in (SITE / "pages" / "pictures").iterdir()}
+    assert pictures.keys() == gallery.GALLERY.keys()
+    assert sum(path.stat().st_size for path in pictures.values()) <= 600_000
+    shown = (SITE / "pages" / "gallery.md").read_text()
+    assert not [name for name in pictures if f"(pictures/{name}.png)" not in shown]
