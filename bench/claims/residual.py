@@ -18,6 +18,28 @@ _XAVIER = jaxinit.glorot_normal()
 _ALPHA = 0.5  # of blocks without norms
 
 
+class _Convolution(nn.Module):
+    """A circular convolution of 3×3, with standardized weights if asked."""
+
+    channels: int
+    standardized: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images to images of the same shape."""
+        shape = (3, 3, self.channels, self.channels)
+        kernel = self.param("kernel", _GAUSSIAN, shape, x.dtype)
+        if self.standardized:
+            center = kernel - kernel.mean(axis=(0, 1, 2))
+            fan_in = kernel.size / self.channels
+            kernel = center / (jnp.std(kernel, axis=(0, 1, 2)) * math.sqrt(fan_in))
+        wrapped = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="wrap")
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            wrapped, kernel, (1, 1), "VALID", dimension_numbers=axes
+        )
+
+
 class _Block(nn.Module):
     """A block x + branch, of one kind: "plain", "batch" or "free" of norms."""
 
@@ -27,25 +49,14 @@ class _Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, beta: jax.Array) -> tuple[jax.Array, None]:
         """Maps images to images of the same shape, in the form that `nn.scan` takes."""
-        shape = (3, 3, self.channels, self.channels)
-        kernel = self.param("kernel", _GAUSSIAN, shape, x.dtype)
-        signal, scale = x, 1.0
+        signal = x
         if self.kind == "batch":
             each = tuple(range(x.ndim - 1))
             signal = (x - x.mean(axis=each)) / (jnp.std(x, axis=each) + 1e-6)
-        signal = nn.relu(signal / beta)
-        if self.kind == "free":
-            signal, scale = signal * jaxinit.gain(_center_relu), _ALPHA
-            center = kernel - kernel.mean(axis=(0, 1, 2))
-            fan_in = kernel.size / self.channels
-            kernel = center / (jnp.std(kernel, axis=(0, 1, 2)) * math.sqrt(fan_in))
-        else:
-            signal *= math.sqrt(2)
-        wrapped = jnp.pad(signal, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="wrap")
-        branch = jax.lax.conv_general_dilated(
-            wrapped, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return x + scale * branch, None
+        free = self.kind == "free"
+        gain = jaxinit.gain(_center_relu if free else "relu")
+        branch = _Convolution(self.channels, free)(gain * nn.relu(signal / beta))
+        return x + (_ALPHA if free else 1.0) * branch, None
 
 
 def _center_relu(z: jax.Array) -> jax.Array:
