@@ -17,6 +17,7 @@ from jaxinit.lab._show.table import table as table
 from jaxinit.lab._show.transferred import TransferResult as TransferResult
 from jaxinit.lab._train.checkpoint import Checkpoint as Checkpoint
 from jaxinit.lab._train.checkpoint import Unreadable as Unreadable
+from jaxinit.lab._train.finished import Finished as Finished
 from jaxinit.lab._train.grid import Grid as Grid
 from jaxinit.lab._train.grid import block_length as block_length
 from jaxinit.lab._train.processes import is_first as is_first
@@ -25,6 +26,7 @@ from jaxinit.lab._transfer import Moment as Moment
 from jaxinit.lab._transfer import train_sweep as train_sweep
 from jaxinit.lab._tried._sweep import LEFT_OUT as LEFT_OUT
 from jaxinit.lab._tried._sweep import WIDTHS as WIDTHS
+from jaxinit.lab._tried._sweep import Sweep as Sweep
 from jaxinit.lab._tried._sweep import design_sweep as design_sweep
 from jaxinit.lab._tried._sweep import list_parameterizations as list_parameterizations
 from jaxinit.lab._tried.data import Task as Task

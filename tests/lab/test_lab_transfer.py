@@ -472,7 +472,7 @@ def test_the_command_prints_and_writes(
     """The training itself is `test_an_interrupt_loses_nothing_that_is_done`."""
     swept = []
 
-    def train(sweep, observe):
+    def train(sweep, observe, finished):
         swept.append(sweep)
         return result
 
