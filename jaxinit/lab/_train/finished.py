@@ -33,7 +33,8 @@ class Finished:
         self._path = folder / NAME
         self._run = describe_run(sweep.task, sweep.settings)
         settings = self._run["settings"]
-        del settings[sweep.varied]  # the smallest, which is named anew
+        settings["lr"] = settings.pop("learning_rates")  # as they are called here
+        del settings[sweep.varied]
         settings[f"{sweep.varied}s"] = list(sweep.sizes)
         settings |= {"base": sweep.base, "parameterizations": list(sweep.names)}
 
@@ -41,8 +42,14 @@ class Finished:
         """Reads what was trained before; returns whether there is a file.
 
         Raises:
-          Unfit: if the file is of another run, or cannot be read.
+          ValueError: if the file is of another run, or cannot be read.
         """
+        try:
+            return self._read()
+        except check.Unfit as error:
+            raise error.at("transfer") from None
+
+    def _read(self) -> bool:
         try:
             saved: dict[str, Any] = json.loads(read_bytes(self._path))
             if saved.pop("digest") != compute_digest(saved):
