@@ -21,7 +21,7 @@ LOST = 2.0  # times the loss of chance: what a diverged run counts as
 _RESAMPLES = 4000
 _SEED = 0  # of the bootstrap
 _LEAST = 1e-30  # below it, a loss is 0
-SLACK = 0.05  # a loss that is hardly higher than the lowest: by this share at most
+SLACK = 0.02  # a loss that is hardly higher than the lowest: by this share at most
 
 State = Literal["inside", "lowest", "highest", "none"]
 
