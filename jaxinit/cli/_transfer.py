@@ -26,10 +26,13 @@ _EXAMPLE = """\
 examples:
   jaxinit transfer --depth 3 --steps 150 --seeds 2 --lr 2^-12:2^-3 --out results
   jaxinit transfer --model transformer --task text --depth 2 --norm layer \\
+    --init "role:readout: zeros(); he_normal()" --schedule warmup_cosine \\
     --parameterizations sp,mup,standard --widths 64,128,256
   jaxinit transfer --model package.module:factory --data my.npz --widths 32,64,128
 
-  where factory(width) returns a model of Flax, such as a module of Linen
+  where factory(width) returns a model of Flax, such as a module of Linen.
+  A readout of zeros makes the outputs of all widths equal at the start, as authors
+  of muP advise: else narrow networks have more to unlearn.
 """
 _RATE = re.compile(r"2(?:\^|\*\*)(-?\d+(?:\.\d+)?)")
 _MARK = re.compile(r"[,()\[\]{}]")

@@ -78,17 +78,18 @@ def test_tables_of_the_labs_networks_have_a_law():
         depths=None,
         base=None,
         parameterizations=["sp", "mup"],
-        initializer="he_normal()",
+        initializer="role:readout: zeros(); he_normal()",
         lr=(0.01, 0.04),
         lr_step=2.0,
         settings={"depth": 1, "steps": 1, "seeds": 1},
     )
-    drawn = {}
+    drawn, readouts = {}, {}
     for key, run in sweep.experiments.items():
         (rules,), x = run.settings.initializers, run.task.x_train[:1]
         named = _paths.named(draw_all(run.network, [rules], 1, x)["params"])
+        readouts[key] = dict(named)["Dense_2/kernel"]
         drawn[key] = {path: leaf for path, leaf in named if "embedding" in path}
-    assert len(drawn["sp", 8]) == 2
+    assert len(drawn["sp", 8]) == 2 and not any(map(np.any, readouts.values()))
     for path, table in drawn["sp", 8].items():
         np.testing.assert_array_equal(table, drawn["mup", 8][path])
         for key, width in [(("sp", 8), 8), (("sp", 32), 32), (("mup", 32), 8)]:
