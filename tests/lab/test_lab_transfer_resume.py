@@ -37,6 +37,7 @@ def killed(data_file, tmp_path, monkeypatch):
     return words
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(killed, tmp_path, capsys, monkeypatch):
     saved = tmp_path / "here" / NAME
     assert "here has a run that has not ended; --resume goes on" in refusal(
