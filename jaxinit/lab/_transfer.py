@@ -15,7 +15,7 @@ from jaxinit._initializer import Initializer
 from jaxinit.lab._result.drift import average_ends, find_diverged
 from jaxinit.lab._show.transferred import TransferResult
 from jaxinit.lab._train import _interrupts as interrupts
-from jaxinit.lab._train.finished import Finished
+from jaxinit.lab._train._finished import Finished
 from jaxinit.lab._train.grid import Grid, block_length
 from jaxinit.lab._tried._precision import compute_in
 from jaxinit.lab._tried._sweep import LEFT_OUT, Sweep, design_sweep

@@ -15,9 +15,9 @@ from jaxinit.lab._show.log import Log as Log
 from jaxinit.lab._show.table import markdown as markdown
 from jaxinit.lab._show.table import table as table
 from jaxinit.lab._show.transferred import TransferResult as TransferResult
+from jaxinit.lab._train._finished import Finished as Finished
 from jaxinit.lab._train.checkpoint import Checkpoint as Checkpoint
 from jaxinit.lab._train.checkpoint import Unreadable as Unreadable
-from jaxinit.lab._train.finished import Finished as Finished
 from jaxinit.lab._train.grid import Grid as Grid
 from jaxinit.lab._train.grid import block_length as block_length
 from jaxinit.lab._train.processes import is_first as is_first

@@ -9,7 +9,7 @@ from commands import refusal
 from jaxinit import _paths, lab
 from jaxinit.cli import main
 from jaxinit.lab._train._draws import draw_all
-from jaxinit.lab._train.finished import NAME, Finished
+from jaxinit.lab._train._finished import NAME, Finished
 from jaxinit.lab._train.grid import Grid
 from jaxinit.lab._tried._sweep import design_sweep
 
