@@ -17,7 +17,7 @@ _RAMP = ("#ddcc77", "#ee7733", "#cc6677", "#aa4499", "#882255", "#332288")
 
 def choose_size_color(index: int, count: int) -> str:
     """Returns the color of a size, of this many."""
-    return _RAMP[round(index * (len(_RAMP) - 1) / max(1, count - 1)) % len(_RAMP)]
+    return _RAMP[index * (len(_RAMP) - 1) // max(1, count - 1) % len(_RAMP)]
 
 
 def number_size_color(index: int, count: int) -> int:
