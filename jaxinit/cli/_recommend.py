@@ -75,23 +75,26 @@ def run(options: argparse.Namespace) -> int:
         residual=options.residual,
         depth=options.depth,
     )
+    if options.json != PRINTED:
+        _print_advice(found, options.layer)
     write_json(options.json, found.to_json(indent=1))
-    if options.json == PRINTED:
-        return 0
-    argument = _ARGUMENTS.get(options.layer, "kernel_init")
+    return 0
+
+
+def _print_advice(found: Recommendation, layer: str) -> None:
+    argument = _ARGUMENTS.get(layer, "kernel_init")
     parts = {
         "in Flax": f"{argument}=jaxinit.{found.initializer}",
         "to see": f'jaxinit show "{found.initializer}" --shape 512 256',
         "why": found.reason,
         "source": found.reference,
     }
-    if options.layer == "conv":
+    if layer == "conv":
         parts["to see"] = parts["to see"].replace("512 256", "3 3 64 128")
     width = min(max(_NARROW, shutil.get_terminal_size().columns), _WIDE)
     print(found.initializer)
     for name, text in parts.items():
         print(_paragraph(name, text, width if name in ("why", "source") else None))
-    return 0
 
 
 def _paragraph(name: str, text: str, width: int | None) -> str:

@@ -17,13 +17,14 @@ from jaxinit.lab._show._marks import (
     set_logarithmic,
 )
 
+_ROOM = 0.07  # of the height, in logarithms, above and below all points
 # From light to dark, as sizes grow: colors that all plots have.
 _RAMP = ("#ddcc77", "#ee7733", "#cc6677", "#aa4499", "#882255", "#332288")
 
 
 def choose_size_color(index: int, count: int) -> str:
     """Returns the color of a size, of this many."""
-    return _RAMP[round(index * (len(_RAMP) - 1) / max(1, count - 1)) % len(_RAMP)]
+    return _RAMP[index * (len(_RAMP) - 1) // max(1, count - 1) % len(_RAMP)]
 
 
 def number_size_color(index: int, count: int) -> int:
@@ -44,8 +45,10 @@ def draw_curves(result: Transferred) -> Panel:
     }
     lowest = min((losses.min() for losses in capped.values()), default=top / 10)
     highest = max((losses.max() for losses in capped.values()), default=top)
-    high = 1.15 * max(float(highest), sweep.task.chance)
-    limits = max(float(lowest), 1e-6 * top) / 1.15, high
+    high = max(float(highest), sweep.task.chance)
+    low = min(max(float(lowest), 1e-6 * top), 0.9 * high)
+    room = (high / low) ** _ROOM
+    limits = low / room, high * room
 
     def draw(axis: Axes, index: int) -> None:
         name = sweep.names[index]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxinit._panels import COLORS, note
 
@@ -43,6 +43,9 @@ def mask(values: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
+_SHORT = 4  # times: a logarithmic axis on which 1, 2 and 5 are too few marks
+
+
 def set_logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
     """Makes the vertical axis logarithmic, between limits, with few ticks."""
     axis.set_yscale("log")
@@ -54,7 +57,8 @@ def set_ticks(axis: Axes) -> None:
     """Marks few values of a logarithmic axis, at 1, 2 and 5 where it is short."""
     low, high = axis.get_ylim()
     subs = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
-    axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
+    few = MaxNLocator(4) if high < _SHORT * low else None
+    axis.yaxis.set_major_locator(few or LogLocator(subs=subs, numticks=5))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.minorticks_off()
 
