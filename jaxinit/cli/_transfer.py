@@ -50,9 +50,9 @@ def add(commands: Any) -> None:
             "jaxinit transfer --model package.module:factory --data my.npz "
             "--widths 32,64",
         ],
-        end="factory(width) returns a model of Flax, such as a module of Linen. A readout\n"
-        "of zeros makes the outputs of all widths equal at the start, as authors of muP\n"
-        "advise: else narrow networks have more to unlearn.",
+        end="factory(width) returns a model of Flax, such as a module of Linen.\n"
+        "A readout of zeros makes the outputs of all widths equal at the start, as\n"
+        "authors of muP advise: else narrow networks have more to unlearn.",
     )
     parser.set_defaults(run=run)
     parser.fill = _add_options
