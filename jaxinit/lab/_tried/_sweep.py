@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,7 @@ from jaxinit.model import jit_init
 WIDTHS = (64, 128, 256, 512)
 # Settings that a transfer does not have, or not under this name or in this sense.
 LEFT_OUT = {"learning_rates", "target_loss", "early_stopping", "model"}
+_FOLD = re.compile(r"[\d.e+]+-fold")  # what differs between sizes in a note
 _MOST_RATES = 1000
 _LEAST_RATES = 3  # a minimum lies between two others
 
@@ -306,7 +308,7 @@ def _scale_all(
     if ":" not in settings.model:
         recipe += ((_is_table, TABLES),)
     experiments: dict[tuple[str, int], Experiment] = {}
-    notes: dict[str, None] = {}  # each once, in order
+    notes: dict[str, str] = {}  # each once, of the largest network
     networks = {size: build(size) for size in sorted({base, *sizes})}
     read = {n: structure(_PairWithState.of(each, x), x) for n, each in networks.items()}
     constants = _list_constants(networks[base], x)
@@ -316,7 +318,8 @@ def _scale_all(
         for name, make in makers.items():
             scale = make(read[base], roles)
             _check_forward(name, scale)
-            notes |= {f"{name}: {note}": None for note in getattr(scale, "notes", ())}
+            said = [f"{name}: {note}" for note in getattr(scale, "notes", ())]
+            notes |= {_FOLD.sub("", note): note for note in said}
             rules = recipe if scale is None else scale.rules([*recipe, *constants])
             drawn = _name_rules(settings, name, rules, roles)
             run = assemble(
@@ -324,7 +327,7 @@ def _scale_all(
             )
             check_size(draw_abstractly(run)["params"], run.settings)
             experiments[name, size] = run
-    return experiments, tuple(notes)
+    return experiments, tuple(notes.values())
 
 
 def _check_forward(name: str, scale: Any) -> None:
