@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from jaxinit._initializer import REGISTRY
 from jaxinit.cli._terminal import BadInput, check_writable, parse_path, write
@@ -27,7 +27,7 @@ def add_json(option: Callable[..., Any], what: str) -> None:
     )
 
 
-def _read_file(word: str) -> Path | Literal["-"]:
+def _read_file(word: str) -> Path | str:
     return PRINTED if word == PRINTED else parse_path(word)
 
 
