@@ -195,7 +195,11 @@ def test_readme_is_short_and_starts_with_code():
     assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
 
 
-@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path",
+    slow_but([path for path in pages.PAGES if path != pages.WHICH], pages.PAGES),
+    ids=lambda path: path.parent.name,
+)
 def test_pages_are_those_of_the_docstrings(path):
     assert path.read_text() == pages.PAGES[path]()  # else: python tests/pages.py
 
