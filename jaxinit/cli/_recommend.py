@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     if options.depth is not None and not options.residual:
         raise BadInput(f"--depth {options.depth}: it counts branches: add --residual.")
-    found: Recommendation = try_call(
+    advice: Recommendation = try_call(
         recommend,
         _read_activation(options.activation),
         layer=options.layer,
@@ -65,19 +65,19 @@ def run(options: argparse.Namespace) -> int:
         depth=options.depth,
     )
     if options.json:
-        print(found.to_json(indent=1))
+        print(advice.to_json(indent=1))
         return 0
     argument = _ARGUMENTS.get(options.layer, "kernel_init")
     parts = {
-        "in Flax": f"{argument}=jaxinit.{found.initializer}",
-        "to see": f'jaxinit show "{found.initializer}" --shape 512 256',
-        "why": found.reason,
-        "source": found.reference,
+        "in Flax": f"{argument}=jaxinit.{advice.initializer}",
+        "to see": f'jaxinit show "{advice.initializer}" --shape 512 256',
+        "why": advice.reason,
+        "source": advice.reference,
     }
     if options.layer == "conv":
         parts["to see"] = parts["to see"].replace("512 256", "3 3 64 128")
     width = min(max(_NARROW, shutil.get_terminal_size().columns), _WIDE)
-    print(found.initializer)
+    print(advice.initializer)
     for name, text in parts.items():
         print(_paragraph(name, text, width if name in ("why", "source") else None))
     return 0
