@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     check_json(options.json)
     if options.depth is not None and not options.residual:
         raise BadInput(f"--depth {options.depth}: it counts branches: add --residual.")
-    found: Recommendation = try_call(
+    advice: Recommendation = try_call(
         recommend,
         _read_activation(options.activation),
         layer=options.layer,
@@ -76,23 +76,23 @@ def run(options: argparse.Namespace) -> int:
         depth=options.depth,
     )
     if options.json != PRINTED:
-        _print_advice(found, options.layer)
-    write_json(options.json, found.to_json(indent=1))
+        _print_advice(advice, options.layer)
+    write_json(options.json, advice.to_json(indent=1))
     return 0
 
 
-def _print_advice(found: Recommendation, layer: str) -> None:
+def _print_advice(advice: Recommendation, layer: str) -> None:
     argument = _ARGUMENTS.get(layer, "kernel_init")
     parts = {
-        "in Flax": f"{argument}=jaxinit.{found.initializer}",
-        "to see": f'jaxinit show "{found.initializer}" --shape 512 256',
-        "why": found.reason,
-        "source": found.reference,
+        "in Flax": f"{argument}=jaxinit.{advice.initializer}",
+        "to see": f'jaxinit show "{advice.initializer}" --shape 512 256',
+        "why": advice.reason,
+        "source": advice.reference,
     }
     if layer == "conv":
         parts["to see"] = parts["to see"].replace("512 256", "3 3 64 128")
     width = min(max(_NARROW, shutil.get_terminal_size().columns), _WIDE)
-    print(found.initializer)
+    print(advice.initializer)
     for name, text in parts.items():
         print(_paragraph(name, text, width if name in ("why", "source") else None))
 

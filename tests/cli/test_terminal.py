@@ -129,7 +129,7 @@ def test_shapes_end_where_they_end(models):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_json(name, tmp_path):
     needed = {"check": ["--input", "2x3", "m:N"], "structure": ["m:N", "--input", "2"]}
-    rest = {"show": ["he_normal()", "--shape", "2"]} | needed
+    rest = {"show": ["he_normal()", "--shape", "2"], "recommend": ["relu"]} | needed
     words = rest.get(name, [])
     assert cli._read([name, *words]).json is None
     assert cli._read([name, "--json", *words]).json == "-"

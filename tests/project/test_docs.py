@@ -228,7 +228,11 @@ def test_the_picture_of_the_readme_is_small():
     assert (TOP / picture).stat().st_size <= 150 * 1024
 
 
-@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path",
+    slow_but([path for path in pages.PAGES if path != pages.WHICH], pages.PAGES),
+    ids=lambda path: path.parent.name,
+)
 def test_pages_are_those_of_the_docstrings(path):
     assert path.read_text() == pages.PAGES[path]()  # else: python tests/pages.py
 
