@@ -14,5 +14,6 @@ go to tables, JSON and plots. The rooms, in the order in which a case passes the
 - ``meters/``: the clock, the memory, and the row that they fill;
 - ``child``: a case in a process of its own, where its memory is measured;
 - ``show/``: rows as tables, JSON and plots;
-- ``models``, ``plan_fill``: models that people initialize, and a plan of a large one.
+- ``models/``: models that people initialize, and ``plan_fill``, a plan of a large one;
+- ``claims/``: apart from all this, claims of papers that are tried.
 """

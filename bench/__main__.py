@@ -1,6 +1,7 @@
 """The command line: ``python -m bench [suite ...] [--json FILE] [--quick]``.
 
-``python -m bench gpu --out DIR`` measures all that a GPU is asked.
+``python -m bench gpu --out DIR`` measures all that a GPU is asked; ``python -m bench
+claims [NAME ...]`` tries claims of papers.
 """
 
 import argparse
@@ -38,13 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["gpu"]:
             return gpu.main(words[1:])
+        if words[:1] == ["claims"]:
+            # As late as the suites: the networks of claims import JAX and Flax.
+            from bench.claims import command
+
+            return command.main(words[1:])
         options = _build_parser().parse_args(words)
         return _read(options) if options.read is not None else _run(options)
     except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("rich", "matplotlib"):
+        if error.name not in ("flax", "rich", "matplotlib"):
             raise
         cure = "Run: pip install 'jaxinit[bench]'"
         print(f"bench: {error.name} is missing. {cure}", file=sys.stderr)

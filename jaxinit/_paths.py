@@ -4,7 +4,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -12,6 +12,9 @@ from jaxinit import _check as check
 
 _BOX = jax.tree_util.GetAttrKey("value")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # differs in every process
+_DIGITS = re.compile(r"\d+")
+
+Row = TypeVar("Row")
 
 
 def named(tree: Any) -> list[tuple[str, Any]]:
@@ -60,6 +63,39 @@ def shown(path: str) -> str:
     """Writes a path for people, in one line."""
     plain = path and all(letter.isprintable() for letter in path)
     return path if plain else ascii(path)
+
+
+def sort_naturally(rows: Sequence[Row], path: Callable[[Row], str]) -> list[Row]:
+    """Sorts the rows of a table so that Dense_2 comes before Dense_10.
+
+    Siblings that differ in their numbers alone change places among themselves; all else
+    keeps the order of the tree, which may be that of the model's own fields.
+    """
+    places: dict[str, dict[str, int]] = {}  # of siblings, by what is above them
+    for row in rows:
+        above = ""
+        for name in path(row).split("/"):
+            mine = places.setdefault(above, {})
+            mine.setdefault(name, len(mine))
+            above += f"{name}/"
+    for mine in places.values():
+        kinds: dict[str, list[str]] = {}
+        for name in mine:
+            kinds.setdefault(_DIGITS.sub("0", name), []).append(name)
+        for names in kinds.values():
+            taken = [mine[name] for name in names]
+            mine |= zip(sorted(names, key=_read_numbers), taken, strict=True)
+
+    def key(row: Row) -> list[int]:
+        names = path(row).split("/")
+        starts = ("".join(f"{name}/" for name in names[:i]) for i in range(len(names)))
+        return [places[start][name] for start, name in zip(starts, names, strict=True)]
+
+    return sorted(rows, key=key)
+
+
+def _read_numbers(name: str) -> list[int]:
+    return [int(digits) for digits in _DIGITS.findall(name)]
 
 
 def plain(paths: Iterable[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from jaxinit._table import Table, line, page
+from jaxinit._table import Table, document, line, page
 
 
 class Result:
@@ -37,6 +37,10 @@ class Result:
         table = self._table()
         notes = [line(*note) for note in table.notes]
         return page(table.html(), *notes)
+
+    def to_html(self) -> str:
+        """Returns a page that a browser opens offline: what a notebook shows."""
+        return document(repr(self), self._repr_html_())
 
 
 def plain(value: Any) -> Any:

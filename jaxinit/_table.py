@@ -5,6 +5,8 @@ them to what has a row. HTML is for notebooks: self-contained, without scripts.
 """
 
 import dataclasses
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,22 +15,55 @@ from jaxinit._text import plural
 
 if TYPE_CHECKING:
     from rich.table import Table as Grid
+    from rich.text import Text
 
 GAP = "  "
-# Text has the notebook's own color; the others are readable on white and on black.
-_STYLE = """
+_NAME = 12  # columns of text that are enough for a name, in several lines
+_PIECE = re.compile(r"\s*[^\s/_(=]*[/_(=]*")  # of a name; numbers stay whole
+# The dress of all HTML. A notebook has its own text color; a page names the others.
+STYLE = """
 .jaxinit-report { font-variant-numeric: tabular-nums; overflow-x: auto; }
 .jaxinit-report table { border-collapse: collapse; color: inherit; font: inherit; }
 .jaxinit-report th, .jaxinit-report td {
-  border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right;
-  white-space: nowrap; }
+  border-bottom: 1px solid var(--line, #8884); padding: .2em .6em; text-align: right;
+  vertical-align: top; white-space: nowrap; }
 .jaxinit-report .left { text-align: left; }
 .jaxinit-report td:first-child, .jaxinit-report .bars {
   font-family: ui-monospace, monospace; white-space: pre; }
-.jaxinit-report .quiet { opacity: .6; }
-.jaxinit-report .healthy { color: #2a9d4a; }
-.jaxinit-report .wrong { color: #e5484d; font-weight: 600; }
+.jaxinit-report .quiet, .jaxinit-report .fails { opacity: .65; }
+.jaxinit-report .healthy { color: var(--good, #2a9d4a); }
+.jaxinit-report .wrong { color: var(--bad, #e5484d); font-weight: 600; }
 .jaxinit-report dd { margin: 0 0 .6em 1.5em; }
+.jaxinit-report .answer { font-size: 1.2em; font-weight: 600; line-height: 1.4; }
+.jaxinit-report .about { font-size: .85em; max-width: 60em; }
+"""
+# What a page of its own has besides: the ground, which is dark where the reader's is.
+GROUND = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem;
+  padding: 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.2; overflow-wrap: anywhere; }
+@media print {
+  body { max-width: none; padding: 0; }
+  .jaxinit-report { overflow: visible; }
+  .jaxinit-report table { font-size: 7pt; }
+}
+"""
+_DOCUMENT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{ground}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
 """
 # The same classes on a console.
 RICH = {"quiet": "dim", "healthy": "green", "wrong": "bold red"}
@@ -68,11 +103,13 @@ class Table:
       columns: their headings and form.
       rows: the cells of each row.
       notes: lines below, each with its class, or "".
+      marks: the class of each row, or ""; empty if no row has one.
     """
 
     columns: Sequence[Column[Any]]
     rows: Sequence[Sequence[str]]
     notes: Sequence[tuple[str, str]] = ()
+    marks: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -111,6 +148,55 @@ class Table:
             columns, [[row[place] for place in places] for row in self.rows], self.notes
         )
 
+    def fit(self, width: int) -> "Table":
+        """Leaves out the columns that a width has no room for; a note names them."""
+        sizes = [len(GAP) + size for size in self.widths]
+        kept = self.choose(sizes, len(GAP) + width)
+        gone = [column for i, column in enumerate(self.columns) if i not in kept]
+        gone.sort(key=lambda column: column.rank)
+        names = ", ".join(dict.fromkeys(column.head for column in gone))
+        note = [(f"A wider table shows {names} too.", "quiet")] if gone else []
+        return dataclasses.replace(self.pick(kept), notes=[*note, *self.notes])
+
+    def show(self, width: int) -> "Grid | Text":
+        """Returns the table for a console of rich: no number is cut in any width.
+
+        Where it is too wide, columns that wrap give way first; if that is not enough,
+        each row becomes a record, a line for each of its cells.
+        """
+        sizes = self.widths
+        wraps = [i for i, column in enumerate(self.columns) if column.wraps]
+        over = sum(sizes) + len(GAP) * (len(sizes) - 1) - width
+        for i in sorted(wraps, key=lambda i: -sizes[i]):
+            least = max(len(self.heads[i]), min(sizes[i], _NAME))
+            given = max(0, min(over, sizes[i] - least))
+            sizes[i], over = sizes[i] - given, over - given
+        if over > 0:
+            return self.records(width)
+        rows = [
+            [fold(x, n) if c.wraps else x for c, x, n in zip(*row, strict=True)]
+            for row in ((self.columns, cells, sizes) for cells in self.rows)
+        ]
+        return dataclasses.replace(self, rows=rows).rich()
+
+    def records(self, width: int) -> "Text":
+        """Returns the rows as records for a console of rich: a line for each cell."""
+        from rich.text import Text
+
+        side = max(map(len, self.heads)) + len(GAP)
+        parts = []
+        for row in self.rows:
+            for column, cell in zip(self.columns, row, strict=True):
+                if cell:
+                    lines = textwrap.indent(
+                        fold(cell.strip(), width - side), " " * side
+                    )
+                    parts.append(Text(column.head.ljust(side), "dim"))
+                    mark = RICH.get(column.mark(cell), "")
+                    parts.append(Text(lines[side:] + "\n", mark))
+            parts.append(Text("\n"))
+        return Text.assemble(*parts[:-1], end="")
+
     def lines(self) -> Iterator[str]:
         """Yields the table as text, line by line."""
         widths = self.widths
@@ -122,10 +208,7 @@ class Table:
             yield GAP.join(padded).rstrip()
 
     def rich(self, *, framed: bool = False, **settings: Any) -> "Grid":
-        """Returns the table for a console of rich, with settings of rich's own table.
-
-        On a narrow console columns that wrap give way, and fold long words.
-        """
+        """Returns the table for a console of rich, with settings of rich's own."""
         from rich.table import Table as Grid
         from rich.text import Text
 
@@ -147,16 +230,19 @@ class Table:
     def html(self) -> str:
         """Returns the table as HTML, for a `page`."""
 
-        def cells(tag: str, texts: Sequence[str]) -> str:
+        def cells(tag: str, texts: Sequence[str], row: str = "") -> str:
             written = []
             for column, cell in zip(self.columns, texts, strict=True):
                 side = "left" if column.left else ""
                 also = column.mark(cell) if tag == "td" else ""
                 name = f"{side} {also}".strip()
                 written.append(f'<{tag} class="{name}">{escape(cell)}</{tag}>')
-            return f"<tr>{''.join(written)}</tr>"
+            start = f'<tr class="{row}">' if row else "<tr>"
+            return f"{start}{''.join(written)}</tr>"
 
-        body = "".join(cells("td", row) for row in self.rows[:_MOST])
+        marks = self.marks or [""] * len(self.rows)
+        rows = zip(self.rows[:_MOST], marks, strict=False)
+        body = "".join(cells("td", row, mark) for row, mark in rows)
         rest = len(self.rows) - _MOST
         more = line(f"… and {plural(rest, 'row', ',')}") if rest > 0 else ""
         head = cells("th", self.heads)
@@ -169,9 +255,25 @@ class Table:
             yield "| " + " | ".join(x.replace("|", r"\|") for x in cells) + " |"
 
 
+def fold(text: str, width: int) -> str:
+    """Breaks a text into lines, at blanks or else within its names, not in numbers."""
+    lines = [""]
+    for piece in filter(None, _PIECE.findall(text)):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+            piece = piece.lstrip()
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def page(*parts: str) -> str:
     """Returns a page of parts that are HTML already."""
-    return f'<div class="jaxinit-report"><style>{_STYLE}</style>{"".join(parts)}</div>'
+    return f'<div class="jaxinit-report"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def document(title: str, body: str) -> str:
+    """Returns a file that a browser opens: HTML under a title."""
+    return _DOCUMENT.format(title=escape(title), ground=GROUND, body=body)
 
 
 def line(text: str, mark: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Writes pages from docstrings, of builders and recipes, and the table of verdicts.
+"""Writes pages from docstrings and from `recommend`, and the table of verdicts.
 
 Run as ``python tests/pages.py``.
 """
@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from advice import write_advice
 from catalogue import OWN
 
 from jaxinit import recipes
@@ -96,17 +97,32 @@ def page_of_check():
     """Returns the page as it is, with the table of the verdicts written anew."""
     heads = "| condition | means | limit |\n|---|---|---|\n"
     rows = "".join(f"| {v.name} | {v.means} | {v.limit} |\n" for v in VERDICTS)
-    page = SIGNAL.read_text()
+    return replace_rows(SIGNAL.read_text(), heads, rows)
+
+
+def page_of_advice():
+    """Returns the page as it is, with the tables of advice written anew."""
+    page = WHICH.read_text()
+    for heads, rows in write_advice().items():
+        first, second, *lines = table(heads, rows).splitlines(keepends=True)
+        page = replace_rows(page, first + second, "".join(lines) + "\n")
+    return page
+
+
+def replace_rows(page, heads, rows):
+    """Returns a page with other rows in the table that has these heads."""
     before, found, after = page.partition(heads)
-    assert found, f"{SIGNAL} has lost the head of its table of conditions"
+    assert found, f"a page has lost the head of a table: {heads}"
     return before + heads + rows + re.sub(r"\A(\|.*\n)*", "", after)
 
 
+WHICH = ROOT / "docs" / "pages" / "which.md"
 SIGNAL = ROOT / "signal" / "README.md"
 PAGES = {
     ROOT / "initializers" / "README.md": page_of_builders,
     ROOT / "model" / "recipes" / "README.md": page_of_recipes,
     SIGNAL: page_of_check,
+    WHICH: page_of_advice,
 }
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ class TuningReport(Result):
             notes.append((f"{tensors} at the least scale allowed.", "wrong"))
         if self.stopped:
             notes.append((self.stopped, "wrong"))
-        return Table.of(_COLUMNS, self.tensors, notes)
+        rows = _paths.sort_naturally(self.tensors, lambda row: row.path)
+        return Table.of(_COLUMNS, rows, notes)
 
     def plot(self) -> "Figure":
         """Draws what was measured at each step, and the scale of each tensor.

@@ -264,12 +264,13 @@ class Structure(Result, Mapping[str, TracedParameter]):
         return f"Structure({count}, {branches})"
 
     def _table(self) -> Table:
+        rows = _paths.sort_naturally(self.rows, lambda row: row.path)
         notes = [
             (f"{_paths.shown(row.path)}: {row.reason}", "wrong")
-            for row in self.rows
+            for row in rows
             if row.reason
         ]
-        return Table.of(_COLUMNS, self.rows, notes)
+        return Table.of(_COLUMNS, rows, notes)
 
 
 def _plain(value: Any) -> Any:

@@ -9,14 +9,32 @@ import sys
 from collections.abc import Sequence
 
 from jaxinit._watch import CODE, NO_RESULT, watch
-from jaxinit.cli import _check, _compare, _list, _show, _structure, _transfer
+from jaxinit.cli import (
+    _check,
+    _compare,
+    _list,
+    _recommend,
+    _show,
+    _structure,
+    _transfer,
+)
 from jaxinit.cli._list import describe as describe
+from jaxinit.cli._overview import Overview
+from jaxinit.cli._parser import Command
+from jaxinit.cli._parser import Parser as Parser
 from jaxinit.cli._programs import keep_programs
 from jaxinit.cli._terminal import FULL, cannot_write, one_line
 from jaxinit.cli._terminal import BadInput as BadInput
-from jaxinit.cli._terminal import Parser as Parser
 
-_LAB = ("flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
+# The commands, as `jaxinit` alone lists them.
+_GROUPS = {
+    "Choose and draw": (_recommend, _list, _show),
+    "Structure, by which a model is filled": (_structure,),
+    "Check": (_check,),
+    "Compare and transfer": (_compare, _transfer),
+}
+_COMPILE = ("check", "compare", "show", "transfer")
+_LAB = ("bokeh", "flax", "jinja2", "matplotlib", "optax", "orbax", "rich", "sklearn")
 _EXTRA = dict.fromkeys(_LAB, "lab") | {"tensorboardX": "tensorboard"}  # by package
 
 
@@ -84,22 +102,21 @@ def _prepare_process() -> list[str]:
 
 def _read(words: list[str]) -> argparse.Namespace:
     """Reads the words of a command."""
-    parser = Parser(
-        prog="jaxinit", description="Choose, draw and check initial weights."
-    )
+    parser = Overview(prog="jaxinit")
     parser.add_argument("--version", action="version", version=_read_version())
-    commands = parser.add_subparsers(dest="name", metavar="COMMAND")
-    for command in (_check, _compare, _list, _show, _structure, _transfer):
-        command.add(commands)
-    for command in (_check, _compare, _show, _transfer):
-        _add_cache(commands.choices[command.__name__.rpartition("._")[2]])
-    names = list(commands.choices)
+    commands = parser.add_subparsers(
+        dest="name", metavar="COMMAND", parser_class=Command
+    )
+    for title, modules in _GROUPS.items():
+        for command in modules:
+            command.add(commands)
+        names = [command.__name__.rpartition("._")[2] for command in modules]
+        parser.groups[title] = {name: commands.choices[name] for name in names}
+    for name in _COMPILE:
+        _add_cache(commands.choices[name])
     if any("\ud800" <= letter <= "\udfff" for letter in "".join(words)):
         parser.error("the arguments must be UTF-8.")
     parsed, rest = parser.parse_known_args(words)
-    if parsed.name is None and not rest:
-        known = f"{', '.join(names[:-1])} or {names[-1]}"
-        parser.error(f"a command is missing: {known}. jaxinit --help describes them.")
     if rest:
         commands.choices.get(parsed.name, parser).refuse(rest)
     return parsed

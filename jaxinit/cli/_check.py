@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxinit._check import Unfit
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
 from jaxinit.cli._model import (
     add_model,
     build_model,
@@ -21,12 +22,13 @@ from jaxinit.cli._model import (
     read_call,
     read_pairs,
 )
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._terminal import (
     BadInput,
+    cannot_write,
     check_writable,
     console,
     make_key,
-    write,
 )
 from jaxinit.signal import SignalReport
 
@@ -36,29 +38,40 @@ _PLOTS = (".png", ".svg", ".pdf")
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "measure a model's signal and gradient at initialization and judge them"
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "check",
-        help=text,
-        description=text.capitalize() + ".",
-        epilog="Exit code: 0 for a healthy model, 1 for an unhealthy one, 2 for bad "
+        text,
+        usage="MODULE:OBJECT --input SHAPE",
+        examples=[
+            "jaxinit check package.module:Model --input 16x64",
+            "jaxinit check package.module:Model --input 16,64 --set width=256 \\\n"
+            '      --set "kernel_init=he_normal()" --call train=False',
+            "jaxinit check package.module:Model --input 8x128:int32 --vocabulary 1000",
+            "jaxinit check package.module:Model --input 16 64 --steps 5 --json",
+        ],
+        end="Exit code: 0 for a healthy model, 1 for an unhealthy one, 2 for bad "
         "input.",
     )
     parser.set_defaults(run=run)
-    add_model(parser)
-    option = parser.add_argument
-    _add_measurement(option)
-    _add_steps(option)
-    _add_output(option)
+    _add_vocabulary(add_model(parser))
+    _add_measurement(parser.add_argument_group("measurement").add_argument)
+    _add_steps(parser.add_argument_group("steps of training").add_argument)
+    _add_output(parser.add_argument_group("output").add_argument)
 
 
-def _add_measurement(option: Callable[..., Any]) -> None:
-    """Adds the options about what is drawn, the measurement and its limit."""
+def _add_vocabulary(option: Callable[..., Any]) -> None:
+    """Adds the option about inputs that are tokens."""
     option(
         "--vocabulary",
         metavar="SIZE",
         type=int,
         help="how many tokens there are, for inputs of integers",
     )
+
+
+def _add_measurement(option: Callable[..., Any]) -> None:
+    """Adds the options about the measurement and its limit."""
     option("--seeds", type=int, default=32, help="draws of the weights (default: 32)")
     option("--seed", type=int, default=0, help="seed of all of them (default: 0)")
     option(
@@ -90,11 +103,7 @@ def _add_steps(option: Callable[..., Any]) -> None:
 
 def _add_output(option: Callable[..., Any]) -> None:
     """Adds the options about what is printed and written."""
-    option(
-        "--json",
-        metavar="FILE",
-        help="write the report as JSON there; - prints it instead of the table",
-    )
+    add_json(option, "the report")
     option(
         "--plot",
         metavar="FILE",
@@ -108,11 +117,9 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command."""
     from jaxinit.signal import check as measure
 
-    piped = options.json == "-"
-    files = [options.plot, None if piped or not options.json else Path(options.json)]
-    for file in filter(None, files):
-        check_writable(file.parent)
+    check_json(options.json)
     if options.plot is not None:
+        check_writable(options.plot.parent)
         importlib.import_module("matplotlib")  # a missing plot library shows here
         if options.plot.suffix.lower() not in _PLOTS:
             rule = f"the file must end in {', '.join(_PLOTS)}."
@@ -134,21 +141,16 @@ def run(options: argparse.Namespace) -> int:
         raise
     except Exception as error:  # the model's own, or ours about an argument
         raise explain(options, settings, inputs, error) from error
-    if piped:
-        print(report.to_json(indent=1))
-    else:
+    piped = options.json == PRINTED
+    if not piped:
         _print(report, options.all)
-    plot, numbers = files
-    note = sys.stderr if piped else sys.stdout
-    try:
-        if numbers is not None:
-            write(numbers, report.to_json(indent=1) + "\n")
-            print(f"Written to {numbers}", file=note)
-        if plot is not None:
-            report.plot().savefig(plot)
-            print(f"Written to {plot}", file=note)
-    except OSError as error:
-        raise BadInput(f"cannot write {error.filename}: {error.strerror}.") from error
+    write_json(options.json, report.to_json(indent=1))
+    if options.plot is not None:
+        try:
+            report.plot().savefig(options.plot)
+        except OSError as error:
+            raise BadInput(cannot_write(error)) from error
+        print(f"Written to {options.plot}", file=sys.stderr if piped else None)
     return 0 if report.healthy else 1
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxinit._watch import watch
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._settings import add_settings, take_settings
 from jaxinit.cli._terminal import (
     FULL,
@@ -29,22 +31,20 @@ from jaxinit.cli._terminal import (
 if TYPE_CHECKING:
     from jaxinit.lab.command import Checkpoint, Comparison, Experiment, Log
 
-_EXAMPLE = """\
-example:
-  jaxinit compare --init "he_normal()" --init "orthogonal(gain='relu')" --depth 30 \\
-    --lr 1e-3 --lr 3e-3 --out results
-"""
-
 
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "train a deep network under every initializer and show what it does"
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "compare",
-        help=text,
-        description=text.capitalize() + ".",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        text,
+        examples=[
+            'jaxinit compare --init "he_normal()" --init "zeros()"',
+            'jaxinit compare --init "he_normal()" --init "orthogonal(gain=\'relu\')" '
+            "\\\n      --depth 30 --lr 1e-3 --lr 3e-3 --out results",
+            "jaxinit compare --model package.module:Model --data my.npz --json",
+        ],
     )
     parser.set_defaults(run=run)
     parser.fill = _add_options
@@ -113,13 +113,7 @@ def _add_output(group: Any) -> None:
         help="print a table, a table in Markdown, all results as JSON, or the cells as "
         "CSV (default: table)",
     )
-    form.add_argument(
-        "--json",
-        action="store_const",
-        const="json",
-        dest="format",
-        help="short for --format json",
-    )
+    add_json(form.add_argument, "all results")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -152,6 +146,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from jaxinit.lab import command as lab
 
     allow_imports()
+    check_json(options.json)
+    if options.json == PRINTED:
+        options.format = "json"
     if options.distributed is not None:
         try_call(lab.join, *options.distributed)
     asked = take_settings(options)
@@ -229,8 +226,10 @@ def _print_end(
     options: argparse.Namespace, result: "Comparison", files: list[Path]
 ) -> None:
     """Prints where the results are, and how far an interrupted run has come."""
+    note = sys.stdout if options.format == "table" else sys.stderr
+    if options.json != PRINTED:
+        write_json(options.json, result.to_json(), note)
     if options.out is not None:
-        note = sys.stdout if options.format == "table" else sys.stderr
         names = ", ".join(file.name for file in files)
         print(f"Written to {options.out}: {names}", file=note)
     elif options.format == "table":

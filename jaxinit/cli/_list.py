@@ -3,25 +3,31 @@
 import argparse
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxinit._initializer import REGISTRY, registered
-from jaxinit._table import Column, Table
+from jaxinit._table import Column, Table, fold
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._purposes import group
 from jaxinit.cli._terminal import console
 
-# Shares of the width by column; that of names is as wide as they are.
-_RATIOS = {"name": None, "summary": 3, "law": 4, "variance": 3, "reference": 4}
+_HEADS = ("name", "summary", "law", "variance", "reference")
+_FRAME = 3 * len(_HEADS) + 1  # columns of text that borders and their padding take
+_NARROW = 100  # columns of text in which so many of a table are hard to read
 
 
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "list the builders by purpose, with their law, variance and reference"
-    parser = commands.add_parser("list", help=text, description=text.capitalize() + ".")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON instead of a table"
+    parser = add_parser(
+        commands,
+        "list",
+        text,
+        examples=["jaxinit list", "jaxinit list --json builders.json"],
     )
+    add_json(parser.add_argument_group("output").add_argument, "the builders")
     parser.set_defaults(run=run)
 
 
@@ -53,19 +59,31 @@ def run(options: argparse.Namespace) -> int:
         purpose: [describe(REGISTRY[name]) for name in members]
         for purpose, members in group(names).items()
     }
-    if options.json:
-        builders = [
-            {"name": builder["name"], "purpose": purpose, **builder}
-            for purpose, members in groups.items()
-            for builder in members
-        ]
-        print(json.dumps(builders, indent=1, ensure_ascii=False))
-        return 0
-    columns = [Column[str](name, left=True, wraps=name != "name") for name in _RATIOS]
+    check_json(options.json)
+    if options.json != PRINTED:
+        _print(groups)
+    builders = [
+        {"name": builder["name"], "purpose": purpose, **builder}
+        for purpose, members in groups.items()
+        for builder in members
+    ]
+    write_json(options.json, json.dumps(builders, indent=1, ensure_ascii=False))
+    return 0
+
+
+def _print(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
+    """Prints a table for each purpose, or records where the terminal is narrow."""
+    columns = [Column[str](name, left=True, wraps=name != "name") for name in _HEADS]
+    screen = console()
     for purpose, members in groups.items():
         rows = [list(builder.values()) for builder in members]
-        table = Table(columns, rows).rich(framed=True, show_lines=True)
-        for column, ratio in zip(table.columns, _RATIOS.values(), strict=True):
-            column.ratio = ratio
-        console().print(purpose, table, sep="\n")
-    return 0
+        table = Table(columns, rows)
+        if screen.width < _NARROW:
+            screen.print(purpose, table.records(screen.width), sep="\n\n")
+            continue
+        share = (screen.width - table.widths[0] - _FRAME) // (len(_HEADS) - 1)
+        folded = [[name, *(fold(text, share) for text in rest)] for name, *rest in rows]
+        grid = Table(columns, folded).rich(framed=True, show_lines=True)
+        for column in grid.columns[1:]:
+            column.width = share
+        screen.print(purpose, grid, sep="\n")

@@ -44,7 +44,7 @@ class Leader(NamedTuple):
 
 
 _COLUMNS: tuple[Column[Leader], ...] = (
-    Column("leading", lambda leader: leader.initializer, left=True),
+    Column("leading", lambda leader: leader.initializer, left=True, wraps=True),
     Column("training loss", lambda x: number(x.loss) if math.isfinite(x.loss) else "–"),
     Column("learning rate", lambda leader: f"{leader.learning_rate:g}"),
     Column("diverged", lambda leader: f"{100 * leader.diverged:.0f} %"),

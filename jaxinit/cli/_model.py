@@ -19,6 +19,7 @@ from jaxinit._adapt.kinds import is_built, set_arguments
 from jaxinit._import import load
 from jaxinit._initializer import REGISTRY
 from jaxinit._value import as_dtype
+from jaxinit.cli import _shapes
 from jaxinit.cli._terminal import MOST, BadInput, allow_imports, try_call
 
 _WORDS = ("True", "False", "None")
@@ -28,17 +29,23 @@ _BRIEF = 160  # characters of an error that leave room for more on its line
 _CALL = re.compile(r"[\w.]+\(.*\)", re.DOTALL)  # what looks like an initializer
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the model, and what it is made and called with."""
-    parser.add_argument(
+def add_model(parser: argparse.ArgumentParser) -> Callable[..., Any]:
+    """Adds the model, and what it is made and called with.
+
+    Returns:
+      The function that adds an option about the call.
+    """
+    group = parser.add_argument_group("model").add_argument
+    group(
         "model",
         metavar="MODULE:OBJECT",
         help="what to import, from here or from what is installed: a Flax class, a "
         "Linen module, a function that makes a model, a class of Equinox, what "
         "hk.transform of Haiku returns, or a pair of functions (init, apply)",
     )
-    _add_inputs(parser.add_argument)
-    _add_arguments(parser.add_argument)
+    _add_inputs(group)
+    _add_arguments(group)
+    return group
 
 
 def _add_inputs(option: Callable[..., Any]) -> None:
@@ -47,10 +54,11 @@ def _add_inputs(option: Callable[..., Any]) -> None:
         "--input",
         metavar="SHAPE",
         action="append",
+        nargs="+",
         dest="inputs",
         required=True,
-        help="sizes of an input, the first one over examples, such as 32x784; with a "
-        "dtype of its own 8x128:int32; repeatable",
+        help=f"of an input, the first size over examples, {_shapes.HELP}; with a dtype "
+        "of its own 8x128:int32; repeatable",
     )
     option("--dtype", default="float32", help="dtype of the inputs (default: float32)")
 
@@ -131,7 +139,7 @@ def explain(
 def draw_inputs(options: argparse.Namespace, key: jax.Array) -> tuple[jax.Array, ...]:
     """Draws normal numbers, tokens or truth values."""
     keys = jax.random.split(key, len(options.inputs))
-    specs = zip(options.inputs, keys, strict=True)
+    specs = zip(map(" ".join, options.inputs), keys, strict=True)
     inputs = [_draw_input(spec, key, options) for spec, key in specs]
     if options.vocabulary is not None and not any(map(_is_integer, inputs)):
         raise BadInput("--vocabulary goes with inputs of integers: add --dtype int32.")
@@ -140,7 +148,7 @@ def draw_inputs(options: argparse.Namespace, key: jax.Array) -> tuple[jax.Array,
 
 def read_inputs(options: argparse.Namespace) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Reads the sizes and types of the inputs."""
-    return tuple(_read_input(spec, options) for spec in options.inputs)
+    return tuple(_read_input(" ".join(x), options) for x in options.inputs)
 
 
 def _read_axis(word: str) -> str:
@@ -153,7 +161,7 @@ def _read_axis(word: str) -> str:
 
 def _read_input(spec: str, options: argparse.Namespace) -> jax.ShapeDtypeStruct:
     text, _, own = spec.partition(":")
-    sizes = text.split("x")
+    sizes = _shapes.split_sizes(text)
     if not all(size.isdecimal() and 0 < int(size[:_DIGITS]) for size in sizes):
         rule = "a shape is sizes of 1 or above with x between them, such as 32x784."
         raise BadInput(f"--input {spec}: {rule}")

@@ -4,7 +4,6 @@ import argparse
 import itertools
 import json
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ from jaxinit import _check as check
 from jaxinit._initializer import Initializer
 from jaxinit._table import Column, Table
 from jaxinit._text import or_dash
+from jaxinit.cli import _shapes
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._terminal import (
     MOST,
     BadInput,
@@ -33,8 +35,18 @@ _MOST_AXES = 32  # of an array of NumPy or JAX
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "draw one weight and compare it with its law"
-    parser = commands.add_parser("show", help=text, description=text.capitalize() + ".")
-    option = parser.add_argument
+    parser = add_parser(
+        commands,
+        "show",
+        text,
+        usage="SPEC --shape SHAPE",
+        examples=[
+            'jaxinit show "he_normal()" --shape 512x256',
+            "jaxinit show \"orthogonal(gain='tanh')\" --shape 64,64 --plot weight.png",
+            'jaxinit show "truncated_normal(0.02)" --shape 8 4 --dtype bfloat16 --json',
+        ],
+    )
+    option = parser.add_argument_group("what is drawn").add_argument
     option(
         "spec",
         metavar="SPEC",
@@ -42,21 +54,22 @@ def add(commands: Any) -> None:
     )
     option(
         "--shape",
-        metavar="SIZE",
+        metavar="SHAPE",
         type=_read_sizes,
         nargs="+",
         required=True,
-        help="such as 512 256, or 512x256",
+        help=f"of the weight, {_shapes.HELP}",
     )
     option("--seed", type=int, default=0, help="seed of the key (default: 0)")
     option("--dtype", default=None, help="dtype of the weight (default: float32)")
+    option = parser.add_argument_group("output").add_argument
     option(
         "--plot",
         metavar="FILE.png",
         type=parse_path,
         help="write a histogram and a heat map there, as PNG",
     )
-    option("--json", action="store_true", help="print JSON instead of a table")
+    add_json(option, "the numbers")
     parser.set_defaults(run=run)
 
 
@@ -87,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_json(options.json)
     if options.plot is not None:
         check_target("--plot", options.plot, (".png",))
     init = try_call(jaxinit.parse, options.spec)
@@ -101,20 +115,21 @@ def _run(options: argparse.Namespace) -> int:
         from jaxinit._panels import histogram_and_heatmap
 
         write_whole(options.plot, histogram_and_heatmap(weight.astype(float), title))
-    if options.json:
-        print(json.dumps({"spec": repr(init), "shape": weight.shape, **numbers}))
-        return 0
-    columns = Column[str]("name", left=True), Column[str]("value", left=True)
-    rows = [(name, or_dash(x, "{:.6g}".format)) for name, x in numbers.items()]
-    form = {"show_header": False, "title": title, "title_justify": "left"}
-    console().print(Table(columns, rows).rich(framed=True, **form))
+    if options.json != PRINTED:
+        columns = Column[str]("name", left=True), Column[str]("value", left=True)
+        rows = [(name, or_dash(x, "{:.6g}".format)) for name, x in numbers.items()]
+        screen = console()
+        screen.print(title, style="italic", highlight=False)
+        screen.print(Table(columns, rows).rich(framed=True, show_header=False))
+    facts = {"spec": repr(init), "shape": weight.shape, **numbers}
+    write_json(options.json, json.dumps(facts))
     return 0
 
 
 def _read_sizes(word: str) -> list[int]:
     """Reads a size, or several with x or a comma between them."""
     try:
-        return [int(size) for size in re.split("[x,]", word)]
+        return [int(size) for size in _shapes.split_sizes(word)]
     except ValueError:
         rule = "a shape is sizes of 0 or above with x between them, such as 512x256."
         came = f"invalid int value: {check.show(word)}"

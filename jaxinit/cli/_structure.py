@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any
 
+from jaxinit._structure.result import Structure
 from jaxinit._structure.structure import structure
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
 from jaxinit.cli._model import (
     add_model,
     build_model,
@@ -15,45 +16,48 @@ from jaxinit.cli._model import (
     read_inputs,
     read_pairs,
 )
-from jaxinit.cli._terminal import BadInput, check_writable, console, write
+from jaxinit.cli._parser import add_parser
+from jaxinit.cli._terminal import BadInput, print_table
 
 
 def add(commands: Any) -> None:
     """Adds the command."""
     text = "tell what each parameter of a model does, whatever its name and layout"
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "structure",
-        help=text,
-        description=text.capitalize() + ": its role, fans and axes, as read from the "
-        "traced program. No weight is drawn.",
+        text,
+        usage="MODULE:OBJECT --input SHAPE",
+        more=": its role, fans and axes, as read from the traced program. No weight is "
+        "drawn",
+        examples=[
+            "jaxinit structure package.module:Model --input 16x64",
+            "jaxinit structure package.module:Model --input 8x128:int32 --outline",
+            "jaxinit structure package.module:Model --input 16x64 --json",
+        ],
     )
     parser.set_defaults(run=run)
-    add_model(parser)
-    parser.add_argument(
+    arguments = add_model(parser)
+    arguments(
         "--train",
         action=argparse.BooleanOptionalAction,
         help="set the keyword by which the model's call tells training from "
         "evaluation, whatever it is called",
     )
-    parser.add_argument(
+    option = parser.add_argument_group("output").add_argument
+    option(
         "--outline",
         action="store_true",
         help="print the layers in order, with residual branches set apart",
     )
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write the rows as JSON there; - prints them instead of the table",
-    )
+    add_json(option, "the rows")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    file = None if options.json in (None, "-") else Path(options.json)
-    if options.json == "-" and options.outline:
+    if options.json == PRINTED and options.outline:
         raise BadInput("--json - prints the rows alone: leave --outline out.")
-    if file is not None:
-        check_writable(file.parent)
+    check_json(options.json)
     inputs = read_inputs(options)
     settings = read_pairs("--set", options.settings)
     call = read_call(options)
@@ -64,26 +68,19 @@ def run(options: argparse.Namespace) -> int:
         raise
     except Exception as error:  # the model's own, or ours about an argument
         raise explain(options, settings, inputs, error) from error
-    if file is not None:
-        write(file, found.to_json(indent=1) + "\n")
-    if options.json == "-":
-        print(found.to_json(indent=1))
-    elif options.outline:
-        print(found.outline())
-    else:
-        _print(found)
-    if file is not None:
-        print(f"Written to {file}")
+    if options.json != PRINTED:
+        _print(found, options.outline)
+    write_json(options.json, found.to_json(indent=1))
     return 0
 
 
-def _print(found: Any) -> None:
+def _print(found: Structure, outline: bool) -> None:
     """Prints the table; on a terminal as wide as it is, if rich is installed."""
+    if outline:
+        print(found.outline())
+        return
     if sys.stdout.isatty():
         with contextlib.suppress(ModuleNotFoundError):
-            screen = console()
-            table = found._table()
-            room = table.choose(table.widths, screen.width)
-            screen.print(table.pick(room).rich())
+            print_table(found._table())
             return
     print(found)

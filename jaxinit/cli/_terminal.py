@@ -1,62 +1,27 @@
-"""What every command needs: a parser, a console, and errors in one line."""
+"""What every command needs: a console, files, and errors in one line."""
 
 import argparse
 import contextlib
 import errno
 import logging
 import os
-import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxinit._check import show, suggestion
+from jaxinit._check import show
+from jaxinit._table import Table
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk raises
 MOST = 2**28  # entries of an array that a command draws
 _PIPED_WIDTH = 160  # columns of a table that no terminal limits
 _LONGEST = 1000  # characters of a line that says what is wrong
-# A spec such as -he_normal() is no option; behind a space argparse sees that.
-_SPEC = re.compile(r"^-[\s(]*(?=[a-z][\w.]*\()")
-_CHOICES = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line.
-
-    Attributes:
-      fill: adds the options when the parser is first used: the options of `compare`
-        come from the lab, which the other commands do not import.
-    """
-
-    fill: Callable[[argparse.ArgumentParser], None] | None = None
-
-    def parse_known_args(  # type: ignore[override]  # argparse has four overloads
-        self, args: Any = None, namespace: Any = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        if self.fill is not None:
-            fill, self.fill = self.fill, None
-            fill(self)
-        if args is not None:
-            args = [_SPEC.sub(r" \g<0>", word) for word in args]
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        if choice := _CHOICES.search(message):
-            message += "." + suggestion(choice[1], re.findall(r"[\w-]+", choice[2]))
-        self.exit(2, f"{one_line(f'{self.prog}: {message}')}\n")
-
-    def refuse(self, words: Sequence[str]) -> NoReturn:
-        """Refuses words that no option takes."""
-        known = re.findall(r"--[\w-]+", self.format_help())
-        near = suggestion(words[0].partition("=")[0], dict.fromkeys(known))
-        self.error(f"unrecognized arguments: {' '.join(words)}.{near}")
 
 
 def one_line(text: str) -> str:
@@ -164,6 +129,15 @@ def console() -> Any:
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
     # Text is text: specs and names have brackets and colons of their own.
     return Console(width=width, markup=False, emoji=False)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table and its notes in the width of the console."""
+    screen = console()
+    fitting = table.fit(screen.width)
+    screen.print(fitting.show(screen.width))
+    for note in ("", *(text for text, _ in fitting.notes)) if fitting.notes else ():
+        screen.print(note, highlight=False)
 
 
 def make_key(seed: int) -> jax.Array:

@@ -4,10 +4,11 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxinit._watch import watch
+from jaxinit.cli._json import PRINTED, add_json, check_json, write_json
+from jaxinit.cli._parser import add_parser
 from jaxinit.cli._settings import add_settings, take_settings
 from jaxinit.cli._terminal import (
     BadInput,
@@ -16,22 +17,14 @@ from jaxinit.cli._terminal import (
     console,
     enable_types,
     parse_path,
+    print_table,
     shorten_warnings,
     try_call,
 )
 
 if TYPE_CHECKING:
-    from jaxinit.lab.command import TransferResult
+    from jaxinit.lab.command import Finished, Sweep, TransferResult
 
-_EXAMPLE = """\
-examples:
-  jaxinit transfer --depth 3 --steps 150 --seeds 2 --lr 2^-12:2^-3 --out results
-  jaxinit transfer --model transformer --task text --depth 2 --norm layer \\
-    --parameterizations sp,mup,standard --widths 64,128,256
-  jaxinit transfer --model package.module:factory --data my.npz --widths 32,64,128
-
-  where factory(width) returns a model of Flax, such as a module of Linen
-"""
 _RATE = re.compile(r"2(?:\^|\*\*)(-?\d+(?:\.\d+)?)")
 _MARK = re.compile(r"[,()\[\]{}]")
 _RESULT = "results.json"
@@ -41,12 +34,25 @@ def add(commands: Any) -> None:
     """Adds the command."""
     text = "train a network at several widths and tell whether its best learning rate "
     text += "stays"
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "transfer",
-        help=text,
-        description=text.capitalize() + ", by parameterization: standard, muP, others.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        text,
+        more=", by parameterization: standard, muP, others",
+        examples=[
+            "jaxinit transfer --depth 3 --widths 64,128,256",
+            "jaxinit transfer --depth 3 --steps 150 --seeds 2 --lr 2^-12:2^-3 "
+            "--out results",
+            "jaxinit transfer --model transformer --task text --depth 2 --norm layer "
+            '\\\n      --init "role:readout: zeros(); he_normal()" '
+            "--schedule warmup_cosine \\\n      "
+            "--parameterizations sp,mup,standard --widths 64,128,256",
+            "jaxinit transfer --model package.module:factory --data my.npz "
+            "--widths 32,64",
+        ],
+        end="factory(width) returns a model of Flax, such as a module of Linen.\n"
+        "A readout of zeros makes the outputs of all widths equal at the start, as\n"
+        "authors of muP advise: else narrow networks have more to unlearn.",
     )
     parser.set_defaults(run=run)
     parser.fill = _add_options
@@ -58,7 +64,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
     _add_sizes(parser.add_argument_group("sizes and rates").add_argument)
     add_settings(parser, without={*LEFT_OUT, "initializers"})
-    option = parser.add_argument_group("output").add_argument
+    group = parser.add_argument_group("output")
+    option = group.add_argument
     option(
         "--out",
         metavar="DIR",
@@ -66,19 +73,27 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="write results.json, results.csv, loss.png and index.html there",
     )
     option(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out that was interrupted or killed, after the "
+        "last network that it trained",
+    )
+    option(
         "--overwrite",
         action="store_true",
-        help=f"replace the results in --out, where {_RESULT} is there already",
+        help="start anew where --out has results or a run that has not ended",
     )
     option(
         "--quiet", action="store_true", help="show no progress (only a terminal does)"
     )
-    option(
+    form = group.add_mutually_exclusive_group()
+    form.add_argument(
         "--format",
         choices=("table", "json", "csv"),
         default="table",
         help="print a table, all results as JSON, or the cells as CSV (default: table)",
     )
+    add_json(form.add_argument, "all results")
 
 
 def _add_sizes(option: Callable[..., Any]) -> None:
@@ -189,13 +204,15 @@ def _run(options: argparse.Namespace) -> int:
     from jaxinit.lab import command as lab
 
     allow_imports()
+    check_json(options.json)
+    if options.json == PRINTED:
+        options.format = "json"
     names = ("model", "data", "task", "widths", "depths", "base", "parameterizations")
     own = {name: vars(options)[name] for name in (*names, "initializer", "lr")}
     asked = {**take_settings(options)}
     asked.pop("model", None)
     sweep = try_call(lab.design_sweep, **own, lr_step=options.lr_step, settings=asked)
-    if options.out is not None:
-        _check_folder(options.out, options.overwrite)
+    finished = _open_folder(options, sweep)
     steps = len(sweep.experiments) * sweep.settings.steps
     with show_live(lambda: SweepScreen(steps), options.quiet) as observers:
 
@@ -203,18 +220,40 @@ def _run(options: argparse.Namespace) -> int:
             for each in observers:
                 each(moment)
 
-        result = lab.train_sweep(sweep, observe)
+        result = lab.train_sweep(sweep, observe, finished)
     _print(result, options.format)
     _print_end(options, result)
+    if finished is not None and not result.interrupted:
+        finished.remove()
     return 130 if result.interrupted else 0
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Checks that results can be written to a folder, and that they replace none."""
-    if not overwrite and (folder / _RESULT).exists():
-        rule = f"{folder} has results; --overwrite replaces them."
-        raise BadInput(rule)
+def _open_folder(options: argparse.Namespace, sweep: "Sweep") -> "Finished | None":
+    """Checks that results can be written to --out, and reads what a run left there."""
+    from jaxinit.lab.command import Finished
+
+    folder, resume, overwrite = options.out, options.resume, options.overwrite
+    if folder is None:
+        for name in ("resume", "overwrite"):
+            if getattr(options, name):
+                raise BadInput(f"--{name} needs --out, the directory of the results.")
+        return None
+    if resume and overwrite:
+        raise BadInput("--resume and --overwrite exclude each other.")
+    finished = Finished(folder, sweep)
+    goes_on = False if overwrite else try_call(finished.read)
+    if goes_on and not resume:
+        rule = f"{folder} has a run that has not ended; --resume goes on with it, "
+        raise BadInput(f"{rule}--overwrite starts anew.")
+    if not (goes_on or overwrite) and (folder / _RESULT).exists():
+        rule = "complete results" if resume else "results"
+        raise BadInput(f"{folder} has {rule}; --overwrite replaces them.")
     check_writable(folder, make=True)
+    watch.leaves_with(f"interrupted; --resume goes on with {folder}.")
+    if resume and not goes_on:
+        said = f"nothing to resume in {folder}, starting from the beginning."
+        print(f"jaxinit: {said}", file=sys.stderr)
+    return finished
 
 
 def _print(result: "TransferResult", form: str) -> None:
@@ -226,20 +265,17 @@ def _print(result: "TransferResult", form: str) -> None:
     elif form == "csv":
         print(result.to_csv(), end="")
     else:
-        terminal = console()
-        table = make_table(result)
-        room = table.choose(table.widths, terminal.width)
-        terminal.print(result.answer, style="bold", highlight=False)
+        console().print(result.answer, style="bold", highlight=False)
         print()
-        terminal.print(table.pick(room).rich())
-        for note in ("", *(note for note, _ in table.notes)):
-            terminal.print(note, highlight=False)
+        print_table(make_table(result))
         print(f"Computed in {result.seconds:.1f} s.")
 
 
 def _print_end(options: argparse.Namespace, result: "TransferResult") -> None:
     """Writes the files, and says where they are and how far training has come."""
     note = sys.stdout if options.format == "table" else sys.stderr
+    if options.json != PRINTED:
+        write_json(options.json, result.to_json(indent=1), note)
     if options.out is not None and not result.losses:
         print(f"Nothing is written to {options.out}.", file=note)
     elif options.out is not None:
@@ -251,4 +287,5 @@ def _print_end(options: argparse.Namespace, result: "TransferResult") -> None:
         print("Add --out DIR for a plot, a page and every number.")
     if result.interrupted:
         done = f"{len(result.losses)} of {len(result.sweep.experiments)} networks"
-        print(f"jaxinit: interrupted after {done}.", file=sys.stderr)
+        kept = "" if options.out is None else f"; --resume goes on with {options.out}"
+        print(f"jaxinit: interrupted after {done}{kept}.", file=sys.stderr)

@@ -3,7 +3,7 @@
 import functools
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from jaxinit._initializer import Initializer
 from jaxinit.lab._result.drift import average_ends, find_diverged
 from jaxinit.lab._show.transferred import TransferResult
 from jaxinit.lab._train import _interrupts as interrupts
+from jaxinit.lab._train._finished import Finished
 from jaxinit.lab._train.grid import Grid, block_length
 from jaxinit.lab._tried._precision import compute_in
 from jaxinit.lab._tried._sweep import LEFT_OUT, Sweep, design_sweep
@@ -129,20 +130,34 @@ def transfer(
     return train_sweep(sweep, observe)
 
 
-def train_sweep(sweep: Sweep, observe: Callable[[Moment], None]) -> TransferResult:
-    """Trains all networks, the small ones first, and gathers their losses."""
+def train_sweep(
+    sweep: Sweep,
+    observe: Callable[[Moment], None],
+    finished: Finished | None = None,
+) -> TransferResult:
+    """Trains all networks, the small ones first, and gathers their losses.
+
+    Args:
+      sweep: what is trained.
+      observe: called after each block of steps.
+      finished: networks that were trained before, which are left out; those that are
+        trained now are added.
+    """
     start = time.perf_counter()
-    result = _gather(sweep, {}, start)
-    curves: dict[tuple[str, int], np.ndarray] = {}
+    curves = dict(finished.curves) if finished else {}
+    result = _gather(sweep, curves, start)
     settings = sweep.settings
     with compute_in(settings.device, settings.dtype), interrupts.defer() as interrupt:
         try:
-            for key, curve in _run(sweep):
+            for key, curve in _run(sweep, curves.keys()):
                 done = curve.shape[-1] * block_length(settings.steps)
+                whole = done == settings.steps
                 done += len(curves) * settings.steps
-                if done == (len(curves) + 1) * settings.steps:
+                if whole:
                     curves[key] = curve
                     result = _gather(sweep, curves, start)
+                    if finished is not None:
+                        finished.add(key, curve)
                 steps = len(sweep.experiments) * settings.steps
                 observe(Moment(*key, done, steps, result))
                 interrupt()
@@ -152,12 +167,15 @@ def train_sweep(sweep: Sweep, observe: Callable[[Moment], None]) -> TransferResu
     return result
 
 
-def _run(sweep: Sweep) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
-    """Trains all networks, and yields the losses so far after each block.
+def _run(
+    sweep: Sweep, trained: Collection[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+    """Trains all networks but some; yields the losses so far after each block.
 
     # each [seeds, rates, blocks]
     """
-    for key, experiment in sweep.experiments.items():
+    left = {k: each for k, each in sweep.experiments.items() if k not in trained}
+    for key, experiment in left.items():
         grid = Grid(experiment, probed=False)
         for _ in grid.run():
             losses = np.array(grid.losses).reshape(-1, *grid.shape[1:])

@@ -15,6 +15,7 @@ from jaxinit.lab._show.log import Log as Log
 from jaxinit.lab._show.table import markdown as markdown
 from jaxinit.lab._show.table import table as table
 from jaxinit.lab._show.transferred import TransferResult as TransferResult
+from jaxinit.lab._train._finished import Finished as Finished
 from jaxinit.lab._train.checkpoint import Checkpoint as Checkpoint
 from jaxinit.lab._train.checkpoint import Unreadable as Unreadable
 from jaxinit.lab._train.grid import Grid as Grid
@@ -25,6 +26,7 @@ from jaxinit.lab._transfer import Moment as Moment
 from jaxinit.lab._transfer import train_sweep as train_sweep
 from jaxinit.lab._tried._sweep import LEFT_OUT as LEFT_OUT
 from jaxinit.lab._tried._sweep import WIDTHS as WIDTHS
+from jaxinit.lab._tried._sweep import Sweep as Sweep
 from jaxinit.lab._tried._sweep import design_sweep as design_sweep
 from jaxinit.lab._tried._sweep import list_parameterizations as list_parameterizations
 from jaxinit.lab._tried.data import Task as Task

@@ -120,7 +120,8 @@ class Description(Result):
     def _table(self) -> Table:
         expected = any(x.expected is not None for x in self.parameters)
         columns = [x for x in _COLUMNS if expected or x.head != "expected"]
-        return Table.of(columns, self.parameters, [(self._total(), "")])
+        rows = _paths.sort_naturally(self.parameters, lambda row: row.path)
+        return Table.of(columns, rows, [(self._total(), "")])
 
     def _total(self) -> str:
         size = sum(

@@ -1,6 +1,10 @@
 """How a parameterization reads its two models."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import contextvars
+import importlib
+import inspect
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict, get_args
 
 from jaxinit import _check as check
@@ -24,13 +28,53 @@ class Reading(TypedDict, total=False):
     axis_name: str | Sequence[str]
 
 
+# What is read already, by the models, inputs and keywords of which.
+_known: contextvars.ContextVar[Mapping[Hashable, Structure] | None]
+_known = contextvars.ContextVar("_known", default=None)
+
+
+@contextlib.contextmanager
+def reuse(
+    structures: Sequence[tuple[Any, Structure]],
+    inputs: Sequence[Any],
+    reading: Mapping[str, Any],
+) -> Iterator[None]:
+    """Lets parameterizations take the structures of models that were read before."""
+    known = {_name(model, inputs, reading): found for model, found in structures}
+    token = _known.set(known)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def _name(model: Any, inputs: Sequence[Any], reading: Mapping[str, Any]) -> Hashable:
+    """Names the very same model, inputs and keywords."""
+    keywords = sorted((name, id(value)) for name, value in reading.items())
+    return id(model), *map(id, inputs), *keywords
+
+
+def _read(model: Any, inputs: Sequence[Any], reading: Mapping[str, Any]) -> Structure:
+    if isinstance(model, Structure):
+        return model
+    known = (_known.get() or {}).get(_name(model, inputs, reading))
+    return structure(model, *inputs, **reading) if known is None else known
+
+
 def _check_inputs(
-    models: Mapping[str, Any], inputs: Sequence[Any], reading: Mapping[str, Any]
+    name: str,
+    models: Mapping[str, Any],
+    inputs: Sequence[Any],
+    reading: Mapping[str, Any],
 ) -> None:
     """Raises `Unfit` if inputs are missing, or nothing is read with them."""
     names = list(Reading.__annotations__)
     if wrong := [each for each in reading if each not in names]:
-        rule = f"there is no such argument.{check.misspelt(wrong, names)}"
+        function = getattr(importlib.import_module("jaxinit.scaling"), name)
+        own = inspect.signature(function).parameters.values()
+        names = [each.name for each in own if each.kind == each.KEYWORD_ONLY] + names
+        near = check.misspelt(wrong, names) or f" There are {', '.join(names)}."
+        rule = f"there is no such argument.{near}"
         raise check.Unfit(rule, TypeError, **{wrong[0]: reading[wrong[0]]})
     unread = [name for name in models if not isinstance(models[name], Structure)]
     if unread and not inputs:
@@ -60,12 +104,9 @@ def build(
         check.choice(("absorbed", "model"), forward=forward)
         if how.attention is not None:
             check.choice(get_args(Attention), attention=how.attention)
-        _check_inputs({"base": base, "target": target}, inputs, reading)
+        _check_inputs(how.name, {"base": base, "target": target}, inputs, reading)
     except check.Unfit as error:
         raise error.at(how.call) from None
-    small, large = (
-        model if isinstance(model, Structure) else structure(model, *inputs, **reading)
-        for model in (base, target)
-    )
+    small, large = (_read(model, inputs, reading) for model in (base, target))
     rows, multipliers, notes = parameterize(how, small, large, forward)
     return Scale(how.name, rows, multipliers, notes, small)

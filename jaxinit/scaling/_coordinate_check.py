@@ -1,15 +1,19 @@
 """`coordinate_check`: trains a few steps at several sizes, and compares the layers."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
 
 from jaxinit import _check as check
-from jaxinit import _placement
+from jaxinit import _paths, _placement
+from jaxinit._adapt.functions import Call
 from jaxinit._adapt.inputs import read_inputs, read_keywords, read_names
+from jaxinit.scaling._build import reuse
+from jaxinit.scaling._coordinate_model import Sized, prepare
 from jaxinit.scaling._coordinate_report import CoordinateReport
-from jaxinit.scaling._coordinate_run import Sized, measure, prepare
+from jaxinit.scaling._coordinate_run import measure
 from jaxinit.scaling._scale import Scale
 from jaxinit.scaling._slopes import Along, Slopes, judge
 
@@ -18,9 +22,6 @@ _APPLIED = (
     "is accused."
 )
 TOLERANCE = 0.2  # √n grows with the exponent .5, n with 1
-_UNSCALED = (
-    "Initial weights are what the model draws, not scaled: pass rules= to have them so."
-)
 
 
 def coordinate_check(
@@ -82,8 +83,9 @@ def coordinate_check(
         which takes ``arguments`` and ``streams`` too if they are given. By default
         none: what the model draws, and one optimizer for all sizes.
       rules: the recipe of the initial weights, for `reinit`; with a scaling they are
-        ``scale.rules(rules)``. By default weights are what the model itself draws:
-        those are not scaled.
+        ``scale.rules(rules)``. By default weights are what the model itself draws;
+        with a scaling times a factor, so that their standard deviation is that of the
+        base model's times what the scaling says.
       base: the size of the base model; by default the first of the sizes.
       along: "width"; or "depth", where sizes are numbers of blocks. Layers of blocks
         are then compared by what their paths have in common, such as
@@ -136,32 +138,20 @@ def coordinate_check(
         keywords, names = read_keywords(arguments), read_names(streams=streams)
         inputs = jax.tree.map(_placement.untyped, read_inputs(x))
         with _placement.automatic():
-            origin = factory(first) if scaling else None
-            models: list[Sized] = []
-            notes: list[str] = []
-            passed: dict[str, Any] = {"arguments": arguments} if arguments else {}
-            passed |= {"streams": streams} if streams != ("dropout",) else {}
-            for size in sizes:
-                model = factory(size)
-                scale: Any = scaling and scaling(origin, model, *inputs, **passed)
-                scaled = scaling is not None
-                if isinstance(scale, Scale):
-                    notes = [*scale.notes, *[_APPLIED] * bool(scale.forward)]
-                takes = (
-                    optimizer(scale) if scaled and _is_plain(optimizer) else optimizer
-                )
-                drawn = scale.rules(rules) if scaled and rules is not None else rules
-                absorbed = (
-                    {path: row.absorbed for path, row in scale.items()}
-                    if isinstance(scale, Scale)
-                    else {}
-                )
-                form = keywords, names, loss, absorbed
-                models.append(prepare(size, model, inputs, takes, drawn, *form))
-            things = measure(models, inputs, key, seeds, steps, along)
+            call = Call(inputs, keywords, names)
+            every = sorted({*sizes, first})
+            traced = {n: prepare(n, factory(n), call, loss) for n in every}
+            models = [
+                dataclasses.replace(traced[n], optimizer=optimizer, rules=rules)
+                for n in sizes
+            ]
+            if scaling is not None:
+                passed: dict[str, Any] = {"arguments": arguments} if arguments else {}
+                passed |= {"streams": streams} if streams != ("dropout",) else {}
+                models = _scale(scaling, traced[first], models, inputs, passed, key)
+            things = measure(models, key, seeds, steps, along)
     except check.Unfit as error:
         raise error.at("coordinate_check", "factory", "sizes", "x") from None
-    notes += [_UNSCALED] if scaling is not None and rules is None else []
     slopes = [Slopes(sizes, each) for each in things]
     return CoordinateReport(
         things=things,
@@ -173,8 +163,54 @@ def coordinate_check(
         steps=steps,
         tolerance=tolerance,
         unseen=models[0].unseen,
-        notes=notes,
+        notes=_note(models[-1].scale),
     )
+
+
+def _scale(
+    scaling: Callable[..., Any],
+    base: Sized,
+    models: Sequence[Sized],
+    inputs: Sequence[Any],
+    passed: Mapping[str, Any],
+    key: jax.Array,
+) -> list[Sized]:
+    """Gives each model the optimizer and the initial weights that a scaling asks for.
+
+    Models were traced before; parameterizations read them there.
+    """
+    every = [(each.model, each.watch.structure) for each in (base, *models)]
+    read = [(model, structure) for model, structure in every if structure is not None]
+    scaled = []
+    with reuse(read, inputs, passed):
+        for each in models:
+            scale = scaling(base.model, each.model, *inputs, **passed)
+            changes: dict[str, Any] = {}
+            if _is_plain(each.optimizer):
+                changes["optimizer"] = each.optimizer(scale)
+            if each.rules is not None:
+                changes["rules"] = scale.rules(each.rules)
+            known = scale if isinstance(scale, Scale) else None
+            scaled.append(dataclasses.replace(each, scale=known, **changes))
+    return [
+        each
+        if each.rules is not None
+        else dataclasses.replace(each, factors=each.fit_draws(base, key))
+        for each in scaled
+    ]
+
+
+def _note(scale: Scale | None) -> list[str]:
+    """Notes what to know of a scale."""
+    if scale is None:
+        return []
+    slow = [row for row in scale.values() if row.learns != 1]
+    notes = [*scale.notes, *[_APPLIED] * bool(scale.forward)]
+    return notes + [
+        f"{_paths.shown(row.path)} learns less as the width grows, by the choice of "
+        f"{scale.parameterization}: its update is shown as if it did not."
+        for row in slow[:1]
+    ]
 
 
 def _read_sizes(sizes: Any) -> tuple[int, ...]:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from jaxinit import _check as check
 from jaxinit.scaling._slopes import Along
 
+# Where they come in order, behind the layers that they are named after.
+BEHIND = {"attention": 0.5, "stream": 0.5}
+
 
 class Name(NamedTuple):
     """By which a thing is found at every size."""

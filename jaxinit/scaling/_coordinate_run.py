@@ -5,9 +5,8 @@ drawn by `jit_init`, and seeds and sizes run on a thread for each core.
 """
 
 import collections
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -16,27 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _paths
-from jaxinit._adapt.adapt import adapt
-from jaxinit._adapt.functions import OfArrays, of_arrays
-from jaxinit._structure.result import TracedParameter
 from jaxinit._threads import call_plainly, open_pool
-from jaxinit.model import jit_init, reinit
-from jaxinit.scaling._coordinate_match import Name, match
+from jaxinit.scaling._coordinate_match import BEHIND, Name, match
+from jaxinit.scaling._coordinate_model import First, Sized, pick_first
 from jaxinit.scaling._slopes import Along, Measured
 from jaxinit.signal.optimizing import move, pick_trained, put_trained
-from jaxinit.signal.watching import Watch
-
-# Parameters whose entries are numbers of the size that a coordinate has; those of a
-# product are measured by it.
-_ENTRIES = {"embedding", "bias", "gain", "offset", "table", "state"}
-
 
 _CHANGES = {"change", "drift", "moved", "passed"}  # since the start
 _MADE = {"output", "change", "moved", "passed"}  # by the weight
 _LEAST = 1e-6  # a decay below is rounding
 _SOME = 64  # entries of a parameter that show how it decays
-# Where they come in order, behind the layers that they are named after.
-_BEHIND = {"attention": 0.5, "stream": 0.5}
 
 
 class _State(NamedTuple):
@@ -44,119 +32,8 @@ class _State(NamedTuple):
     kept: Any  # by the optimizer
 
 
-class _First(NamedTuple):
-    """What later values are compared with."""
-
-    places: Mapping[int, Mapping[str, Any]]
-    entries: Mapping[str, Any]  # parameters in no product, by path
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Sized:
-    """A model of one size.
-
-    Attributes:
-      size: its width or depth.
-      of: its functions.
-      stored: the types of its parameters, and of what else it stores.
-      draw: draws both from a key.
-      draw_targets: draws what multiplies the outputs, without a loss: the same at all
-        sizes whose outputs are alike.
-      watch: its traced program.
-      first: the types of what later values are compared with.
-      optimizer: the optimizer of this size.
-      rules: of the initial weights, if it does not draw them itself.
-      loss: a function of the output, if one is given.
-      absorbed: by path, factors of the forward pass that weights have.
-    """
-
-    size: int
-    of: OfArrays
-    stored: tuple[Any, Any]
-    draw: Callable[[jax.Array], tuple[Any, Any]]
-    draw_targets: Callable[[jax.Array], list[jax.Array]]
-    watch: Watch
-    first: _First
-    optimizer: Any
-    rules: Any
-    loss: Callable[[Any], Any] | None
-    absorbed: Mapping[str, float]
-
-    @property
-    def rows(self) -> Mapping[str, TracedParameter]:
-        """What each parameter does, as far as it can be read."""
-        return self.watch.structure or {}
-
-    @property
-    def unseen(self) -> list[str]:
-        """The paths of kernels that are neither in a place nor measured by entries."""
-        seen = {leaf for place in self.watch.places for leaf in place.leaves}
-        seen.update(self.first.entries)
-        return [
-            r.path for r in self.rows.values() if r.is_kernel and r.path not in seen
-        ]
-
-    def list_names(self) -> Iterator[tuple[Name, Any, float]]:
-        """Yields the name, the source, and the order of what is measured."""
-        order = 0.0
-        for place in self.watch.places:
-            roles = [self.rows[leaf].role for leaf in place.leaves if leaf in self.rows]
-            places = [self.rows[x].order for x in place.leaves if x in self.rows]
-            known = [number for number in places if number is not None]
-            if known:
-                order = max(known) + _BEHIND.get(place.kind, 0.0)
-            role = "" if place.kind in _BEHIND else "+".join(dict.fromkeys(roles))
-            yield Name(place.path, place.kind, role), place.number, order
-        for path in self.first.entries:
-            row = self.rows[path]
-            if any("key" in self.rows[of].roles for of in row.of if of in self.rows):
-                continue  # softmax leaves it no gradient but rounding
-            yield Name(path, "parameter", row.role), path, row.order or 0.0
-
-
-def prepare(
-    size: int,
-    model: Any,
-    inputs: tuple[Any, ...],
-    optimizer: Any,
-    rules: Any,
-    arguments: Mapping[str, Any],
-    streams: tuple[str, ...],
-    loss: Callable[[Any], Any] | None,
-    absorbed: Mapping[str, float],
-) -> Sized:
-    """Traces a model."""
-    adapted = adapt(model, inputs, arguments, streams)
-    of = of_arrays(lambda _: adapted, inputs)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    stored = jax.eval_shape(of.init, key, *of.arrays)
-    watch = Watch(of.apply, *stored, key, *of.arrays)
-    before = jax.eval_shape(watch.make_before)
-    _, values = jax.eval_shape(watch.run, before, *stored, key, of.arrays)
-    return Sized(
-        size=size,
-        of=of,
-        stored=stored,
-        draw=jit_init(lambda key: of.init(key, *of.arrays)),
-        draw_targets=jit_init(
-            lambda key: [] if loss else _draw_targets(watch.outputs, key)
-        ),
-        watch=watch,
-        first=_pick_first(watch, values, stored[0]),
-        optimizer=optimizer,
-        rules=rules,
-        loss=loss,
-        absorbed=absorbed,
-    )
-
-
 def measure(
-    models: Sequence[Sized],
-    inputs: tuple[Any, ...],
-    key: jax.Array,
-    seeds: int,
-    steps: int,
-    along: Along,
+    models: Sequence[Sized], key: jax.Array, seeds: int, steps: int, along: Along
 ) -> list[Measured]:
     """Trains each model from each seed."""
     named = match([(m.size, list(m.list_names())) for m in models], along)
@@ -165,15 +42,13 @@ def measure(
     with open_pool() as pool:
         programs = []
         for model in models:
-            types = _list_types(model, keys.noise[0])
-            begin = jax.jit(_make_begin(model)).lower(*types.begin)
-            take = jax.jit(_make_step(model), donate_argnums=0).lower(*types.step)
-            programs.append([pool.submit(x.compile) for x in (begin, take)])
+            lowered = _lower(model, keys.noise[0])
+            programs.append([pool.submit(x.compile) for x in lowered])
         waiting: collections.deque[Future[Any]] = collections.deque()
         for place, (model, program) in enumerate(zip(models, programs, strict=True)):
             runs.append([])
             for seed in range(seeds):
-                params, rest = _draw(model, keys.weights[place][seed])
+                params, rest = model.draw(keys.weights[place][seed])
                 more = rest, keys.noise[seed], model.draw_targets(keys.targets[seed])
                 zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), model.first)
                 given = steps, params, zeros, *more, model.of.arrays
@@ -202,26 +77,15 @@ def _split(key: jax.Array, sizes: int, seeds: int) -> _Keys:
     return _Keys(rows[2:], rows[0], rows[1])
 
 
-def _draw(model: Sized, key: jax.Array) -> tuple[Any, Any]:
-    params, rest = model.draw(key)
-    if model.rules is not None:
-        structure = model.watch.structure
-        params = reinit(key, params, model.rules, structure=structure)
-    return params, rest
-
-
-class _Types(NamedTuple):
-    begin: tuple[Any, ...]
-    step: tuple[Any, ...]
-
-
-def _list_types(model: Sized, key: jax.Array) -> _Types:
-    """Lists the types of the arguments of both programs."""
+def _lower(model: Sized, key: jax.Array) -> tuple[Any, Any]:
+    """Traces and lowers both programs."""
     params, rest = model.stored
-    state, _ = jax.eval_shape(_make_begin(model), params)
-    key = jax.eval_shape(lambda: key)
-    more = rest, key, jax.eval_shape(model.draw_targets, key), model.of.arrays
-    return _Types((params,), (state, model.first, *more))
+    begin = jax.jit(_make_begin(model)).trace(params)
+    state, _ = begin.out_info
+    targets = jax.eval_shape(model.draw_targets, key)
+    more = rest, key, targets, model.of.arrays
+    take = jax.jit(_make_step(model), donate_argnums=0)
+    return begin.lower(), take.lower(state, model.first, *more)
 
 
 def _make_begin(model: Sized) -> Callable[[Any], tuple[_State, dict[str, Any]]]:
@@ -246,30 +110,12 @@ def _take_some(x: jax.Array) -> jax.Array:
     return x.ravel()[:_SOME]
 
 
-def _draw_targets(outputs: Sequence[Any], key: jax.Array) -> list[jax.Array]:
-    keys = jax.random.split(key, len(outputs))
-    pairs = zip(keys, outputs, strict=True)
-    return [jax.random.normal(key, y.shape) for key, y in pairs]
-
-
-def _pick_first(watch: Watch, values: Any, params: Any) -> _First:
-    """Picks what later values are compared with."""
-    parts = {
-        number: {name: v for name, v in place.items() if name != "moved"}
-        for number, place in values.items()
-    }
-    rows: Mapping[str, TracedParameter] = watch.structure or {}
-    leaves = dict(_paths.named(params))
-    measured = [path for path in rows if _ENTRIES.intersection(rows[path].roles)]
-    return _First(parts, {path: leaves[path] for path in measured})
-
-
-def _make_step(model: Sized) -> Callable[..., tuple[_State, _First, Any]]:
+def _make_step(model: Sized) -> Callable[..., tuple[_State, First, Any]]:
     """Makes a step, which measures the model before it."""
 
     def take_step(
-        state: _State, first: _First, rest: Any, noise: Any, targets: Any, arrays: Any
-    ) -> tuple[_State, _First, Any]:
+        state: _State, first: First, rest: Any, noise: Any, targets: Any, arrays: Any
+    ) -> tuple[_State, First, Any]:
         trained = pick_trained(state.params)
         before = {n: v["weight"] for n, v in first.places.items() if "weight" in v}
 
@@ -281,7 +127,7 @@ def _make_step(model: Sized) -> Callable[..., tuple[_State, _First, Any]]:
         (loss, values), slopes = jax.value_and_grad(run, has_aux=True)(trained)
         value_fn = lambda trained: run(trained)[0]  # noqa: E731
         moved, kept = move(model.optimizer, slopes, state.kept, trained, loss, value_fn)
-        now = _pick_first(model.watch, values, state.params)
+        now = pick_first(model.watch, values, state.params)
         seen = {n: _measure_place(values[n], first.places[n]) for n in values}
         of_entries = {
             path: {"output": _size(new), "moved": _size(new - first.entries[path])}
@@ -366,12 +212,14 @@ def _gather(
         for part in first
     }
     decay = None
-    if name.kind not in _BEHIND:
+    if name.kind not in BEHIND:
         leaves = [_list_leaves(*pair) for pair in zip(models, sources, strict=True)]
         for place, (model, own) in enumerate(zip(models, leaves, strict=True)):
-            theta = min((model.absorbed.get(leaf, 1.0) for leaf in own), default=1.0)
+            rows = [model.scale[x] for x in own if model.scale and x in model.scale]
+            theta = min((row.absorbed for row in rows), default=1.0)
             for part in _MADE & values.keys():
                 values[part][place] /= theta  # as if the model multiplied behind it
+            values["moved"][place] /= min((row.learns for row in rows), default=1.0)
         ratios = [
             [[np.mean([of[leaf] for leaf in own if leaf in of])] for _, of in seeds]
             for own, seeds in zip(leaves, each, strict=True)

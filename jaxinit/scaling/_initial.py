@@ -151,16 +151,20 @@ def _scale_law(
     law = _fit_parts(row, law)
     own = _std(law, shape)
     factor = row.std
-    spreads = row.traced.is_kernel or _SPREAD & {*row.traced.roles}
-    if spreads and (std is None or own is None):
+    if spreads(row) and (std is None or own is None):
         if row.std != 1 or row.grown:
             raise ValueError(
                 f"{law!r} states no standard deviation, which must be {row.std:.6g} "
                 f"times that of {_paths.shown(row.base)}. Give it another law."
             )
-    elif spreads and std and own:
+    elif spreads(row) and std and own:
         factor = std * row.std / own
     return law if math.isclose(factor, 1, rel_tol=_SAME) else law * factor
+
+
+def spreads(row: ScaledParameter) -> bool:
+    """Returns whether the entries of a parameter have a standard deviation to keep."""
+    return row.traced.is_kernel or not _SPREAD.isdisjoint(row.traced.roles)
 
 
 def _fit_parts(row: ScaledParameter, law: Initializer) -> Any:

@@ -101,6 +101,7 @@ def _with_factors(
         eps=factors.eps,
         decay=factors.decay,
         absorbed=absorbed,
+        learns=factors.learns,
     )
 
 

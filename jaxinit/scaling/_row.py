@@ -35,6 +35,8 @@ class ScaledParameter:
       decay: on the weight decay of AdamW, where it is multiplied by the learning rate.
       absorbed: the factor of its residual branch, or of attention, that it has in place
         of the model: what it makes is smaller by that, by right.
+      learns: how much more, or less, a step of Adam does to the model by the choice of
+        the parameterization: 1 but for embeddings of u-muP.
     """
 
     path: str
@@ -53,3 +55,4 @@ class ScaledParameter:
     eps: float = 1.0
     decay: float = 1.0
     absorbed: float = 1.0
+    learns: float = 1.0

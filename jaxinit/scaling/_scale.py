@@ -127,7 +127,7 @@ class Scale(Result, Mapping[str, ScaledParameter]):
         )
 
     def _table(self) -> Table:
-        lines = _merge(self.rows)
+        lines = _merge(_paths.sort_naturally(self.rows, lambda row: row.path))
         multiplied = any(row.forward != 1 for row in self.rows)
         columns = [x for x in _COLUMNS if multiplied or x.head != "forward"]
         notes = [("Factors on what the base model has.", "quiet")]

@@ -58,6 +58,8 @@ class Factors:
       muon: on the learning rate of Muon.
       eps: on Adam's ε, which is as large as the entries of the gradient.
       decay: on the weight decay that is multiplied by the learning rate.
+      learns: how much more a step of Adam does to the model, by choice: where no choice
+        is made, as much as in the base.
     """
 
     std: float = 1.0
@@ -66,6 +68,7 @@ class Factors:
     muon: float = 1.0
     eps: float = 1.0
     decay: float = 1.0
+    learns: float = 1.0
 
     @property
     def sgd(self) -> float:
@@ -74,7 +77,8 @@ class Factors:
 
     def expose(self, theta: float) -> "Factors":
         """Returns the same in effect, where the model multiplies by θ."""
-        return Factors(
+        return dataclasses.replace(
+            self,
             std=self.std / theta,
             forward=self.forward * theta,
             adam=self.adam / theta,
@@ -182,13 +186,15 @@ def u_mup(row: ScaledParameter) -> Factors:
     """The factors of u-muP that depend on width, without its unit-scaled operations.
 
     All weights keep their standard deviation; the model multiplies hidden products by
-    m_in^-1/2 and the readout by 1 / m_in; embeddings have Adam's rate times m_out^-1/2.
-    Blake and others, u-muP, 2024, https://arxiv.org/abs/2407.17465.
+    m_in^-1/2 and the readout by 1 / m_in; embeddings have Adam's rate times m_out^-1/2,
+    by which they learn less as the width grows: the authors found it to transfer, and
+    give no theory. Blake and others, u-muP, 2024, https://arxiv.org/abs/2407.17465.
     """
     factors = _feature_learning(row)
     if row.kind == "embedding":
         adam = row.width_out**-0.5
-        return _of_width(row, 1.0, adam, factors.eps)
+        own = _of_width(row, 1.0, adam, factors.eps)
+        return dataclasses.replace(own, learns=adam)
     theta = {"hidden": row.width_in**-0.5, "readout": 1 / row.width_in}
     return factors.expose(theta.get(row.kind, 1.0))
 

@@ -39,6 +39,10 @@ class Recommendation:
     def _repr_html_(self) -> str:
         return _table.page(_table.line(str(self)))
 
+    def to_html(self) -> str:
+        """Returns a page that a browser opens offline: what a notebook shows."""
+        return _table.document(repr(self), self._repr_html_())
+
     def to_dict(self) -> dict[str, str]:
         """Returns the attributes, the initializer as its text."""
         return {**vars(self), "initializer": repr(self.initializer)}

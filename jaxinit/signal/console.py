@@ -22,7 +22,7 @@ def parts(
     """Yields a report as parts that rich prints one below the other."""
     table = make_table(report, all_layers, width)
     yield Text(write_heading(report), RICH[mark(report.condition)])
-    yield table.rich()
+    yield table.show(width)
     for note, kind in table.notes:
         yield Text(note, RICH[kind])
     yield Text()

@@ -63,9 +63,6 @@ class Watch:
     def __init__(self, model: Callable[..., Any], params: Any, *rest: Any):
         """Traces ``output = model(params, stored, key, *inputs)``, given types."""
         traced, shapes = jax.make_jaxpr(model, return_shape=True)(params, *rest)
-        plan, sites = find_layers(traced, params)
-        layers = [(x, steps) for x, steps in sites if isinstance(x, Product)]
-        self._layers = layers
         self._tree = jax.tree.structure(shapes)
         self.outputs = jax.tree.leaves(shapes)
         try:
@@ -74,6 +71,10 @@ class Watch:
             self.structure = None
         paths = [path for path, _ in _paths.named(params)]
         rows: Mapping[str, TracedParameter] = self.structure or {}
+        tables = [i for i, x in enumerate(rows.values()) if x.roles == ("table",)]
+        plan, sites = find_layers(traced, params, tables)
+        layers = [(x, steps) for x, steps in sites if isinstance(x, Product)]
+        self._layers = layers
         ends = {
             site.number: site
             for site, _ in layers

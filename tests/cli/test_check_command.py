@@ -47,7 +47,7 @@ WRONG = [
     (["--set", "train=tRuE"], "write train=True for the value"),
     *(
         (["--input", shape], "a shape is sizes of 1 or above with x between them")
-        for shape in ("12X12", "12,12", "(12, 12)", "12x", "x12", "12xx1", "3x-4")
+        for shape in ("12X12", "12,,12", "(12, 12)", "12x", "x12", "12xx1", "3x-4")
     ),
     *(
         (["--input", shape], "a shape is sizes of 1 or above with x between them")

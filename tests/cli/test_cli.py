@@ -189,7 +189,7 @@ def test_compare_refuses_a_directory_that_cannot_be_before_training(compare, cap
     assert f"cannot write to {__file__}/run: Not a directory." in line
 
 
-@pytest.mark.parametrize("words", [[], ["frobnicate"], ["show"], ["show", "zeros()"]])
+@pytest.mark.parametrize("words", [["frobnicate"], ["show"], ["show", "zeros()"]])
 def test_incomplete_commands_are_refused_in_one_line(capsys, words):
     refusal(words, capsys)
 

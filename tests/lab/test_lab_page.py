@@ -4,9 +4,13 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import re
+import select
 import shutil
 import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 
 import jax
@@ -124,7 +128,8 @@ def test_the_page_has_every_section(result, text):
     found, comparison = Structure(text), result[0]
     assert set(select_plots(comparison)) - {"loss_by_rate"} <= set(found.ids)
     assert {"run", "results", "verdicts", "repeat"} <= set(found.ids)
-    assert found.count("svg", role="img") == 3 * len(select_plots(comparison)) == 30
+    panels = 3 * len(select_plots(comparison))
+    assert found.count("svg", role="img") == 1 + panels == 31  # the curves together
     assert all(a.get("aria-label") for tag, a in found.tags if tag == "svg")
     assert found.count("tr") == 2 * (1 + 3)
     words = " ".join(found.words)
@@ -356,6 +361,7 @@ FIXED += ("--disable-background-networking", "--hide-scrollbars")
 PATIENCE = 60  # seconds for a browser to start; a slow machine takes five
 ASK = """<script>
 addEventListener("load", () => {
+  document.querySelectorAll("details").forEach(each => { each.open = true; });
   const wide = document.documentElement.scrollWidth - innerWidth;
   const order = () => [...document.querySelectorAll("#table tbody tr")]
     .map(row => row.cells[5].dataset.key).join(" ");
@@ -396,11 +402,15 @@ def start(folder, names=BROWSERS, patience=PATIENCE):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    started, why = start(tmp_path_factory.mktemp("profile"))
-    if started is None:
+def started(tmp_path_factory):
+    words, why = start(tmp_path_factory.mktemp("profile"))
+    if words is None:
         pytest.skip(f"the browser does not start: {why}")
+    return words
 
+
+@pytest.fixture(scope="module")
+def browser(started):
     def run(*options):
         words = [*started, "--enable-logging=stderr", *map(str, options)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
@@ -471,3 +481,145 @@ def test_the_page_is_light_or_dark_in_a_browser(browser, text, tmp_path, dark):
     pixels = matplotlib.image.imread(file)[..., :3]
     assert pixels.shape[1] == 390 and (pixels[0, 0].mean() < 0.2) == dark
     assert pixels.std() > 0.05  # there is something on it
+
+
+# Two pipes become the file descriptors at which a browser is driven.
+PIPE = "import os, sys; os.dup2(int(sys.argv[1]), 13); os.dup2(int(sys.argv[2]), 14)"
+PIPE += "; os.dup2(13, 3); os.dup2(14, 4); os.execvp(sys.argv[3], sys.argv[3:])"
+
+
+class Driven:
+    """A page in a browser that is driven as by a hand: with a mouse."""
+
+    def __init__(self, words, address):
+        theirs, self.to = os.pipe()
+        self.back, ours = os.pipe()
+        words = [*words, "--remote-debugging-pipe", "--window-size=1280,1000"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PIPE, str(theirs), str(ours), *words, "about:blank"],
+            pass_fds=(theirs, ours),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        os.close(ours)
+        self.rest, self.count, self.session, self.errors = b"", 0, {}, []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        found = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = {"sessionId": found["sessionId"]}
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        self.send("Page.navigate", url=address)
+
+    def send(self, method, **params):
+        """Gives an order and returns the answer; notes requests and errors."""
+        self.count += 1
+        order = {"id": self.count, "method": method, "params": params, **self.session}
+        os.write(self.to, json.dumps(order).encode() + b"\0")
+        while True:
+            while b"\0" not in self.rest:
+                assert select.select([self.back], [], [], PATIENCE)[0], method
+                self.rest += os.read(self.back, 1 << 20)
+            text, _, self.rest = self.rest.partition(b"\0")
+            said = json.loads(text)
+            if said.get("id") == self.count:
+                return said["result"]
+            if said.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+                self.errors.append(said)
+            address = said.get("params", {}).get("request", {}).get("url", "")
+            if address and not address.startswith(("file:", "data:", "blob:")):
+                self.errors.append(address)
+
+    def ask(self, script):
+        """Returns the value of an expression."""
+        found = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def wait(self, script):
+        """Returns the value of an expression once it is true."""
+        end = time.monotonic() + PATIENCE
+        while not (value := self.ask(script)):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
+        return value
+
+    def point(self, script, press=False):
+        """Moves the mouse to where an expression says, and presses it there."""
+        x, y = self.ask(script)
+        at = {"x": x, "y": y}
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", **at)
+        for kind in ("mousePressed", "mouseReleased") if press else ():
+            given = {"button": "left", "clickCount": 1, **at}
+            self.send("Input.dispatchMouseEvent", type=kind, **given)
+
+    def close(self):
+        os.write(self.to, json.dumps({"id": 0, "method": "Browser.close"}).encode())
+        os.write(self.to, b"\0")
+        self.process.wait(PATIENCE)
+        os.close(self.to)
+        os.close(self.back)
+
+
+@pytest.fixture
+def driven(started, text, tmp_path):
+    (tmp_path / "index.html").write_text(text)
+    found = Driven(started, (tmp_path / "index.html").as_uri())
+    yield found
+    found.close()
+
+
+MIDDLE = """(each => { each.scrollIntoView({block: "center"});
+const box = each.getBoundingClientRect();
+return [box.x + box.width / 2, box.y + box.height / 2]; })"""
+LINES = "figure.renderers.filter(each => each.glyph.type === 'Line')"
+LINE = """(() => { document.querySelector(".curves").scrollIntoView({block: "center"});
+const view = Bokeh.index.get_by_id(figure.id), box = view.canvas_view.el
+  .getBoundingClientRect(), data = figure.renderers[1].data_source.data, at = 1;
+return [box.x + view.frame.x_scale.compute(data.step[at]),
+        box.y + view.frame.y_scale.compute(data.mean[at])]; })()"""
+TIP = """(function seek(root) { for (const each of root.querySelectorAll("*")) {
+  if (each.classList.contains("bk-Tooltip") || each.classList.contains("bk-tooltip"))
+    return each.shadowRoot?.textContent || each.textContent;
+  const found = each.shadowRoot && seek(each.shadowRoot);
+  if (found) return found; } return ""; })(document)"""
+
+
+@pytest.mark.slow
+def test_curves_answer_the_mouse_in_a_browser(driven, result):
+    """And no request leaves the page, nor does it log an error."""
+    driven.wait("document.documentElement.dataset.curves === 'drawn'")
+    alphas = (
+        f"{LINES}.map(each => each.glyph.line_alpha.value ?? each.glyph.line_alpha)"
+    )
+    bands = "figure.renderers.filter(each => each.visible).length"
+    assert driven.ask(alphas) == [1, 1, 1] and driven.ask(bands) == 3
+    button = "document.querySelector('.legend [data-curve=\"0\"]')"
+    driven.point(f"{MIDDLE}({button})")
+    driven.wait(f"({alphas}).join() === '1,0.15,0.15' && {bands} === 4")
+    driven.point("[1, 1]")
+    driven.wait(f"({alphas}).join() === '1,1,1' && {bands} === 3")
+    driven.point(f"{MIDDLE}({button})", press=True)
+    driven.point("[1, 1]")
+    driven.wait(f"({alphas}).join() === '1,0.15,0.15'")
+    assert driven.ask(f"{button}.getAttribute('aria-pressed')") == "true"
+    driven.point(LINE)
+    said = driven.wait(TIP)
+    assert "he_normal()" in said and f"{result[0].steps[1]}" in said
+    # Failures are folded, until one asks for them; a click on a heading sorts.
+    shown = "[...document.querySelectorAll('#table tbody tr')].filter(row => "
+    shown += "row.checkVisibility()).map(row => row.cells[0].textContent)"
+    few = driven.ask(shown)
+    driven.point(f"{MIDDLE}(document.querySelector('#failures summary'))", press=True)
+    assert 0 < len(few) < len(driven.ask(shown)) == 3
+    for order in ("ascending", "descending"):
+        head = "document.querySelector('#table thead th button')"
+        driven.point(f"{MIDDLE}({head})", press=True)
+        names = sorted(driven.ask(shown), key=str.lower, reverse=order != "ascending")
+        assert driven.ask(shown) == names
+    driven.send(
+        "Emulation.setEmulatedMedia",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
+    dark = "getComputedStyle(document.documentElement).getPropertyValue('--c0').trim()"
+    driven.wait(f"{LINES}[0].glyph.line_color.value === {dark}")
+    assert driven.errors == []

@@ -27,6 +27,7 @@ def test_rules_are_values_that_print_as_they_are_read():
     rules = read(LSTM)
     text = "**/hf/bias: 1.0; **/h?/kernel: orthogonal(); he_normal()"
     assert repr(rules) == text and read(text) == rules
+    assert repr(read("role: key : 0; he_normal()")) == "role:key: 0.0; he_normal()"
     assert hash(read(text)) == hash(rules) and rules != read("*: 0; " + text)
     assert repr(read("recipes.fixup(6)")) == "recipes.fixup(6)"
 
@@ -79,6 +80,7 @@ def test_recipes_train(capsys):
         ("kernel:", "malformed"),
         ("he_normal();", "malformed"),
         ("**/conv9/kernel: 0; he_normal()", "**/conv9/kernel fits no parameter"),
+        ("role:readout: 0; he_normal()", "role:readout is for transfer, which reads"),
     ],
 )
 def test_messages(text, message, capsys):

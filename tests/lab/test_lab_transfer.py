@@ -258,6 +258,18 @@ def test_best_rates_lie_between_those_tried():
         assert EXPONENTS[best.place] == round(place)
 
 
+def test_where_many_rates_do_as_well_all_of_them_are_fitted():
+    """The lowest of a flat valley is chance; what lies behind a wall does not count."""
+    losses = bowl(-4.3, seeds=1, curve=0.002)
+    losses[0, 2] *= 0.99  # at -6, the lowest now, by noise
+    best = find_best(losses, EXPONENTS, chance=10.0)
+    assert best.place == 2 and abs(best.exponent + 4.3) < 0.5
+    steep = bowl(-4.7, seeds=1)
+    steep[0, -1] = steep.min()  # as low, far away
+    best = find_best(steep, EXPONENTS, chance=10.0)
+    assert abs(best.exponent + 4.7) < 1e-9
+
+
 def test_ends_of_the_grid_and_what_does_not_train_are_told():
     for place, state in ((-9.2, "lowest"), (1.2, "highest")):
         best = find_best(bowl(place), EXPONENTS, chance=10.0)
@@ -472,7 +484,7 @@ def test_the_command_prints_and_writes(
     """The training itself is `test_an_interrupt_loses_nothing_that_is_done`."""
     swept = []
 
-    def train(sweep, observe):
+    def train(sweep, observe, finished):
         swept.append(sweep)
         return result
 

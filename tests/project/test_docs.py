@@ -205,13 +205,44 @@ def test_readme_is_short_and_starts_with_code():
     assert len(blocks("python")) >= 3 and len(blocks("sh")) >= 2
 
 
+def test_the_readme_quotes_the_results():
+    """A time in a row with `python -m bench SUITE` is a median of that suite."""
+    rows = re.findall(
+        r"^\|(.*)\| `python -m bench (\w+)` \|$", README.read_text(), re.M
+    )
+    assert len(rows) >= 3
+    for row, suite in rows:
+        suites = [
+            json.loads(path.read_text())["suites"].get(suite, [])
+            for path in (TOP / "bench" / "results").glob("*/*.json")
+        ]
+        times = [each["times"] for cases in suites for each in cases]
+        medians = [[x["median_s"] for x in each.values()] for each in times]
+        quoted = set(re.findall(r"([\d.]+) s\b", row))
+        assert len(quoted) == 2, row
+        assert any(quoted <= {f"{x:.1f}" for x in each} for each in medians), row
+
+
+def test_the_picture_of_the_readme_is_small():
+    (picture,) = re.findall(r"!\[.+\]\((.+)\)", README.read_text())
+    assert (TOP / picture).stat().st_size <= 150 * 1024
+
+
 @pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: path.parent.name)
 def test_pages_are_those_of_the_docstrings(path):
     assert path.read_text() == pages.PAGES[path]()  # else: python tests/pages.py
 
 
+def test_advice_by_parameter_is_of_initializers():
+    page = pages.WHICH.read_text().partition("| parameter | initializer |")[2]
+    rows = page.partition("\n\n")[0].splitlines()[2:]
+    specs = [row.split(" | ")[1].strip("`") for row in rows]
+    assert len(specs) > 20
+    assert [repr(jaxinit.parse(spec)) for spec in specs] == specs
+
+
 def test_all_builders_and_recipes_have_a_row():
-    builders, recipes, _ = (path.read_text() for path in pages.PAGES)
+    builders, recipes, *_ = (path.read_text() for path in pages.PAGES)
     assert not [name for name in OWN if f"| `{name}` |" not in builders]
     made = [name for name in vars(jaxinit.recipes) if name[0] != "_"]
     assert not [name for name in made if f"| `{name}` |" not in recipes]

@@ -46,6 +46,8 @@ def test_results_have_one_manner(name):
     assert "\n" not in repr(result) and len(repr(result)) < 80
     assert str(result) != repr(result)
     assert result._repr_html_().startswith('<div class="jaxinit-report">')
+    whole = result.to_html()
+    assert whole.startswith("<!doctype html>") and result._repr_html_() in whole
     assert json.loads(result.to_json(indent=1)) == plain(result.to_dict())
     assert (result == result) is True and (result == "another") is False
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import jax
 import pytest
@@ -153,6 +154,11 @@ def test_one_wrong_factor_is_found(name):
     assert {x.condition for x in report.findings} == {condition}
     with pytest.raises(AssertionError, match=re.escape(paths[0])):
         report.assert_transfers()
+
+
+def test_the_readme_has_no_more_than_these():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert int(re.search(r"(\d+) planted", readme)[1]) <= len(FAULTS)
 
 
 def test_muon_transfers():

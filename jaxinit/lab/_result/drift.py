@@ -2,10 +2,11 @@
 
 The final loss of a cell is its training loss, averaged over the last tenth of the
 steps. A rate's loss is the mean over seeds, in which a run that diverged counts as
-twice the loss of chance. The best rate is where a parabola lies lowest that goes
-through the logarithms of three losses: the lowest one and its two neighbors. So it lies
-between rates that were tried, and a lowest loss at an end of the rates that were tried
-has no best rate: it is an end of the grid, and lower or higher rates may be better.
+twice the loss of chance. The best rate is where a parabola lies lowest that fits the
+logarithms of losses: the lowest one, its two neighbors, and all around it that are
+hardly higher. Where those are three it goes through them; where more rates do about as
+well, which of them is lowest is chance. A lowest loss at an end of the rates that were
+tried has no best rate: lower or higher rates may be better.
 """
 
 import math
@@ -20,6 +21,7 @@ LOST = 2.0  # times the loss of chance: what a diverged run counts as
 _RESAMPLES = 4000
 _SEED = 0  # of the bootstrap
 _LEAST = 1e-30  # below it, a loss is 0
+SLACK = 0.02  # a loss that is hardly higher than the lowest: by this share at most
 
 State = Literal["inside", "lowest", "highest", "none"]
 
@@ -163,13 +165,23 @@ def _locate(means: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     """
     logs = np.log(np.maximum(means, _LEAST))
     lowest = logs.argmin(axis=-1)
-    middle = np.clip(lowest, 1, len(exponents) - 2)
-    left, center, right = (
-        np.take_along_axis(logs, (middle + side)[..., None], -1)[..., 0]
-        for side in (-1, 0, 1)
+    x = np.arange(len(exponents)) - lowest[..., None]
+    above = logs - logs.min(axis=-1, keepdims=True)
+    high = above > np.log1p(SLACK)
+    walls = high.cumsum(axis=-1)  # equal where no higher loss lies between
+    near = walls == np.take_along_axis(walls, lowest[..., None], -1)
+    fitted = (near & ~high) | (np.abs(x) <= 1)
+    powers = x[..., None] ** np.arange(3.0) * fitted[..., None]  # [..., rates, 3]
+    normal = np.einsum("...ri,...rj->...ij", powers, powers)
+    end = (lowest == 0) | (lowest == len(exponents) - 1)
+    normal[end] = np.eye(3)  # there may be two rates only; not used
+    right = np.einsum("...ri,...r->...i", powers, above)
+    _, tilt, bend = np.moveaxis(
+        np.linalg.solve(normal, right[..., None])[..., 0], -1, 0
     )
-    bend = left - 2 * center + right
-    inside = (lowest == middle) & (bend > 0)
-    shift = np.where(inside, (left - right) / np.where(inside, 2 * bend, 1), 0)
-    located: np.ndarray = exponents[lowest] + shift * (exponents[1] - exponents[0])
+    inside = ~end & (bend > 0)
+    shift = np.where(inside, -tilt / np.where(inside, 2 * bend, 1), 0)
+    first, last = (np.where(fitted, x, 0).min(axis=-1), np.where(fitted, x, 0).max(-1))
+    step = exponents[1] - exponents[0]
+    located: np.ndarray = exponents[lowest] + np.clip(shift, first, last) * step
     return located

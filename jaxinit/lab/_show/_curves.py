@@ -8,15 +8,23 @@ from matplotlib.ticker import MaxNLocator
 from jaxinit._panels import COLORS
 from jaxinit.lab._result.drift import LOST
 from jaxinit.lab._result.rates import Transferred
-from jaxinit.lab._show.plots import INK, MIDDLE, Panel, set_logarithmic
+from jaxinit.lab._show._marks import (
+    CHANCE,
+    INK,
+    MIDDLE,
+    Panel,
+    name_axes,
+    set_logarithmic,
+)
 
+_ROOM = 0.07  # of the height, in logarithms, above and below all points
 # From light to dark, as sizes grow: colors that all plots have.
 _RAMP = ("#ddcc77", "#ee7733", "#cc6677", "#aa4499", "#882255", "#332288")
 
 
 def choose_size_color(index: int, count: int) -> str:
     """Returns the color of a size, of this many."""
-    return _RAMP[round(index * (len(_RAMP) - 1) / max(1, count - 1)) % len(_RAMP)]
+    return _RAMP[index * (len(_RAMP) - 1) // max(1, count - 1) % len(_RAMP)]
 
 
 def number_size_color(index: int, count: int) -> int:
@@ -37,15 +45,17 @@ def draw_curves(result: Transferred) -> Panel:
     }
     lowest = min((losses.min() for losses in capped.values()), default=top / 10)
     highest = max((losses.max() for losses in capped.values()), default=top)
-    high = 1.15 * max(float(highest), sweep.task.chance)
-    limits = max(float(lowest), 1e-6 * top) / 1.15, high
+    high = max(float(highest), sweep.task.chance)
+    low = min(max(float(lowest), 1e-6 * top), 0.9 * high)
+    room = (high / low) ** _ROOM
+    limits = low / room, high * room
 
     def draw(axis: Axes, index: int) -> None:
         name = sweep.names[index]
         set_logarithmic(axis, limits)
         axis.set_xlim(exponents[0] - 0.5, exponents[-1] + 0.5)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.axhline(sweep.task.chance, color=MIDDLE, linewidth=0.8, linestyle=":")
+        axis.axhline(sweep.task.chance, color=MIDDLE, **CHANCE[1])
         for place, size in enumerate(sweep.sizes):
             if (name, size) not in capped:
                 continue
@@ -56,8 +66,7 @@ def draw_curves(result: Transferred) -> Panel:
             axis.vlines(exponents, *ends, color=color, linewidth=3, alpha=0.3)
             axis.plot(exponents, mean, "o-", color=color, ms=3, lw=1.6, label=str(size))
         _mark_best(axis, result, name)
-        axis.set_xlabel("log2 of the learning rate", loc="right", labelpad=1)
-        axis.text(0, 1.03, "loss", transform=axis.transAxes, va="bottom")
+        name_axes(axis, "log2 of the learning rate", "loss")
 
     return draw
 

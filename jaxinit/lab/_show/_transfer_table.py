@@ -2,7 +2,7 @@
 
 from jaxinit._table import Column, Table
 from jaxinit._text import number, percent, plural
-from jaxinit.lab._result.drift import LOST
+from jaxinit.lab._result.drift import LOST, SLACK
 from jaxinit.lab._result.rates import MINUS, RateRow, Transferred
 from jaxinit.lab._result.statistics import LEVEL
 from jaxinit.lab._show.table import chance, describe_tuning
@@ -11,8 +11,9 @@ _MARKS = {"lowest": "≤ ", "highest": "≥ "}
 _READING = (
     "The loss is the training loss, averaged over the last {} steps and over seeds; a "
     f"run that diverged counts as {LOST:g} times the loss of chance. The best rate is "
-    "where the parabola through the lowest loss and its two neighbors has its lowest "
-    "point, in logarithms. The drift is the slope of a line through best rates against "
+    "where a parabola has its lowest point that fits, in logarithms, the lowest loss, "
+    f"its two neighbors, and all losses around it within {100 * SLACK:g} % of it. The "
+    "drift is the slope of a line through best rates against "
     "log2 of the size, in brackets with the "
     f"{100 * LEVEL:g} % bootstrap interval over seeds, widened for few seeds."
 )
@@ -21,7 +22,12 @@ _READING = (
 def list_columns(result: Transferred) -> list[Column[RateRow]]:
     """Lists the columns of the table."""
     return [
-        Column("parameterization", lambda row: row.parameterization, left=True),
+        Column(
+            "parameterization",
+            lambda row: row.parameterization,
+            left=True,
+            wraps=True,
+        ),
         Column(result.sweep.varied, lambda row: str(row.size)),
         Column("log2 of best rate", _write_best),
         Column("best rate", lambda row: number(2.0**row.best.exponent), rank=1),

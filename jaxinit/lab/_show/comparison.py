@@ -61,6 +61,17 @@ class Comparison(Outcome):
         """Returns `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
+    def to_html(self) -> str:
+        """Returns the page, which a browser opens offline.
+
+        Raises:
+          ModuleNotFoundError: if matplotlib or Bokeh is not installed.
+        """
+        with explain_missing("Comparison.to_html()", "lab"):
+            from jaxinit.lab._show.page import page
+
+            return page(self, "")
+
     def to_csv(self) -> str:
         """Returns the cells as CSV text, a line for each under a line of names.
 

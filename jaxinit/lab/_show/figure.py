@@ -5,10 +5,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from jaxinit import _check as check
 from jaxinit._panels import png
 from jaxinit.lab._result.outcome import Outcome
+from jaxinit.lab._show._marks import INK
 from jaxinit.lab._show.plots import Plot, select_plots
 
 _COLUMNS = 4
@@ -36,13 +38,19 @@ def plot(comparison: Outcome, name: str) -> Figure:
 def _draw(comparison: Outcome, plot: Plot) -> Figure:
     """Draws all panels of a plot, titled by their specs."""
     specs = [repr(init) for init in comparison.settings.initializers]
-    columns = min(_COLUMNS, len(specs))
+    columns = min(_COLUMNS // (1 + plot.wide), len(specs))
     rows = -(-len(specs) // columns)
-    figure = Figure((3.1 * columns, 2.5 * rows + 0.5))
-    top = 1 - 0.75 / (2.5 * rows + 0.5)
-    figure.suptitle(textwrap.fill(plot.title, 34 * columns), fontsize=11)
-    figure.subplots_adjust(0.6 / (3.1 * columns), 0.35 / (2.5 * rows), 0.98, top)
+    width, height = columns * (6.2 if plot.wide else 3.1), 2.5 * rows + 0.8
+    figure = Figure((width, height))
+    figure.suptitle(textwrap.fill(plot.title, round(11 * width)), fontsize=11)
+    figure.subplots_adjust(0.6 / width, 0.6 / height, 0.98, 1 - 0.75 / height)
     figure.subplots_adjust(wspace=0.3, hspace=0.65)
+    texts, lines = [], []
+    for text, style in plot.key(comparison):
+        texts.append(text)
+        lines.append(Line2D([], [], **{"color": INK, **style}))
+    ncols = max(1, round(width / 1.6))
+    figure.legend(lines, texts, loc="lower center", ncols=ncols, frameon=False)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     draw = plot.panel(comparison)
     for i, axis in enumerate(axes):

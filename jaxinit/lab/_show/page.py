@@ -8,18 +8,19 @@ import jinja2
 from markupsafe import Markup
 
 from jaxinit._panels import COLORS
+from jaxinit._table import GROUND, STYLE
 from jaxinit._text import plural
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.health import ROWS, SEEDS
 from jaxinit.lab._result.outcome import Outcome
 from jaxinit.lab._result.statistics import INTERVAL
-from jaxinit.lab._show.plots import select_plots
-from jaxinit.lab._show.svg import svg
+from jaxinit.lab._show._marks import Style
+from jaxinit.lab._show._overlay import overlay
+from jaxinit.lab._show.plots import Plot, select_plots
+from jaxinit.lab._show.svg import SMALL, WIDE, svg
 from jaxinit.lab._show.table import caption, chance, list_columns, rank_rows
 from jaxinit.lab._train._environment import describe_device, read_versions
 from jaxinit.lab._tried.settings import Settings
-
-_FOLDED = ("loss_by_rate",)  # plots for the curious
 
 
 def page(comparison: Outcome, command: str) -> str:
@@ -32,7 +33,7 @@ def page(comparison: Outcome, command: str) -> str:
     settings, task = comparison.settings, comparison.task
     specs = [repr(init) for init in settings.initializers]
     columns = list_columns(comparison)
-    health = comparison.health
+    health, ranked = comparison.health, rank_rows(comparison)
     return render(
         "page.html",
         title="What the initializer does to training",
@@ -45,8 +46,10 @@ def page(comparison: Outcome, command: str) -> str:
                 row.trained,
                 [(c.cell(row), _write_key(c.key(row))) for c in columns],
             )
-            for index, row in rank_rows(comparison)
+            for index, row in ranked
         ],
+        failed=[row.initializer for _, row in ranked if not row.trained],
+        overlay=overlay(comparison) if len(comparison.steps) else None,
         interval=INTERVAL,
         copies=not comparison.distinct.all(),
         dropout=settings.dropout > 0,
@@ -57,7 +60,6 @@ def page(comparison: Outcome, command: str) -> str:
         steps_done=comparison.steps_done,
         steps=settings.steps,
         sections=_draw_sections(comparison, specs),
-        folded=_FOLDED,
         moments=comparison.probe_steps.tolist(),
         health=health if isinstance(health, list) else None,
         no_health=health if isinstance(health, str) else None,
@@ -80,7 +82,7 @@ def render(template: str, **content: Any) -> str:
     )
     palette = list(zip(_LIGHT, _DARK, strict=True))
     return environment.get_template(template).render(
-        colors=len(COLORS), palette=palette, **content
+        colors=len(COLORS), palette=palette, dress=Markup(GROUND + STYLE), **content
     )
 
 
@@ -117,17 +119,25 @@ def _write_key(value: str | float | None) -> str:
 
 def _draw_sections(
     comparison: Outcome, specs: list[str]
-) -> list[tuple[str, str, str, list[Markup]]]:
-    """Draws the panels of each plot: (name, title, text, pictures)."""
+) -> list[tuple[str, Plot, list[tuple[str, str]], list[Markup]]]:
+    """Draws the panels of each plot: (name, plot, key, pictures)."""
     sections = []
     for name, plot in select_plots(comparison).items():
-        draw = plot.panel(comparison)
+        draw, size = plot.panel(comparison), WIDE if plot.wide else SMALL
         pictures = [
-            svg(draw, i, f"{name}{i}", f"{plot.title}: {spec}")
+            svg(draw, i, f"{name}{i}", f"{plot.title}: {spec}", size)
             for i, spec in enumerate(specs)
         ]
-        sections.append((name, plot.title, plot.text, pictures))
+        key = [(text, _write_style(style)) for text, style in plot.key(comparison)]
+        sections.append((name, plot, key, pictures))
     return sections
+
+
+def _write_style(style: Style) -> str:
+    """Writes the style of a line as that of a border."""
+    form = {"--": "dashed", ":": "dotted"}.get(style.get("linestyle", ""), "solid")
+    width = max(2 if form == "dotted" else 1, style["linewidth"])
+    return f"border-top: {width:g}px {form}; opacity: {style.get('alpha', 1):.2f}"
 
 
 # The colors of the plots, a little darker where they are faint on white, and lighter

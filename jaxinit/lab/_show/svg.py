@@ -14,9 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxinit._panels import COLORS
-from jaxinit.lab._show.plots import FAINT, INK, MIDDLE, Panel
+from jaxinit.lab._show._marks import FAINT, INK, MIDDLE, Panel
 
-_WIDTH, _HEIGHT = 200, 150  # units, each about one pixel on the reader's screen
+Size = tuple[int, int]  # width and height, each unit about one pixel on the screen
+
+SMALL, WIDE, LARGE = (200, 150), (330, 145), (560, 320)
+# What stands beside the axes: left, below, right, above; maps name no axes.
+_MARGINS = {SMALL: (45, 33, 4, 19.5), WIDE: (2, 26, 2, 19.5), LARGE: (45, 33, 4, 19.5)}
 _TEXT = 12.5  # units high: 11 pixels on a phone, where two panels stand side by side
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it has the page's font, and is small
@@ -46,7 +50,7 @@ _REPLACEMENTS = {
 }
 
 
-def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
+def svg(draw: Panel, index: int, name: str, label: str, size: Size = SMALL) -> Markup:
     """Draws one panel.
 
     Args:
@@ -54,19 +58,25 @@ def svg(draw: Panel, index: int, name: str, label: str) -> Markup:
       index: the index of the initializer.
       name: the picture's name, unlike that of any other in the page.
       label: what the picture shows, for those who cannot see it.
+      size: of the picture.
     """
+    width, height = size
+    left, below, right, above = _MARGINS[size]
+    box = left, below, width - left - right, height - below - above
     with mpl.rc_context(_STYLE):
-        figure = Figure((_WIDTH / 72, _HEIGHT / 72))
+        figure = Figure((width / 72, height / 72))
         figure.patch.set_visible(False)
-        axis: Axes = figure.add_axes((0.225, 0.22, 0.755, 0.65))
+        axis: Axes = figure.add_axes(
+            (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
+        )
         axis.patch.set_visible(False)
         draw(axis, index)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup(_inline(file.getvalue(), name, label))
+    return Markup(_inline(file.getvalue(), name, label, size))
 
 
-def _inline(text: str, name: str, label: str) -> str:
+def _inline(text: str, name: str, label: str, size: Size) -> str:
     """Turns an SVG file into a fragment: metadata and styles dropped, ids prefixed."""
     text = text[text.index("<svg") :]
     body = text[text.index(">") + 1 :]
@@ -82,5 +92,11 @@ def _inline(text: str, name: str, label: str) -> str:
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     body = re.sub("|".join(_REPLACEMENTS), lambda match: _REPLACEMENTS[match[0]], body)
     body = re.sub(r"\s*\n\s*", "\n", body)
-    box = f"0 0 {_WIDTH} {_HEIGHT}"
+    body = re.sub(r' d="[^"]*"', lambda match: _round(match[0]), body)
+    box = f"0 0 {size[0]} {size[1]}"
     return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">{body}'
+
+
+def _round(path: str) -> str:
+    """Rounds the numbers of a path to a hundredth of a unit."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", path)

@@ -6,14 +6,13 @@ The answer comes first, the best initializer next, and what does not train last.
 import dataclasses
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.table import Table as Grid
 from rich.text import Text
 
-from jaxinit._table import Column, Table
+from jaxinit._table import Column, Table, fold, line, page
 from jaxinit._text import number, or_dash, plural
 from jaxinit.lab._result.answer import answer
 from jaxinit.lab._result.outcome import Outcome, count_cells
@@ -189,37 +188,15 @@ def text(comparison: Outcome) -> str:
     return "\n".join([answer(comparison), "", *table.lines()])
 
 
-# Text has the notebook's own color.
-_STYLE = """
-.jaxinit-comparison { font-variant-numeric: tabular-nums; overflow-x: auto; }
-.jaxinit-comparison table { border-collapse: collapse; }
-.jaxinit-comparison th, .jaxinit-comparison td {
-  border-bottom: 1px solid #8884; padding: .2em .6em; text-align: right; }
-.jaxinit-comparison td:first-child { font-family: ui-monospace, monospace; }
-.jaxinit-comparison :is(td, th):first-child { text-align: left; }
-.jaxinit-comparison .fails { opacity: .65; }
-.jaxinit-comparison .about { font-size: .85em; max-width: 60em; }
-"""
-
-
 def html(comparison: Outcome) -> str:
     """Returns the answer and the table for a notebook: no scripts, light and dark."""
-    columns = list_columns(comparison)
-
-    def line(tag: str, texts: Iterable[str]) -> str:
-        return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
-
-    head = line("th", (column.head for column in columns))
-    body = "".join(
-        f'<tr class="{"" if row.trained else "fails"}">'
-        f"{line('td', (column.cell(row) for column in columns))}</tr>"
-        for _, row in rank_rows(comparison)
-    )
-    return (
-        f'<div class="jaxinit-comparison"><style>{_STYLE}</style>'
-        f"<p><strong>{escape(answer(comparison))}</strong></p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-        f'</table><p class="about">{escape(caption(comparison))}</p></div>'
+    rows = (row for _, row in rank_rows(comparison))
+    shown = _make_table(comparison, list_columns(comparison))
+    marks = ["" if row.trained else "fails" for row in rows]
+    return page(
+        line(answer(comparison), "answer"),
+        dataclasses.replace(shown, marks=marks).html(),
+        line(caption(comparison), "about"),
     )
 
 
@@ -253,6 +230,7 @@ def table(comparison: Outcome, width: int = WIDTH) -> Grid:
         about += f"; left out, for want of room: {', '.join(out)}"
 
     first, *rest = (full.columns[c] for c in kept)
+    first = dataclasses.replace(first, cell=lambda row: fold(row.initializer, sizes[0]))
     wrapped = map(_wrap, rest, (sizes[c] for c in kept[1:]))
     grid = _make_table(comparison, [first, *wrapped]).rich(
         framed=True,

@@ -91,6 +91,19 @@ class TransferResult(Transferred, Result):
             from jaxinit.lab._show._curves import plot
         return plot(self)
 
+    def to_html(self) -> str:
+        """Returns the page that `save` writes, which a browser opens offline.
+
+        Raises:
+          ModuleNotFoundError: if matplotlib is not installed.
+        """
+        return self._page("")
+
+    def _page(self, command: str) -> str:
+        with explain_missing("TransferResult.to_html()", "lab"):
+            from jaxinit.lab._show._transfer_page import page
+        return page(self, command)
+
     def save(self, directory: str | Path, command: str = "") -> list[Path]:
         """Writes results.json, results.csv, loss.png and the page index.html.
 
@@ -102,7 +115,6 @@ class TransferResult(Transferred, Result):
           The paths of the files. Each replaces the old one as a whole.
         """
         from jaxinit._panels import png
-        from jaxinit.lab._show._transfer_page import page
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +122,7 @@ class TransferResult(Transferred, Result):
             "results.json": self.to_json(indent=1).encode(),
             "results.csv": self.to_csv().encode(),
             "loss.png": png(self.plot()),
-            "index.html": page(self, command).encode(),
+            "index.html": self._page(command).encode(),
         }
         for name, content in files.items():
             write_bytes(directory / name, content)
@@ -131,4 +143,4 @@ class TransferResult(Transferred, Result):
     def _repr_html_(self) -> str:
         table = self._table()
         notes = [line(*note) for note in table.notes]
-        return join(line(self.answer), table.html(), *notes)
+        return join(line(self.answer, "answer"), table.html(), *notes)

@@ -128,6 +128,12 @@ def _belongs(directory: Path, asked: dict[str, Any]) -> bool:
     saved = _read_record(directory)
     if saved is None:
         return False
+    refuse_other(saved, asked, directory.parent)
+    return bool(list_saves(directory))
+
+
+def refuse_other(saved: dict[str, Any], asked: dict[str, Any], out: Path) -> None:
+    """Raises if two records, as `describe_run` writes them, are of different runs."""
     for name, ours in asked["settings"].items():
         difference = _find_difference(name, saved["settings"].get(name), ours)
         if difference is not None:
@@ -142,8 +148,7 @@ def _belongs(directory: Path, asked: dict[str, Any]) -> bool:
         theirs = saved["environment"].get(name)
         if theirs != ours:
             rule = f"the saved run has {name} {theirs}, where this one has {ours}; "
-            raise check.Unfit(f"{rule}{AFRESH}.", out=str(directory.parent))
-    return bool(list_saves(directory))
+            raise check.Unfit(f"{rule}{AFRESH}.", out=str(out))
 
 
 def _read_record(directory: Path) -> dict[str, Any] | None:

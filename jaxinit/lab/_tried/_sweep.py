@@ -33,7 +33,7 @@ from jaxinit.lab._tried.experiment import (
     name_network,
     read_settings,
 )
-from jaxinit.lab._tried.networks import adapt_own
+from jaxinit.lab._tried.networks import TABLES, adapt_own
 from jaxinit.lab._tried.rules import Rules
 from jaxinit.lab._tried.settings import NETWORK, OPTIONS, Settings
 from jaxinit.lab._tried.tasks import load_task
@@ -303,6 +303,8 @@ def _scale_all(
     """Builds the experiment of each size under each parameterization; also notes."""
     x = jax.ShapeDtypeStruct((2, *task.x_train.shape[1:]), task.x_train.dtype)
     recipe = _list_rules(settings.initializers[0])
+    if ":" not in settings.model:
+        recipe += ((_is_table, TABLES),)
     experiments: dict[tuple[str, int], Experiment] = {}
     notes: dict[str, None] = {}  # each once, in order
     networks = {size: build(size) for size in sorted({base, *sizes})}
@@ -358,6 +360,11 @@ def _list_constants(network: Network, x: Any) -> list[Any]:
         if values.size and (values == values[0]).all():
             rules.append((functools.partial(_is_at, path), float(values[0])))
     return rules
+
+
+def _is_table(path: str, leaf: Any) -> bool:
+    """Returns whether a path is that of a table that a network of the lab looks up."""
+    return path.endswith("embedding")
 
 
 def _is_at(place: str, path: str, leaf: Any) -> bool:

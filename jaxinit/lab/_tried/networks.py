@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxinit import _check as check
 from jaxinit._adapt.adapt import adapt_for_training
 from jaxinit._import import load
+from jaxinit.initializers import variance_scaling
 from jaxinit.lab._tried._model import MLP, drop_units
 from jaxinit.lab._tried._model import Norm as _Norm
 from jaxinit.lab._tried._network import Network
@@ -23,6 +24,9 @@ from jaxinit.lab._tried.data import Task
 
 Activation = Callable[[Any], Any]
 Norm = _Norm | Literal["post"]
+# The law by which `nn.Embed` draws tables, which all networks here leave to it: a scale
+# can change a law that is stated.
+TABLES = variance_scaling(1.0, "fan_out", "normal")
 
 
 class _ImageNetwork(nn.Module):

@@ -5,7 +5,8 @@ parameter applies to it:
 
 - ``he_normal()``: an initializer, for every kernel;
 - ``**/h/kernel: identity()`` or ``**/hf/bias: 1.0``: an initializer or a number, for
-  the parameters whose path matches the pattern, as in `jaxinit.reinit`;
+  the parameters whose path matches the pattern, as in `jaxinit.reinit`; for `transfer`
+  also ``role:readout: zeros()``, by what they do in the program;
 - ``recipes.fixup(6)``: a recipe of `jaxinit.recipes`, called with literals.
 
 A single initializer is read as that initializer, everything else as `Rules`. A
@@ -66,7 +67,7 @@ def read(text: str) -> Initializer | Rules:
     rules: list[Any] = []
     named, texts = [], []
     for part in parts:
-        pattern, colon, what = (word.strip() for word in part.partition(":"))
+        pattern, colon, what = _split_rule(part)
         if _is_recipe(part):
             rules += _call_recipe(part)
             texts.append(part)
@@ -80,6 +81,15 @@ def read(text: str) -> Initializer | Rules:
     return Rules("; ".join(texts), tuple(rules), tuple(named))
 
 
+def _split_rule(part: str) -> tuple[str, str, str]:
+    """Splits a part at the colon behind its pattern: of a path, or such as role:key."""
+    role, colon, rest = part.partition(":")
+    if role.strip() == "role" and ":" in rest:
+        name, colon, rest = rest.partition(":")
+        role = f"role:{name.strip()}"
+    return role.strip(), colon, rest.strip()
+
+
 def is_kernel(path: str, leaf: Any) -> bool:
     """Returns whether a parameter has two axes or more and is not an embedding."""
     return len(leaf.shape) > 1 and "embed" not in path.rpartition("/")[2]
@@ -89,11 +99,16 @@ def draw(key: jax.Array, params: Any, init: Initializer | Rules) -> Any:
     """Draws the parameters of a network anew.
 
     Raises:
-      ValueError: if a pattern matches no parameter, or an initializer does not support
-        a shape.
+      ValueError: if a pattern matches no parameter or is a role, where roles are not
+        known, or an initializer does not support a shape.
     """
     if not isinstance(init, Rules):
         return reinit(key, params, [(is_kernel, init)])
+    if init.structure is None:
+        for pattern in init.named:
+            if pattern.startswith("role:"):
+                rule = f"{pattern} is for transfer, which reads roles. Give paths."
+                raise check.Unfit(rule, initializers=init).at("compare")
     assigned = preview(params, init.rules, structure=init.structure)
     for pattern in init.named:
         if pattern in assigned.unused:

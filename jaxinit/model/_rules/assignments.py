@@ -124,7 +124,8 @@ class Assignments(Result):
         notes = [(left_over, "wrong")] if self.unused else []
         known = any(row.role for row in self.rows)
         columns = [x for x in _COLUMNS if known or x.head != "role"]
-        return Table.of(columns, self.rows, notes)
+        rows = _paths.sort_naturally(self.rows, lambda row: row.path)
+        return Table.of(columns, rows, notes)
 
 
 def _check_laws(call: str, rows: Sequence[Assignment]) -> None:

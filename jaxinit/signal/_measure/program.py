@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -182,11 +182,19 @@ def _read_layers(traced: core.ClosedJaxpr, stored: tuple[Any, Any]) -> Layers:
     )
 
 
-def find_layers(traced: core.ClosedJaxpr, params: Any) -> tuple[Plan, list[Placed]]:
-    """Finds the layers of a traced model, whose first arguments are its parameters."""
+def find_layers(
+    traced: core.ClosedJaxpr, params: Any, data: Container[int] = ()
+) -> tuple[Plan, list[Placed]]:
+    """Finds the layers of a traced model, whose first arguments are its parameters.
+
+    Args:
+      traced: the model.
+      params: its parameters.
+      data: numbers of those that count as data, as learned queries do.
+    """
     paths = _list_paths(params)
     others = len(traced.in_avals) - len(paths)
-    origins = [frozenset({i}) for i in range(len(paths))]
+    origins = [None if i in data else frozenset({i}) for i in range(len(paths))]
     planned = plan(traced, [*origins, *[None] * others])
     return planned, name_layers(planned, paths)
 

@@ -104,15 +104,7 @@ def make_table(
         if any(not column.rank or row[place] not in ("", "–") for row in table.rows)
     ]
     full = table.pick(filled)
-    if width is None:
-        return full
-    sizes = [len(GAP) + size for size in full.widths]
-    table = full.pick(full.choose(sizes, len(GAP) + width))
-    gone = [column for column in full.columns if column not in table.columns]
-    gone.sort(key=lambda column: column.rank)
-    names = ", ".join(dict.fromkeys(column.head for column in gone))
-    note = (f"A wider table shows {names} too.", "quiet")
-    return Table(table.columns, table.rows, [note] if gone else [])
+    return full if width is None else full.fit(width)
 
 
 def write_heading(report: Findings) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxinit import _check as check
 from jaxinit._import import explain_missing
 from jaxinit._result import plain
+from jaxinit._table import document
 from jaxinit.signal._judge.findings import Findings, over_seeds
 from jaxinit.signal._judge.verdicts import Condition
 from jaxinit.signal._report import columns
@@ -96,6 +97,10 @@ class SignalReport(Findings):
 
     def _repr_html_(self) -> str:
         return columns.write_html(self)
+
+    def to_html(self) -> str:
+        """Returns a page that a browser opens offline: what a notebook shows."""
+        return document(repr(self), self._repr_html_())
 
     def to_dict(self, *, seeds: bool = False) -> dict[str, Any]:
         """Returns the report as JSON types; numbers that are not finite become None.

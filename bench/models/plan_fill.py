@@ -1,6 +1,6 @@
 """Plans the fill of a large model.
 
-Run from the checkout: ``python -m bench.plan_fill [--devices N] [--rate R]``.
+Run from the checkout: ``python -m bench.models.plan_fill [--devices N] [--rate R]``.
 
 Nothing is allocated: the model is traced, and its slices are counted. Seconds are the
 entries of a device over a rate, which is measured here on one draw of a layer's size,
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
       The exit code, 0.
     """
-    parser = argparse.ArgumentParser(prog="bench.plan_fill", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.models.plan_fill", description=__doc__)
     add = parser.add_argument
     add("--layers", type=int, default=86, help="blocks (default: 86)")
     add("--width", type=int, default=8192, help="of the model (default: 8192)")
