@@ -17,6 +17,7 @@ from sources import (
     JOBS,
     NOTEBOOKS,
     REPOSITORY,
+    RESULTS,
     find_place,
     find_source,
     map_links,
@@ -29,12 +30,12 @@ _NOTEBOOK = "\n*This page as a [notebook]({path}){{ download }}.*\n"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds included pages, notebooks, and the reference."""
     for uri, source in INCLUDED.items():
-        path = str(REPOSITORY / source)
-        files.append(File.generated(config, uri, abs_src_path=path))
-    for job in JOBS:
-        path = str(REPOSITORY / NOTEBOOKS / f"{job}.ipynb")
-        uri = f"notebooks/{job}.ipynb"
-        files.append(File.generated(config, uri, abs_src_path=path))
+        included = str(REPOSITORY / source)
+        files.append(File.generated(config, uri, abs_src_path=included))
+    notebooks = [REPOSITORY / NOTEBOOKS / f"{job}.ipynb" for job in JOBS]
+    for path in (*notebooks, *(REPOSITORY / RESULTS).rglob("*.png")):
+        uri = find_place(path.relative_to(REPOSITORY).as_posix()) or ""
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
     for uri, text in write_pages().items():
         files.append(File.generated(config, uri, content=text))
     return files

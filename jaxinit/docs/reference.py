@@ -175,6 +175,7 @@ def write_pages() -> dict[str, str]:
         )
         text = [f"# {page.title}\n", f"{about}\n"]
         index.append(f"\n## [{page.title}]({uri.removeprefix('reference/')})\n")
+        index.append('<div class="names" markdown>\n')
         for name in names:
             first = find_first_names()[name]
             if first == name:
@@ -183,6 +184,7 @@ def write_pages() -> dict[str, str]:
                 text.append(f"## {name} {{ #{name} }}\n\nAs [`{first}`][{first}].\n")
             place = f"{uri.removeprefix('reference/')}#{name}"
             index.append(f"- [`{name.rpartition('.')[2]}`]({place})")
+        index.append("\n</div>")
         pages[uri] = "\n".join(text)
     return pages | {"reference/index.md": "\n".join(index) + "\n"}
 

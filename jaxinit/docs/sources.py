@@ -12,6 +12,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PAGES = "jaxinit/docs/pages/"
 NOTEBOOKS = "jaxinit/docs/notebooks/"
+RESULTS = "bench/results/"  # its pictures are shown
 
 INCLUDED = {
     "overview.md": "README.md",
@@ -67,6 +68,8 @@ def find_place(file: str) -> str | None:
     for folder, place in ((PAGES, ""), (NOTEBOOKS, "notebooks/")):
         if file.startswith(folder):
             return place + file.removeprefix(folder)
+    if file.startswith(RESULTS) and file.endswith(".png"):
+        return "results/" + file.removeprefix(RESULTS)
     return None
 
 

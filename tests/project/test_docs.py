@@ -284,7 +284,12 @@ ON_SITE += sorted(SITE.glob("pages/*.md"))
 
 
 def test_every_block_of_the_site_is_executed():
-    languages = {"python", "sh", ""}  # what is shown in another one must be run, too
+    languages = {
+        "python",
+        "sh",
+        "yaml",
+        "",
+    }  # what is shown in another one must be run, too
     for page in ON_SITE:
         fences = re.findall(r"^ *```(.*)$", page.read_text(), re.M)
         assert set(fences) <= languages, page
