@@ -587,7 +587,7 @@ TIP = """(function seek(root) { for (const each of root.querySelectorAll("*")) {
 @pytest.mark.slow
 def test_curves_answer_the_mouse_in_a_browser(driven, result):
     """And no request leaves the page, nor does it log an error."""
-    driven.wait("document.documentElement.dataset.curves === 'drawn'")
+    driven.wait("document.documentElement?.dataset.curves === 'drawn'")
     alphas = (
         f"{LINES}.map(each => each.glyph.line_alpha.value ?? each.glyph.line_alpha)"
     )
