@@ -232,7 +232,7 @@ def test_one_initializer_seed_and_rate_have_a_page(clusters):
     given = {**SMALL, "seeds": 1, "learning_rates": (0.01,), "depth": 2, "steps": 1}
     found = lab.compare(["zeros()"], data=clusters, **given)
     assert set(select_plots(found)) & {"loss_by_rate", "sensitivity"} == set()
-    assert found.health is None and "Verdicts" not in page(found, "")
+    assert found.health is None and "Verdicts" not in found.to_html()
 
 
 # What is measured.
@@ -587,7 +587,7 @@ TIP = """(function seek(root) { for (const each of root.querySelectorAll("*")) {
 @pytest.mark.slow
 def test_curves_answer_the_mouse_in_a_browser(driven, result):
     """And no request leaves the page, nor does it log an error."""
-    driven.wait("document.documentElement.dataset.curves === 'drawn'")
+    driven.wait("document.documentElement?.dataset.curves === 'drawn'")
     alphas = (
         f"{LINES}.map(each => each.glyph.line_alpha.value ?? each.glyph.line_alpha)"
     )

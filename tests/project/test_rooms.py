@@ -58,7 +58,7 @@ FLOORS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 HEAVY = {"flax", "optax", "chex", "orbax", "matplotlib", "sklearn", "rich", "jinja2"}
-HEAVY |= {"scipy"}
+HEAVY |= {"scipy", "bokeh"}
 
 
 def imports(source):

@@ -82,7 +82,6 @@ def _plot(comparison: Outcome, specs: list[str]) -> Any:
         sizing_mode="stretch_both",
         tools=_TOOLS,
         active_drag="box_zoom",
-        toolbar_location="above",
         y_axis_type="log",
         y_range=Range1d(start=low, end=high),
         x_axis_label="step",
