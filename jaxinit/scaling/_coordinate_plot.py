@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from jaxinit._panels import note, png
-from jaxinit.scaling._slopes import CoordinateRow
+from jaxinit.scaling._slopes import MINOR, CoordinateRow
 
 _COLUMNS = 4
 _MOST = 24  # panels at most: those with a finding first
@@ -26,7 +27,7 @@ def draw(
     rows: Sequence[CoordinateRow], sizes: Sequence[int], along: str, summary: str
 ) -> Figure:
     """Draws the rows of a report."""
-    ranked = sorted(rows, key=lambda row: row.verdict == "transfers")
+    ranked = sorted(rows, key=lambda x: (x.verdict == "transfers", x.role in MINOR))
     kept = {id(row) for row in ranked[:_MOST]}
     rows = [row for row in rows if id(row) in kept]
     columns = max(min(_COLUMNS, len(rows)), 1)
@@ -48,6 +49,7 @@ def draw(
         )
     for panel in panels[max(len(rows) - columns, 0) : len(rows)]:
         panel.set_xlabel(along, fontsize=8)
+    figure.supylabel("mean absolute output, or entry of a parameter", fontsize=8)
     return figure
 
 
@@ -58,7 +60,8 @@ def _draw_row(panel: Axes, sizes: Sequence[int], row: CoordinateRow) -> None:
     wrong = row.verdict != "transfers"
     path = row.path if len(row.path) <= 30 else "…" + row.path[-29:]
     title = f"{path}\n{row.verdict}" if wrong else path
-    panel.set_title(title, fontsize=8, color="#a4262c" if wrong else "black")
+    accused = wrong and "behind others" not in row.verdict
+    panel.set_title(title, fontsize=8, color="#a4262c" if accused else "black")
     panel.tick_params(labelsize=7)
     if np.isnan(values).all():
         note(panel, "zero, or not finite", 0.5)
@@ -77,4 +80,6 @@ def _draw_row(panel: Axes, sizes: Sequence[int], row: CoordinateRow) -> None:
     reach = max(0.55 * (high - low), 0.5)
     panel.set_ylim(*10.0 ** ((low + high) / 2 + np.array([-reach, reach])))
     panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    panel.yaxis.set_major_formatter("{x:g}")
     panel.minorticks_off()

@@ -11,6 +11,7 @@ from jaxinit._result import Result
 from jaxinit._table import Column, Table
 from jaxinit.scaling._slopes import (
     LEVEL,
+    MINOR,
     Along,
     Condition,
     CoordinateRow,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FINE = "transfers"
-_MINOR = "bias", "gain", "offset"  # have rows of the table only if they fail
+_CARRIED = "grows behind others"  # is not at fault
 _ALLOWED: tuple[Condition, ...] = ("aligned",)
 
 
@@ -74,6 +75,9 @@ class CoordinateReport(Result):
     def _make_row(self, each: Measured, its: Slopes) -> CoordinateRow:
         mine = [x for x in self.findings if x.path == each.path and x.of == each.kind]
         words = [_name(finding) for finding in mine]
+        grows = any(slope.low > self.tolerance for slope in its.size)
+        if not words and not self.transfers and grows and each.kind != "parameter":
+            words = [_CARRIED]
         return CoordinateRow(
             path=each.path,
             kind=each.kind,
@@ -186,17 +190,21 @@ class CoordinateReport(Result):
             (f"{_paths.shown(path)}: its layer is not measured", "quiet")
             for path in self.unseen
         ]
-        rows = [x for x in self.rows if x.verdict != _FINE or x.role not in _MINOR]
+        rows = [x for x in self.rows if x.verdict != _FINE or x.role not in MINOR]
         if left := len(self.rows) - len(rows):
             notes.append((f"{left} biases and gains transfer too.", "quiet"))
         notes += [(note, "") for note in self.notes]
         about = f"Exponents of {letter}, with {LEVEL:.0%} intervals over "
         about += f"{_text.plural(self.seeds, 'seed')}: of the mean absolute output, "
-        about += "and of what the last update makes of the input."
+        about += "and of what the last update makes of the input. 0 is right; a "
+        about += "readout may fall at the start."
         return Table.of(columns, rows, [*notes, (about, "quiet")])
 
     def plot(self) -> "Figure":
         """Draws mean absolute outputs against the size, a line for each step.
+
+        Lines are flat where a layer transfers. Of many layers those are drawn that do
+        not, then others.
 
         Returns:
           A figure of matplotlib, which notebooks show.
@@ -229,4 +237,4 @@ def _name(finding: Finding) -> str:
 def _mark(cell: str) -> str:
     if cell == _FINE:
         return "healthy"
-    return "" if cell.startswith("aligned") else "wrong"
+    return "" if cell.startswith(("aligned", _CARRIED)) else "wrong"

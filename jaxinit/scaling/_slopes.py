@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 LEVEL = 0.95  # of every interval
+MINOR = "bias", "gain", "offset"  # roles of rows that are shown last, or if they fail
 
 Along = Literal["width", "depth"]
 Condition = Literal["start", "update", "attention", "decay", "stream", "aligned"]
@@ -96,7 +97,8 @@ class CoordinateRow:
       update: of what the change of its weight makes of its input, over the input;
         of the entries' change for a parameter in no product; of the output's change for
         a stream and attention.
-      verdict: "transfers", or how it fails.
+      verdict: "transfers", how it fails, or "grows behind others" if a fault of other
+        layers makes its output grow.
       measured: the values.
     """
 
@@ -196,6 +198,7 @@ def judge(
             found += _judge_attention(each, its, along, tolerance)
         elif each.kind != "stream":
             found += _judge_layer(each, its, along, tolerance)
+    found = _drop_effects(found, things)
     if along == "depth" or not any(x.condition != "aligned" for x in found):
         streams = (
             finding
@@ -208,6 +211,25 @@ def judge(
         found += [first] if (first := next(causes, None)) else []
     order = "start", "stream", "attention", "update", "decay", "aligned"
     return sorted(found, key=lambda finding: order.index(finding.condition))
+
+
+def _drop_effects(found: list[Finding], things: Sequence[Measured]) -> list[Finding]:
+    """Drops what goes with the update of an accused layer.
+
+    These are the entries of its own bias, and the logits of an attention whose queries
+    or keys it makes: each is accused where it alone is wrong.
+    """
+    moved = {x.path for x in found if x.condition == "update" and x.of != "parameter"}
+    roles = {each.path: each.role for each in things if each.path in moved}
+    makers = [path for path, role in roles.items() if "query" in role or "key" in role]
+
+    def follows(finding: Finding) -> bool:
+        parent, _, _ = finding.path.rpartition("/")
+        if finding.of == "attention":
+            return finding.step > 0 and any(x.startswith(parent) for x in makers)
+        return finding.of == "parameter" and parent in moved
+
+    return [x for x in found if not follows(x) or x.slope.value < 0]
 
 
 def _judge_layer(

@@ -43,7 +43,7 @@ NETS = {
 
 
 def adamw(scale, **settings):
-    return scale.adamw(1e-2, weight_decay=0.1, **settings)
+    return scale.adamw(1e-2, **({"weight_decay": 0.0} | settings))
 
 
 def check(net, parameterize, optimizer=adamw, **settings):
@@ -113,8 +113,8 @@ FAULTS = {
         *("update", ["first"]),
     ),
     "weight decay": (
-        *("net", plant("second/kernel", decay=one), adamw),
-        *("decay", ["second"]),
+        *("net", plant("second/kernel", decay=one)),
+        *(lambda scale: adamw(scale, weight_decay=0.1), "decay", ["second"]),
     ),
     "Muon scaled twice": (
         *("net", scaling.mup, scale_muon_twice),
