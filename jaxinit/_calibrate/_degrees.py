@@ -24,9 +24,9 @@ _AS_ARGUMENT = (
     RESHAPES
     | SAME
     | {"abs", "cumsum", "dynamic_slice", "gather", "neg", "pad", "reduce_max"}
-    | {"reduce_sum", "rev", "slice", "transpose"}
+    | {"reduce_sum", "rev", "slice", "split", "transpose", "unstack"}
 )
-_ALIKE = frozenset({"add", "add_any", "concatenate", "max", "min", "sub"})
+_ALIKE = frozenset({"add", "add_any", "concatenate", "max", "min", "stack", "sub"})
 _POWERS: dict[str, Callable[[float], float]] = {
     "rsqrt": lambda degree: -degree / 2,
     "sqrt": lambda degree: degree / 2,
@@ -67,8 +67,44 @@ def find_biases(plan: Plan, count: int) -> dict[int, int | None]:
     return {site.number: values.get(site.bias) for site, values in facts}
 
 
+def find_loops(plan: Plan, count: int) -> dict[int, tuple[int, ...]]:
+    """Finds which loops around a layer take a slice of its weight at each step.
+
+    Args:
+      plan: the model.
+      count: the number of its parameters, its first arguments.
+
+    Returns:
+      The loops, counted from the outermost, by the number of the layer's site.
+    """
+    none = frozenset[int]()
+    known = [none] * len(plan.closed.in_avals)
+    facts = _follow(plan, known, _join_loops, none, _add_loop)
+    return {
+        site.number: tuple(sorted(values[site.weight] or ())) for site, values in facts
+    }
+
+
+def _join_loops(eqn: core.JaxprEqn, known: list[Any]) -> list[frozenset[int]]:
+    joined = frozenset[int]().union(*(loops for loops in known if loops))
+    return [joined] * len(eqn.outvars)
+
+
+def _add_loop(known: frozenset[int], depth: int) -> frozenset[int]:
+    return known | {depth}
+
+
+def _keep_slice(known: Any, depth: int) -> Any:
+    return known
+
+
 def _follow(
-    plan: Plan, known: Sequence[Any], compute: Callable[..., Any], constant: Any
+    plan: Plan,
+    known: Sequence[Any],
+    compute: Callable[..., Any],
+    constant: Any,
+    take_slice: Callable[[Any, int], Any] = _keep_slice,
+    depth: int = 0,
 ) -> Iterator[tuple[Product, Values]]:
     """Follows facts through a program, and yields those around each layer."""
     jaxpr = plan.closed.jaxpr
@@ -78,8 +114,12 @@ def _follow(
         if body := plan.inner.get(eqn):
             if eqn.primitive.name == SCAN:
                 consts, carried = count_operands(eqn)
-                known[consts : consts + carried] = [None] * carried
-            inside.extend(_follow(body, known, compute, constant))
+                first = consts + carried
+                known[consts:first] = [None] * carried
+                known[first:] = [take_slice(fact, depth) for fact in known[first:]]
+            deeper = depth + (eqn.params.get("length") is not None)
+            more = compute, constant, take_slice, deeper
+            inside.extend(_follow(body, known, *more))
             return [None] * len(eqn.outvars)
         results: Sequence[Any] = compute(eqn, known)
         return results

@@ -221,8 +221,7 @@ def _pose(
     stored = _draw(flat, drawing)
     if rules is not None:
         structure = program.read_structure()
-        drawn = reinit(ruling, stored[0], rules, structure=structure)
-        stored = drawn, stored[1]
+        stored = _draw_anew(ruling, stored[0], rules, structure), stored[1]
     layers = find_layers(program, method.per_unit)
     own = {layer.site.leaf for layer in layers}
     stds = _read_targets(program, own, targets, "targets" in method.takes)
@@ -249,6 +248,20 @@ def _pose(
         rounds=method.rounds,
         tol=method.tol,
     ), stored
+
+
+def _draw_anew(key: jax.Array, params: Any, rules: Any, structure: Any) -> Any:
+    """Draws parameters by rules.
+
+    Raises:
+      ValueError: as `reinit`, in the name of `calibrate`.
+      TypeError: likewise.
+    """
+    try:
+        return reinit(key, params, rules, structure=structure)
+    except (TypeError, ValueError) as error:
+        text = str(error).replace("reinit(", "calibrate(", 1)
+        raise type(error)(text) from None
 
 
 def _draw(model: Model, key: jax.Array) -> Any:

@@ -11,6 +11,8 @@ from jaxinit._import import explain_missing
 from jaxinit._result import Result
 from jaxinit._table import Column, Table
 
+_LISTED = 3  # layers that a note names; the others are counted
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -123,9 +125,11 @@ class CalibrationReport(Result):
         return f"{self.method}: {count}, std {_text.span(stds)}, {rounds}{left}"
 
     def _table(self) -> Table:
+        alike: dict[str, list[str]] = {}
+        for layer in self.left:
+            alike.setdefault(layer.reason, []).append(_paths.shown(layer.path))
         notes = [
-            (f"{_paths.shown(layer.path)}: {layer.reason}", "wrong")
-            for layer in self.left
+            (f"{_list_some(paths)}: {why}", "wrong") for why, paths in alike.items()
         ]
         notes += [
             (f"{_paths.shown(path)}: is inside {inside}", "wrong")
@@ -140,6 +144,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.astype(float).tolist()
     return list(value) if isinstance(value, tuple) else value
+
+
+def _list_some(paths: Sequence[str]) -> str:
+    more = len(paths) - _LISTED
+    return ", ".join(paths[:_LISTED]) + f" and {more} more" * (more > 0)
 
 
 def _show_change(before: np.ndarray, after: np.ndarray) -> str:

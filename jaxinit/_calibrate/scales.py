@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinit import _check as check
-from jaxinit._calibrate._degrees import Degree, find_biases, find_degrees
+from jaxinit._calibrate._degrees import (
+    Degree,
+    find_biases,
+    find_degrees,
+    find_loops,
+)
 from jaxinit._jaxpr.equation import list_uses
 from jaxinit._jaxpr.primitives import DOT
 from jaxinit._structure.result import Structure, TracedParameter
@@ -84,12 +89,14 @@ def find_layers(program: Program, per_unit: bool) -> list[Layer]:
     products = [(x, steps) for x, steps in program.sites if isinstance(x, Product)]
     degrees = _find_all_degrees(program, count, [site for site, _ in products])
     biases = find_biases(program.plan, count)
+    loops = find_loops(program.plan, count)
     turns = dict(_find_turns(program.plan))
     taken: dict[int, tuple[int, ...]] = {}
     layers = []
     for site, steps in products:
         units = _list_unit_axes(site, turns.get(site.number)) if per_unit else None
-        layer = _read_layer(site, steps, structure, degrees, units)
+        placed = steps, loops[site.number]
+        layer = _read_layer(site, *placed, structure, degrees, units)
         layer = _read_bias(layer, biases[site.number], structure.rows)
         others = {taken[leaf] for leaf in layer.leaves if leaf in taken}
         if others == {layer.leaves}:
@@ -130,6 +137,7 @@ def _choose_leaves(
 def _read_layer(
     site: Product,
     steps: tuple[int, ...],
+    sliced: tuple[int, ...],
     structure: Structure,
     degrees: _Degrees,
     units: tuple[int, ...] | None,
@@ -138,7 +146,7 @@ def _read_layer(
     rows = structure.rows
     leaves = _choose_leaves(site, rows, degrees)
     first = rows[leaves[0] if leaves else site.leaf]
-    own = _match(first, steps)
+    own = _match(first, steps, sliced)
     layer = Layer(site=site, steps=steps, own=own, units=units or ())
     roles = {role for leaf in site.leaves for role in rows[leaf].roles}
     if not jnp.issubdtype(site.output.aval.dtype, np.floating):
@@ -208,11 +216,16 @@ def _list_unit_axes(site: Product, turn: Sequence[int] | None) -> tuple[int, ...
     return (*placed, *site.unit_axes)
 
 
-def _match(row: TracedParameter, steps: tuple[int, ...]) -> tuple[int, ...]:
+def _match(
+    row: TracedParameter, steps: tuple[int, ...], sliced: tuple[int, ...]
+) -> tuple[int, ...]:
     """Returns which loops around a layer take a slice of its weight at each step.
 
-    Loops over layers are outside of those over time, so that the first that fits is it.
+    The program tells of loops that slice it themselves. Where the body of one chooses
+    the entries, it is the first that fits, as loops over layers are mostly outermost.
     """
+    if [steps[i] for i in sliced] == [row.shape[axis] for axis in row.loops]:
+        return sliced
     own: list[int] = []
     for axis in row.loops:
         start = own[-1] + 1 if own else 0

@@ -18,7 +18,9 @@ from jaxinit.signal.progress import report_progress
 
 Method = Literal["gradinit", "metainit"]
 Optimizer = Literal["adam", "sgd"]
-_STEPS = {"gradinit": 390, "metainit": 50}
+# GradInit's steps are those of its authors' code for CIFAR-10, and the rate the least
+# of those there (https://github.com/zhuchen03/gradinit); MetaInit's, of its figure 2.
+_STEPS = {"gradinit": 390, "metainit": 500}
 _RATES = {"gradinit": 1e-3, "metainit": 0.1}
 _RANKS = {"gradinit": 0, "metainit": 2}  # the least number of axes of what has scales
 
@@ -56,14 +58,14 @@ def tune(
     "metainit" makes the loss nearly linear, so that a step changes its gradient little:
     it lowers the gradient quotient (1/N) Σ \|(g − Hg) / (g ± ε) − 1\| over the N
     weights, with the Hessian H and ε = 1e-5. The norms of tensors with two axes or more
-    move by steps of scale_rate along the signs of their gradients, with momentum 0.5.
+    move by steps of scale_rate along the signs of their gradients, with momentum 0.9.
     It needs no data: with inputs from a normal law and random labels,
     ``batches=lambda step: (jax.random.normal(key(step), (8, 32, 32, 3)),
     jax.random.randint(key(step), (8,), 0, 10))`` where ``key(step)`` is
     ``jax.random.fold_in(jax.random.key(0), step)``.
 
-    "metainit" helps weights that are too large; from weights that are far too small it
-    lowers the quotient, but need not make them train.
+    "metainit" helps weights that are too large or too small, if steps suffice: a norm
+    moves by at most 10 · scale_rate in a step, and wavers by up to that in the end.
 
     A step costs two to three gradients of the batch with gradinit, and ten with
     metainit. Where memory is short, tune ``jax.checkpoint(loss)``. A call that takes
@@ -82,16 +84,18 @@ def tune(
         batch is any tree, not a list itself; gradinit halves its arrays along their
         first axis.
       method: "gradinit" or "metainit".
-      steps: the number of steps, those that state has done included; by default 390
-        with gradinit and 50 with metainit.
+      steps: the number of steps, those that state has done included; by default as
+        many as the authors take, 390 with gradinit and 500 with metainit.
       optimizer: what the model is to be trained with, "adam" (the default) or "sgd".
         This argument and the next two belong to gradinit.
-      learning_rate: its learning rate; by default 0.001 for "adam" and 0.1 for "sgd".
+      learning_rate: its learning rate; by default 0.001 for "adam" and 0.1 for "sgd",
+        as the authors have them for transformers and for CIFAR-10.
       gamma: the norm of the gradient beyond which it is lowered. By default a step may
         lower the loss by 0.1 to first order: 0.1 / learning_rate for "adam", and
-        the root of that for "sgd".
-      scale_rate: the learning rate of the factors, 0.001 by default, with gradinit; of
-        the norms, 0.1 by default, with metainit.
+        the root of that for "sgd", which is 1 for 0.1, the authors' pair. That for
+        other learning rates and for "adam" is ours.
+      scale_rate: the learning rate of the factors, 0.001 by default, with gradinit; the
+        authors take up to 0.1, by network. Of the norms, 0.1 by default, with metainit.
       minimum: the least factor; that of a bias is 0 with gradinit.
       where: which tensors have factors: a pattern as rules of `reinit` have, or a list
         of them; by default all, with metainit all of two axes or more.

@@ -62,12 +62,15 @@ def _make_row(pair: Pair, axes: Sequence[str], depth: float) -> ScaledParameter:
         grown["head size"] = new.head / old.head
         if "width out" in grown:
             grown["heads"] = width_out * old.head / new.head
+    routes = new.is_kernel and "experts" in (axes[axis] for axis in new.out_axis)
+    kind = "readout" if routes else _name_kind(new, width_in, width_out)
     return ScaledParameter(
         path=new.path,
         base=old.path,
         traced=new,
         traced_base=old,
-        kind=_name_kind(new, width_in, width_out),
+        kind=kind,
+        narrow=kind == "readout" and "readout" not in new.roles and not routes,
         in_block=new.branch > 0,
         width_in=width_in,
         width_out=width_out,
@@ -101,7 +104,7 @@ def _list_experts(rows: Structure) -> set[tuple[int, int]]:
     return {
         (row.branch, row.shape[axis])
         for row in rows.values()
-        if row.in_axis
+        if row.in_axis and row.out_axis
         for axis in row.batch_axis
         if axis not in row.loops
     }
@@ -116,7 +119,7 @@ def _name_axes(
     outputs, inputs, batch = "width out", "width in", "experts"
     if "input" in new.roles:
         inputs = "features"
-    if not new.out_axis:  # a kernel for each channel
+    if not (new.in_axis and new.out_axis):  # a kernel for each channel
         batch = outputs
     if looked_up:
         inputs, batch = "vocabulary", "vocabulary"

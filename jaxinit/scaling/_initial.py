@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxinit import _paths
 from jaxinit import initializers as init
+from jaxinit._arithmetic import change_inner
 from jaxinit._initializer import Initializer
 from jaxinit._structure.result import Structure
 from jaxinit.model import Assignment, Rule, preview
@@ -148,7 +149,7 @@ def _scale_law(
     row: ScaledParameter, law: Initializer, std: float | None, shape: tuple[int, ...]
 ) -> Any:
     """Returns a law whose standard deviation is row.std times that in the base."""
-    law = _fit_parts(row, law)
+    law = _regroup(row, _fit_parts(row, law))
     own = _std(law, shape)
     factor = row.std
     if spreads(row) and (std is None or own is None):
@@ -165,6 +166,16 @@ def _scale_law(
 def spreads(row: ScaledParameter) -> bool:
     """Returns whether the entries of a parameter have a standard deviation to keep."""
     return row.traced.is_kernel or not _SPREAD.isdisjoint(row.traced.roles)
+
+
+def _regroup(row: ScaledParameter, law: Any) -> Any:
+    """Gives a law that was fitted to the base's groups those of the target."""
+    groups, mine = row.traced_base.groups, row.traced.groups
+    if law.is_combined or "groups" not in law.arguments:
+        return change_inner(law, lambda part: _regroup(row, part))
+    if law.arguments["groups"] != groups or groups == mine:
+        return law
+    return law._build(**{**law.arguments, "groups": mine})
 
 
 def _fit_parts(row: ScaledParameter, law: Initializer) -> Any:

@@ -16,13 +16,15 @@ _BY_MUON = ("input", "hidden")
 def is_matrix(row: ScaledParameter) -> bool:
     """Returns whether Muon updates a parameter.
 
-    It does not update embeddings, readouts and vectors, for which its norm is not the
-    right one, and convolutions in groups, the depthwise ones among them: their kernel
-    is one small matrix for each group, which dimension numbers cannot say.
+    It does not update embeddings, readouts, routers and vectors, for which its norm is
+    not the right one, and kernels in groups, as those of depthwise convolutions: they
+    are one small matrix for each group, which dimension numbers cannot say. None of
+    that depends on what grows, so that the base and all targets have one optimizer.
     """
     inputs, outputs = find_axes(row.traced)
     grouped = row.traced.window and row.traced.groups > 1
-    return row.kind in _BY_MUON and bool(inputs and outputs) and not grouped
+    fits = row.kind in _BY_MUON or row.narrow
+    return fits and bool(inputs and outputs) and not grouped
 
 
 def find_axes(traced: TracedParameter) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -66,7 +68,10 @@ def muon_dimensions(rows: Rows) -> Callable[[Any], Any]:
 
     They are read from the program. A kernel whose inputs or outputs run along several
     axes, as those of attention, is one matrix. Stacked layers and experts are one
-    matrix each. The window of a convolution counts as inputs.
+    matrix each. The window of a convolution counts as inputs. So do queries, keys and
+    values of a joint kernel where they have an axis of their own; where they lie side
+    by side along one axis, they are one matrix together, since dimension numbers cannot
+    cut an axis.
 
     Returns:
       A function that takes the parameters, or a tree like them, and returns

@@ -208,7 +208,8 @@ def _tell_unclear(rows: Sequence[ScaledParameter]) -> list[str]:
             continue
         if row.kind == "vector" and ("other" in row.traced.roles or several):
             if row.grown:
-                why = row.traced.reason or "it is in no product with data"
+                reason = row.traced.reason
+                why = f"it {reason}" if reason else "it is in no product with data"
                 notes.append(
                     f"{path} counts as a vector, since {why}: see for yourself."
                 )

@@ -20,6 +20,8 @@ class ScaledParameter:
       traced: its row in the structure of the target.
       traced_base: the row of `base` in the structure of the base.
       kind: what it counts as: "embedding", "input", "hidden", "readout" or "vector".
+      narrow: whether it counts as a readout for its growth alone: it makes few features
+        from many within the model, and Muon updates it, as it does in the base.
       in_block: whether it lies in a residual branch.
       width_in: how much the axes grow that inputs run along and that are widths: 1 for
         the features of the data.
@@ -45,6 +47,7 @@ class ScaledParameter:
     traced_base: TracedParameter
     kind: str
     in_block: bool
+    narrow: bool = False
     width_in: float = 1.0
     width_out: float = 1.0
     depth: float = 1.0

@@ -152,7 +152,7 @@ def mean_field(row: ScaledParameter, alignment: Alignment = "full") -> Factors:
     if alignment == "none" and row.kind in theta:
         adam = row.width_in**-0.5
         factors = dataclasses.replace(factors, adam=adam, decay=1 / adam)
-        if row.kind == "readout":
+        if not is_matrix(row):
             factors = dataclasses.replace(factors, muon=adam)
     return factors.expose(theta.get(row.kind, 1.0))
 

@@ -192,9 +192,10 @@ def muon(
     """As `optax.contrib.muon`, with dimension numbers from the program, and factors.
 
     Muon updates the kernels that see data or other layers; AdamW updates embeddings,
-    readouts, vectors and convolutions in groups, with the factors that it has in
+    readouts, routers, vectors and kernels in groups, with the factors that it has in
     `adamw`. A kernel is a matrix from all its inputs to all its outputs, and stacked
-    layers and experts are one matrix each: see `muon_dimensions`.
+    layers and experts are one matrix each: see `muon_dimensions`. A joint kernel of
+    queries, keys and values is one matrix, unless they have an axis of their own.
 
     A step changes a kernel by -η·(lr·s·O + c·λ·w). O is the momentum, made orthonormal.
     The row's factor lr for Muon is the growth of the update's spectral norm from the

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from jaxinit import _check as check
 from jaxinit import _paths
 from jaxinit._import import explain_missing
 from jaxinit.scaling._row import ScaledParameter
@@ -107,6 +108,7 @@ def find_each(call: str, rows: Rows, tree: Any) -> list[ScaledParameter | None]:
 
     Raises:
       ValueError: if a leaf has no row, a row no leaf, or they differ in sizes.
+      TypeError: if a leaf is no array.
     """
     masked = import_optax(call).MaskedNode
 
@@ -134,6 +136,12 @@ def find_each(call: str, rows: Rows, tree: Any) -> list[ScaledParameter | None]:
         found.append(row)
         if row is not None:
             _check_sizes(call, names[0], node, row)
+        elif not hasattr(node, "dtype"):
+            raise TypeError(
+                f"{call}(params=...): parameters must be arrays, and "
+                f"{_paths.shown(names[0])} is {check.show(node)}. Of a model of "
+                "Equinox, give eqx.filter(model, eqx.is_inexact_array)."
+            )
         elif jnp.issubdtype(node.dtype, jnp.inexact):
             raise ValueError(
                 f"{call}(params=...): each parameter must be one of the target's, and "

@@ -176,6 +176,29 @@ def test_loops():
     assert params["h"].std() > 0.125 and ratio.shape == (4, 16, 16)
 
 
+def test_layers_within_time():
+    """A stack that runs at each step of time, of as many layers as there are steps."""
+
+    def apply(params, x):
+        def layer(x, w):
+            return jnp.tanh(x @ w), None
+
+        def step(h, x):
+            return jax.lax.scan(layer, h + x, params["stack"])
+
+        return jax.lax.scan(step, jnp.zeros((64, 16)), jnp.stack([x] * 3))[0]
+
+    def init(key):
+        sizes = jnp.array([0.2, 1.0, 5.0])[:, None, None]
+        return {"stack": sizes * ji.normal(0.25)(key, (3, 16, 16))}
+
+    params, report = calibrate((init, apply), X, params=init(KEY))
+    assert [layer.path for layer in report.layers] == [f"stack[{i}]" for i in range(3)]
+    np.testing.assert_allclose(stds(report), 1, atol=0.05)
+    ratio = params["stack"] / init(KEY)["stack"]
+    np.testing.assert_allclose(ratio, ratio[:, :1, :1] * np.ones((3, 16, 16)), 1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", [nn.SimpleCell, nn.OptimizedLSTMCell])
 def test_steps_of_time_share_a_weight(cell):

@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +47,43 @@ def test_a_tree_of_ones_own_named_params():
     params, report = calibrate(model, X, params=model[0](KEY))
     assert not report.left
     assert apply(params, X).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_params_beside_a_branch_named_params():
+    """Weights that are given are those of the whole path."""
+
+    def apply(p, x):
+        return jnp.tanh(x @ p["w"]) @ p["params"]["w"]
+
+    def init(key):
+        first, second = jax.random.split(key)
+        outer, inner = ji.normal(1.0)(first, (16, 8)), ji.normal(1.0)(second, (8, 8))
+        return {"w": outer, "params": {"w": inner}}
+
+    params, report = calibrate((init, apply), X, params=init(KEY))
+    assert not report.left and params["w"].shape == (16, 8)
+    ratios = jax.tree.map(lambda new, old: (new / old).ravel(), params, init(KEY))
+    for ratio in jax.tree.leaves(ratios):
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+
+
+def test_rules_that_do_not_fit_are_those_of_calibrate():
+    for rules, kind, message in (
+        ([("role:kernal", 1.0)], ValueError, r"^calibrate\(rules.*'kernel'\?$"),
+        ([("role:kernel", "he")], (TypeError, ValueError), r"^calibrate\(rules"),
+        ("role:kernel", TypeError, r"^calibrate\(rules"),
+        ([], ValueError, r"^calibrate\(rules"),
+    ):
+        with pytest.raises(kind, match=message):
+            calibrate(of(run_two, a=(16, 8), b=(8, 4), c=(8,)), X, rules=rules)
+
+
+def test_notes_are_told_once():
+    layers = [nn.Dense(16, use_bias=False) for _ in range(5)]
+    _, report = calibrate(nn.Sequential(layers), X, method="weight_norm")
+    assert len(report.left) == 5
+    first = "layers_0, layers_1, layers_2 and 2 more: keeps its mean"
+    assert str(report).count("keeps its mean") == 1 and first in str(report)
 
 
 @pytest.mark.parametrize("method", ["lsuv", "weight_norm"])

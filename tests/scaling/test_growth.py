@@ -27,6 +27,7 @@ from models import (
 
 import jaxinit
 from jaxinit import scaling
+from jaxinit.scaling._muon import is_matrix
 
 TABLE = {
     "block, linen": (LinenBlock, STEPS),
@@ -213,6 +214,114 @@ def test_experts_and_their_router():
         assert numbers(scale["block_0/experts/up"]) == HIDDEN
         grown = scale["block_0/experts/down"].grown
         assert grown.get("experts", 1) == experts / 3
+
+
+def mix(name):
+    """Returns a model that mixes four shifted copies of each channel."""
+
+    def apply(p, x):
+        h = jnp.tanh(x @ p["a"])
+        copies = [jnp.pad(h, ((0, 0), (i, 0), (0, 0)))[:, : h.shape[1]] for i in (0, 1)]
+        h, w = jnp.stack(copies, 2), p["w"]
+        if name == "blkc,kc->blc, by a sum":
+            h = (h * w).sum(2)
+        elif name == "blc,kc->blkc":
+            h = jnp.einsum(name, copies[0], w).sum(2)
+        elif name == "blc,kc->blc":
+            h = jnp.einsum(name, copies[0], w)
+        else:
+            h = jnp.einsum(name, h, w.T if ",ck" in name else w)
+        return jnp.tanh(h @ p["b"]) @ p["c"]
+
+    def make(n):
+        sizes = {"a": (6, n), "w": (2, n), "b": (n, n), "c": (n, 5)}
+        return lambda key: {k: jnp.ones(size) for k, size in sizes.items()}, apply
+
+    return make
+
+
+SPELLINGS = ["blkc,kc->blc", "blkc,ck->blc", "blkc,kc->blc, by a sum"]
+SPELLINGS += ["blc,kc->blkc", "blc,kc->blc"]
+
+
+def test_a_kernel_for_each_channel_is_no_expert():
+    """However the program spells it: what it mixes with stays hidden, and Muon's."""
+    for name in SPELLINGS:
+        small, large = (jaxinit.structure(mix(name)(n), STEPS) for n in (8, 32))
+        scale = scaling.mup(small, large)
+        mixer = scale["w"]
+        assert (mixer.kind == "vector") == (name == "blc,kc->blc"), name
+        assert dict(mixer.grown) == {"width out": 4}, name
+        assert numbers(mixer) == VECTOR, name  # by Adam: each channel is its own
+        assert numbers(scale["b"]) == HIDDEN, name
+        assert dict(scale["b"].grown) == {"width in": 4, "width out": 4}, name
+        assert numbers(scale["a"]) == INPUT and numbers(scale["c"]) == READOUT, name
+
+
+def call_apart(p, x):
+    """Latent attention: a product of contents, one of positions, and their sum."""
+    x = x @ p["stem"]
+    q, k = x @ p["q_down"], x @ p["k_down"]
+    contents = [jnp.einsum("blc,chk->blhk", y, p[n]) for y, n in ((q, "q"), (k, "k"))]
+    turned, turns = jnp.einsum("blc,chk->blhk", q, p["q_turned"]), x @ p["k_turned"]
+    scores = jnp.einsum("bqhk,bshk->bhqs", *contents)
+    scores += jnp.einsum("bqhk,bsk->bhqs", turned, turns)
+    scores /= (contents[0].shape[-1] + turned.shape[-1]) ** 0.5
+    v = jnp.einsum("blc,chk->blhk", k, p["v"])
+    y = jnp.einsum("bhqs,bshk->bqhk", jax.nn.softmax(scores), v)
+    return (x + jnp.einsum("bqhk,hkd->bqd", y, p["o"])) @ p["head"]
+
+
+def make_apart(n, latent, size, heads=2):
+    up = (latent, heads, size)
+    sizes = {"stem": (6, n), "q_down": (n, latent), "k_down": (n, latent), "q": up}
+    sizes |= {"k": up, "v": up, "q_turned": (latent, heads, size // 2)}
+    sizes |= {"k_turned": (n, size // 2), "o": (heads, size, n), "head": (n, 5)}
+    return lambda key: {k: jnp.ones(size) for k, size in sizes.items()}, call_apart
+
+
+@functools.cache
+def read_apart(*sizes):
+    return jaxinit.structure(make_apart(*sizes), STEPS)
+
+
+def test_queries_of_two_kernels_and_two_products():
+    """Both kernels of queries absorb the factor of heads that grow, once."""
+    small, large = read_apart(8, 4, 4), read_apart(32, 16, 16)
+    assert {path: large[path].role for path in ("q", "q_turned")} == {
+        "q": "query",
+        "q_turned": "query",
+    }
+    assert large["k"].role == large["k_turned"].role == "key"
+    assert large["v"].role == "value" and large["q"].head == 16 + 8
+    scale = scaling.mup(small, large)
+    halved = {path for path, row in scale.items() if row.absorbed != 1}
+    assert halved == {"q", "q_turned"} and not scale.forward and not scale.notes
+    for path, row in scale.items():
+        if path not in ("stem", "head"):
+            assert numbers(row) == times(HIDDEN, 0.5 if path in halved else 1), path
+
+
+def at_latent(m):
+    return read_apart(8 * m, 4, 4)
+
+
+def test_muon_has_the_same_parameters_at_every_width():
+    """Of experts with a router, and of latent features that do not grow."""
+    models = {
+        "experts": lambda m: read("transformer", m, experts=3),
+        "latent": at_latent,
+        "channels": lambda m: jaxinit.structure(mix("blkc,kc->blc")(8 * m), STEPS),
+    }
+    for name, at in models.items():
+        scales = [scaling.mup(at(1), at(m)) for m in (1, 4)]
+        one, four = ({p for p, r in s.items() if is_matrix(r)} for s in scales)
+        assert one == four, name
+        assert {"latent": "q_down" in one, "channels": "w" not in one}.get(name, True)
+        assert not any("router" in path for path in one)
+        assert {numbers(row) for row in scales[0].values()} == {(1,) * 6}
+    down = scaling.mup(at_latent(1), at_latent(4))["q_down"]  # sqrt(1/4), from many
+    assert (down.kind, down.lr["muon"], down.lr["adam"]) == ("readout", 0.5, 0.25)
 
 
 def test_queries_that_share_keys():

@@ -231,3 +231,51 @@ def test_parts_of_a_joint_kernel_keep_their_laws():
     rules = [("qkv", joint), ("*", jaxinit.lecun_normal())]
     law = preview(scale, large, rules)["qkv"].law
     assert law == jaxinit.concatenated(parts, sizes=(32, 32, 32)) * 0.5
+
+
+def test_rules_of_kernels_in_groups():
+    """As many groups as the target has, whether or not the base's divide its sizes."""
+
+    def call(p, x):
+        numbers = ("NWC", "WIO", "NWC")
+        for name in ("in", "mix"):
+            x = jnp.tanh(
+                jax.lax.conv_general_dilated(
+                    x,
+                    p[name],
+                    (1,),
+                    "SAME",
+                    dimension_numbers=numbers,
+                    feature_group_count=x.shape[-1] // p[name].shape[1],
+                )
+            )
+        return x.mean(1) @ p["head"]
+
+    def read(n, groups, wide):
+        sizes = {"in": (3, 2, n), "mix": (3, n // groups, wide), "head": (wide, 5)}
+        init = lambda key: {k: jnp.ones(size) for k, size in sizes.items()}  # noqa: E731
+        return jaxinit.structure((init, call), np.zeros((2, 8, 2), np.float32))
+
+    cases = [((16, 16, 16), (24, 24, 24)), ((16, 4, 16), (48, 6, 48))]
+    cases += [((16, 16, 32), (24, 24, 72)), ((16, 8, 16), (24, 24, 24))]
+    for law in (jaxinit.he_normal(), jaxinit.glorot_uniform() * 0.5):
+        rules = [("role:kernel", law)]
+        for base, target in cases:
+            small, large = read(*base), read(*target)
+            scale = scaling.spectral(small, large)
+            (before, after) = (
+                next(row for row in found.rows if row.path == "mix")
+                for found in (
+                    jaxinit.preview(shapes(each), rule, structure=each)
+                    for each, rule in ((small, rules), (large, scale.rules(rules)))
+                )
+            )
+            assert after.std == pytest.approx(before.std * scale["mix"].std, rel=1e-6)
+            assert f"groups={target[1]}" in repr(after.law)
+
+
+def shapes(structure):
+    return {
+        path: jax.ShapeDtypeStruct(row.shape, row.dtype)
+        for path, row in structure.items()
+    }

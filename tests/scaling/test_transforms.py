@@ -694,3 +694,11 @@ def test_wrong_arguments(monkeypatch):
         ModuleNotFoundError, match=r"Scale\.adamw\(\): needs optax\. Run"
     ):
         _transforms.adamw(ROWS, 0.1)
+
+
+def test_a_whole_model_is_no_parameters():
+    """One of Equinox has its activation among its leaves."""
+    with pytest.raises(
+        TypeError, match=r"Scale.adamw\(params=...\): .*and f is <.*eqx"
+    ):
+        _transforms.adamw(ROWS, RATE).init({**PARAMS, "f": jax.nn.relu})

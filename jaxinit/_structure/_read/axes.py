@@ -78,6 +78,10 @@ def move(eqn: core.JaxprEqn, axes: Axes, operand: int = 0, result: int = 0) -> A
             axes = tuple(axes[place] for place in order)
             before = tuple(before[place] for place in order)
         return _reshape(axes, before, after)
+    if name == "stack":
+        return (*axes[: params["axis"]], (), *axes[params["axis"] :])
+    if name == "unstack":
+        return tuple(a for i, a in enumerate(axes) if i != params["axis"])
     if name in REDUCES:
         return tuple(a for i, a in enumerate(axes) if i not in params["axes"])
     if name == "gather" and operand == 0:

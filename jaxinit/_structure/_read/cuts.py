@@ -18,7 +18,7 @@ Cut = tuple[int, int, int]  # of how many, from where, how many
 def cut(book: Notebook, eqn: core.JaxprEqn, fact: Fact, result: int) -> Fact:
     """Tells in the facts before a slice which outputs of a layer are left, if any."""
     starts = _list_starts(eqn, result)
-    before, after = shape_of(eqn.invars[0]), shape_of(eqn.outvars[result])
+    before, after = shape_of(eqn.invars[0]), shape_of_part(eqn, result)
     axes = list(fact.axes)
     for place, start in enumerate(starts):
         n, left = before[place], after[place]
@@ -54,7 +54,7 @@ def cut_parameter(eqn: core.JaxprEqn, facts: Sequence[Fact], result: int) -> Par
     if not facts or len(facts[0].leaves) != 1:
         return frozenset()
     ((leaf, axes),), parts = facts[0].leaves.items(), facts[0].parts
-    before, after = shape_of(eqn.invars[0]), shape_of(eqn.outvars[result])
+    before, after = shape_of(eqn.invars[0]), shape_of_part(eqn, result)
     for place, start in enumerate(_list_starts(eqn, result)):
         n, left = before[place], after[place]
         if left < n and len(axes) == len(before) and len(axes[place]) == 1:
@@ -62,6 +62,15 @@ def cut_parameter(eqn: core.JaxprEqn, facts: Sequence[Fact], result: int) -> Par
             if size == n and not any(part.axis == axis for part in parts):
                 parts |= {Part(leaf, axis, step, n, start, left)}
     return parts
+
+
+def shape_of_part(eqn: core.JaxprEqn, result: int) -> tuple[int, ...]:
+    """Returns the sizes of a result that is a part, with an axis that is lost."""
+    sizes = shape_of(eqn.outvars[result])
+    if eqn.primitive.name != "unstack":
+        return sizes
+    axis: int = eqn.params["axis"]
+    return (*sizes[:axis], 1, *sizes[axis:])
 
 
 def _narrow(parts: Parts, unit: Unit, step: int, cut: Cut) -> Parts:
@@ -91,6 +100,9 @@ def _list_starts(eqn: core.JaxprEqn, result: int) -> list[int]:
         return list(params["start_indices"])
     if eqn.primitive.name == "split":
         starts[params["axis"]] = sum(params["sizes"][:result])
+        return starts
+    if eqn.primitive.name == "unstack":
+        starts[params["axis"]] = result
         return starts
     where = [atom.val for atom in eqn.invars[1:] if is_constant(atom)]
     if eqn.primitive.name == "dynamic_slice" and len(where) == len(starts):

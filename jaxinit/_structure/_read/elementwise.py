@@ -17,8 +17,16 @@ from jaxinit._structure._read.axes import (
     move,
     shape_of,
 )
-from jaxinit._structure._read.cuts import cut, cut_parameter, rejoin
-from jaxinit._structure._read.facts import NONE, Fact, drop_marks, join, join_units, mix
+from jaxinit._structure._read.cuts import cut, cut_parameter, rejoin, shape_of_part
+from jaxinit._structure._read.facts import (
+    NONE,
+    Fact,
+    add_meetings,
+    drop_marks,
+    join,
+    join_units,
+    mix,
+)
 from jaxinit._structure._read.notebook import Notebook
 
 _ROOTS = frozenset({"rsqrt", "sqrt", "pow"})
@@ -27,8 +35,8 @@ _POWERS = frozenset({"exp", "exp2", "logistic"})
 _KEEPS = frozenset(
     """add add_any broadcast_in_dim concatenate convert_element_type copy copy_p div
     dynamic_slice dynamic_update_slice mul name neg optimization_barrier pad pvary
-    reduce_precision reshape rev select_n sharding_constraint slice split squeeze
-    stop_gradient sub transpose""".split()
+    reduce_precision reshape rev select_n sharding_constraint slice split squeeze stack
+    stop_gradient sub transpose unstack""".split()
 )
 _FIRST = frozenset({"div", "dynamic_slice"})  # the others may not be the first operand
 _SUMS = frozenset({"cumsum", "reduce_max", "reduce_sum", "reduce_window_sum"})
@@ -39,7 +47,7 @@ BENT = frozenset(
 _ROWS = {"gather": 0, "scatter-add": 2}  # where they stand among the operands
 # Behind these a parameter's axes are still known.
 _KNOWN = ELEMENTWISE | REDUCES | _KEEPS | _SUMS | {"gather", "tile"}
-_SLICES = frozenset({"slice", "dynamic_slice", "gather"})
+_SLICES = frozenset({"slice", "dynamic_slice", "gather", "unstack"})
 NORMALIZED = frozenset({-1})  # in the place of a gain's number
 
 
@@ -90,7 +98,7 @@ def list_slices(eqn: core.JaxprEqn, fact: Fact) -> dict[int, frozenset[int]]:
     """Lists axes of parameters of which one entry is taken: they stack layers."""
     if eqn.primitive.name not in _SLICES:
         return {}
-    before, after = (shape_of(v) for v in (eqn.invars[0], eqn.outvars[0]))
+    before, after = shape_of(eqn.invars[0]), shape_of_part(eqn, 0)
     sizes = eqn.params.get("slice_sizes", after)
     if math.prod(sizes) != math.prod(after):  # several entries are taken
         return {}
@@ -187,6 +195,8 @@ def _add(book: Notebook, eqn: core.JaxprEqn, data: Sequence[Fact], both: Fact) -
     if bool(one.averaged) != bool(other.averaged):  # a mean is subtracted, say
         whole = other if one.averaged else one
         return both._replace(linear=whole.linear, averaged=0)
+    meeting = add_meetings(one, other) if eqn.primitive.name != "sub" else None
+    both = both._replace(meeting=meeting or both.meeting)
     fresh = one.fresh | other.fresh if one.fresh and other.fresh else NONE
     linear = one.linear | other.linear if one.linear and other.linear else NONE
     return both._replace(fresh=fresh, linear=linear)

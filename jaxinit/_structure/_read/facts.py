@@ -168,6 +168,36 @@ class Fact(NamedTuple):
 CONSTANT = Fact()
 
 
+def add_meetings(one: Fact, other: Fact) -> Meeting | None:
+    """Returns the meeting of a sum of two, as of contents and of rotated positions.
+
+    Both are products of queries with keys, and their heads have the entries of both.
+    None if they are not two, or do not run along the same sides.
+    """
+    first, second = one.meeting, other.meeting
+    if first is None or second is None or first == second:
+        return None
+    turned = {}
+    for mine, theirs in zip(one.axes, other.axes, strict=True):
+        for a, b in zip(mine, theirs, strict=False):
+            if a.source in {(first.number, side) for side in (0, 1)}:
+                turned[a.source[1]] = b.source
+    for near, far in ((0, 1), (1, 0)):
+        if turned == {0: (second.number, near), 1: (second.number, far)}:
+            return first._replace(
+                sides=(
+                    first.sides[0] | second.sides[near],
+                    first.sides[1] | second.sides[far],
+                ),
+                parts=(
+                    first.parts[0] | second.parts[near],
+                    first.parts[1] | second.parts[far],
+                ),
+                summed=first.summed + second.summed,
+            )
+    return None
+
+
 def join(facts: Iterable[Fact], axes: Axes) -> Fact:
     """Returns what is known of data that depends on all of these."""
     data = [fact for fact in facts if fact.data]

@@ -19,7 +19,7 @@ from jaxinit._structure._read.notebook import Notebook
 
 _JOINS = frozenset(
     """concatenate dynamic_update_slice pad scatter scatter-add select_n
-    select_and_scatter_add""".split()
+    select_and_scatter_add stack""".split()
 )
 
 

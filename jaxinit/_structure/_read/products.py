@@ -136,8 +136,10 @@ def _read_use(
         for places in (ways.summed, ways.free, ways.window)
     )
     shape = book.shapes[leaf]
-    if not (inputs or outputs or window):  # a factor of another parameter
-        kind = "gain" if math.prod(shape) == max(shape, default=1) else "other"
+    if not (inputs or outputs or window):  # a factor of data or another parameter
+        entries = not (ways.summed or ways.free or ways.window)  # one by one
+        vector = math.prod(shape) == max(shape, default=1)
+        kind = "gain" if entries or vector else "other"
         reason = _BETWEEN if kind == "other" else ""
         return Use(kind=kind, leaf=leaf, order=book.order, reason=reason)
     stacked = book.notes.stacked.get(leaf, set()) | list_sources(axes, ways.batch)
@@ -177,7 +179,8 @@ def _stack(book: Notebook, data: Fact, batch: Sequence[int]) -> None:
     axes = {unit.order: unit.axes[0] for unit, _ in units}
     for use in book.notes.uses if units else ():
         axis, size = axes.get(use.order), sizes.get(use.order)
-        if use.kind == "product" and axis in use.outputs:
+        # A kernel whose only outputs they are stacks nothing: each is one channel.
+        if use.kind == "product" and axis in use.outputs and len(use.outputs) > 1:
             if book.shapes[use.leaf][axis] == size:  # all of them, not heads of them
                 use.outputs = tuple(each for each in use.outputs if each != axis)
                 use.batch = tuple(sorted((*use.batch, axis)))

@@ -28,7 +28,9 @@ def fix_weights(model: Model, given: Any, key: jax.Array) -> Model:
     """
     values = dict(_paths.named(given))
     params, rest = jax.eval_shape(model.init, key)
-    fixed = _fill(params, given, values, prefix="params/")
+    # A tree of Linen may have the collection of its parameters around their paths.
+    plain = {path for path, _ in _paths.named(params)} <= values.keys()
+    fixed = _fill(params, given, values, prefix="" if plain else "params/")
     others = {path for path, _ in _paths.named(rest)}
     if not others <= values.keys():
         rest = jit_init(model.init)(key)[1]
