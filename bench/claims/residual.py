@@ -254,7 +254,7 @@ def _measure_xiong(quick: bool) -> list[Quantity]:
             z = jax.nn.log_softmax(model.apply(params, x))
             return -jnp.take_along_axis(z, labels[..., None], -1).mean()
 
-        def run(key: jax.Array) -> jax.Array:
+        def run(key: jax.Array) -> Any:
             gradient = jax.grad(compute_loss)(model.init(key, x))
             last = gradient["params"]["blocks"]["outer"]["kernel"][-1]
             return jnp.linalg.norm(last)
