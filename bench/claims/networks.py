@@ -66,10 +66,11 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps images to what is behind the last relu."""
+        pool: Any = nn.max_pool  # which has no types
         for i, channels in enumerate(self.channels):
             x = nn.relu(nn.Conv(channels, (3, 3), kernel_init=self.kernel_init)(x))
             if i % 2 and i + 1 < len(self.channels):
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = pool(x, (2, 2), (2, 2))
         return x
 
 

@@ -19,7 +19,7 @@ def _measure_glorot(quick: bool) -> list[Quantity]:
     width, seeds = (64, 3) if quick else (1000, 10)
     x = draw_inputs(16, width, scale=0.01)  # the linear regime of tanh
 
-    def measure(init: Any) -> np.ndarray:
+    def measure(init: Any) -> Any:
         report = check(Perceptron(6, width, jnp.tanh, init), x, seeds)
         gradient = read(report, "gradient_std")
         return (gradient[0] / gradient[-1]) ** 2
@@ -38,7 +38,7 @@ def _measure_he(quick: bool) -> list[Quantity]:
     size, seeds = (16, 3) if quick else (32, 5)
     x = draw_inputs(2, size, size, 3)
 
-    def measure(init: Any, key: int) -> np.ndarray:
+    def measure(init: Any, key: int) -> Any:
         report = check(Stack(channels, init), x, seeds, key=key)
         gradient = read(report, "gradient_std", "conv")
         return gradient[0] / gradient[-1]
@@ -85,7 +85,7 @@ def _measure_hanin(quick: bool) -> list[Quantity]:
     shallow, deep = _draw_lengths(4, width, nets), _draw_lengths(16, width, nets)
     exact = [(1 + 5 / width) ** depth - 1 for depth in (4, 16)]
     what = "variance of the mean length over its squared mean"
-    of = {"says": "Π (1 + 5/n) − 1", "statistic": _relative_variance}
+    of: dict[str, Any] = {"says": "Π (1 + 5/n) − 1", "statistic": _relative_variance}
     return [
         near("mean length behind 16 layers", deep, 1, within=0.1),
         near(f"{what}, 4 layers", shallow, exact[0], within=0.15, **of),
@@ -99,7 +99,7 @@ def _measure_kumar(quick: bool) -> list[Quantity]:
     number = 1 / (slope * math.sqrt(1 + float(jax.nn.sigmoid(0.0)) ** 2))
     x = draw_inputs(16, width)
 
-    def measure(gain: float) -> np.ndarray:
+    def measure(gain: float) -> Any:
         init = jaxinit.variance_scaling(gain**2, "fan_in", "normal")
         report = check(Perceptron(10, width, jax.nn.sigmoid, init), x, seeds)
         gradient = read(report, "gradient_std")
@@ -126,7 +126,7 @@ def _measure_sussillo(quick: bool) -> list[Quantity]:
     width, depth, seeds = (32, 8, 3) if quick else (100, 100, 100)
     x = draw_inputs(1, width)
 
-    def measure(activation: Any, gain: float) -> np.ndarray:
+    def measure(activation: Any, gain: float) -> Any:
         init = jaxinit.variance_scaling(gain**2, "fan_in", "normal")
         report = check(Perceptron(depth, width, activation, init), x, seeds)
         gradient = read(report, "gradient_rms")

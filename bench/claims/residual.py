@@ -141,8 +141,9 @@ class _Step(nn.Module):
         return (x + 0.1 * z if self.residual else z), None
 
 
-def _bias(width: int) -> Any:
-    return jaxinit.normal(math.sqrt(2 / width))
+def _bias(fan_in: int) -> Any:
+    """Draws biases by the law of the weights, so that kinks lie all over the line."""
+    return jaxinit.normal(math.sqrt(2 / fan_in))
 
 
 class _Line(nn.Module):
@@ -158,7 +159,7 @@ class _Line(nn.Module):
 
         # [points, 1] -> [points, 1]
         """
-        x = nn.Dense(self.width, kernel_init=_HE, bias_init=_bias(self.width))(x)
+        x = nn.Dense(self.width, kernel_init=_HE, bias_init=_bias(1))(x)
         if self.depth > 1:
             x, _ = _scan(_Step, self.depth - 1)(self.width, self.residual)(x)
         return nn.Dense(1, kernel_init=_HE)(nn.relu(x))
@@ -169,9 +170,9 @@ def _correlate_gradients(depth: int, residual: bool, quick: bool) -> np.ndarray:
     width, points, seeds = (16, 32, 3) if quick else (200, 256, 20)
     depth = min(depth, 3) if quick else depth
     x = jnp.linspace(-2, 2, points)[:, None]
-    model = _Line(depth, width, residual)
+    model: Any = _Line(depth, width, residual)
 
-    def run(key: jax.Array) -> jax.Array:
+    def run(key: jax.Array) -> Any:
         params = model.init(key, x)
         return jax.grad(lambda x: model.apply(params, x).sum())(x)[:, 0]
 
@@ -207,7 +208,8 @@ class _Mixer(nn.Module):
         hidden = nn.Dense(self.width, kernel_init=_XAVIER, name="inner")
         outer = nn.Dense(self.width, kernel_init=_XAVIER, name="outer")
         attend = nn.SelfAttention(1, kernel_init=_XAVIER)
-        for branch in (attend, lambda x: outer(nn.relu(hidden(x)))):
+        branches: tuple[Any, ...] = (attend, lambda x: outer(nn.relu(hidden(x))))
+        for branch in branches:
             if self.before:
                 x = x + branch(nn.LayerNorm()(x))
             else:
@@ -246,13 +248,13 @@ def _measure_xiong(quick: bool) -> list[Quantity]:
     labels = jnp.arange(32).reshape(4, 8) % width
 
     def measure(before: bool, depth: int) -> np.ndarray:
-        model = _Encoder(depth, width, before)
+        model: Any = _Encoder(depth, width, before)
 
-        def compute_loss(params: Any) -> jax.Array:
+        def compute_loss(params: Any) -> Any:
             z = jax.nn.log_softmax(model.apply(params, x))
             return -jnp.take_along_axis(z, labels[..., None], -1).mean()
 
-        def run(key: jax.Array) -> jax.Array:
+        def run(key: jax.Array) -> Any:
             gradient = jax.grad(compute_loss)(model.init(key, x))
             last = gradient["params"]["blocks"]["outer"]["kernel"][-1]
             return jnp.linalg.norm(last)
@@ -313,7 +315,10 @@ CLAIMS = (
         "networks, like white noise, far less in residual ones, like brown noise.",
         setup="df/dx of scalar relu networks 200 wide at 256 points in [−2, 2], 20 "
         "seeds: 1 layer, 24 layers, 50 residual layers (batch norm, branch × 0.1); "
-        "lag-1 autocorrelation. Biases N(0, 2/n): without them nothing bends but at 0.",
+        "lag-1 autocorrelation. Biases N(0, 2/fan_in), as the weights.",
+        tried="biases of the first layer N(0, 2/200): kinks then lie within 0.1 of the "
+        "origin, and neighbors' gradients correlate by 0.87 (0.81 to 0.92) behind 24 "
+        "layers.",
         measure=_measure_balduzzi,
     ),
     Claim(
@@ -326,5 +331,7 @@ CLAIMS = (
         "sequences of 8 vectors, cross-entropy, 10 seeds. The gradient is JAX's: "
         "`check` has none at the weights of scanned layers.",
         measure=_measure_xiong,
+        tried="nothing else. The ratio of post-LN at two depths is 1 within its noise: "
+        "10 seeds are too few for an interval within 15 %.",
     ),
 )
