@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,10 @@ import jaxinit
 from jaxinit.scaling import CoordinateReport, coordinate_check, mup
 
 WIDTHS = (64, 128, 256, 512, 1024)
-RULES = [("role:embedding", jaxinit.normal()), ("role:table", jaxinit.normal())]
+RULES: list[Any] = [
+    ("role:embedding", jaxinit.normal()),
+    ("role:table", jaxinit.normal()),
+]
 RULES += [("role:kernel", jaxinit.lecun_normal()), ("role:gain", 1.0), ("*", 0.0)]
 _SHOWN = "block_0/attend/q·k", "block_0/down", "block_1/down + stream", "readout"
 
@@ -58,7 +62,7 @@ def measure() -> list[CoordinateReport]:
     """Checks the transformer with one AdamW for all widths, and by muP."""
     tokens = np.random.default_rng(0).integers(0, 64, (4, 16))
     key, model = jax.random.key(0), Transformer
-    common = {"key": key, "rules": RULES, "seeds": 5}
+    common: dict[str, Any] = {"key": key, "rules": RULES, "seeds": 5}
     plain = optax.adamw(1e-2, weight_decay=0.1)
     return [
         coordinate_check(model, WIDTHS, tokens, optimizer=plain, **common),
@@ -90,8 +94,8 @@ def draw(reports: Sequence[CoordinateReport]) -> Figure:
                 panel.loglog(report.sizes, line, "o-", ms=3, color=color, label=label)
             verdict = rows[path].verdict
             fine = verdict in ("transfers", "grows behind others")
-            color = "black" if fine else "#a4262c"
-            panel.set_title(f"{path}\n{verdict}", fontsize=9, color=color)
+            shade = "black" if fine else "#a4262c"
+            panel.set_title(f"{path}\n{verdict}", fontsize=9, color=shade)
             panel.set_xticks(report.sizes, [str(size) for size in report.sizes])
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             panel.yaxis.set_major_formatter("{x:g}")

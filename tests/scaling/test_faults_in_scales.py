@@ -1,4 +1,4 @@
-"""Coordinate checks of real scales: right ones transfer, and planted faults are named.
+"""Coordinate checks of real scales: faults that are planted in them are named.
 
 Each fault is one wrong factor, put into the rows of a `Scale` or around its optimizer.
 """
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import optax
 import pytest
-from planted import TEXT, TOKENS, Factors, Form, Perceptron, Tower, X
+from planted import Factors, Form, Perceptron, X
 
 import jaxinit
 from jaxinit import scaling
@@ -21,24 +21,8 @@ RULES += [("role:embedding", jaxinit.normal()), ("*", 0.0)]
 PLAIN = Form(table=lambda path, m, depth: Factors())
 
 
-class Reader(nn.Module):
-    """Attention in a residual branch, between a table and a readout."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, tokens):
-        x = nn.Embed(TOKENS, self.width, name="embed")(tokens)
-        y = nn.LayerNorm(name="norm")(x)
-        x = x + nn.MultiHeadDotProductAttention(num_heads=4, name="attend")(y, y)
-        x = nn.LayerNorm(name="last")(x)
-        return nn.Dense(TOKENS, use_bias=False, name="readout")(x)
-
-
 NETS = {
     "net": (lambda width: Perceptron(width, PLAIN), (64, 256), X, "width"),
-    "reader": (Reader, (64, 256), TEXT, "width"),
-    "tower": (lambda depth: Tower(64, PLAIN, depth), (2, 8), X, "depth"),
 }
 
 
@@ -120,21 +104,6 @@ FAULTS = {
         *("net", scaling.mup, scale_muon_twice),
         *("update", ["first", "second", "readout"]),
     ),
-    "embedding rate": (
-        *("reader", plant("embed/embedding", lr=lambda row: row.width_out), adamw),
-        *("update", ["embed/embedding"]),
-    ),
-    "attention": (
-        "reader",
-        lambda *models: scaling.mup(*models, attention="size"),
-        *(adamw, "attention", ["attend/q·k"]),
-    ),
-    "branches": (*("tower", scaling.mup, adamw), *("stream", ["block/down + stream"])),
-    "rate by depth": (
-        "tower",
-        plant("block/up/kernel", scaling.completep, lr=lambda row: row.depth),
-        *(adamw, "update", ["block/up"]),
-    ),
 }
 
 
@@ -146,20 +115,6 @@ def test_a_wrong_factor_of_a_scale_is_found(name):
     print(f"| {name} | {report.findings[0].reason} |")
     assert [x.path for x in report.findings] == paths
     assert {x.condition for x in report.findings} == {condition}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("net", NETS)
-def test_right_scales_transfer(net):
-    """CompleteP, and the embedding of u-muP, which learns less by choice."""
-    check(net, scaling.completep).assert_transfers(allow=())
-    if net == "reader":
-        report = check(net, scaling.u_mup)
-        report.assert_transfers(allow=())
-        assert "embed/embedding learns less as the width grows" in str(report)
-        wrong = plant("embed/embedding", scaling.u_mup, lr=one)
-        (finding,) = check(net, wrong).findings
-        assert (finding.condition, finding.path) == ("update", "embed/embedding")
 
 
 @pytest.fixture(scope="module")
