@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxinit._calibrate._gradinit import add
 
-_MOMENTUM = 0.9  # as the paper's figure 2 has it, beside 500 steps of 0.1
+_MOMENTUM = 0.5
 _EPSILON = 1e-5  # keeps the quotient finite where the gradient is zero
 
 

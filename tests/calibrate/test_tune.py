@@ -149,10 +149,9 @@ def test_metainit_is_that_of_its_definition():
         np.testing.assert_allclose(layer["kernel"], scale * w, rtol=1e-6)
         assert layer["bias"] is params[path.split("/")[0]]["bias"]
     assert report.after[QUOTIENT] == pytest.approx(float(quotient(scales)), rel=1e-3)
-    # The velocity of a second step is 0.9 times the first's, and its sign.
+    # The velocity of a second step is half the first's, and its sign.
     _, second = ji.tune(loss, params, batch, "metainit", steps=2)
-    speeds = np.abs(second.state["first"])
-    assert np.isclose(speeds, 0.1).sum() + np.isclose(speeds, 1.9).sum() == len(speeds)
+    assert {*np.abs(second.state["first"])} <= {0.5, 1.5}
     step = report.state["scales"] - second.state["scales"]
     ratio = step / (1 - report.state["scales"]) * report.state["first"]
     np.testing.assert_allclose(ratio, second.state["first"], rtol=1e-3)
