@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-
-from jaxinit._panels import COLORS
 
 _LEAST, _MOST = 2e-4, 12.0  # losses that are shown
 _LONGEST = 34  # characters of a spec
@@ -31,7 +30,7 @@ def draw(results: dict[str, Any]) -> Figure:
         losses = np.array([x["loss"] for x in cells], float)  # [seeds, blocks]
         losses = np.where(np.isfinite(losses), losses, _MOST * 10)
         trains = bool(rows[spec]["trained"])
-        color = COLORS[place % len(COLORS)] if trains else "#999999"
+        color = colormaps["tab10"](place % 10) if trains else "#999999"
         style = {"linewidth": 1.8} if trains else {"linewidth": 1.2, "linestyle": "--"}
         label = spec if len(spec) <= _LONGEST else f"{spec[: _LONGEST - 1]}…"
         label += "" if trains else " – does not train"

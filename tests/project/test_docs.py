@@ -213,7 +213,7 @@ def test_the_readme_quotes_the_results():
     assert len(rows) >= 3
     for row, suite in rows:
         suites = [
-            json.loads(path.read_text())["suites"].get(suite, [])
+            json.loads(path.read_text()).get("suites", {}).get(suite, [])
             for path in (TOP / "bench" / "results").glob("*/*.json")
         ]
         times = [each["times"] for cases in suites for each in cases]
