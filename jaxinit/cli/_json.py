@@ -42,7 +42,7 @@ def tell_files(words: Sequence[str]) -> list[str]:
 
 def _is_next(word: str) -> bool:
     """Returns whether a word behind --json is its file, or the next option."""
-    if word.startswith("--"):
+    if not word or word.startswith("--"):  # argparse refuses an empty name
         return True
     return bool(_FILE.fullmatch(word)) and word not in REGISTRY
 

@@ -56,7 +56,10 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, words: Sequence[str]) -> NoReturn:
         """Refuses words that no option takes."""
         known = re.findall(r"--[\w-]+", self.format_help())
-        near = suggestion(words[0].partition("=")[0], dict.fromkeys(known))
+        name = words[0].partition("=")[0]
+        near = suggestion(name, dict.fromkeys(known))
+        if name in known:
+            near = f" Write {name} behind the command: {self.prog} {name}."
         self.error(f"unrecognized arguments: {' '.join(words)}.{near}")
 
 

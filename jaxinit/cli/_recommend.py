@@ -16,6 +16,8 @@ _NARROW, _WIDE = 40, 100  # columns within which a paragraph reads well
 
 # The argument of Flax that takes the initializer, where it is not kernel_init.
 _ARGUMENTS = {"embedding": "embedding_init", "recurrent": "recurrent_kernel_init"}
+# The shape of a weight that shows it, where 512 256 is none of that layer.
+_SHAPES = {"conv": "3 3 64 128", "depthwise": "3 3 1 128", "recurrent": "256 256"}
 
 
 def add(commands: Any) -> None:
@@ -83,14 +85,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_advice(advice: Recommendation, layer: str) -> None:
     argument = _ARGUMENTS.get(layer, "kernel_init")
+    shape = _SHAPES.get(layer, "512 256")
     parts = {
         "in Flax": f"{argument}=jaxinit.{advice.initializer}",
-        "to see": f'jaxinit show "{advice.initializer}" --shape 512 256',
+        "to see": f'jaxinit show "{advice.initializer}" --shape {shape}',
         "why": advice.reason,
         "source": advice.reference,
     }
-    if layer == "conv":
-        parts["to see"] = parts["to see"].replace("512 256", "3 3 64 128")
     width = min(max(_NARROW, shutil.get_terminal_size().columns), _WIDE)
     print(advice.initializer)
     for name, text in parts.items():

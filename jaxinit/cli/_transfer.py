@@ -249,6 +249,8 @@ def _open_folder(options: argparse.Namespace, sweep: "Sweep") -> "Finished | Non
         rule = "complete results" if resume else "results"
         raise BadInput(f"{folder} has {rule}; --overwrite replaces them.")
     check_writable(folder, make=True)
+    if overwrite:
+        finished.remove()  # else --resume would go on with a run before this one
     watch.leaves_with(f"interrupted; --resume goes on with {folder}.")
     if resume and not goes_on:
         said = f"nothing to resume in {folder}, starting from the beginning."

@@ -24,6 +24,7 @@ INCLUDED = {
     "check.md": "jaxinit/signal/README.md",
     "scaling.md": "jaxinit/scaling/README.md",
     "calibration.md": "jaxinit/_calibrate/README.md",
+    "claims.md": "bench/results/claims/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "plan.md": "jaxinit/README.md",

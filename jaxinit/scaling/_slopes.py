@@ -226,10 +226,15 @@ def _drop_effects(found: list[Finding], things: Sequence[Measured]) -> list[Find
     def follows(finding: Finding) -> bool:
         parent, _, _ = finding.path.rpartition("/")
         if finding.of == "attention":
-            return finding.step > 0 and any(x.startswith(parent) for x in makers)
+            return finding.step > 0 and any(_is_below(parent, x) for x in makers)
         return finding.of == "parameter" and parent in moved
 
     return [x for x in found if not follows(x) or x.slope.value < 0]
+
+
+def _is_below(parent: str, path: str) -> bool:
+    """Returns whether a path is that of a parent, or of what is within it."""
+    return not parent or f"{path}/".startswith(f"{parent}/")
 
 
 def _judge_layer(

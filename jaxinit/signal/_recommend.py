@@ -177,10 +177,17 @@ def _recommend_for_branch(depth: int | None) -> Recommendation:
             _FIXUP,
         )
     scale = 1 / (2 * depth)
+    if depth == 1:
+        why = (
+            "one branch is added: half of the variance keeps the sum near that of the "
+        )
+        why += "input."
+    else:
+        why = f"{depth} branches add up: each with 1/{2 * depth} of the variance keeps "
+        why += "the sum near that of the input."
     return Recommendation(
         initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
-        f"{depth} branches add up: each with 1/{2 * depth} of the variance keeps the "
-        "sum near that of the input.",
+        why,
         _GPT2,
     )
 
@@ -199,6 +206,9 @@ def find_weight_variance(activation: str | Activation) -> tuple[float, str]:
             )
     except ValueError:
         pass
+    except Exception:  # of the user's function: `gain` below says which
+        if not callable(activation):
+            raise
     function = ACTIVATIONS[activation] if isinstance(activation, str) else activation
     variance = gain_of(function) ** 2
     return round(variance, 6), (

@@ -203,6 +203,8 @@ def test_the_sweep_has_every_option():
         (["compare", "--format", "jsn"], "Did you mean 'json'?"),
         (["list", "all"], "jaxinit list: unrecognized arguments: all."),
         (["--frobnicate"], "jaxinit: unrecognized arguments: --frobnicate."),
+        (["--json", "list"], "behind the command: jaxinit list --json."),
+        (["list", "--json", ""], "argument --json: '' is no path: it is empty."),
         (["show", "\udcff", "--shape", "2"], "jaxinit: the arguments must be UTF-8."),
         (["show", "normal()", "--shape", "2", "--plot", "a.svg"], "must end in .png."),
         (["show", "normal()", "--shape", "2", "--plot", "full"], "must end in .png."),

@@ -31,7 +31,9 @@ def test_advice(words, given, argument, capsys):
     assert max(map(len, paragraphs[2:])) <= 80
 
 
-@pytest.mark.parametrize("spec", ["relu", "relu --layer conv"])
+@pytest.mark.parametrize(
+    "spec", ["relu", "relu --layer conv", "relu --layer depthwise"]
+)
 def test_what_is_to_be_pasted_runs(spec, capsys):
     assert main(["recommend", *spec.split()]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "jaxinit show" in x]
@@ -58,6 +60,8 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch, capsys):
     [
         ("gleu", "Did you mean 'gelu'?"),
         ("math:gelu", "math has no gelu"),
+        ("math:sin", "the activation fails for an array of numbers (TypeError"),
+        ("math:prod", "must work on each entry alone and keep the shape"),
         ("math:pi", "must be a name, a (name, parameter) pair or a function"),
         ("relu --layer lstm", "layer must be one of"),
         ("relu --norm layers", "Did you mean 'layer'?"),

@@ -69,6 +69,21 @@ def test_a_killed_run_goes_on(killed, tmp_path, capsys, monkeypatch):
     assert anew["cells"] == told["cells"] and len(trained) == 3
 
 
+@pytest.mark.slow
+def test_a_run_that_starts_anew_forgets_the_one_before(killed, tmp_path, monkeypatch):
+    """Though it is killed before it has trained a network."""
+    saved = tmp_path / "here" / NAME
+    assert saved.exists()
+
+    def die(grid):
+        raise SystemExit("killed")
+
+    monkeypatch.setattr(Grid, "run", die)
+    with pytest.raises(SystemExit, match="killed"):
+        main([*killed, "--overwrite"])
+    assert not saved.exists()
+
+
 def test_tables_of_the_labs_networks_have_a_law():
     """As `nn.Embed` draws them: smaller as they grow wider, unless a scale says no."""
     sweep = design_sweep(

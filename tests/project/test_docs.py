@@ -298,6 +298,12 @@ def test_every_block_of_the_site_is_executed():
     assert len(BLOCKS) >= 35
 
 
+def test_warnings_of_the_site_fail():
+    """`mkdocs --quiet` drops them before `--strict` counts them."""
+    (build,) = re.findall("mkdocs build.*", (TOP / ".ci" / "run").read_text())
+    assert "--strict" in build and "quiet" not in build
+
+
 def test_the_table_of_contents_has_every_page():
     contents = (SITE / "mkdocs.yml").read_text()
     uris = [

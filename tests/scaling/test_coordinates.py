@@ -1,5 +1,6 @@
 """Coordinate checks: what is measured, and what is said of it."""
 
+import collections
 import json
 import re
 
@@ -156,6 +157,22 @@ def test_slopes_are_least_squares_with_students_interval():
     zero[0, 0], lost[1, 1] = 0, np.nan
     assert not _slopes.fit_slopes(sizes, zero)[0].known
     assert _slopes.fit_slopes(sizes, lost)[0].low == np.inf
+
+
+def test_an_attention_is_excused_by_its_own_queries_alone():
+    """Not by those of one whose name only begins alike."""
+
+    def find(path, condition, of):
+        shared = {"step": 1, "slope": _slopes.Slope(0.5, 0.4, 0.6), "reason": ""}
+        return _slopes.Finding(condition=condition, path=path, of=of, **shared)
+
+    def judge(layer, attention):
+        found = [find(layer, "update", "dense"), find(attention, "attention", of)]
+        return len(_slopes._drop_effects(found, [Thing(layer, "hidden query")]))
+
+    of, Thing = "attention", collections.namedtuple("Thing", "path role")
+    for attention, kept in [("a_1/q·k", 1), ("a/q·k", 2), ("a_1/q/q·k", 1), ("q·k", 1)]:
+        assert judge("a_1/q", attention) == kept, attention
 
 
 def test_blocks_have_one_name_over_depths():

@@ -56,7 +56,14 @@ class Finished:
                 raise ValueError("it is damaged")
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+        ) as error:
             rule = f"cannot read {self._path.name}: {check.brief(error)}; {AFRESH}."
             raise check.Unfit(rule, out=str(self._path.parent)) from None
         refuse_other(saved["run"], self._run, self._path.parent)
@@ -73,5 +80,5 @@ class Finished:
         write_bytes(self._path, json.dumps(content).encode())
 
     def remove(self) -> None:
-        """Removes the file, when all is trained and written."""
+        """Removes the file: all is trained and written, or a run starts anew."""
         self._path.unlink(missing_ok=True)
