@@ -152,6 +152,7 @@ class Slopes:
       size: of its output, or of its entries.
       start: of its output over its input, at the start alone.
       update: of what the change of its weight makes of the input, over that.
+      drift: of the change of its input, over that.
       passed: of what the initial weight makes of the change of the input, over that.
       change: of the change of its output.
       decay: of its weight decay; None without one.
@@ -173,6 +174,7 @@ class Slopes:
         self.size = fit("output", "")
         self.start = fit("output", "input")[0]
         self.update = fit("moved", "input")
+        self.drift = fit("drift", "input")
         self.passed = fit("passed", "drift")
         self.change = fit("change", "")
         self.decay = fit_slopes(sizes, of.decay)[0] if of.decay is not None else None
@@ -254,7 +256,7 @@ def _judge_layer(
         reason = f"{_grow(along, update)} after step {step}: its learning rate {what} "
         reason += f"the {along}"
         yield _find("update", each, step, update, reason)
-    elif step is not None:
+    elif step is not None and not _drifts(its, tolerance):
         reason = (
             f"{_grow(along, update)} after step {step}, by its update: it learns ever "
         )
@@ -275,6 +277,15 @@ def _judge_layer(
         reason += "step: learning rate times weight decay should not depend on the "
         reason += along
         yield _find("decay", each, 0, decay, reason)
+
+
+def _drifts(its: Slopes, tolerance: float) -> bool:
+    """Returns whether the input of a layer leaves the start, and more so when large.
+
+    The update points along inputs of before: of new ones it makes ever less, by no
+    fault of its own.
+    """
+    return any(slope.low > tolerance for slope in its.drift[1:])
 
 
 def _judge_attention(

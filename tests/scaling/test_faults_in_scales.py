@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import optax
 import pytest
-from planted import Factors, Form, Perceptron, X
+from planted import TEXT, TOKENS, Factors, Form, Perceptron, Tower, X
 
 import jaxinit
 from jaxinit import scaling
@@ -18,11 +18,31 @@ pytestmark = pytest.mark.usefixtures("quick_compiler", "standard_promotion")
 
 RULES = [("role:kernel", jaxinit.he_normal()), ("role:gain", 1.0)]
 RULES += [("role:embedding", jaxinit.normal()), ("*", 0.0)]
-PLAIN = Form(table=lambda path, m, depth: Factors())
+# Nothing is scaled by the models themselves, and branches are not divided either.
+PLAIN = Form(table=lambda path, m, depth: Factors(), branch=0.0)
 
 
+class Reader(nn.Module):
+    """Attention in a residual branch, between a table and a readout."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(TOKENS, self.width, name="embed")(tokens)
+        y = nn.LayerNorm(name="norm")(x)
+        x = x + nn.MultiHeadDotProductAttention(num_heads=2, name="attend")(y, y)
+        x = nn.LayerNorm(name="last")(x)
+        return nn.Dense(TOKENS, use_bias=False, name="readout")(x)
+
+
+# Queries move along keys as the size of a head, and past them as its root: few tokens
+# and few heads, so that the first is the larger.
+FEW = TEXT[:1, :4]
 NETS = {
     "net": (lambda width: Perceptron(width, PLAIN), (64, 256), X, "width"),
+    "reader": (Reader, (64, 256), FEW, "width"),
+    "tower": (lambda depth: Tower(32, PLAIN, depth), (2, 8), X, "depth"),
 }
 
 
@@ -103,6 +123,24 @@ FAULTS = {
     "Muon scaled twice": (
         *("net", scaling.mup, scale_muon_twice),
         *("update", ["first", "second", "readout"]),
+    ),
+    "embedding rate": (
+        *("reader", plant("embed/embedding", lr=lambda row: row.width_out), adamw),
+        *("update", ["embed/embedding"]),
+    ),
+    "attention": (
+        "reader",
+        lambda *models: scaling.mup(*models, attention="size"),
+        *(adamw, "attention", ["attend/q·k"]),
+    ),
+    "branches": (
+        *("tower", scaling.mup, adamw),
+        *("stream", ["block/down + stream"]),
+    ),
+    "rate by depth": (
+        "tower",
+        plant("block/up/kernel", scaling.completep, lr=lambda row: row.depth),
+        *(adamw, "update", ["block/up"]),
     ),
 }
 
