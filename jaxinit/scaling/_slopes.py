@@ -200,7 +200,7 @@ def judge(
             found += _judge_attention(each, its, along, tolerance)
         elif each.kind != "stream":
             found += _judge_layer(each, its, along, tolerance)
-    found = _drop_effects(found, things)
+    found = _drop_effects(found, things, slopes, tolerance)
     if along == "depth" or not any(x.condition != "aligned" for x in found):
         streams = (
             finding
@@ -215,23 +215,38 @@ def judge(
     return sorted(found, key=lambda finding: order.index(finding.condition))
 
 
-def _drop_effects(found: list[Finding], things: Sequence[Measured]) -> list[Finding]:
-    """Drops what goes with the update of an accused layer.
+def _drop_effects(
+    found: list[Finding],
+    things: Sequence[Measured],
+    slopes: Sequence[Slopes],
+    tolerance: float,
+) -> list[Finding]:
+    """Drops what goes with the fault of another layer.
 
-    These are the entries of its own bias, and the logits of an attention whose queries
-    or keys it makes: each is accused where it alone is wrong.
+    These are the entries of an accused layer's own bias, and the logits of an attention
+    whose queries or keys it makes: each is accused where it alone is wrong. Where
+    something grows, inputs behind it leave the start, more so when wide; the updates of
+    layers there were made for what they were, and so make ever less of them.
     """
     moved = {x.path for x in found if x.condition == "update" and x.of != "parameter"}
     roles = {each.path: each.role for each in things if each.path in moved}
     makers = [path for path, role in roles.items() if "query" in role or "key" in role]
+    left = {
+        each.path
+        for each, its in zip(things, slopes, strict=True)
+        if any(slope.low > tolerance for slope in its.drift)
+    }
+    grows = any(x.condition in ("start", "update") and x.slope.value > 0 for x in found)
 
     def follows(finding: Finding) -> bool:
+        if finding.slope.value < 0:
+            return grows and finding.condition == "update" and finding.path in left
         parent, _, _ = finding.path.rpartition("/")
         if finding.of == "attention":
             return finding.step > 0 and any(x.startswith(parent) for x in makers)
         return finding.of == "parameter" and parent in moved
 
-    return [x for x in found if not follows(x) or x.slope.value < 0]
+    return [x for x in found if not follows(x)]
 
 
 def _judge_layer(
@@ -256,7 +271,7 @@ def _judge_layer(
         reason = f"{_grow(along, update)} after step {step}: its learning rate {what} "
         reason += f"the {along}"
         yield _find("update", each, step, update, reason)
-    elif step is not None and not _drifts(its, tolerance):
+    elif step is not None:
         reason = (
             f"{_grow(along, update)} after step {step}, by its update: it learns ever "
         )
@@ -277,15 +292,6 @@ def _judge_layer(
         reason += "step: learning rate times weight decay should not depend on the "
         reason += along
         yield _find("decay", each, 0, decay, reason)
-
-
-def _drifts(its: Slopes, tolerance: float) -> bool:
-    """Returns whether the input of a layer leaves the start, and more so when large.
-
-    The update points along inputs of before: of new ones it makes ever less, by no
-    fault of its own.
-    """
-    return any(slope.low > tolerance for slope in its.drift[1:])
 
 
 def _judge_attention(
