@@ -30,9 +30,9 @@ class Reader(nn.Module):
     @nn.compact
     def __call__(self, tokens):
         x = nn.Embed(TOKENS, self.width, name="embed")(tokens)
-        y = nn.LayerNorm(name="norm")(x)
-        x = x + nn.MultiHeadDotProductAttention(num_heads=1, name="attend")(y, y)
-        x = nn.LayerNorm(name="last")(x)
+        y = nn.LayerNorm(use_bias=False, name="norm")(x)
+        attend = nn.MultiHeadAttention(num_heads=1, use_bias=False, name="attend")
+        x = nn.LayerNorm(use_bias=False, name="last")(x + attend(y))
         return nn.Dense(TOKENS, use_bias=False, name="readout")(x)
 
 
@@ -137,11 +137,6 @@ FAULTS = {
     "branches": (
         *("tower", scaling.mup, adamw),
         *("stream", ["block/down + stream"]),
-    ),
-    "rate by depth": (
-        "tower",
-        plant("block/up/kernel", scaling.completep, lr=lambda row: row.depth),
-        *(adamw, "update", ["block/up"]),
     ),
 }
 
