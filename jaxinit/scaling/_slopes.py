@@ -152,6 +152,7 @@ class Slopes:
       size: of its output, or of its entries.
       start: of its output over its input, at the start alone.
       update: of what the change of its weight makes of the input, over that.
+      drift: of the change of its input, over that.
       passed: of what the initial weight makes of the change of the input, over that.
       change: of the change of its output.
       decay: of its weight decay; None without one.
@@ -173,6 +174,7 @@ class Slopes:
         self.size = fit("output", "")
         self.start = fit("output", "input")[0]
         self.update = fit("moved", "input")
+        self.drift = fit("drift", "input")
         self.passed = fit("passed", "drift")
         self.change = fit("change", "")
         self.decay = fit_slopes(sizes, of.decay)[0] if of.decay is not None else None
@@ -198,7 +200,7 @@ def judge(
             found += _judge_attention(each, its, along, tolerance)
         elif each.kind != "stream":
             found += _judge_layer(each, its, along, tolerance)
-    found = _drop_effects(found, things)
+    found = _drop_effects(found, things, slopes, tolerance)
     if along == "depth" or not any(x.condition != "aligned" for x in found):
         streams = (
             finding
@@ -213,23 +215,38 @@ def judge(
     return sorted(found, key=lambda finding: order.index(finding.condition))
 
 
-def _drop_effects(found: list[Finding], things: Sequence[Measured]) -> list[Finding]:
-    """Drops what goes with the update of an accused layer.
+def _drop_effects(
+    found: list[Finding],
+    things: Sequence[Measured],
+    slopes: Sequence[Slopes],
+    tolerance: float,
+) -> list[Finding]:
+    """Drops what goes with the fault of another layer.
 
-    These are the entries of its own bias, and the logits of an attention whose queries
-    or keys it makes: each is accused where it alone is wrong.
+    These are the entries of an accused layer's own bias, and the logits of an attention
+    whose queries or keys it makes: each is accused where it alone is wrong. Where
+    something grows, inputs behind it leave the start, more so when wide; the updates of
+    layers there were made for what they were, and so make ever less of them.
     """
     moved = {x.path for x in found if x.condition == "update" and x.of != "parameter"}
     roles = {each.path: each.role for each in things if each.path in moved}
     makers = [path for path, role in roles.items() if "query" in role or "key" in role]
+    left = {
+        each.path
+        for each, its in zip(things, slopes, strict=True)
+        if any(slope.low > tolerance for slope in its.drift)
+    }
+    grows = any(x.condition in ("start", "update") and x.slope.value > 0 for x in found)
 
     def follows(finding: Finding) -> bool:
+        if finding.slope.value < 0:
+            return grows and finding.condition == "update" and finding.path in left
         parent, _, _ = finding.path.rpartition("/")
         if finding.of == "attention":
             return finding.step > 0 and any(_is_below(parent, x) for x in makers)
         return finding.of == "parameter" and parent in moved
 
-    return [x for x in found if not follows(x) or x.slope.value < 0]
+    return [x for x in found if not follows(x)]
 
 
 def _is_below(parent: str, path: str) -> bool:

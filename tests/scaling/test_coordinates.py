@@ -168,11 +168,36 @@ def test_an_attention_is_excused_by_its_own_queries_alone():
 
     def judge(layer, attention):
         found = [find(layer, "update", "dense"), find(attention, "attention", of)]
-        return len(_slopes._drop_effects(found, [Thing(layer, "hidden query")]))
+        things = [Thing(layer, "hidden query", drift=())]
+        return len(_slopes._drop_effects(found, things, things, 0.2))
 
-    of, Thing = "attention", collections.namedtuple("Thing", "path role")
+    of, Thing = "attention", collections.namedtuple("Thing", "path role drift")
     for attention, kept in [("a_1/q·k", 1), ("a/q·k", 2), ("a_1/q/q·k", 1), ("q·k", 1)]:
         assert judge("a_1/q", attention) == kept, attention
+
+
+@pytest.mark.parametrize(
+    "drift, rate, accused", [(1, 1, "a"), (0, 1, "ab"), (1, 0, "b")]
+)
+def test_a_layer_whose_inputs_leave_is_not_accused_behind_one_that_grows(
+    drift, rate, accused
+):
+    """Exponents: of how far the inputs of b move; of what a's update does."""
+    sizes, ones = (64, 256), np.ones((2, 3, 2))
+    n = np.asarray(sizes, float)[:, None, None] * ones
+
+    def measure(path, **values):
+        values = {"output": ones, "input": ones, "passed": 0 * ones} | values
+        kinds = {"path": path, "kind": "dense", "role": "hidden"}
+        return _slopes.Measured(**kinds, values=values)
+
+    things = [
+        measure("a", moved=n**rate, drift=0 * ones),
+        measure("b", moved=n**-0.5, drift=n**drift),
+    ]
+    slopes = [_slopes.Slopes(sizes, each) for each in things]
+    found = _slopes.judge(things, slopes, "width", 0.2)
+    assert [x.path for x in found] == list(accused)
 
 
 def test_blocks_have_one_name_over_depths():

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import optax
 import pytest
-from planted import Factors, Form, Perceptron, X
+from planted import TEXT, TOKENS, Factors, Form, Perceptron, Tower, X
 
 import jaxinit
 from jaxinit import scaling
@@ -18,11 +18,32 @@ pytestmark = pytest.mark.usefixtures("quick_compiler", "standard_promotion")
 
 RULES = [("role:kernel", jaxinit.he_normal()), ("role:gain", 1.0)]
 RULES += [("role:embedding", jaxinit.normal()), ("*", 0.0)]
-PLAIN = Form(table=lambda path, m, depth: Factors())
+# Nothing is scaled by the models themselves, and branches are not divided either.
+PLAIN = Form(table=lambda path, m, depth: Factors(), branch=0.0)
 
 
+class Reader(nn.Module):
+    """Attention in a residual branch, between a table and a readout."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(TOKENS, self.width, name="embed")(tokens)
+        y = nn.LayerNorm(use_bias=False, name="norm")(x)
+        attend = nn.MultiHeadAttention(num_heads=1, use_bias=False, name="attend")
+        x = nn.LayerNorm(use_bias=False, name="last")(x + attend(y))
+        return nn.Dense(TOKENS, use_bias=False, name="readout")(x)
+
+
+# Updates of queries meet keys as the size of a head, but random parts of them, which
+# grow with the number of tokens, as its root. Heads above 4 tokens show the first.
+FEW = TEXT[:1, :4]
+# How a model is made, the sizes, the batch, what grows, and the number of seeds.
 NETS = {
-    "net": (lambda width: Perceptron(width, PLAIN), (64, 256), X, "width"),
+    "net": (lambda width: Perceptron(width, PLAIN), (64, 256), X, "width", 3),
+    "reader": (Reader, (64, 512), FEW, "width", 8),
+    "tower": (lambda depth: Tower(32, PLAIN, depth), (2, 8), X, "depth", 3),
 }
 
 
@@ -31,8 +52,8 @@ def adamw(scale, **settings):
 
 
 def check(net, parameterize, optimizer=adamw, **settings):
-    make, sizes, x, along = NETS[net]
-    settings = {"rules": RULES, "steps": 3, "seeds": 3, "along": along} | settings
+    make, sizes, x, along, seeds = NETS[net]
+    settings = {"rules": RULES, "steps": 3, "seeds": seeds, "along": along} | settings
     settings |= {"key": jax.random.key(0), "scaling": parameterize}
     return scaling.coordinate_check(make, sizes, x, optimizer=optimizer, **settings)
 
@@ -103,6 +124,19 @@ FAULTS = {
     "Muon scaled twice": (
         *("net", scaling.mup, scale_muon_twice),
         *("update", ["first", "second", "readout"]),
+    ),
+    "embedding rate": (
+        *("reader", plant("embed/embedding", lr=lambda row: row.width_out), adamw),
+        *("update", ["embed/embedding"]),
+    ),
+    "attention": (
+        "reader",
+        lambda *models: scaling.mup(*models, attention="size"),
+        *(adamw, "attention", ["attend/q·k"]),
+    ),
+    "branches": (
+        *("tower", scaling.mup, adamw),
+        *("stream", ["block/down + stream"]),
     ),
 }
 
