@@ -142,10 +142,14 @@ def write_page(name: str, run: dict[str, Any]) -> str:
     shown = ("python", "jax", "flax", "jaxinit")
     used = ", ".join(f"{key} {versions[key]}" for key in shown if key in versions)
     good = sum(claim["verdict"] == "reproduced" for claim in claims)
+    tried = {claim["name"] for claim in claims}
+    left = [f"`{claim.name}`" for claim in CLAIMS if claim.name not in tried]
     lines = [
         f"\n## {name}\n",
         f"{good} of {len(claims)} claims reproduced; {last['date'][:10]}, "
-        f"{where['cpu']}, {where['cores']} cores; {used}.\n",
+        f"{where['cpu']}, {where['cores']} cores; {used}."
+        + (f" Not tried: {', '.join(left)}." if left else "")
+        + "\n",
         "| claim | source | verdict | CPU s |",
         "|---|---|---|---|",
         *(
