@@ -143,7 +143,7 @@ def write_page(name: str, run: dict[str, Any]) -> str:
     used = ", ".join(f"{key} {versions[key]}" for key in shown if key in versions)
     good = sum(claim["verdict"] == "reproduced" for claim in claims)
     tried = {claim["name"] for claim in claims}
-    left = [f"`{claim.name}`" for claim in CLAIMS if claim.name not in tried]
+    left = [f"`{name}`" for name in CLAIMS if name not in tried]
     lines = [
         f"\n## {name}\n",
         f"{good} of {len(claims)} claims reproduced; {last['date'][:10]}, "
