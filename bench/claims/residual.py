@@ -207,7 +207,7 @@ class _Mixer(nn.Module):
         """Maps sequences to sequences, in the form that `nn.scan` takes."""
         hidden = nn.Dense(self.width, kernel_init=_XAVIER, name="inner")
         outer = nn.Dense(self.width, kernel_init=_XAVIER, name="outer")
-        attend = nn.SelfAttention(1, kernel_init=_XAVIER)
+        attend = nn.MultiHeadDotProductAttention(1, kernel_init=_XAVIER)
         branches: tuple[Any, ...] = (attend, lambda x: outer(nn.relu(hidden(x))))
         for branch in branches:
             if self.before:
