@@ -8,13 +8,14 @@ function) turn it into a ValueError or TypeError by `Unfit.at`.
 import difflib
 import math
 import operator
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 _LONGEST = 300  # characters of an exception that is not ours
+Failure = TypeVar("Failure", bound=Exception)
 
 
 class Unfit(Exception):
@@ -62,6 +63,19 @@ def brief(error: BaseException) -> str:
     if len(message) > _LONGEST:
         message = message[: _LONGEST - 3] + "..."
     return f"{type(error).__name__}: {message}"
+
+
+def retell(error: Failure, words: Mapping[str, str]) -> Failure:
+    """Returns the error of an inner call in the words of the one that a person made.
+
+    Args:
+      error: of the inner call.
+      words: what it says by what it should say, each replaced once.
+    """
+    text = str(error)
+    for theirs, ours in words.items():
+        text = text.replace(theirs, ours, 1)
+    return type(error)(text)
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

@@ -144,9 +144,8 @@ class Table:
     def pick(self, places: Sequence[int]) -> "Table":
         """Returns the table of some columns."""
         columns = [self.columns[place] for place in places]
-        return Table(
-            columns, [[row[place] for place in places] for row in self.rows], self.notes
-        )
+        rows = [[row[place] for place in places] for row in self.rows]
+        return dataclasses.replace(self, columns=columns, rows=rows)
 
     def fit(self, width: int) -> "Table":
         """Leaves out the columns that a width has no room for; a note names them."""

@@ -236,8 +236,8 @@ def _select(
         rules = [(pattern, None) for pattern in listed]
         rows = preview(params, rules, strict=False, structure=structure)
     except (TypeError, ValueError) as error:
-        said = str(error).replace("preview(rules=", f"tune({name}=", 1)
-        raise type(error)(said.replace("preview(", "tune(", 1)) from None
+        words = {"preview(rules=": f"tune({name}=", "preview(": "tune("}
+        raise check.retell(error, words) from None
     if rows.unused:
         raise ValueError(
             f"tune({name}=...): {rows.unused[0]} matches no parameter that is left for "

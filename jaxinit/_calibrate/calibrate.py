@@ -260,8 +260,7 @@ def _draw_anew(key: jax.Array, params: Any, rules: Any, structure: Any) -> Any:
     try:
         return reinit(key, params, rules, structure=structure)
     except (TypeError, ValueError) as error:
-        text = str(error).replace("reinit(", "calibrate(", 1)
-        raise type(error)(text) from None
+        raise check_that.retell(error, {"reinit(": "calibrate("}) from None
 
 
 def _draw(model: Model, key: jax.Array) -> Any:
@@ -309,8 +308,8 @@ def _read_targets(
             program.stored[0], list(targets), strict=False, structure=structure
         )
     except (TypeError, ValueError) as error:
-        text = str(error).replace("preview(rules=", "calibrate(targets=", 1)
-        raise type(error)(text) from None
+        words = {"preview(rules=": "calibrate(targets="}
+        raise check_that.retell(error, words) from None
     laws = {row.path: row.law for row in found.rows if row.rule is not None}
     paths = [structure.rows[leaf].path for leaf in sorted(own)]
     met = {row.rule for row in found.rows if row.path in paths}

@@ -11,10 +11,10 @@ from jaxinit._import import explain_missing
 from jaxinit._result import Result
 from jaxinit._table import Column, Table
 
-_LISTED = 3  # layers that a note names; the others are counted
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_LISTED = 3  # layers that a note names; the others are counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -181,8 +181,7 @@ def _find_weights(
         targets = [(which, 0.0) for which, _ in rules]
         return preview(params, targets, strict=False, structure=structure).rows
     except (TypeError, ValueError) as error:
-        said = str(error).replace("preview(", f"{call}(", 1)
-        raise type(error)(said) from None
+        raise check.retell(error, {"preview(": f"{call}("}) from None
 
 
 def _check_axes(call: str, method: str, leaves: Mapping[str, Any], path: str) -> None:

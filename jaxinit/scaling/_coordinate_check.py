@@ -192,11 +192,11 @@ def _scale(
                 changes["rules"] = scale.rules(each.rules)
             known = scale if isinstance(scale, Scale) else None
             scaled.append(dataclasses.replace(each, scale=known, **changes))
+    if models[0].rules is not None:
+        return scaled
+    small = base.measure_draw(key)
     return [
-        each
-        if each.rules is not None
-        else dataclasses.replace(each, factors=each.fit_draws(base, key))
-        for each in scaled
+        dataclasses.replace(each, factors=each.fit_draws(small, key)) for each in scaled
     ]
 
 

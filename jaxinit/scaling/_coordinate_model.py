@@ -109,19 +109,17 @@ class Sized:
             params = jax.tree.unflatten(jax.tree.structure(params), leaves)
         return params, rest
 
-    def fit_draws(self, base: "Sized", key: jax.Array) -> dict[str, float]:
+    def measure_draw(self, key: jax.Array) -> dict[str, float]:
+        """Measures the root mean square of what a model draws, by path."""
+        return {path: _measure(leaf) for path, leaf in _paths.named(self.init(key)[0])}
+
+    def fit_draws(self, small: Mapping[str, float], key: jax.Array) -> dict[str, float]:
         """Finds the factors that give what a model draws the scale that it should have.
 
-        That is the standard deviation in the base, which is measured, times the factor
-        of the parameterization; what is zero stays so.
+        That is what was measured in the base, times the factor of the parameterization;
+        what is zero stays so.
         """
-        own, small = (
-            {
-                path: _measure_draw(leaf)
-                for path, leaf in _paths.named(each.init(key)[0])
-            }
-            for each in (self, base)
-        )
+        own = self.measure_draw(key)
         factors = {}
         for path, row in (self.scale or {}).items():
             grown = small[row.base] / own[path] if spreads(row) and own[path] else 1.0
@@ -130,8 +128,7 @@ class Sized:
         return factors
 
 
-def _measure_draw(leaf: Any) -> float:
-    """Measures the root mean square."""
+def _measure(leaf: Any) -> float:
     return float(np.sqrt(np.square(np.abs(np.asarray(leaf, np.float64))).mean()))
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from jaxinit._panels import note, png
-from jaxinit.scaling._slopes import MINOR, CoordinateRow
+from jaxinit.scaling._slopes import CARRIED, MINOR, CoordinateRow
 
 _COLUMNS = 4
 _MOST = 24  # panels at most: those with a finding first
@@ -60,7 +60,7 @@ def _draw_row(panel: Axes, sizes: Sequence[int], row: CoordinateRow) -> None:
     wrong = row.verdict != "transfers"
     path = row.path if len(row.path) <= 30 else "…" + row.path[-29:]
     title = f"{path}\n{row.verdict}" if wrong else path
-    accused = wrong and "behind others" not in row.verdict
+    accused = wrong and row.verdict != CARRIED
     panel.set_title(title, fontsize=8, color="#a4262c" if accused else "black")
     panel.tick_params(labelsize=7)
     if np.isnan(values).all():

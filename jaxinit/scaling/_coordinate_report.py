@@ -10,6 +10,7 @@ from jaxinit._import import explain_missing
 from jaxinit._result import Result
 from jaxinit._table import Column, Table
 from jaxinit.scaling._slopes import (
+    CARRIED,
     LEVEL,
     MINOR,
     Along,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FINE = "transfers"
-_CARRIED = "grows behind others"  # is not at fault
 _ALLOWED: tuple[Condition, ...] = ("aligned",)
 
 
@@ -77,7 +77,7 @@ class CoordinateReport(Result):
         words = [_name(finding) for finding in mine]
         grows = any(slope.low > self.tolerance for slope in its.size)
         if not words and not self.transfers and grows and each.kind != "parameter":
-            words = [_CARRIED]
+            words = [CARRIED]
         return CoordinateRow(
             path=each.path,
             kind=each.kind,
@@ -237,4 +237,4 @@ def _name(finding: Finding) -> str:
 def _mark(cell: str) -> str:
     if cell == _FINE:
         return "healthy"
-    return "" if cell.startswith(("aligned", _CARRIED)) else "wrong"
+    return "" if cell.startswith(("aligned", CARRIED)) else "wrong"

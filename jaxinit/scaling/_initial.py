@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxinit import _check as check
 from jaxinit import _paths
 from jaxinit import initializers as init
 from jaxinit._arithmetic import change_inner
@@ -80,8 +81,7 @@ def make_rules(
     try:
         found = preview(tree, rules, strict=strict, structure=base).rows
     except (TypeError, ValueError) as error:
-        text = str(error).replace("preview(", f"{_CALL}(", 1)
-        raise type(error)(text) from None
+        raise check.retell(error, {"preview(": f"{_CALL}("}) from None
     laws = {each.path.removeprefix("params/"): each for each in found}
     return [
         (At(row.path), _scale(row, laws[row.base])) for row in rows if row.base in laws

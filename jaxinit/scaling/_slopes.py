@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 LEVEL = 0.95  # of every interval
+CARRIED = "grows behind others"  # a verdict: is not at fault
 MINOR = "bias", "gain", "offset"  # roles of rows that are shown last, or if they fail
 
 Along = Literal["width", "depth"]

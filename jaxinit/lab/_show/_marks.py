@@ -12,11 +12,8 @@ from jaxinit._panels import COLORS, note
 Panel = Callable[[Axes, int], None]
 Style = dict[str, Any]  # of a line, as matplotlib has it; without a color: any
 
-INK, MIDDLE, FAINT = (
-    "#1b1b1d",
-    "#8a8a8b",
-    "#d5d5d6",
-)  # text, marks, other curves
+# Text, marks, other curves.
+INK, MIDDLE, FAINT = "#1b1b1d", "#8a8a8b", "#d5d5d6"
 THICK, BROAD = 1.8, 5.0  # points: a mean; what has an extent
 BAND = 0.25  # the opacity of an interval
 MEAN: tuple[str, Style] = "mean of the seeds", {"linewidth": THICK}
@@ -24,6 +21,7 @@ INTERVAL: tuple[str, Style] = "95 % interval", {"linewidth": BROAD, "alpha": BAN
 DOTTED: Style = {"linewidth": 0.8, "linestyle": ":"}
 CHANCE: tuple[str, Style] = "chance", DOTTED
 _DECADES = 1e6  # the factor from the median to an axis's end: curves may leave it
+_SHORT = 4  # times: a logarithmic axis on which 1, 2 and 5 are too few marks
 
 
 def choose_color(index: int) -> str:
@@ -41,9 +39,6 @@ def mask(values: np.ndarray) -> np.ndarray:
     """Replaces values that a logarithmic axis cannot show by nan."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(values) & (values > 0), values, np.nan)
-
-
-_SHORT = 4  # times: a logarithmic axis on which 1, 2 and 5 are too few marks
 
 
 def set_logarithmic(axis: Axes, limits: tuple[float, float]) -> None:
